@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from math import floor, log10
 
@@ -56,6 +57,30 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def measure_columns(text: str) -> int:
+    """Return how many columns of a terminal a line of printable text takes. Some characters take two or none."""
+    return sum(map(_measure_character, text)) if not text.isascii() else len(text)
+
+
+def shorten_text(text: str, columns: int) -> str:
+    """Return a line of text that takes at most `columns` columns; an ellipsis stands for what is left out."""
+    if measure_columns(text) <= columns:
+        return text
+    width, end = 0, 0
+    for character in text:
+        width += _measure_character(character)
+        if width > columns - 1:
+            break
+        end += 1
+    return f"{text[:end].rstrip()}…"
+
+
+def _measure_character(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def format_wrapped_lines(text: str, first_indent: str, next_indent: str, width: int) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+
+from distributed_something.results.group_values import GroupValueCounter, read_group_values
 
 MAX_FAILURES_KEPT = 20_000  # failed jobs whose details are kept in memory; all of them are counted
 MAX_FILE_NAMES_KEPT = 20  # names of files that several jobs wrote; all of these files are counted
@@ -14,7 +16,12 @@ MAX_FILE_NAMES_KEPT = 20  # names of files that several jobs wrote; all of these
 
 @dataclass(frozen=True, slots=True)
 class FailedJob:
-    """A job that failed for good. `ended`: seconds since 1970. `last_lines` and `log` are only in the record."""
+    """A job that failed for good.
+
+    `ended`: seconds since 1970. `last_lines` and `log` are only in the record. `telling_line`: the line of the log that
+    says most about the failure; in lines from older workers, the last one. `seconds`: how long all attempts at the job
+    took that did not succeed, as far as they are known. `group`: the values of the job's group.
+    """
 
     job: str
     ended: float
@@ -24,6 +31,12 @@ class FailedJob:
     exit_code: int | None = None
     last_lines: tuple[str, ...] = ()
     log: str = ""
+    telling_line: str = ""
+    seconds: float = 0.0
+    group: Mapping[str, str] = field(default_factory=dict, hash=False)
+    time_limit_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,11 +78,14 @@ class OverwrittenFiles:
 class JobCounter:
     """Counts final ends of jobs. Lines and records may be added in any order, and more than once.
 
+    `on_end` is called once for each end of a submission with the line that reports it.
+
     A run can submit a job several times; each submission has a message ID of its own. Jobs and messages are stored as
     hashes of 64 bits, because a million names would need several hundred megabytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_end: Callable[[Mapping[str, Any]], object] = lambda line: None) -> None:
+        self._on_end = on_end
         self._ends: set[int] = set()  # hashes of (job, message ID)
         self._records: set[int] = set()  # hashes of (job, ETag)
         self._counts: Counter[str] = Counter()
@@ -80,6 +96,10 @@ class JobCounter:
         self._result_times: list[float] = []  # of the oldest and the newest results that were already there
         self._overwritten: set[int] = set()
         self._overwritten_names: list[str] = []
+        self._attempts: set[int] = set()  # hashes of attempts that were not the last of their submission
+        self._seconds: dict[int, float] = {}  # of all attempts without success, by the job's hash
+        self.total_seconds = 0.0  # of all attempts, as far as they are known
+        self.group_values = GroupValueCounter()  # of all jobs that have ended
 
     def add_end(self, line: Mapping[str, Any]) -> None:
         """Count an attempt if it was the last one of its submission. `line` is a journal's line or a record.
@@ -89,37 +109,29 @@ class JobCounter:
         others = line.get("other_submissions")
         for other in others if isinstance(others, list) else ():
             if isinstance(other, dict):
-                self.add_end({**other, "job": line.get("job"), "final": True, "other_submissions": None})
-        job, state, etag = line.get("job"), line.get("state"), line.get("record_etag")
-        if isinstance(job, str) and isinstance(etag, str):
+                shared = {key: line.get(key) for key in ("job", "group", "message", "output_location")}
+                self.add_end({**shared, **other, "final": True, "other_submissions": None})
+        job, etag = line.get("job"), line.get("record_etag")
+        if not isinstance(job, str):
+            return
+        if isinstance(etag, str):
             self._records.add(hash((job, etag)))
-        if not isinstance(job, str) or not _is_final(line):
+        self._add_earlier_attempts(job, line)
+        if not _is_final(line):
+            self._add_attempt(job, line)
             return
         end = hash((job, line.get("message_id")))
-        if end in self._ends:
-            return
-        self._ends.add(end)
-        self._counts[str(state)] += 1
-        self._add_overwritten_files(line)
-        if state == "skipped":
-            self._add_result_time(line)
-        key, ended = hash(job), _parse_time(line.get("ended"))
-        if state == "failed":
-            self._add_failure(key, ended, line)
-        else:
-            self._add_success(key, ended, is_done=state == "done")
+        if end not in self._ends:
+            self._ends.add(end)
+            self._add_final_end(job, line)
 
-    def _add_failure(self, key: int, ended: float, line: Mapping[str, Any]) -> None:
-        if ended >= self._failures.get(key, 0.0):
-            self._failures[key] = ended
-            if key in self._details or len(self._details) < MAX_FAILURES_KEPT:
-                self._details[key] = _build_failed_job(str(line["job"]), ended, line)
-
-    def _add_success(self, key: int, ended: float, *, is_done: bool) -> None:
-        known = self._successes.get(key)
-        is_done = is_done or (known is not None and known > 0)
-        latest = max(ended, abs(known or 0.0), 1e-3)  # not 0, which has no sign
-        self._successes[key] = latest if is_done else -latest
+    def is_last_end(self, line: Mapping[str, Any]) -> bool:
+        """Return whether none of the ends that were added is a later end of the same job."""
+        key, ended = hash(line.get("job")), _parse_time(line.get("ended"))
+        if line.get("state") == "failed":
+            return ended >= self._failures.get(key, 0.0) and self._is_failed(key)
+        is_superseded = key in self._failures and self._is_failed(key)
+        return not is_superseded and max(ended, 1e-3) >= abs(self._successes.get(key, 0.0))
 
     def has_record(self, job: str, etag: str) -> bool:
         """Return whether a line has been added for this version of the job's record."""
@@ -133,7 +145,11 @@ class JobCounter:
 
     def list_failed_jobs(self) -> list[FailedJob]:
         """Return the failed jobs, at most MAX_FAILURES_KEPT, in the order in which they failed."""
-        failed = (details for key, details in self._details.items() if self._is_failed(key))
+        failed = (
+            replace(details, seconds=self._seconds.get(key, 0.0))
+            for key, details in self._details.items()
+            if self._is_failed(key)
+        )
         return sorted(failed, key=lambda job: (job.ended, job.job))
 
     def find_overwritten_files(self) -> OverwrittenFiles:
@@ -145,6 +161,54 @@ class JobCounter:
         Return None if there are no such results, or if no time is known.
         """
         return (self._result_times[0], self._result_times[-1]) if self._result_times else None
+
+    def _add_final_end(self, job: str, line: Mapping[str, Any]) -> None:
+        key, state, ended = hash(job), str(line.get("state")), _parse_time(line.get("ended"))
+        self._counts[state] += 1
+        self._add_overwritten_files(line)
+        self._add_seconds(job, line)
+        if state == "skipped":
+            self._add_result_time(line)
+        if key not in self._failures and key not in self._successes:
+            self.group_values.add_job(read_group_values(line))
+        if state == "failed":
+            self._add_failure(key, ended, line)
+        else:
+            self._add_success(key, ended, is_done=state == "done")
+        self._on_end(line)
+
+    def _add_failure(self, key: int, ended: float, line: Mapping[str, Any]) -> None:
+        if ended >= self._failures.get(key, 0.0):
+            self._failures[key] = ended
+            if key in self._details or len(self._details) < MAX_FAILURES_KEPT:
+                self._details[key] = build_failed_job(line)
+
+    def _add_success(self, key: int, ended: float, *, is_done: bool) -> None:
+        known = self._successes.get(key)
+        is_done = is_done or (known is not None and known > 0)
+        latest = max(ended, abs(known or 0.0), 1e-3)  # not 0, which has no sign
+        self._successes[key] = latest if is_done else -latest
+
+    def _add_earlier_attempts(self, job: str, line: Mapping[str, Any]) -> None:
+        """Add the attempts that a record lists in short form. A container that was killed did not write their lines."""
+        entries = line.get("earlier_attempts")
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict):
+                attempt = {"message_id": line.get("message_id"), "attempts": entry.get("attempt")}
+                self._add_attempt(job, entry | attempt)
+
+    def _add_attempt(self, job: str, line: Mapping[str, Any]) -> None:
+        """Add the time of an attempt that was not the last one of its submission."""
+        attempt = hash((job, line.get("message_id"), line.get("attempts"), str(line.get("started"))))
+        if attempt not in self._attempts:
+            self._attempts.add(attempt)
+            self._add_seconds(job, line)
+
+    def _add_seconds(self, job: str, line: Mapping[str, Any]) -> None:
+        seconds = compute_line_seconds(line) or 0.0
+        self.total_seconds += seconds
+        if seconds and line.get("state") not in ("done", "skipped"):
+            self._seconds[hash(job)] = self._seconds.get(hash(job), 0.0) + seconds
 
     def _add_result_time(self, line: Mapping[str, Any]) -> None:
         results_of = line.get("results_of")  # in a record; a journal's line has only the time
@@ -180,17 +244,36 @@ def _parse_time(value: object) -> float:
         return 0.0
 
 
-def _build_failed_job(job: str, ended: float, line: Mapping[str, Any]) -> FailedJob:
-    attempts, exit_code = line.get("attempts"), line.get("exit_code")
+def compute_line_seconds(line: Mapping[str, Any]) -> float | None:
+    """Return how long the attempt took, or None if its times are unknown. `line` is a journal's line or a record."""
+    started, ended = _parse_time(line.get("started")), _parse_time(line.get("ended"))
+    return round(max(0.0, ended - started), 3) if started and ended else None
+
+
+def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
+    """Return the failed job that a journal's line or a record is about. `seconds` is not set."""
     last_lines = line.get("last_lines")
     if not isinstance(last_lines, list):
         last_lines = [line["last_line"]] if line.get("last_line") else []
     return FailedJob(
-        job, ended,
+        str(line.get("job")), _parse_time(line.get("ended")),
         reason=str(line.get("reason") or "no reason given"),
         reason_class=str(line.get("reason_class") or ""),
-        attempts=attempts if isinstance(attempts, int) else None,
-        exit_code=exit_code if isinstance(exit_code, int) else None,
+        attempts=_read_integer(line.get("attempts")),
+        exit_code=_read_integer(line.get("exit_code")),
         last_lines=tuple(map(str, last_lines)),
         log=str(line.get("log") or ""),
+        telling_line=str(line.get("telling_line") or (last_lines[-1] if last_lines else "")),
+        group=read_group_values(line),
+        time_limit_seconds=_read_number(line.get("time_limit_seconds")),
+        peak_memory_bytes=_read_integer(line.get("peak_memory_bytes")),
+        memory_limit_bytes=_read_integer(line.get("memory_limit_bytes")),
     )  # fmt: skip
+
+
+def _read_integer(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _read_number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

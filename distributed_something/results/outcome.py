@@ -19,7 +19,9 @@ from botocore.exceptions import ClientError
 from distributed_something.core.errors import is_missing_object
 from distributed_something.observe.documents.journals import JournalReader
 from distributed_something.observe.documents.parallel import read_in_parallel
+from distributed_something.results.causes import FailureGroup, group_failures
 from distributed_something.results.job_counter import FailedJob, JobCounter, JobCounts, OverwrittenFiles
+from distributed_something.results.job_table import JobTable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 # At 500 per second (an estimate; an emulator on the same computer allows 1,000), reading these records takes three
 # minutes. Lambda ends the auto-monitor's call after 15 minutes.
 MAX_RECORDS_READ = 100_000
-MAX_FAILURES_DETAILED = 20  # failed jobs whose records are read for their last lines
+MAX_EXAMPLES_READ = 50  # failure groups whose example's record is read for its last lines; the largest ones
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,12 @@ class RunOutcome:
     """How the jobs of a run ended.
 
     `submitted`: None if unknown, as in runs that an older version started. `left`: jobs in the queue. `failures`: the
-    failed jobs, in the order in which they failed; the last lines and logs of the first ones are known. `machines`: how
-    many machines ran a container. `overwritten`: files that several jobs wrote. `result_times`: when the oldest and the
-    newest results that were already there were written, in seconds since 1970; None if unknown. `unread`: how many
-    records were not read, because journals do not account for more than MAX_RECORDS_READ; their ends are not in
-    `counts`.
+    failed jobs, in the order in which they failed, at most MAX_FAILURES_KEPT. `machines`: how many machines ran a
+    container. `overwritten`: files that several jobs wrote. `result_times`: when the oldest and the newest results that
+    were already there were written, in seconds since 1970; None if unknown. `unread`: how many records were not read,
+    because journals do not account for more than MAX_RECORDS_READ; their ends are not in `counts`. `groups`: `failures`
+    by cause, the largest group first; the last lines and logs of the first MAX_EXAMPLES_READ examples are known.
+    `total_seconds`: how long all attempts took together.
     """
 
     submitted: int | None
@@ -52,6 +55,8 @@ class RunOutcome:
     overwritten: OverwrittenFiles = field(default_factory=OverwrittenFiles)
     result_times: tuple[float, float] | None = None
     unread: int = 0
+    groups: tuple[FailureGroup, ...] = ()
+    total_seconds: float = 0.0
 
     @property
     def unrecorded(self) -> int:
@@ -64,9 +69,15 @@ class RunOutcome:
         return not (self.counts.failed or self.left or self.unrecorded or self.unread)
 
 
-def load_run_outcome(s3: S3Client, file: MonitorFile, submitted: int | None, left: int) -> RunOutcome:
-    """Return the outcome of the run. `left`: how many jobs are in the queue. AWS errors are not caught."""
-    reader, counter = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys), JobCounter()
+def load_run_outcome(
+    s3: S3Client, file: MonitorFile, submitted: int | None, left: int, table: JobTable | None = None
+) -> RunOutcome:
+    """Return the outcome of the run. `left`: how many jobs are in the queue. AWS errors are not caught.
+
+    `table` gets a row for each job that has ended.
+    """
+    reader = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
+    counter = JobCounter() if table is None else JobCounter(table.add_end)
     unread = 0
     for line in reader.iter_lines():
         counter.add_end(line)
@@ -74,13 +85,16 @@ def load_run_outcome(s3: S3Client, file: MonitorFile, submitted: int | None, lef
     # A container that was killed may also have run jobs that nobody submitted, such as those of a script.
     if submitted is None or counter.count_jobs().ended + left < submitted or totals.unended:
         unread = _add_missing_records(s3, file, counter)
+    if table is not None:
+        table.finish(counter.is_last_end)
     counts = counter.count_jobs()
     total = None if submitted is None else max(submitted, counts.ended + left)
     failures = counter.list_failed_jobs()
-    first = failures[:MAX_FAILURES_DETAILED]
-    failures[: len(first)] = [_add_details(s3, file, failed) for failed in first]
-    overwritten, times = counter.find_overwritten_files(), counter.find_result_times()
-    return RunOutcome(total, counts, left, failures, totals.machines, overwritten, times, unread)
+    groups = _add_details(s3, file, group_failures(failures, counter.group_values))
+    return RunOutcome(
+        total, counts, left, failures, totals.machines, counter.find_overwritten_files(), counter.find_result_times(),
+        unread, tuple(groups), counter.total_seconds,
+    )  # fmt: skip
 
 
 def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -> int:
@@ -103,11 +117,18 @@ def _iter_records(s3: S3Client, file: MonitorFile) -> Iterator[tuple[str, str, s
                 yield item["Key"].removeprefix(prefix).removesuffix(suffix), item["Key"], item["ETag"]
 
 
-def _add_details(s3: S3Client, file: MonitorFile, failed: FailedJob) -> FailedJob:
-    record = _read_record(s3, file.MONITOR_BUCKET_NAME, file.keys.record(failed.job))
+def _add_details(s3: S3Client, file: MonitorFile, groups: list[FailureGroup]) -> list[FailureGroup]:
+    """Return the groups; the first MAX_EXAMPLES_READ ones with what only the record of their example says."""
+    keys = [file.keys.record(group.example.job) for group in groups[:MAX_EXAMPLES_READ]]
+    records = [record for _, record in read_in_parallel(keys, partial(_read_record, s3, file.MONITOR_BUCKET_NAME))]
+    detailed = [_add_example(group, record) for group, record in zip(groups, records, strict=False)]
+    return detailed + groups[MAX_EXAMPLES_READ:]
+
+
+def _add_example(group: FailureGroup, record: dict[str, Any]) -> FailureGroup:
     lines = record.get("last_lines")
-    log = str(record.get("log") or "")
-    return replace(failed, last_lines=tuple(map(str, lines)) if isinstance(lines, list) else (), log=log)
+    last_lines = tuple(map(str, lines)) if isinstance(lines, list) else ()
+    return replace(group, example=replace(group.example, last_lines=last_lines, log=str(record.get("log") or "")))
 
 
 def _read_record(s3: S3Client, bucket: str, key: str) -> dict[str, Any]:

@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from distributed_something.core.errors import is_missing_object
-from distributed_something.core.text import format_count, format_duration, format_row
-from distributed_something.results.job_counter import FailedJob, OverwrittenFiles
+from distributed_something.core.text import (
+    TERMINAL_COLUMNS,
+    format_count,
+    format_duration,
+    format_one_line,
+    format_row,
+    measure_columns,
+    shorten_text,
+)
+from distributed_something.results.causes import FailureGroup, SharedValue, compute_group_cost
+from distributed_something.results.job_counter import OverwrittenFiles
 from distributed_something.results.outcome import MAX_RECORDS_READ, RunOutcome
 
 if TYPE_CHECKING:
@@ -19,8 +28,11 @@ if TYPE_CHECKING:
 
     from distributed_something.core.monitor_file import MonitorFile
 
-MAX_FAILURES_SHOWN = 20
-MAX_FAILURE_LINES_SHOWN = 5
+MAX_GROUPS_SHOWN = 20
+MAX_SHARED_VALUES_SHOWN = 3
+MAX_GROUPS_SAVED = 1_000
+NUMBER_COLUMNS = 8  # width of the columns for jobs and USD
+ID_COLUMNS = 9
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,9 @@ def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outco
     if earlier is not None and earlier.is_clean:
         return
     document = {"app": file.MONITOR_APP_NAME, "run": file.run, "reason": summary.reason, "clean": summary.is_clean,
-                "complete": summary.is_complete, "jobs": _build_counts(outcome)}  # fmt: skip
+                "complete": summary.is_complete, "jobs": _build_counts(outcome),
+                "failures": None if outcome is None else [*map(_build_failure, outcome.groups[:MAX_GROUPS_SAVED])],
+                }  # fmt: skip
     for key, body, kind in (
         (file.keys.summary, f"{summary.text}\n", "text/plain; charset=utf-8"),
         (file.keys.summary_data, json.dumps(document, indent=1), "application/json"),  # last: it says that both exist
@@ -86,8 +100,55 @@ def find_run_summary(s3: S3Client, file: MonitorFile) -> RunSummary | None:
     return RunSummary(str(document.get("reason")), *flags, texts[1].rstrip("\n"))
 
 
-def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, letters: DeadLetters | None) -> str:
-    """Return the text about the run's jobs. `seconds`: how long the run took."""
+def format_run_outcome(
+    outcome: RunOutcome, file: MonitorFile, seconds: float, letters: DeadLetters | None, cost: float | None = None, *,
+    has_table: bool = False,
+) -> str:  # fmt: skip
+    """Return the text about the run's jobs.
+
+    `seconds`: how long the run took. `cost`: its cost in USD, if it is known. `has_table`: whether `jobs.tsv` is saved.
+    """
+    lines = _format_counts(outcome)
+    lines += [
+        format_row("time", format_duration(seconds)),
+        format_row("machines", outcome.machines),
+        format_row("records, logs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.jobs}"),
+    ]
+    if has_table:
+        lines.append(format_row("all jobs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.job_table}"))
+    lines += _format_overwritten_files(outcome.overwritten)
+    lines += _format_dead_letters(letters)
+    return "\n".join(lines + format_failures(outcome, cost))
+
+
+def format_failures(outcome: RunOutcome, cost: float | None = None) -> list[str]:
+    """Return lines about the failed jobs by cause; none if no job failed.
+
+    They are at most TERMINAL_COLUMNS wide, except for the addresses of logs. `cost`: of the run in USD, if it is known.
+    """
+    if not outcome.groups:
+        return []
+    has_costs = bool(cost) and outcome.total_seconds > 0
+    lines = [_format_columns("failed, by cause", "jobs", "USD" if has_costs else None)]
+    for group in outcome.groups[:MAX_GROUPS_SHOWN]:
+        group_cost = compute_group_cost(group, cost, outcome.total_seconds) if has_costs else None
+        lines += _format_group(group, group_cost)
+    others = outcome.groups[MAX_GROUPS_SHOWN:]
+    if others:
+        jobs = format_count(sum(len(group.jobs) for group in others), "failed job")
+        lines.append(f"… and {format_count(len(others), 'more cause')} ({jobs}); see jobs.tsv")
+    if (unlisted := outcome.counts.failed - len(outcome.failures)) > 0:
+        lines.append(f"… and {format_count(unlisted, 'more failed job')} that are not grouped; see jobs.tsv")
+    return lines
+
+
+def format_shared_value(shared: SharedValue) -> str:
+    """Return text such as "38 of 41 have plate = P7"."""
+    text = f"{shared.key} = {shared.value}"
+    return f"{shared.jobs:,} of {shared.total:,} have {format_one_line(text)}"
+
+
+def _format_counts(outcome: RunOutcome) -> list[str]:
     counts = outcome.counts
     lines = [format_row("jobs done", f"{counts.done:,}")]
     if counts.already_there:
@@ -102,21 +163,34 @@ def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, l
     if counts.repeated:
         lines.append(format_row("", f"and {format_count(counts.repeated, 'more end')} of jobs that were sent again"))
     if outcome.unread:
-        what = f"{outcome.unread:,} records that no journal mentions; only {MAX_RECORDS_READ:,} of them were read"
+        what = f"{outcome.unread:,} records that no journal mentions (the limit is {MAX_RECORDS_READ:,})"
         lines.append(format_row("not counted", what))
-    lines += [
-        format_row("time", format_duration(seconds)),
-        format_row("machines", outcome.machines),
-        format_row("records, logs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.jobs}"),
-    ]
-    lines += _format_overwritten_files(outcome.overwritten)
-    lines += _format_dead_letters(letters)
-    for failed in outcome.failures[:MAX_FAILURES_SHOWN]:
-        lines += _format_failed_job(failed)
-    if counts.failed > MAX_FAILURES_SHOWN:
-        more = format_count(counts.failed - MAX_FAILURES_SHOWN, "more failed job")
-        lines.append(f"… and {more}; see their records")
-    return "\n".join(lines)
+    return lines
+
+
+def _format_group(group: FailureGroup, cost: float | None) -> list[str]:
+    example = group.example
+    attempts = f" (after {format_count(example.attempts, 'attempt')})" if example.attempts else ""
+    width = TERMINAL_COLUMNS - ID_COLUMNS - measure_columns(attempts) - len("for example ")
+    details = [f"for example {shorten_text(format_one_line(example.job), width)}{attempts}"]
+    details.append(f"| {format_one_line(example.telling_line or example.reason)}")
+    details += map(format_shared_value, group.shared[:MAX_SHARED_VALUES_SHOWN])
+    lines = [_format_columns(f"{group.id:<{ID_COLUMNS}}{group.cause}", f"{len(group.jobs):,}", _format_cost(cost))]
+    lines += [" " * ID_COLUMNS + shorten_text(detail, TERMINAL_COLUMNS - ID_COLUMNS) for detail in details]
+    return [*lines, f"{'':{ID_COLUMNS}}log: {example.log}"] if example.log else lines
+
+
+def _format_columns(text: str, jobs: str, cost: str | None) -> str:
+    numbers = "".join(f"{number:>{NUMBER_COLUMNS}}" for number in (jobs, cost) if number is not None)
+    width = TERMINAL_COLUMNS - len(numbers) - 1
+    shown = shorten_text(text, width)
+    return f"{shown}{' ' * (width - measure_columns(shown))} {numbers}"
+
+
+def _format_cost(cost: float | None) -> str | None:
+    if cost is None:
+        return None
+    return f"{cost:,.2f}" if cost >= 0.01 or cost == 0 else "<0.01"
 
 
 def _format_age(times: tuple[float, float] | None) -> str:
@@ -132,7 +206,7 @@ def _format_overwritten_files(files: OverwrittenFiles) -> list[str]:
         return []
     count = format_count(files.count, "file")
     more = files.count - len(files.names)
-    lines = [format_row("overwritten", f"{count}, written by several jobs; the last job's content remains:")]
+    lines = [format_row("overwritten", f"{count}, each written by several jobs; the last is kept:")]
     lines += [format_row("", name) for name in files.names]
     return [*lines, format_row("", f"… and {format_count(more, 'more file')}")] if more else lines
 
@@ -144,13 +218,6 @@ def _format_dead_letters(letters: DeadLetters | None) -> list[str]:
     return [format_row("dead letters", f"{letters.count:,} in {letters.queue}{older}")]
 
 
-def _format_failed_job(failed: FailedJob) -> list[str]:
-    attempts = f" (after {format_count(failed.attempts, 'attempt')})" if failed.attempts else ""
-    lines = [format_row("failed", f"{failed.job}: {failed.reason}{attempts}")]
-    lines += [format_row("", f"| {line}") for line in failed.last_lines[-MAX_FAILURE_LINES_SHOWN:]]
-    return [*lines, format_row("", f"log: {failed.log}")] if failed.log else lines
-
-
 def _build_counts(outcome: RunOutcome | None) -> dict[str, Any] | None:
     """Return the counts for the JSON document; None if the records could not be read."""
     if outcome is None:
@@ -160,4 +227,14 @@ def _build_counts(outcome: RunOutcome | None) -> dict[str, Any] | None:
         "submitted": outcome.submitted, "done": counts.done, "already_there": counts.already_there,
         "failed": counts.failed, "repeated": counts.repeated, "left": outcome.left, "unrecorded": outcome.unrecorded,
         "unread": outcome.unread, "overwritten_files": outcome.overwritten.count,
+    }  # fmt: skip
+
+
+def _build_failure(group: FailureGroup) -> dict[str, Any]:
+    """Return a failure group for the JSON document."""
+    example = group.example
+    return {
+        "id": group.id, "cause": group.cause, "reason_class": group.reason_class, "exit_code": group.exit_code,
+        "jobs": len(group.jobs),
+        "example": {"job": example.job, "telling_line": example.telling_line or None, "log": example.log or None},
     }  # fmt: skip

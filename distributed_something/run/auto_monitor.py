@@ -99,7 +99,8 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
     if is_done:
         try:
             with translate_aws_errors("reading the journals and records of the run"):
-                outcome, text = ended_run.outcome, f"{text}\n{ended_run.format_outcome()}"
+                outcome, note = ended_run.outcome, ended_run.save_job_table()
+                text = "\n".join(filter(None, [text, note, ended_run.format_outcome()]))
         except UserFacingError as error:  # everything that costs money is stopped, so the run has ended anyway
             text = f"{text}\n{error}"
     reason = tick.end_reason.value if tick.end_reason else ""

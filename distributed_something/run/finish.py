@@ -122,12 +122,15 @@ def _report_end(
     is_clean: bool,
 ) -> RunEnd:  # fmt: skip
     """Print the outcome, and save it with `lines`, which are already printed."""
-    outcome = None
+    outcome, note = None, ""
     try:
         with translate_aws_errors("reading the journals and records of the run"):
-            outcome, text = ended_run.outcome, ended_run.format_outcome()
+            outcome, note = ended_run.outcome, ended_run.save_job_table()
+            text = ended_run.format_outcome()
     except CloudError as error:
         text, is_clean = str(error), False
+    if note:
+        context.output.print_progress(note)
     context.output.print_result(text)
     end = RunEnd(is_clean, outcome is not None and outcome.is_complete)
     summary = RunSummary(reason.value if reason else "", end.is_clean, end.is_complete, "\n".join([*lines, text]))

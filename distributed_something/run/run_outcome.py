@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from distributed_something.core.errors import AWSError
+from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
 from distributed_something.observe.documents.run_start import observe_submitted_jobs
 from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.queue import count_jobs
+from distributed_something.results.job_table import JobTable
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.summary import DeadLetters, format_run_outcome
 from distributed_something.run.monitor.history import RunHistory, load_history
@@ -39,6 +40,8 @@ class EndedRun:
 
     def __init__(self, clients: Clients, file: MonitorFile, tick: Tick) -> None:
         self._clients, self._file, self._tick = clients, file, tick
+        self._table = JobTable()
+        self._has_saved_table = False
 
     @cached_property
     def outcome(self) -> RunOutcome:
@@ -46,23 +49,43 @@ class EndedRun:
 
         Reading can take minutes for a large run, so use it only after everything that costs money is stopped.
         """
+        self._table = JobTable()  # a new one, in case reading was attempted before
         snapshot, history, s3 = self._tick.snapshot, self._tick.history, self._clients.s3
         if history.ended is None or history.start is None:
-            return load_run_outcome(s3, self._file, snapshot.submitted, snapshot.jobs)
+            return load_run_outcome(s3, self._file, snapshot.submitted, snapshot.jobs, self._table)
         # Jobs that were submitted after the end belong to the next run, which may use the same queue.
         reader = SubmissionReader(s3, self._file.MONITOR_BUCKET_NAME, self._file.MONITOR_APP_NAME)
         submitted = observe_submitted_jobs(reader, self._file, history.start, snapshot.at, until=history.ended)
-        return load_run_outcome(s3, self._file, submitted, left=0)
+        return load_run_outcome(s3, self._file, submitted, 0, self._table)
 
     def count_recorded_failures(self) -> int:
         """Return the same as `load_recorded_failures`."""
         return _count_recorded_failures(self.outcome, self._tick.history)
 
+    def save_job_table(self) -> str:
+        """Save `jobs.tsv` in the bucket, and return a note if that is not possible; the run's end does not need it.
+
+        AWS errors are caught, except while the outcome is read.
+        """
+        _ = self.outcome  # this fills the table
+        problem = self._table.problem
+        if not problem:
+            try:
+                with translate_aws_errors(f"writing {self._file.keys.job_table}"):
+                    self._table.save(self._clients.s3, self._file)
+            except CloudError as error:
+                problem = str(error)
+        self._has_saved_table = not problem
+        return f"note: jobs.tsv, the table of the run's jobs, could not be written: {problem}" if problem else ""
+
     def format_outcome(self) -> str:
         """Return the text of the summary about the run's jobs."""
         ended = self._tick.history.ended or self._tick.snapshot.at
         seconds = ended - self._file.MONITOR_START_TIME / 1000
-        return format_run_outcome(self.outcome, self._file, seconds, self._find_dead_letters())
+        return format_run_outcome(
+            self.outcome, self._file, seconds, self._find_dead_letters(), self._tick.history.cost,
+            has_table=self._has_saved_table,
+        )  # fmt: skip
 
     def _find_dead_letters(self) -> DeadLetters | None:
         name = self._file.MONITOR_DEAD_LETTER_QUEUE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -40,13 +41,26 @@ def list_starts(starts: Path) -> dict[str, int]:
     return {path.name: len(path.read_text().split()) for path in starts.iterdir()}
 
 
+def read_documents(project: Project) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the text and the JSON document of each run's summary, by the run's name."""
+    paths = sorted(find_runs(project).glob("*/summary.txt"))
+    return {path.parent.name: (path.read_text(), json.loads(path.with_suffix(".json").read_text())) for path in paths}
+
+
 def read_summaries(project: Project) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return the text and the numbers of each run's summary, by the run's name."""
-    paths = sorted((project.folder / "local" / "tryout-bucket" / "runs" / "Tryout").glob("*/summary.txt"))
-    return {
-        path.parent.name: (path.read_text(), json.loads(path.with_suffix(".json").read_text())["jobs"])
-        for path in paths
-    }
+    return {run: (text, document["jobs"]) for run, (text, document) in read_documents(project).items()}
+
+
+def read_job_table(project: Project) -> list[dict[str, str]]:
+    """Return the rows of the only run's `jobs.tsv`."""
+    (path,) = find_runs(project).glob("*/jobs.tsv")
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def find_runs(project: Project) -> Path:
+    return project.folder / "local" / "tryout-bucket" / "runs" / "Tryout"
 
 
 def test_twelve_of_sixty_jobs_fail_in_both_runs(tmp_path: Path) -> None:
@@ -59,6 +73,21 @@ def test_twelve_of_sixty_jobs_fail_in_both_runs(tmp_path: Path) -> None:
         assert [record["final"] for record in records] == [True] * 12
         reasons = Counter((record["reason_class"], record["exit_code"]) for record in records)
         assert reasons == {("signal", -11): 5, ("program", 1): 4, ("time-out", -15): 3}
+        ((text, document),) = read_documents(project).values()
+        causes = [(failure["cause"], failure["jobs"]) for failure in document["failures"]]
+        assert causes == [
+            ("segmentation fault", 5),
+            ("exit code 1: error # at #", 4),
+            ("timed out after 1.8 seconds", 3),
+        ]
+        for failure in document["failures"]:
+            assert f"{failure['id']}  {failure['cause']}  " in text
+        rows = read_job_table(project)
+        assert len(rows) == 60
+        assert Counter(row["cause"] for row in rows) == {
+            "": 48, **{failure["id"]: failure["jobs"] for failure in document["failures"]},
+        }  # fmt: skip
+        assert {row["output_location"] for row in rows} == {f"s3://tryout-bucket/results/{row['job']}" for row in rows}
 
         assert run_commands(project, job_file) == (3, {"jobs done": "0", "already there": "48", "jobs failed": "12"})
         summaries = read_summaries(project)

@@ -19,6 +19,7 @@ from distributed_something.core.config_settings import Settings, load_settings
 from distributed_something.core.errors import CloudError
 from distributed_something.jobs.job_file import KnownJobKeys
 from distributed_something.observe.resources import ResourceKind
+from distributed_something.results.causes import group_failures
 from distributed_something.results.job_counter import FailedJob, JobCounts
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.summary import format_run_outcome
@@ -140,14 +141,17 @@ def test_the_job_file_in_the_docs_is_valid() -> None:
 
 
 def test_the_summary_lists_failed_jobs_and_resources_that_were_not_removed() -> None:
-    failed = FailedJob("A1-0123456789", 0.0, "exit code 3", "program", 3, 3, ("no such picture",), "s3://b/log.txt")
+    failed = FailedJob(
+        "A1-0123456789", 0.0, "exit code 3", "program", 3, 3, ("no such picture",), "s3://b/log.txt", "no such picture"
+    )
     kept = KeptResource(ResourceKind.LOG_GROUP, "L", KeepReason.RETENTION, 60)
     error = CloudError("no", action="removing the queue Q", code="AccessDenied")
     report = CleanupReport(kept=[kept], failed=[FailedRemoval(ResourceKind.QUEUE, "queue Q", error)])
-    text = format_run_outcome(RunOutcome(6, JobCounts(5, 0, 1), 0, [failed], 2), MONITOR_FILE, 4000, None)
+    outcome = RunOutcome(6, JobCounts(5, 0, 1), 0, [failed], 2, groups=tuple(group_failures([failed])))
+    text = format_run_outcome(outcome, MONITOR_FILE, 4000, None)
     assert "jobs done       5" in text
-    assert "failed          A1-0123456789: exit code 3 (after 3 attempts)" in text
-    assert "                | no such picture" in text
+    assert re.search(r"^F[0-9a-f]{6}  exit code 3: no such picture +1$", text, re.MULTILINE)
+    assert "         for example A1-0123456789 (after 3 attempts)\n         | no such picture\n" in text
     assert format_cleanup_report(report).splitlines() == [
         "kept            log group L (its entries expire after 60 days)",
         "NOT REMOVED     queue Q: while removing the queue Q: AccessDenied: no",

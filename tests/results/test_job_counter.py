@@ -127,6 +127,41 @@ def test_files_that_several_jobs_wrote_are_counted_once_and_named(monkeypatch: A
     assert counter.find_overwritten_files() == OverwrittenFiles(3, ("all/x", "all/y"))
 
 
+def build_attempt(job: str, number: int, start: int, end: int, state: str = "failed", **more: Any) -> dict[str, Any]:
+    """Return the line of an attempt from second `start` to second `end`."""
+    started = f"2026-11-23T10:45:{start:02}.000Z"
+    return build_line(job, state, end, attempts=number, started=started, **more)
+
+
+def test_the_time_of_all_attempts_is_added_up_each_once_in_any_order() -> None:
+    lines = [
+        build_attempt("a", 1, 0, 10, final=False),
+        build_attempt("a", 2, 10, 15, "interrupted", final=False),
+        build_attempt("a", 3, 20, 50),
+        build_attempt("b", 1, 0, 7, final=False),
+        build_attempt("b", 2, 10, 12, "done"),
+    ]
+    short = [{**line, "attempt": line["attempts"]} for line in lines[:2]]
+    lines.append({**lines[2], "earlier_attempts": [*short, None, {"attempt": 9, "state": "unknown"}]})  # the record
+    for _ in range(20):
+        random.shuffle(lines)
+        counter = JobCounter()
+        for line in [*lines, *lines]:
+            counter.add_end(line)
+        (failed,) = counter.list_failed_jobs()
+        assert (failed.seconds, counter.total_seconds) == (45.0, 54.0)
+
+
+def test_a_failed_job_has_what_its_cause_depends_on() -> None:
+    counter = JobCounter()
+    numbers = {"time_limit_seconds": 60, "peak_memory_bytes": 5, "memory_limit_bytes": 9}
+    counter.add_end(build_line("a", "failed", telling_line="why", last_line="bye", group={"plate": "P1"}, **numbers))
+    counter.add_end(build_line("b", "failed", 1, last_line="bye"))  # from an older worker
+    new, old = counter.list_failed_jobs()
+    assert (new.telling_line, new.group, old.telling_line, old.group) == ("why", {"plate": "P1"}, "bye", {})
+    assert (new.time_limit_seconds, new.peak_memory_bytes, new.memory_limit_bytes) == (60.0, 5, 9)
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from("abc"), st.sampled_from(["done", "skipped", "failed"]), st.integers(0, 3)),

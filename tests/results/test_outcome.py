@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from distributed_something.results import outcome as outcome_module
+from distributed_something.results.causes import SharedValue
 from distributed_something.results.job_counter import JobCounts, OverwrittenFiles
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.worker.machine.times import build_utc_timestamp
@@ -114,14 +115,55 @@ def test_jobs_in_the_queue_are_neither_done_nor_unknown(run: RunDocuments) -> No
 def test_a_failed_jobs_last_lines_and_log_come_from_its_record(run: RunDocuments) -> None:
     line = run.end_job("a", "failed", reason="exit code 1", last_lines=["one", "two"], log="s3://b/a.log")
     run.write_journal("c1", line)
-    (failed,) = load(run, submitted=1).failures
-    assert (failed.last_lines, failed.log) == (("one", "two"), "s3://b/a.log")
+    (group,) = load(run, submitted=1).groups
+    assert (group.example.last_lines, group.example.log) == (("one", "two"), "s3://b/a.log")
 
 
-def test_details_are_read_only_for_the_failed_jobs_that_are_shown(run: RunDocuments) -> None:
-    run.write_journal("c1", *(run.end_job(f"a{n:02}", "failed") for n in range(25)))
-    assert len(load(run, submitted=25).failures) == 25
-    assert len(list_records_read(run)) == 20
+def test_details_are_read_only_for_one_failed_job_of_each_of_the_largest_groups(
+    run: RunDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcome_module, "MAX_EXAMPLES_READ", 2)
+    for number, count in enumerate((1, 3, 2)):
+        failed = [
+            run.end_job(f"job{number}{n}", "failed", exit_code=number + 1, log="s3://b/log") for n in range(count)
+        ]
+        run.write_journal(f"c{number}", *failed)
+    outcome = load(run, submitted=6)
+    assert [(group.cause, len(group.jobs)) for group in outcome.groups] == [
+        ("exit code 2", 3), ("exit code 3", 2), ("exit code 1", 1),
+    ]  # fmt: skip
+    assert [group.example.log for group in outcome.groups] == ["s3://b/log", "s3://b/log", ""]
+    assert sorted(list_records_read(run)) == ["job10.json", "job20.json"]
+
+
+def test_the_usual_values_of_all_jobs_tell_which_ones_failed_jobs_share(run: RunDocuments) -> None:
+    jobs = [("P7" if n < 3 else f"P{n}", "failed" if n < 3 else "done") for n in range(20)]
+    lines = [
+        run.end_job(f"j{n}", state, message={"group": {"plate": plate, "kind": "x"}})
+        for n, (plate, state) in enumerate(jobs)
+    ]
+    run.write_journal("c1", *lines)
+    (group,) = load(run, submitted=20).groups
+    assert group.shared == (SharedValue("plate", "P7", 3, 3),), "all jobs have kind = x"
+
+
+def test_a_lost_line_does_not_hide_the_time_of_the_attempts(run: RunDocuments) -> None:
+    times = [f"2026-11-23T10:{minute}:00.000Z" for minute in (40, 41, 43)]
+    earlier = {"attempt": 1, "state": "failed", "started": times[0], "ended": times[1]}
+    end = {"attempts": 2, "started": times[1], "ended": times[2], "earlier_attempts": [earlier]}
+    run.write_journal("c1", run.end_job("a", started=times[0], ended=times[1]))
+    run.end_job("b", "failed", **end)
+    outcome = load(run, submitted=2)
+    assert outcome.total_seconds == 60 + 60 + 120
+    assert outcome.groups[0].seconds == 180
+
+
+def test_memory_and_machine_come_from_the_first_line_of_the_journal(run: RunDocuments) -> None:
+    end = run.end_job("a", "failed", reason="out of memory: …", reason_class="out of memory")
+    run.write_journal("c1", end, memory_limit_bytes=3_500 * 2**20)
+    assert [group.cause for group in load(run, submitted=1).groups] == [
+        "out of memory: killed at the limit of 3,500 MiB"
+    ]
 
 
 def test_files_of_failed_attempts_are_not_listed(run: RunDocuments) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distributed_something.results.outcome import MAX_FAILURES_DETAILED, load_run_outcome
+from distributed_something.results.outcome import load_run_outcome
 from tests.support.fakes import MONITOR_FILE, FakeBucket
 from tests.support.large_run import ETAG, JOBS_PER_OBJECT, LargeRun
 
@@ -48,13 +48,14 @@ def test_all_jobs_of_a_large_run_are_counted(run: LargeRun) -> None:
     assert (counts.done, counts.failed, counts.already_there, counts.repeated) == (19_000, 1_000, 0, 0)
     assert (outcome.unrecorded, outcome.unread, outcome.machines) == (0, 0, run.containers)
     assert len({failed.job for failed in outcome.failures}) == len(outcome.failures) == 1_000
+    assert [(group.cause, len(group.jobs)) for group in outcome.groups] == [("exit code 1: Error: no picture #", 1_000)]
 
 
-def test_only_the_jobs_of_lost_lines_and_the_first_failures_are_read_singly() -> None:
+def test_only_the_jobs_of_lost_lines_and_an_example_of_each_cause_are_read_singly() -> None:
     s3: Any = CountingBucket(WITH_LOST_LINES)
     load_run_outcome(s3, MONITOR_FILE, submitted=20_000, left=0)
     assert s3.reads.count("attempts") == 100
-    assert s3.reads.count("jobs") == WITH_LOST_LINES.missing + MAX_FAILURES_DETAILED == 1_020
+    assert s3.reads.count("jobs") == WITH_LOST_LINES.missing + 1 == 1_001
     # Each job has a record and a log. The journals are listed once for their lines and once for the totals.
     assert (s3.pages.count("jobs"), s3.pages.count("attempts")) == (2 * 20_000 / PAGE_KEYS, 2)
 
@@ -62,5 +63,5 @@ def test_only_the_jobs_of_lost_lines_and_the_first_failures_are_read_singly() ->
 def test_each_object_of_a_journal_is_read_once_and_no_record_is_listed() -> None:
     s3: Any = CountingBucket(JOURNALS_ONLY)
     load_run_outcome(s3, MONITOR_FILE, submitted=20_000, left=0)
-    assert s3.reads.count("attempts") == 4 * -(-5_000 // JOBS_PER_OBJECT) == 16
-    assert (s3.reads.count("jobs"), s3.pages) == (MAX_FAILURES_DETAILED, ["attempts", "attempts"])
+    assert s3.reads.count("attempts") == 4 * -(-5_000 // JOBS_PER_OBJECT) == 20
+    assert (s3.reads.count("jobs"), s3.pages) == (1, ["attempts", "attempts"])

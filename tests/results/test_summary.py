@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from distributed_something.core.text import measure_columns
+from distributed_something.results.causes import group_failures
 from distributed_something.results.job_counter import FailedJob, JobCounts, OverwrittenFiles
 from distributed_something.results.outcome import MAX_RECORDS_READ, RunOutcome
 from distributed_something.results.summary import (
@@ -29,10 +31,6 @@ def format_lines(outcome: RunOutcome, letters: DeadLetters | None = None, second
     return format_run_outcome(outcome, MONITOR_FILE, seconds, letters).splitlines()
 
 
-def build_failures(count: int) -> list[FailedJob]:
-    return [FailedJob(f"job-{n}", float(n), f"exit code {n}") for n in range(count)]
-
-
 # The text
 
 
@@ -48,7 +46,7 @@ def test_a_complete_run() -> None:
 
 def test_every_number_has_a_row_of_its_own() -> None:
     counts = JobCounts(done=12_000, already_there=3_000, failed=2, repeated_failures=1)
-    outcome = RunOutcome(15_016, counts, 4, build_failures(2), 1, unread=6)
+    outcome = RunOutcome(15_016, counts, 4, [FailedJob("a", 1.0, "r")], 1, unread=6)
     assert format_lines(outcome)[:7] == [
         "jobs done       12,000",
         "already there   3,000",
@@ -56,7 +54,7 @@ def test_every_number_has_a_row_of_its_own() -> None:
         "in the queue    4",
         "no record       3 (neither ended nor in the queue; run submitJob again)",
         "                and 1 more end of jobs that were sent again",
-        f"not counted     6 records that no journal mentions; only {MAX_RECORDS_READ:,} of them were read",
+        f"not counted     6 records that no journal mentions (the limit is {MAX_RECORDS_READ:,})",
     ]
 
 
@@ -71,7 +69,7 @@ def test_the_age_of_results_that_were_already_there_is_shown(newest: float, age:
 @pytest.mark.parametrize(("count", "last"), [(2, "all/b"), (1_200, "… and 1,198 more files")])
 def test_files_that_several_jobs_wrote_are_counted_and_named(count: int, last: str) -> None:
     lines = format_lines(replace(COMPLETE, overwritten=OverwrittenFiles(count, ("all/a", "all/b"))))
-    first = lines.index(f"overwritten     {count:,} files, written by several jobs; the last job's content remains:")
+    first = lines.index(f"overwritten     {count:,} files, each written by several jobs; the last is kept:")
     assert lines[first + 1] == "                all/a"
     assert lines[-1] == f"                {last}"
 
@@ -81,33 +79,78 @@ def test_a_run_whose_number_of_jobs_is_unknown_has_no_jobs_without_a_record() ->
     assert not [line for line in lines if line.startswith("no record")]
 
 
-def test_a_failed_job_is_shown_with_its_reason_its_last_lines_and_its_log() -> None:
-    lines = tuple(f"line {n}" for n in range(7))
-    failed = FailedJob("A1-0123456789", 0.0, "exit code 3", "program", 3, 3, lines, "s3://b/log.txt")
-    shown = format_lines(replace(COMPLETE, counts=JobCounts(47, failed=1), failures=[failed]))
-    assert shown[-7:] == [
-        "failed          A1-0123456789: exit code 3 (after 3 attempts)",
-        *(f"                | line {n}" for n in range(2, 7)),
-        "                log: s3://b/log.txt",
+def build_outcome(failures: list[FailedJob], **more: Any) -> RunOutcome:
+    counts = JobCounts(done=1, failed=len(failures))
+    return RunOutcome(len(failures) + 1, counts, 0, failures, 1, groups=tuple(group_failures(failures)), **more)
+
+
+def format_failures_of(outcome: RunOutcome, cost: float | None = None) -> list[str]:
+    lines = format_run_outcome(outcome, MONITOR_FILE, 4000.0, None, cost).splitlines()
+    return lines[lines.index(next(line for line in lines if line.startswith("failed, by cause"))) :]
+
+
+def test_failed_jobs_are_shown_by_cause_with_an_example() -> None:
+    failures = [
+        FailedJob(f"P7-A0{n}-0123456789", float(n), "exit code 3", "program", 3, 3, log=f"s3://b/{n}.log.txt",
+                  telling_line=f"ValueError: shape mismatch ({n}, 4)", group={"plate": "P7", "well": f"A0{n}"})
+        for n in range(3)
+    ]  # fmt: skip
+    failures.append(
+        FailedJob("P1-A01-0123456789", 9.0, "no reason given", "time-out", 1, -15, time_limit_seconds=3600.0)
+    )
+    first, second = group_failures(failures)
+    assert format_failures_of(build_outcome(failures)) == [
+        f"failed, by cause{'jobs':>64}",
+        f"{first.id}  exit code 3: ValueError: shape mismatch (#, #){'3':>25}",
+        "         for example P7-A00-0123456789 (after 3 attempts)",
+        "         | ValueError: shape mismatch (0, 4)",
+        "         3 of 3 have plate = P7",
+        "         log: s3://b/0.log.txt",
+        f"{second.id}  timed out after 60 minutes{'1':>45}",
+        "         for example P1-A01-0123456789 (after 1 attempt)",
+        "         | no reason given",
     ]
 
 
-def test_a_failed_job_about_which_little_is_known_has_one_line() -> None:
-    once = FailedJob("a", 0.0, "no reason given", attempts=1)
-    shown = format_lines(replace(COMPLETE, failures=[once, replace(once, job="b", attempts=None)]))
-    assert shown[-2:] == ["failed          a: no reason given (after 1 attempt)", "failed          b: no reason given"]
+def test_the_cost_of_each_cause_is_shown_if_it_is_known() -> None:
+    failures = [FailedJob("a", 1.0, "r", "disk", seconds=900.0), FailedJob("b", 2.0, "r", "upload", seconds=1.0)]
+    outcome = build_outcome(failures, total_seconds=3600.0)
+    rows = [line[-16:] for line in format_failures_of(outcome, 2.0) if line.startswith(("failed", "F"))]
+    assert rows == ["    jobs     USD", "       1    0.50", "       1   <0.01"]
+    assert all(line.endswith("       1") for line in format_failures_of(outcome) if line.startswith("F"))
 
 
-@pytest.mark.parametrize(("failed", "last"), [
-    (20, "failed          job-19: exit code 19"),
-    (21, "… and 1 more failed job; see their records"),
-    (5_020, "… and 5,000 more failed jobs; see their records"),
-])  # fmt: skip
-def test_twenty_failed_jobs_are_shown(failed: int, last: str) -> None:
-    counts = JobCounts(done=1, failed=failed)
-    shown = format_lines(RunOutcome(failed + 1, counts, 0, build_failures(min(failed, 100)), 1))
-    assert sum(line.startswith("failed ") for line in shown) == 20
-    assert shown[-1] == last
+def test_nothing_about_failures_is_wider_than_a_terminal_except_the_address_of_a_log() -> None:
+    wide = "画像" * 100
+    failures = [FailedJob(wide, 1.0, "r", "program", 12, 1, log="s3://b/" + "x" * 100, telling_line=wide,
+                          group={"plate": wide})] * 3  # fmt: skip
+    failures.append(FailedJob("b", 1.0, "r\n\x1b[31m" * 100, "aws"))
+    lines = format_failures_of(build_outcome(failures, total_seconds=9.0), 123456.0)
+    widths = [measure_columns(line) for line in lines if "log: " not in line]
+    assert max(widths) <= 80
+    assert all(line.isprintable() for line in lines)
+    assert sum("…" in line for line in lines) >= 5
+
+
+def test_twenty_causes_are_shown_and_the_others_are_counted() -> None:
+    failures = [FailedJob(f"job-{n}-{m}", float(n), "", "program", 1, n + 1) for n in range(22) for m in range(2)]
+    shown = format_failures_of(build_outcome(failures[:40]))
+    assert sum(line.startswith("F") for line in shown) == 20
+    assert not shown[-1].startswith("…")
+    shown = format_failures_of(build_outcome(failures))
+    assert sum(line.startswith("F") for line in shown) == 20
+    assert shown[-1] == "… and 2 more causes (4 failed jobs); see jobs.tsv"
+
+
+def test_failed_jobs_beyond_those_that_are_kept_in_memory_are_mentioned() -> None:
+    outcome = build_outcome([FailedJob("a", 1.0, "r", "disk")])
+    shown = format_failures_of(replace(outcome, counts=JobCounts(done=1, failed=30_001)))
+    assert shown[-1] == "… and 30,000 more failed jobs that are not grouped; see jobs.tsv"
+
+
+def test_the_table_of_all_jobs_is_mentioned_if_it_is_saved() -> None:
+    lines = format_run_outcome(COMPLETE, MONITOR_FILE, 1.0, None, has_table=True).splitlines()
+    assert lines[-1] == f"all jobs        s3://app-bucket/runs/App/{RUN}/jobs.tsv"
 
 
 @pytest.mark.parametrize(("letters", "text"), [
@@ -139,7 +182,10 @@ def save(bucket: Any, summary: RunSummary = SUMMARY, outcome: RunOutcome | None 
 
 
 def test_the_text_and_the_numbers_are_saved(bucket: Any) -> None:
-    outcome = RunOutcome(20, JobCounts(done=5, already_there=4, failed=3, repeated_failures=2), 1, [], 2, unread=2)
+    failed = FailedJob("a", 1.0, "exit code 3", "program", 1, 3, log="s3://b/log", telling_line="no image 5")
+    (group,) = group_failures([failed])
+    counts = JobCounts(done=5, already_there=4, failed=3, repeated_failures=2)
+    outcome = RunOutcome(20, counts, 1, [failed], 2, unread=2, groups=(group,))
     save(bucket, replace(SUMMARY, is_complete=False), outcome)
     assert list(bucket.objects) == [TEXT_KEY, DATA_KEY], "the JSON document is last, because it says that both exist"
     assert bucket.objects[TEXT_KEY].decode() == f"{SUMMARY.text}\n"
@@ -147,12 +193,17 @@ def test_the_text_and_the_numbers_are_saved(bucket: Any) -> None:
         "app": "App", "run": RUN, "reason": "run", "clean": True, "complete": False,
         "jobs": {"submitted": 20, "done": 5, "already_there": 4, "failed": 3, "repeated": 2, "left": 1, "unread": 2,
                  "unrecorded": 3, "overwritten_files": 0},
+        "failures": [{
+            "id": group.id, "cause": "exit code 3: no image #", "reason_class": "program", "exit_code": 3, "jobs": 1,
+            "example": {"job": "a", "telling_line": "no image 5", "log": "s3://b/log"},
+        }],
     }  # fmt: skip
 
 
 def test_counts_that_are_unknown_are_null(bucket: Any) -> None:
     save(bucket, outcome=None)
-    assert json.loads(bucket.objects[DATA_KEY])["jobs"] is None
+    document = json.loads(bucket.objects[DATA_KEY])
+    assert (document["jobs"], document["failures"]) == (None, None)
     bucket.objects.clear()
     save(bucket, outcome=replace(COMPLETE, submitted=None))
     assert json.loads(bucket.objects[DATA_KEY])["jobs"]["submitted"] is None

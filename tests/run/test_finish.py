@@ -87,6 +87,22 @@ def test_the_summary_is_printed_if_it_cannot_be_stored(command: MonitorCommand) 
     assert "jobs done       7" in command.output.printed
 
 
+def test_the_table_of_all_jobs_is_saved_and_mentioned(command: MonitorCommand) -> None:
+    command.run_command()
+    table = command.run.bucket.objects[MONITOR_FILE.keys.job_table].decode().splitlines()
+    assert [line.split("\t")[:2] for line in table[:2]] == [["job", "state"], ["job-0", "done"]]
+    assert len(table) == 8
+    assert f"all jobs        s3://app-bucket/{MONITOR_FILE.keys.job_table}" in command.output.printed.splitlines()
+
+
+def test_a_table_that_cannot_be_written_is_only_noted(command: MonitorCommand) -> None:
+    command.run.refuse_document(MONITOR_FILE.keys.job_table, "AccessDenied")
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=True)
+    assert "all jobs" not in command.run.summary
+    note = command.output.progress[-1]
+    assert note.startswith("note: jobs.tsv, the table of the run's jobs, could not be written: while writing runs/")
+
+
 def test_a_run_without_a_queue_or_a_fleet_does_not_count_as_done(command: MonitorCommand) -> None:
     command.run.has_queue = False
     assert not command.run_command().is_clean

@@ -11,7 +11,7 @@ from functools import cache
 from hashlib import md5
 from io import BytesIO, StringIO
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import boto3
 from botocore.exceptions import ClientError
@@ -234,11 +234,11 @@ class FakeBucket:
     def head_bucket(self, **_: str) -> dict[str, Any]:
         return {}
 
-    def put_object(self, *, Key: str, Body: bytes, IfNoneMatch: str = "", **_: Any) -> dict[str, Any]:
+    def put_object(self, *, Key: str, Body: bytes | IO[bytes], IfNoneMatch: str = "", **_: Any) -> dict[str, Any]:
         if IfNoneMatch and Key in self.objects:
             raise build_client_error("PreconditionFailed", "PutObject")
-        self.objects[Key] = Body
-        return {"ETag": build_etag(Body)}
+        self.objects[Key] = body = Body if isinstance(Body, bytes) else Body.read()
+        return {"ETag": build_etag(body)}
 
     def get_paginator(self, _: str) -> Any:
         return SimpleNamespace(paginate=lambda **request: [self.list_objects_v2(**request)])

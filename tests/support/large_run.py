@@ -11,7 +11,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.worker.container.journal import build_journal_line
 from tests.support.fakes import MONITOR_FILE
 
-JOBS_PER_OBJECT = 1_500  # jobs in one object of a journal, which is then about 1 MB large
+JOBS_PER_OBJECT = 1_200  # jobs in one object of a journal, which is then about 1 MB large
 ATTEMPTS_OF_FAILED_JOBS = 3
 ETAG = '"0123456789abcdef"'  # of every record
 
@@ -98,12 +98,15 @@ class LargeRun:
             "exit_code": 1 if is_failed else 0,
             "reason": "the program ended with exit code 1" if is_failed else None,
             "reason_class": "program" if is_failed else None,
+            "telling_line": f"Error: no picture {job}" if is_failed else None,
             "last_lines": [f"Error: no picture {job}"] if is_failed else [],
             "peak_memory_bytes": 1_234_567_890,
             "cpu_seconds": 290.5,
             "bytes_in": 123_456_789,
             "bytes_out": 12_345_678,
+            "output_location": f"s3://{self.file.MONITOR_BUCKET_NAME}/results/{_build_name(job)}",
             "log": log,
+            "message": {"group": {"Plate": f"{job // 384:05}", "Well": f"{job % 384:03}"}},
             "record_etag": ETAG,
         }
 

@@ -76,9 +76,13 @@ class RunAccount:
 
     def refuse_summary(self, code: str) -> None:
         """Make requests that write the summary fail with this error code."""
+        self.refuse_document(self.file.keys.summary, code)
+
+    def refuse_document(self, key: str, code: str) -> None:
+        """Make requests that write this object fail with this error code."""
 
         def put_object(parameters: dict[str, Any]) -> Any:
-            if parameters["Key"] == self.file.keys.summary:
+            if parameters["Key"] == key:
                 raise build_client_error(code)
             return self.bucket.put_object(**parameters)
 

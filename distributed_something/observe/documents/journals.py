@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 FIRST_LINE_BYTES = 4096  # a first line has about 500 bytes
+FACT_KEYS = ("machine", "memory_limit_bytes")  # keys of the first line that `iter_lines` adds to the others
 _NAME_FORMAT = re.compile(r"(?P<container>.+)-(?P<number>[1-9]\d*)\.jsonl")
 
 
@@ -79,17 +80,20 @@ class JournalReader:
     def iter_lines(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of all journals, without their first lines, which are kept. AWS errors are not caught.
 
+        Each line also gets FACT_KEYS, which an attempt's record has too, and a journal has in its first line.
         The objects are read in parallel, but only a few of them are in memory at a time.
         """
         objects = self.list_objects()
         newest = set(_find_newest_objects(objects))
         for item, body in read_in_parallel(objects, self._read_object):
-            first, newline, others = body.partition(b"\n")
+            text, newline, others = body.partition(b"\n")
+            first = _parse_object(text) if newline else None
             if item in newest:
-                self._first_lines[item.container] = (item.etag, _parse_object(first) if newline else None)
+                self._first_lines[item.container] = (item.etag, first)
+            facts = {key: (first or {}).get(key) for key in FACT_KEYS}
             for text in others.splitlines():
                 if (line := _parse_object(text)) is not None:
-                    yield line
+                    yield facts | line
 
     def list_objects(self) -> list[JournalObject]:
         """Return the objects of all journals. This takes one request per 1,000 objects."""

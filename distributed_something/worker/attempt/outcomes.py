@@ -45,11 +45,11 @@ from distributed_something.worker.job.failures import (
     is_missing_queue,
 )
 from distributed_something.worker.job.job_id import HASH_CHARACTERS
-from distributed_something.worker.program.program import read_last_lines
+from distributed_something.worker.program.telling_line import read_telling_line
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
 from distributed_something.worker.transfer.shared_results import SHARED_FILE_CLASS, has_unchanged_shared_results
 
-MAX_LINE_CHARACTERS = 200  # of the log's last line that are quoted in a reason
+MAX_LINE_CHARACTERS = 200  # of the log's most telling line that are quoted in a reason
 MAX_ATTRIBUTE_CHARACTERS = 1000  # in a message attribute
 # S3 is strongly consistent, so retrying does not make a missing object appear, nor does another job's file change.
 FINAL_REASON_CLASSES = frozenset({"bad message", "missing input", SHARED_FILE_CLASS})
@@ -278,9 +278,9 @@ def _check_lease(attempt: Attempt) -> None:
 
 
 def _format_reason(reason: str, log: Path) -> str:
-    """Return the reason and the log's last line as one line."""
-    last_line = "".join(read_last_lines(log, 1)).strip() if log.exists() else ""
-    return f"{reason}: {last_line[:MAX_LINE_CHARACTERS]}" if last_line else reason
+    """Return the reason and the log's most telling line as one line."""
+    telling = read_telling_line(log) if log.exists() else None
+    return f"{reason}: {telling[:MAX_LINE_CHARACTERS]}" if telling else reason
 
 
 def _replace_control_characters(text: str) -> str:

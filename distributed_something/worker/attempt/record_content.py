@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.times import build_utc_timestamp
-from distributed_something.worker.program.program import read_last_lines
+from distributed_something.worker.program.program import MAX_LAST_LINES, read_last_lines
+from distributed_something.worker.program.telling_line import add_telling_line, read_telling_line
 
 DONE_STATE, FAILED_STATE, INTERRUPTED_STATE, SKIPPED_STATE = "done", "failed", "interrupted", "skipped"
 
@@ -39,7 +41,8 @@ def build_log_key(settings: Settings, attempt: Attempt) -> str:
 def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> dict[str, Any]:
     """Return the record for an attempt.
 
-    Times are in UTC, and sizes are in bytes. `log` is null if the log is empty.
+    Times are in UTC, and sizes are in bytes. `log` is null if the log is empty. `telling_line` is null without a log or
+    a reason.
     """
     settings = context.settings
     has_log = attempt.folders.log.exists() and attempt.folders.log.stat().st_size > 0
@@ -54,7 +57,7 @@ def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> d
         **_describe_times(attempt, context.clock.now()),
         "reason": end.reason,
         "reason_class": end.reason_class,
-        "last_lines": read_last_lines(attempt.folders.log) if end.reason and has_log else [],
+        **_describe_log(attempt.folders.log if end.reason and has_log else None),
         **_describe_program(context, attempt),
         **_describe_files(attempt, is_skipped=end.state == SKIPPED_STATE),
         "earlier_attempts": [],
@@ -102,6 +105,7 @@ def _describe_program(context: WorkerContext, attempt: Attempt) -> dict[str, Any
 
 
 def _describe_files(attempt: Attempt, *, is_skipped: bool) -> dict[str, Any]:
+    job = attempt.job
     return {
         "bytes_in": attempt.bytes_in,
         "inputs": [file.build_record_entry() for file in attempt.inputs],
@@ -109,7 +113,15 @@ def _describe_files(attempt: Attempt, *, is_skipped: bool) -> dict[str, Any]:
         "outputs": [output.build_record_entry() for output in attempt.outputs],
         "overwritten": attempt.overwritten,
         "results_of": attempt.results_of if is_skipped else None,
+        "output_location": f"s3://{job.output_bucket}/{job.output_location}" if job is not None else None,
     }
+
+
+def _describe_log(log: Path | None) -> dict[str, Any]:
+    if log is None:
+        return {"telling_line": None, "last_lines": []}
+    telling = read_telling_line(log)
+    return {"telling_line": telling, "last_lines": add_telling_line(read_last_lines(log), telling, MAX_LAST_LINES)}
 
 
 def _build_timestamp(seconds: float | None) -> str | None:

@@ -19,10 +19,12 @@ from distributed_something.worker.machine.times import build_utc_timestamp
 MAX_JOURNAL_BYTES = 1024 * 1024  # a larger object is complete, and the next line begins another object
 MAX_REASON_CHARACTERS = 300
 MAX_LAST_LINE_CHARACTERS = 200
+MAX_TELLING_CHARACTERS = 300
+MAX_GROUP_BYTES = 1024  # as JSON; a larger group is only in the record
 LINE_KEYS = (  # the keys that a line copies from the attempt's record
     "job", "state", "final", "attempts", "message_id", "slot", "started", "fetch_started", "program_started",
     "program_ended", "ended", "time_limit_seconds", "exit_code", "reason_class", "peak_memory_bytes", "cpu_seconds",
-    "bytes_in", "bytes_out", "other_submissions", "record_etag",
+    "bytes_in", "bytes_out", "other_submissions", "record_etag", "output_location",
 )  # fmt: skip
 TOTAL_KEYS = {"done": "done", "failed": "failed", "skipped": "already_there"}  # keyed by the state of a final record
 log = logging.getLogger("worker")
@@ -98,4 +100,12 @@ def build_journal_line(record: Mapping[str, Any]) -> dict[str, Any]:
     line["overwritten"] = [entry["key"] for entry in record.get("overwritten", ())]
     line["results_modified"] = (record.get("results_of") or {}).get("modified")
     line["last_line"] = record["last_lines"][-1][:MAX_LAST_LINE_CHARACTERS] if record.get("last_lines") else None
+    line["telling_line"] = record["telling_line"][:MAX_TELLING_CHARACTERS] if record.get("telling_line") else None
+    line["group"] = _find_short_group(record.get("message"))
     return line
+
+
+def _find_short_group(message: object) -> Any:
+    """Return the group of a job's message; None if the message cannot be read or if the group is too large."""
+    group = message.get("group") if isinstance(message, dict) else None
+    return group if len(json.dumps(group)) <= MAX_GROUP_BYTES else None

@@ -108,3 +108,8 @@ class RunKeys:
     def summary_data(self) -> str:
         """The key of the summary's numbers, as JSON."""
         return f"{self.prefix}summary.json"
+
+    @property
+    def job_table(self) -> str:
+        """The key of the table with one row per job that is written at the end of the run."""
+        return f"{self.prefix}jobs.tsv"

@@ -14,6 +14,7 @@ from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.program.launcher import LaunchedProgram, LauncherPool, LostLauncher, ProgramStartError
 
+MAX_LAST_LINES = 20  # lines at the end of a log that a record shows
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
 _CHECK_SECONDS = 0.1  # between two checks of whether the program must end
 
@@ -107,7 +108,7 @@ def _wait_for_end(
     return Result(reply["exit_code"], seconds, reply["peak_memory_bytes"], reply["cpu_seconds"], timed_out, stopped)
 
 
-def read_last_lines(log: Path, count: int = 20, max_bytes: int = 8192) -> list[str]:
+def read_last_lines(log: Path, count: int = MAX_LAST_LINES, max_bytes: int = 8192) -> list[str]:
     """Return the last lines of a log, at most `count`. Bytes that are not UTF-8 are replaced."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - max_bytes))

@@ -11,6 +11,7 @@ import sys
 import boto3
 
 from distributed_something.aws.clients import Clients
+from distributed_something.results.job_table import JobTable
 from distributed_something.results.outcome import load_run_outcome
 from tests.measure.bench import child
 from tests.measure.bench.report import Measurement
@@ -47,7 +48,9 @@ def _measure_outcome(name: str, run: LargeRun, max_seconds: int, max_megabytes: 
 
 def _print_counts(jobs: int) -> None:
     s3 = Clients(boto3.Session()).s3
-    outcome = load_run_outcome(s3, MONITOR_FILE, submitted=jobs, left=0)
+    table = JobTable()
+    outcome = load_run_outcome(s3, MONITOR_FILE, submitted=jobs, left=0, table=table)
+    assert not table.problem, table.problem
     counts = {"done": outcome.counts.done, "failed": outcome.counts.failed, "unknown": outcome.unrecorded}
     print(json.dumps(counts))
 

@@ -64,11 +64,28 @@ def test_the_first_line_has_the_totals_and_the_next_ones_the_attempts(bucket: Bu
 
 def test_a_line_has_the_same_keys_as_the_record_and_short_texts(bucket: Bucket) -> None:
     journal = build_journal(bucket)
-    journal.add_attempt(build_record("a", "failed", reason="r" * 1000, last_lines=["first", "x" * 1000], exit_code=7))
+    texts = {"reason": "r" * 1000, "last_lines": ["first", "x" * 1000], "telling_line": "t" * 1000}
+    journal.add_attempt(build_record("a", "failed", exit_code=7, **texts))
     journal.write_changes(0.0)
     line = bucket.objects[1][1]
-    assert set(line) == {*LINE_KEYS, "reason", "last_line", "overwritten", "results_modified"}
+    assert set(line) == {
+        *LINE_KEYS, "reason", "last_line", "telling_line", "overwritten", "results_modified", "group",
+    }  # fmt: skip
     assert (line["exit_code"], line["reason"], line["last_line"]) == (7, "r" * 300, "x" * 200)
+    assert line["telling_line"] == "t" * 300
+
+
+@pytest.mark.parametrize(("message", "group"), [
+    ({"group": {"plate": "P1"}, "command": "x"}, {"plate": "P1"}),
+    ({"group": "P1"}, "P1"),
+    ({"group": {"images": ["x" * 100] * 11}}, None),
+    ("{", None),
+])  # fmt: skip
+def test_a_line_has_the_jobs_group_unless_it_is_large(bucket: Bucket, message: object, group: object) -> None:
+    journal = build_journal(bucket)
+    journal.add_attempt(build_record("a", message=message))
+    journal.write_changes(0.0)
+    assert bucket.objects[1][1]["group"] == group
 
 
 def test_a_line_of_a_skipped_job_says_how_old_its_results_are(bucket: Bucket) -> None:

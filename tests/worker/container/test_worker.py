@@ -23,9 +23,10 @@ NEXT_RUN = "20991231T000000Z"  # later than any object in the bucket
 RECORD_KEYS = {
     "job", "state", "final", "attempts", "machine", "container", "slot", "image", "image_digest",
     "worker_version", "app", "run", "started", "fetch_started", "program_started", "program_ended", "ended",
-    "seconds", "time_limit_seconds", "exit_code", "reason", "reason_class", "last_lines", "program_seconds",
-    "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs", "bytes_out", "outputs",
-    "overwritten", "results_of", "earlier_attempts", "other_submissions", "log", "message_id", "message",
+    "seconds", "time_limit_seconds", "exit_code", "reason", "reason_class", "telling_line", "last_lines",
+    "program_seconds", "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs",
+    "bytes_out", "outputs", "overwritten", "results_of", "output_location",
+    "earlier_attempts", "other_submissions", "log", "message_id", "message",
 }  # fmt: skip
 
 
@@ -73,7 +74,8 @@ def test_a_successful_job_has_verified_results_and_a_complete_record(lab: Worker
     assert record["message"] == message
     assert record["peak_memory_bytes"] > 100_000
     assert lab.read_object(key) == b"abc"
-    assert record["log"] is None  # the program printed nothing
+    assert (record["log"], record["telling_line"]) == (None, None)  # the program printed nothing
+    assert record["output_location"] == f"s3://{lab.name}/App/{job_id(message)}"
     names = ("started", "fetch_started", "program_started", "program_ended", "ended")
     assert sorted(names, key=record.__getitem__) == list(names)
     assert (record["final"], record["earlier_attempts"], record["results_of"]) == (True, [], None)
@@ -97,6 +99,15 @@ def test_a_failure_is_recorded_with_the_last_lines_and_moves_to_the_dead_letter_
     )
 
 
+def test_the_record_of_a_failure_shows_the_line_that_says_why_it_failed(lab: WorkerLab) -> None:
+    code = "import atexit; atexit.register(lambda: print(*range(40), sep='\\n')); raise ValueError('no nuclei in A01')"
+    record = lab.wait_for_record(
+        job_id(lab.send_job(group={"x": "traceback"}, command=python_command(code))), state="failed", attempts=2
+    )
+    assert record["telling_line"] == "ValueError: no nuclei in A01"
+    assert record["last_lines"] == ["ValueError: no nuclei in A01", *map(str, range(21, 40))]
+
+
 def test_a_worker_writes_a_journal_with_its_totals_and_a_line_per_attempt(own_lab: WorkerLab) -> None:
     done = own_lab.send_job(group={"x": "good"}, command="true")
     failed = own_lab.send_job(group={"x": "bad"}, command="exit 3", shell=True)
@@ -105,6 +116,10 @@ def test_a_worker_writes_a_journal_with_its_totals_and_a_line_per_attempt(own_la
     first, *lines = journal
     assert (first["slots"], first["attempts"], first["already_there"]) == (1, 3, 0)
     ends = sorted((line["job"], line["attempts"], line["final"], line["exit_code"]) for line in lines)
+    assert {line["job"]: (line["group"]["x"], line["output_location"]) for line in lines} == {
+        job_id(done): ("good", f"s3://{own_lab.name}/App/{job_id(done)}"),
+        job_id(failed): ("bad", f"s3://{own_lab.name}/App/{job_id(failed)}"),
+    }
     bad = job_id(failed)
     assert ends == [(bad, 1, False, 3), (bad, 2, True, 3), (job_id(done), 1, True, 0)]
     own_lab.workers[0].terminate()

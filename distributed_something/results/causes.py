@@ -1,0 +1,196 @@
+"""Groups a run's failed jobs by cause: what kind of failure, which exit code, and what the log says.
+
+The log's most telling line counts with numbers, paths, and IDs masked, so that jobs that failed for the same reason are
+in the same group. A group's ID is a hash of its cause, so it does not depend on the other failures: it stays the same
+while more jobs fail, and in other runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from distributed_something.results.group_values import GroupValueCounter
+from distributed_something.results.job_counter import FailedJob
+from distributed_something.results.mask import mask_line
+
+ID_DIGITS = 6
+MAX_REASON_CHARACTERS = 300  # a journal has no more of a reason, and a cause must not depend on where it was read
+MAX_MASKED_CHARACTERS = 160  # what follows may be cut off in some jobs' lines and not in others
+SEGMENTATION_FAULT, OUT_OF_MEMORY = "segmentation fault", "killed, probably for memory"
+# The exit code of a program that a signal ended (negative), and of a shell that reports this of its own program.
+_CAUSES_BY_EXIT_CODE = {-11: SEGMENTATION_FAULT, 139: SEGMENTATION_FAULT, -9: OUT_OF_MEMORY, 137: OUT_OF_MEMORY}
+_CRASH_CLASSES = ("program", "signal", "")  # older workers give no class
+MIN_SHARE, MIN_TIMES_USUAL, MIN_SHARING_JOBS = 0.6, 5.0, 3
+
+
+@dataclass(frozen=True)
+class SharedValue:
+    """A group value that unusually many jobs of a failure group have: `jobs` of `total` have `key` = `value`."""
+
+    key: str
+    value: str
+    jobs: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Cause:
+    """The cause of a failure. `exit_code` is None if it does not matter; `text` is one line."""
+
+    reason_class: str
+    exit_code: int | None
+    text: str
+
+    @cached_property
+    def id(self) -> str:
+        """The ID of all failures with this cause: F and ID_DIGITS hexadecimal digits."""
+        content = json.dumps([self.reason_class, self.exit_code, self.text])
+        return f"F{hashlib.sha256(content.encode()).hexdigest()[:ID_DIGITS]}"
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """Failed jobs with the same cause.
+
+    `exit_code`: None if unknown, or if the jobs have different ones. `jobs`: in the order in which they failed.
+    `example`: the first of them. `first`: when it failed, in seconds since 1970. `shared`: see `find_shared_values`.
+    """
+
+    id: str
+    cause: str
+    reason_class: str
+    exit_code: int | None
+    jobs: tuple[FailedJob, ...]
+    example: FailedJob
+    first: float
+    shared: tuple[SharedValue, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """How long all attempts of these jobs took together."""
+        return sum(job.seconds for job in self.jobs)
+
+
+def group_failures(failures: Sequence[FailedJob], usual: GroupValueCounter | None = None) -> list[FailureGroup]:
+    """Return the failed jobs grouped by cause, the largest group first.
+
+    `usual`: the group values of all jobs, as far as they are known. The order of `failures` does not matter.
+    """
+    jobs_by_cause: dict[Cause, list[FailedJob]] = {}
+    for failed in sorted(failures, key=lambda job: (job.ended, job.job)):
+        jobs_by_cause.setdefault(find_cause(failed), []).append(failed)
+    groups = [_build_group(cause, jobs, failures, usual) for cause, jobs in jobs_by_cause.items()]
+    return sorted(groups, key=lambda group: (-len(group.jobs), group.first, group.id))
+
+
+def find_cause(failed: FailedJob) -> Cause:
+    """Return why the job failed.
+
+    The program's own exit code and output matter only if nothing else ended the program.
+    """
+    reason_class, exit_code = failed.reason_class, failed.exit_code
+    match reason_class:
+        case "time-out":
+            return Cause(reason_class, None, f"timed out{_format_limit(failed.time_limit_seconds)}")
+        case "out of memory":
+            return Cause(reason_class, None, f"out of memory{_format_memory_limit(failed.memory_limit_bytes)}")
+        case "disk":
+            return Cause(reason_class, None, "the disk is full")
+    if reason_class in _CRASH_CLASSES and exit_code is not None and exit_code != 0:
+        return _find_crash_cause(failed, exit_code)
+    masked = _mask(failed, failed.reason[:MAX_REASON_CHARACTERS])
+    is_clear = not reason_class or reason_class == "program" or reason_class in masked.lower()
+    return Cause(reason_class, None, masked if is_clear else f"{reason_class}: {masked}")
+
+
+def compute_group_cost(group: FailureGroup, total_cost: float | None, total_seconds: float) -> float | None:
+    """Return what the group's attempts cost: their share of the run's cost, by time. None if it is unknown.
+
+    `total_cost`: of the run, in USD. `total_seconds`: of all attempts of the run.
+    """
+    if total_cost is None or total_seconds <= 0:
+        return None
+    return total_cost * min(1.0, group.seconds / total_seconds)
+
+
+def find_shared_values(
+    jobs: Sequence[FailedJob], failures: Sequence[FailedJob], usual: GroupValueCounter | None = None
+) -> tuple[SharedValue, ...]:
+    """Return the group values that unusually many of a group's `jobs` share, the most frequent first.
+
+    At least MIN_SHARING_JOBS and at least MIN_SHARE of the jobs must have the value. This share must be at least
+    MIN_TIMES_USUAL times the share among all jobs of the run. If that one is unknown (older journals, or a key with
+    very many values), it is enough that not all of the run's failed jobs, `failures`, have the value.
+    """
+    counts = Counter(pair for job in jobs for pair in job.group.items())
+    shared = [
+        SharedValue(key, value, count, len(jobs))
+        for (key, value), count in counts.items()
+        if count >= MIN_SHARING_JOBS and count >= MIN_SHARE * len(jobs)
+    ]
+    unusual = [
+        value
+        for value in shared
+        if _is_unusual(value, usual.find_share(value.key, value.value) if usual else None, failures)
+    ]
+    return tuple(sorted(unusual, key=lambda value: (-value.jobs, value.key, value.value)))
+
+
+def _is_unusual(shared: SharedValue, usual_share: float | None, failures: Sequence[FailedJob]) -> bool:
+    if usual_share is not None:
+        return shared.jobs / shared.total >= MIN_TIMES_USUAL * usual_share
+    return any(failed.group.get(shared.key) != shared.value for failed in failures)
+
+
+def _build_group(
+    cause: Cause, jobs: list[FailedJob], failures: Sequence[FailedJob], usual: GroupValueCounter | None
+) -> FailureGroup:
+    exit_codes = {job.exit_code for job in jobs}
+    return FailureGroup(
+        cause.id, cause.text, cause.reason_class,
+        exit_code=exit_codes.pop() if len(exit_codes) == 1 else None,
+        jobs=tuple(jobs), example=jobs[0], first=jobs[0].ended, shared=find_shared_values(jobs, failures, usual),
+    )  # fmt: skip
+
+
+def _find_crash_cause(failed: FailedJob, exit_code: int) -> Cause:
+    """Return the cause for a program that ended itself with an exit code, or that a signal ended.
+
+    Where a signal ended it, its last line only says how far it was, which differs from job to job.
+    """
+    if exit_code in _CAUSES_BY_EXIT_CODE:
+        return Cause("signal", None, _CAUSES_BY_EXIT_CODE[exit_code])
+    if exit_code < 0:
+        return Cause("signal", exit_code, f"killed by {_format_signal(-exit_code)}")
+    masked = _mask(failed, failed.telling_line)
+    return Cause("program", exit_code, f"exit code {exit_code}{f': {masked}' if masked else ''}")
+
+
+def _mask(failed: FailedJob, line: str) -> str:
+    return mask_line(line, (failed.job, *failed.group.values()))[:MAX_MASKED_CHARACTERS].rstrip()
+
+
+def _format_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _format_limit(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f" after {seconds:.3g} seconds"
+    minutes = float(f"{seconds / 60:.3g}")
+    return f" after {minutes:g} minute{'' if minutes == 1 else 's'}"
+
+
+def _format_memory_limit(limit: int | None) -> str:
+    return "" if limit is None else f": killed at the limit of {round(limit / 2**20):,} MiB"
