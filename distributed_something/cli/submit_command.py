@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distributed_something.cli.console import Console
-from distributed_something.cli.context import Context, ExitCode
+from distributed_something.cli.context import Context, ExitCode, shorten_path
 from distributed_something.cli.group import Command
 from distributed_something.core.text import (
     LABEL_COLUMNS,
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from distributed_something.jobs.submission.submit import Submission
     from distributed_something.observe.queue import QueueState
 
+_INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
+    "missing module": "not checked with your jobs, because the module {detail} is missing on this computer",
+    "unavailable": "not checked with your jobs, because it needs something that this computer does not have ({detail})",
+    "time limit": "not checked with all kinds of jobs, because it took longer than {detail} s",
+    "ended": "not checked with all kinds of jobs, because it ended with exit code {detail}",
+    "no serve": "not checked with your jobs, because it does not call serve()",
+}
 SETTLING_SECONDS = 75.0  # how long SQS's counts may not include jobs that were just sent
 
 
@@ -57,6 +64,7 @@ def submit_job(
 ) -> None:
     """Check a Job file and send its jobs to the queue."""
     from distributed_something.jobs.job_file import load_job_file
+    from distributed_something.jobs.job_keys import collect_own_names
     from distributed_something.jobs.submission.document import find_git_commit
     from distributed_something.jobs.submission.journal import SubmissionJournal
     from distributed_something.jobs.submission.plan import plan_submission
@@ -65,8 +73,9 @@ def submit_job(
     if resume and replace:
         raise click.UsageError("--resume continues a submission, and --replace starts a new one: leave out one of them")
     settings, console = context.settings, context.console
-    loaded = load_job_file(job_file, context.list_objects)
+    loaded = load_job_file(job_file, context.list_objects, collect_own_names(context.project / "worker"))
     plan = plan_submission(loaded)
+    _check_samples(context, loaded, plan)
     if dry_run:
         console.print_result(f"{plan.count} jobs; the first message:\n{plan.first}")
         if not context.local and not again:  # a dry run does not start the local cloud
@@ -103,6 +112,23 @@ class SubmitView:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+
+def _check_samples(context: Context, job_file: JobFile, plan: SubmissionPlan) -> None:
+    """Give sample messages to the project's own `make_job`. Raise InputError if it refuses one.
+
+    Print a note if the check is incomplete.
+    """
+    from distributed_something.jobs.own_worker import OwnWorker, check_samples
+    from distributed_something.jobs.run_job import build_one_job_container
+    from distributed_something.project.template import find_template_file
+
+    folder = shorten_path(context.project) / "worker"
+    worker = OwnWorker(folder, find_template_file("worker"), build_one_job_container(context.settings))
+    incomplete = check_samples(worker, job_file, plan.samples)
+    if incomplete:
+        text = f"note: {folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
+        context.console.print_progress(text.format(detail=incomplete.detail))
 
 
 def _send_jobs(context: Context, submission: Submission, view: SubmitView) -> int:

@@ -212,5 +212,10 @@ def test_no_error_while_counting_results_reaches_the_user(project: Project, argu
 def test_nothing_is_printed_for_a_worker_that_chooses_the_location_itself(project: Project) -> None:
     write_results(project, 48)
     (project.folder / "worker").mkdir()
-    (project.folder / "worker" / "generic-worker.py").write_text("def make_job(message, folders, settings): ...\n")
+    (project.folder / "worker" / "generic-worker.py").write_text(
+        "from distributed_something.worker import job_from_message, serve\n"
+        "def make_job(message, folders, settings):\n"
+        "    return job_from_message(message, folders, settings, output_location='elsewhere')\n"
+        "serve(make_job=make_job)\n"
+    )
     assert project.submit("--dry-run") == (ExitCode.DONE, "")
