@@ -46,10 +46,16 @@ def failure(job: Job, folders: Folders, result: Result) -> str | None:
     only if it succeeded.
 
     Without changes, a job fails if its exit code is not 0 or if it wrote fewer files than `expected_files` in the job
-    file. If your program's exit code is not reliable, check its files instead:
+    file. Whatever you change here, a job whose exit code is not 0 fails, unless you return EXIT_CODE_ACCEPTED. To check
+    the job's files, too:
 
         from distributed_something.worker import wrong_text
-        return wrong_text(folders.output_dir / "done", "Complete")
+        return usual_failure(job, folders, result) or wrong_text(folders.output_dir / "done", "Complete")
+
+    If your program's exit code is not reliable, check only its files:
+
+        from distributed_something.worker import EXIT_CODE_ACCEPTED, wrong_text
+        return wrong_text(folders.output_dir / "done", "Complete") or EXIT_CODE_ACCEPTED
     """
     return usual_failure(job, folders, result)
 

@@ -162,6 +162,7 @@ def run_job(context: Context, job_file: Path, index: int | None, identity: str |
     from distributed_something.jobs import run_job
     from distributed_something.jobs.docker import Docker
     from distributed_something.jobs.job_file import load_job_file
+    from distributed_something.jobs.job_keys import collect_own_names
     from distributed_something.project.template import find_template_file
 
     if (index is None) == (identity is None):
@@ -171,7 +172,7 @@ def run_job(context: Context, job_file: Path, index: int | None, identity: str |
         replace(context, containers=False),
     )  # the workers of a local run are not affected
     settings = context.settings
-    loaded = load_job_file(job_file, context.list_objects)
+    loaded = load_job_file(job_file, context.list_objects, collect_own_names(context.project / "worker"))
     job = run_job.select_job(loaded, index, identity)
     if upload:
         upload_folders(context.clients.s3, settings.AWS_BUCKET, loaded.uploads, context.console.print_progress)

@@ -29,10 +29,17 @@ CHEAPEST_HELP = "After 15 minutes, stop replacing machines that are terminated."
 def setup(context: Context) -> None:
     """Create the queue, log groups, cluster, and an empty service."""
     from distributed_something.core.clock import Clock
+    from distributed_something.core.config_settings import find_misspelled_constants
     from distributed_something.run.setup import set_up_run
 
-    set_up_run(context.clients, context.settings, context.console.print_progress, Clock().sleep)
-    context.console.print_progress("next: submitJob JOBFILE")
+    settings, print_progress = context.settings, context.console.print_progress
+    for name, known in find_misspelled_constants(settings).items():
+        print_progress(
+            f"warning: {context.config_file}: {name}: this is not a known constant, but its name is similar to"
+            f" {known}; write {known}, unless {name} is a constant of your own"
+        )
+    set_up_run(context.clients, settings, print_progress, Clock().sleep)
+    print_progress("next: submitJob JOBFILE")
 
 
 @click.command(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distributed_something.cli.console import Console
-from distributed_something.cli.context import Context, ExitCode
+from distributed_something.cli.context import Context, ExitCode, shorten_path
 from distributed_something.cli.group import Command
 from distributed_something.core.text import (
     LABEL_COLUMNS,
@@ -24,10 +24,18 @@ from distributed_something.core.text import (
 
 if TYPE_CHECKING:
     from distributed_something.core.submission import SubmissionDocument
-    from distributed_something.jobs.job_file import JobFile
+    from distributed_something.jobs.job_file import CheckedMessage, JobFile
     from distributed_something.jobs.submission.plan import SubmissionPlan
     from distributed_something.jobs.submission.submit import Submission
     from distributed_something.observe.queue import QueueState
+
+_INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
+    "missing module": "not checked with your jobs, because the module {detail} is missing on this computer",
+    "unavailable": "not checked with your jobs, because it needs something that is not available here ({detail})",
+    "time limit": "not checked with all kinds of jobs, because it took longer than {detail} s",
+    "ended": "not checked with all kinds of jobs, because it ended with exit code {detail}",
+    "no serve": "not checked with your jobs, because it does not call serve()",
+}
 
 
 @click.command(
@@ -55,6 +63,7 @@ def submit_job(
 ) -> None:
     """Check a Job file and send its jobs to the queue."""
     from distributed_something.jobs.job_file import load_job_file
+    from distributed_something.jobs.job_keys import collect_own_names
     from distributed_something.jobs.submission.document import find_git_commit
     from distributed_something.jobs.submission.journal import SubmissionJournal
     from distributed_something.jobs.submission.plan import plan_submission
@@ -63,8 +72,9 @@ def submit_job(
     if resume and replace:
         raise click.UsageError("--resume continues a submission, and --replace starts a new one: leave out one of them")
     settings, console = context.settings, context.console
-    loaded = load_job_file(job_file, context.list_objects)
+    loaded = load_job_file(job_file, context.list_objects, collect_own_names(context.project / "worker"))
     plan = plan_submission(loaded)
+    check_own_worker(context, loaded, plan.samples)
     if dry_run:
         console.print_result(f"{plan.count} jobs; the first message:\n{plan.first}")
         if not context.local and not again:  # a dry run does not start the local cloud
@@ -101,6 +111,23 @@ class SubmitView:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+
+def check_own_worker(context: Context, job_file: JobFile, samples: Sequence[CheckedMessage]) -> None:
+    """Give sample messages to the project's own `make_job`, and print a note if this check is incomplete.
+
+    Raise InputError with all problems if `make_job` refuses a message or cannot handle it.
+    """
+    from distributed_something.jobs.own_worker import OwnWorker, check_samples
+    from distributed_something.jobs.run_job import build_one_job_container
+    from distributed_something.project.template import find_template_file
+
+    folder = shorten_path(context.project) / "worker"
+    worker = OwnWorker(folder, find_template_file("worker"), build_one_job_container(context.settings))
+    incomplete = check_samples(worker, job_file, samples)
+    if incomplete:
+        text = f"note: {folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
+        context.console.print_progress(text.format(detail=incomplete.detail))
 
 
 def _send_jobs(context: Context, submission: Submission, view: SubmitView) -> int:

@@ -28,7 +28,7 @@ from distributed_something.core.names import (
     SHARED_APP,
     AppNames,
 )
-from distributed_something.core.text import format_one_line, format_value
+from distributed_something.core.text import find_similar_name, format_one_line, format_value
 
 SQS_MAX_VISIBILITY_SECONDS = 43_200  # SQS: 12 hours
 SPOT_FLEET_MAX_TARGET = 10_000  # EC2: target capacity of one Spot Fleet
@@ -40,7 +40,7 @@ MIN_LEASE_SECONDS = 10  # a shorter lease could expire while the call that exten
 _RESERVED_NAME_PATTERN = re.compile(
     r"(AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN)|(LD|DYLD|PYTHON)_?\w*|PATH|HOME|RUN"
     r"|SQS_QUEUE_URL|SQS_DEAD_LETTER_QUEUE_URL|DOCKER_IMAGE|STOP_SECONDS|WORK_DIR|WORKER_SCRIPTS_DIR|INSTANCE_ID"
-    r"|ONE_JOB_FOLDER|JOURNAL_SECONDS|SICK_PAUSE_SECONDS)"
+    r"|ONE_JOB_FOLDER|CHECK_MESSAGES_FOLDER|JOURNAL_SECONDS|SICK_PAUSE_SECONDS)"
 )
 _PLACEHOLDER_PATTERNS = {
     "AWS_BUCKET": r"your-bucket-name",
@@ -251,6 +251,16 @@ def load_settings(path: Path) -> Settings:
     problems.raise_if_any()
     assert settings is not None  # otherwise, raise_if_any raised an error
     return settings
+
+
+def find_misspelled_constants(settings: Settings) -> dict[str, str]:
+    """Return the user's own constants that are probably misspelled, with the known constant that was probably meant.
+
+    Such a constant reaches the container like the others, because the user may really mean it.
+    """
+    known = [name for name in Settings.model_fields if name.isupper()]
+    similar = {name: find_similar_name(name, known) for name in settings.own}
+    return {name: constant for name, constant in similar.items() if constant}
 
 
 def _drop_consequences(problems: list[InputError], constants: dict[str, Any]) -> list[InputError]:

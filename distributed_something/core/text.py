@@ -1,16 +1,23 @@
-"""Formatting for people: names, amounts, durations, values in error messages, and lines that fit a terminal."""
+"""Text for people: names, amounts, durations, values in error messages, and lines that fit a terminal.
+
+Also finds names that are probably misspelled.
+"""
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import floor, log10
 
 MAX_NAMES_SHOWN = 5  # names listed on one line
 MAX_SHOWN_CHARACTERS = 60  # characters of an invalid value that an error message quotes
 LABEL_COLUMNS = 16  # width of the label column of a labeled line
 TERMINAL_COLUMNS = 80  # the default width of a terminal
+MAX_DISTANCE = 2  # letters in which a misspelled name differs; with three or more, another name was probably meant
+SHORT_NAME_LENGTH = 4  # letters; two such names that differ in two letters are different words
+_PLURAL_PATTERN = re.compile(r"ies(?=_|$)")
 
 
 def format_one_line(text: str) -> str:
@@ -37,6 +44,51 @@ def format_names(names: Sequence[str], most: int = MAX_NAMES_SHOWN) -> str:
     """Return the first `most` names, separated by commas, and how many more there are."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def find_similar_name(name: str, known_names: Iterable[str]) -> str | None:
+    """Return the known name that `name` is probably a misspelling of, or None. A known name is not a misspelling.
+
+    Names are also similar if they differ only in case, or as singular and plural do (`JOB_RETRY`, `JOB_RETRIES`). If
+    several known names are equally similar, return the first one in alphabetical order.
+    """
+    candidates = sorted(set(known_names))
+    if name in candidates:
+        return None
+    distances = [
+        (distance, candidate)
+        for candidate in candidates
+        if (distance := _measure_similarity(name, candidate)) <= _get_limit(name, candidate)
+    ]
+    return min(distances)[1] if distances else None
+
+
+def measure_distance(first: str, second: str) -> int:
+    """Return the Damerau-Levenshtein distance (optimal string alignment) between two names.
+
+    This is the number of letters to add, remove, or replace, and of neighboring letters to swap.
+    """
+    before_last: list[int] = []
+    last = list(range(len(second) + 1))
+    for i, letter in enumerate(first, 1):
+        row = [i]
+        for j, other in enumerate(second, 1):
+            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (letter != other))
+            if i > 1 and j > 1 and letter == second[j - 2] and first[i - 2] == other:
+                cost = min(cost, before_last[j - 2] + 1)
+            row.append(cost)
+        before_last, last = last, row
+    return last[-1]
+
+
+def _measure_similarity(name: str, candidate: str) -> int:
+    singular, candidate_singular = (_PLURAL_PATTERN.sub("y", text.lower()) for text in (name, candidate))
+    distance = measure_distance(name, candidate)
+    return min(distance, 1) if singular == candidate_singular else distance
+
+
+def _get_limit(name: str, candidate: str) -> int:
+    return 1 if min(len(name), len(candidate)) <= SHORT_NAME_LENGTH else MAX_DISTANCE
 
 
 def format_count(number: int, noun: str) -> str:

@@ -11,18 +11,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import ValidationError
 
 from distributed_something.core.errors import InputError, InputProblems
-from distributed_something.core.files import (
-    build_value_error,
-    check_file_kind,
-    explain_validation_error,
-    read_json_object,
-)
+from distributed_something.core.files import check_file_kind, explain_validation_error, read_json_object
 from distributed_something.core.text import format_value
+from distributed_something.jobs.job_keys import (
+    GROUPS_KEYS,
+    UPLOAD_KEY,
+    KnownJobKeys,
+    OwnNames,
+    iter_misspelled_keys,
+    iter_texts,
+)
 from distributed_something.jobs.sources import (
     GroupReader,
     GroupSource,
@@ -34,7 +37,6 @@ from distributed_something.jobs.sources import (
     raise_problem,
 )
 from distributed_something.worker import (
-    MAX_JOB_SECONDS,
     BadMessage,
     Folders,
     JobDefaults,
@@ -42,7 +44,6 @@ from distributed_something.worker import (
     job_from_message,
     job_id,
     list_placeholders,
-    parse_upload_flags,
     split_command,
 )
 
@@ -50,57 +51,10 @@ from distributed_something.worker import (
 # number of attempts or the reason for the failure as attributes: up to 1,000 characters of up to 4 bytes. `submitJob
 # --again` adds an attribute of about 40 bytes.
 MAX_MESSAGE_BYTES = 1024 * 1024 - 8 * 1024
-MAX_JOB_MINUTES = MAX_JOB_SECONDS / 60
-_GROUP_KEYS = ("groups", "plates")
 _WORKER_PLACEHOLDERS = {"job", "input_dir", "output_dir", "scripts_dir", "group"}  # filled by the worker
 
 _SAMPLE_FOLDERS = Folders(Path("job"))
 _SAMPLE_NAMES = JobDefaults(aws_bucket="bucket", app_name="app")
-
-NonEmptyText = Annotated[StrictStr, Field(min_length=1)]
-
-
-def _validate_command(value: object) -> object:
-    parts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
-    if parts and all(isinstance(part, list) for part in parts):
-        return [_validate_command(part) for part in parts]
-    if not parts or not parts[0] or not all(type(part) in (str, int, float) for part in parts):
-        raise build_value_error("write a string, or a list of strings and numbers", "is not a command")
-    return value
-
-
-def _validate_inputs(value: object) -> object:
-    parts = value if isinstance(value, list) else [*value, *value.values()] if isinstance(value, dict) else [None]
-    if not all(isinstance(part, str) and part for part in parts):
-        remedy = 'write a list of strings, or an object such as {"plates/{plate}/": "images"}'
-        raise build_value_error(remedy, "is not a list of inputs")
-    return value
-
-
-def _validate_upload_flags(value: object) -> object:
-    try:
-        return parse_upload_flags(value)
-    except ValueError as error:
-        raise build_value_error(str(error), "cannot be used") from None
-
-
-class KnownJobKeys(BaseModel):
-    """The keys that the shipped worker uses. All other keys are for the user's own code."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    command: Annotated[str | list[Any] | None, BeforeValidator(_validate_command)] = None
-    shell: StrictBool = False
-    inputs: Annotated[Any, BeforeValidator(_validate_inputs)] = []
-    input_bucket: NonEmptyText | None = None
-    output_location: NonEmptyText | None = None
-    output_bucket: NonEmptyText | None = None
-    timeout_minutes: Annotated[float, Field(gt=0, le=MAX_JOB_MINUTES, strict=True)] | None = None
-    expected_files: Annotated[StrictInt, Field(ge=0)] = 0
-    keep_failed: StrictBool = False
-    shared_location: StrictBool = False
-    leave_out: list[NonEmptyText] = []
-    upload_flags: Annotated[object, BeforeValidator(_validate_upload_flags)] = None
 
 
 class CheckedMessage(NamedTuple):
@@ -108,6 +62,7 @@ class CheckedMessage(NamedTuple):
 
     `output_bucket` and `output_location`: where the shipped worker puts the job's results; "" if only a custom
     generic-worker.py can read the message. Where the Job file does not say so, they contain sample names.
+    `has_new_keys`: whether no earlier group had the same keys.
     """
 
     number: int
@@ -115,6 +70,7 @@ class CheckedMessage(NamedTuple):
     id: str
     output_bucket: str = ""
     output_location: str = ""
+    has_new_keys: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,17 +96,21 @@ class JobFile:
         shared keys is reported only once.
         """
         shared_problems: set[str] = set()
+        known_keys: set[frozenset[str]] = set()
         for number, body, group in self._iter_messages(self.groups.read, on_problem):
             message = {**self.shared, "group": group}
+            keys = frozenset(group if isinstance(group, dict) else ())
+            has_new_keys = keys not in known_keys
+            known_keys.add(keys)
             if "command" not in message:  # only a custom generic-worker.py can read such a job
-                yield CheckedMessage(number, body, job_id(message))
+                yield CheckedMessage(number, body, job_id(message), has_new_keys=has_new_keys)
                 continue
             try:
                 job = job_from_message(message, _SAMPLE_FOLDERS, _SAMPLE_NAMES)
             except BadMessage as error:
                 problem = str(error)
             else:
-                yield CheckedMessage(number, body, job.id, job.output_bucket, job.output_location)
+                yield CheckedMessage(number, body, job.id, job.output_bucket, job.output_location, has_new_keys)
                 continue
             if problem not in shared_problems:
                 if self._is_shared_problem(problem, group):
@@ -216,7 +176,7 @@ class JobFile:
         """Return the shared key that uses each placeholder, keyed by placeholder."""
         placeholders: dict[str, str] = {}
         for key in ("command", "inputs", "input_bucket", "output_location", "output_bucket"):
-            for text in _iter_texts(self.shared.get(key)):
+            for text in iter_texts(self.shared.get(key)):
                 placeholders.update(dict.fromkeys(list_placeholders(text), key))
         return placeholders
 
@@ -241,33 +201,29 @@ class JobFile:
         return f"{self.groups_key}[{number}]"
 
 
-def _iter_texts(value: object) -> Iterator[str]:
-    """Yield every string in `value`, at any depth of lists and objects."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, dict)):
-        for part in value if isinstance(value, list) else [*value, *value.values()]:
-            yield from _iter_texts(part)
-
-
-def load_job_file(path: Path, list_objects: ObjectLister) -> JobFile:
+def load_job_file(path: Path, list_objects: ObjectLister, own_names: OwnNames | None = None) -> JobFile:
     """Return the job file at `path`. Raise InputError under the same conditions as `parse_job_file`."""
-    return parse_job_file(path, read_json_object(path, "a job file"), list_objects)
+    return parse_job_file(path, read_json_object(path, "a job file"), list_objects, own_names)
 
 
-def parse_job_file(path: Path, content: dict[str, Any], list_objects: ObjectLister) -> JobFile:
+def parse_job_file(
+    path: Path, content: dict[str, Any], list_objects: ObjectLister, own_names: OwnNames | None = None
+) -> JobFile:
     """Return the job file with this content. Groups from a table or a bucket are not read yet.
 
     Raise a single InputError that lists everything wrong with the file. It includes the problems in the groups that can
-    be found without calling AWS. `path`: the file that contains `content`, or will contain it.
+    be found without calling AWS. `path`: the file that contains `content`, or will contain it. `own_names`: the names
+    in the project's worker; if None, misspelled keys are not reported.
     """
     check_file_kind(path, content, "Job file")
     problems = InputProblems()
-    left_out = {*_GROUP_KEYS, "upload"}
+    left_out = {*GROUPS_KEYS, UPLOAD_KEY}
     shared = {key: value for key, value in content.items() if key not in left_out and "_comment" not in key}
     groups_key, source, uploads = "", None, None
+    for error in iter_misspelled_keys(path, content, shared, own_names) if own_names else ():
+        problems.add(error)
     with problems.collect():
-        uploads = _parse_shared_keys(path, shared, content.get("upload", {}))
+        uploads = _parse_shared_keys(path, shared, content.get(UPLOAD_KEY, {}))
     with problems.collect():
         groups_key = _parse_groups_key(path, content)
         source = build_group_source(content[groups_key], groups_key, path, list_objects)
@@ -315,7 +271,7 @@ def _check_command(path: Path, shared: dict[str, Any]) -> None:
 
 
 def _parse_groups_key(path: Path, content: dict[str, Any]) -> str:
-    keys = [key for key in _GROUP_KEYS if key in content]
+    keys = [key for key in GROUPS_KEYS if key in content]
     if len(keys) > 1:
         raise InputError(path, "groups", "the file has both 'groups' and 'plates'", "remove one of them")
     if not keys:

@@ -98,6 +98,29 @@ def read_endpoint_variables() -> dict[str, str]:
 # As a process
 
 
+def find_worker_files(own: Path, default_worker: Path) -> tuple[Path, Path]:
+    """Return the paths of generic-worker.py and of the folder `scripts`.
+
+    `own`: the project's folder `worker`. What is missing there is taken from `default_worker`.
+    """
+    script, scripts = (
+        own / name if (own / name).exists() else default_worker / name for name in ("generic-worker.py", "scripts")
+    )
+    return script, scripts
+
+
+def build_process_environment(container: Mapping[str, Any], scripts: Path) -> dict[str, str]:
+    """Return a container's environment variables for a worker process, without HOME and without access to AWS."""
+    return {
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "PYTHONUNBUFFERED": "1",
+        **get_container_environment(container),
+        "WORKER_SCRIPTS_DIR": str(scripts),
+    }
+
+
 def run_worker_process(
     own: Path, default_worker: Path, folder: Path, container: Mapping[str, Any], aws: Mapping[str, str]
 ) -> int:
@@ -106,19 +129,13 @@ def run_worker_process(
     `own`: the project's folder `worker`. What is missing there is taken from `default_worker`. `aws`: the environment
     variables with which the worker reaches AWS.
     """
-    script, scripts = (
-        own / name if (own / name).exists() else default_worker / name for name in ("generic-worker.py", "scripts")
-    )
+    script, scripts = find_worker_files(own, default_worker)
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    env = proxies | {
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+    env = {
+        **proxies,
+        **build_process_environment(container, scripts),
         "HOME": os.environ.get("HOME", str(folder)),
-        "LANG": os.environ.get("LANG", "C.UTF-8"),
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        "PYTHONUNBUFFERED": "1",
-        **get_container_environment(container),
         **aws,
-        "WORKER_SCRIPTS_DIR": str(scripts),
         ONE_JOB_VARIABLE: str(folder),
     }
     return _wait_for_worker(

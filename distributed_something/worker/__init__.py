@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from .admission.pauses import list_paused_containers
     from .attempt.attempt import AGAIN_ATTRIBUTE
     from .batches import split_into_batches
+    from .container.check_messages import CHECK_VARIABLE, MESSAGES_FILE, VERDICTS_FILE
     from .container.serve import serve
-    from .job.checks import missing_files, missing_key, missing_text, usual_failure, wrong_text
+    from .job.checks import EXIT_CODE_ACCEPTED, missing_files, missing_key, missing_text, usual_failure, wrong_text
     from .job.failures import Failed, find_named_permission, get_error_code, is_access_denied, is_missing_object
     from .job.job import MAX_JOB_SECONDS, BadMessage, Folders, Job, job_from_message, upload_arguments
     from .job.job_id import job_id
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     # for generic-worker.py
-    "job.checks": "missing_files missing_key missing_text usual_failure wrong_text",
+    "job.checks": "EXIT_CODE_ACCEPTED missing_files missing_key missing_text usual_failure wrong_text",
     "job.failures": "Failed find_named_permission get_error_code is_access_denied is_missing_object",
     "job.job": "BadMessage Folders Job MAX_JOB_SECONDS job_from_message upload_arguments",
     "job.job_id": "job_id",
@@ -47,6 +48,7 @@ _MODULES = {
     "admission.pauses": "list_paused_containers",
     "attempt.attempt": "AGAIN_ATTRIBUTE",
     "batches": "split_into_batches",
+    "container.check_messages": "CHECK_VARIABLE MESSAGES_FILE VERDICTS_FILE",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
@@ -55,12 +57,13 @@ _MODULES = {
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
-    "AGAIN_ATTRIBUTE", "MAX_JOB_SECONDS", "RUNS_PREFIX", "AppKeys", "BadMessage", "Failed", "Folders", "Job",
-    "JobDefaults", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
-    "build_machine_log_group", "fill_shell", "find_named_permission", "get_error_code", "is_access_denied",
-    "is_missing_object", "is_run_closed", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
-    "missing_files", "missing_key", "missing_text", "parse_upload_flags", "reject_truncated_responses", "serve",
-    "split_command", "split_into_batches", "upload_arguments", "usual_failure", "wrong_text",
+    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS", "MESSAGES_FILE", "RUNS_PREFIX",
+    "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed", "Folders", "Job", "JobDefaults", "Result", "RunKeys",
+    "Settings", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group", "fill_shell",
+    "find_named_permission", "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed",
+    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "missing_files", "missing_key",
+    "missing_text", "parse_upload_flags", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
+    "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

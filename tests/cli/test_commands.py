@@ -86,6 +86,20 @@ def test_running_one_job_in_a_container_does_not_affect_the_local_clouds_workers
     assert container_options == [False]
 
 
+def test_setup_warns_about_a_constant_with_a_name_similar_to_a_known_one(
+    project: Path, container_options: list[bool]
+) -> None:
+    with (project / "config.py").open("a") as config:
+        config.write("JOB_RETRY = 3\nMEMORI = 9\n")
+    assert run_in_project("--local", "setup").err.splitlines() == [
+        "warning: config.py: JOB_RETRY: this is not a known constant, but its name is similar to JOB_RETRIES; "
+        "write JOB_RETRIES, unless JOB_RETRY is a constant of your own",
+        "warning: config.py: MEMORI: this is not a known constant, but its name is similar to MEMORY; "
+        "write MEMORY, unless MEMORI is a constant of your own",
+        "run.py: not in this test",
+    ]
+
+
 def test_the_config_is_read_once(project: Path, container_options: list[bool]) -> None:
     with (project / "config.py").open("a") as config:
         config.write("open('times', 'a').write('read\\n')\n")

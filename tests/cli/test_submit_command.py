@@ -41,6 +41,15 @@ class Project:
         groups = [{"n": number} for number in range(count)]
         (self.folder / "job.json").write_text(json.dumps(content | {"groups": groups}))
 
+    def write_worker(self, line: str) -> None:
+        """Write a generic-worker.py whose `make_job` begins with this line."""
+        (self.folder / "worker").mkdir()
+        (self.folder / "worker" / "generic-worker.py").write_text(
+            "from distributed_something.worker import BadMessage, job_from_message, serve\n\n"
+            f"def make_job(message, folders, settings):\n    {line}\n"
+            "    return job_from_message(message, folders, settings)\n\nserve(make_job=make_job)\n"
+        )
+
     def submit(self, *arguments: str) -> tuple[int, str]:
         """Run the command, and return its exit code and what it wrote to standard error."""
         code = main(["submitJob", "job.json", *arguments])
@@ -67,6 +76,54 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Project:
     return Project(tmp_path, monkeypatch, capsys)
+
+
+# Checks before anything is sent
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--again",)])
+@pytest.mark.parametrize(
+    ("content", "problems"),
+    [
+        (
+            {"comand": "work {n}", "expected_file": 1, "timeout_minute": 5},
+            ["comand", "expected_file", "timeout_minute"],
+        ),
+        ({"output_location": "results/{job}"}, ["groups[1]: the worker refuses this job: `command` is missing"]),
+    ],
+)
+def test_jobs_that_cannot_run_are_rejected_and_nothing_is_sent(
+    project: Project, options: tuple[str, ...], content: dict[str, Any], problems: list[str]
+) -> None:
+    (project.folder / "job.json").write_text(json.dumps(content | {"groups": [{"n": 1}]}))
+    code, error = project.submit(*options)
+    assert code == ExitCode.INPUT
+    assert len(error.splitlines()) == len(problems)
+    for line, problem in zip(error.splitlines(), problems, strict=True):
+        assert line.startswith(f"run.py: job.json: {problem}")
+    assert (project.sqs.received, project.bucket.objects) == ([], {})
+    assert not list(project.folder.glob(".*"))
+
+
+def test_jobs_that_the_projects_own_hook_refuses_are_rejected(project: Project) -> None:
+    project.write_worker("raise BadMessage('no well')")
+    code, error = project.submit("--dry-run")
+    assert (code, error) == (
+        ExitCode.INPUT,
+        "run.py: job.json: groups[1]: the worker refuses this job: no well; "
+        "correct the job file, or make_job in worker/generic-worker.py\n",
+    )
+
+
+def test_a_module_that_is_missing_on_this_computer_is_noted_and_the_jobs_are_sent(project: Project) -> None:
+    project.write_worker("import no_such_module")
+    code, error = project.submit()
+    assert code == ExitCode.DONE
+    assert error.splitlines()[0] == (
+        "note: worker/generic-worker.py: not checked with your jobs, because the module no_such_module is missing on "
+        "this computer"
+    )
+    assert len(project.sqs.received) == 60
 
 
 # The same jobs twice
@@ -222,5 +279,10 @@ def test_no_error_while_counting_results_reaches_the_user(project: Project, argu
 def test_nothing_is_printed_for_a_worker_that_chooses_the_location_itself(project: Project) -> None:
     write_results(project, 48)
     (project.folder / "worker").mkdir()
-    (project.folder / "worker" / "generic-worker.py").write_text("def make_job(message, folders, settings): ...\n")
+    (project.folder / "worker" / "generic-worker.py").write_text(
+        "from distributed_something.worker import job_from_message, serve\n"
+        "def make_job(message, folders, settings):\n"
+        "    return job_from_message(message, folders, settings, output_location='elsewhere')\n"
+        "serve(make_job=make_job)\n"
+    )
     assert project.submit("--dry-run") == (ExitCode.DONE, "")

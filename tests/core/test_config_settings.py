@@ -8,7 +8,12 @@ import pytest
 
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
-from distributed_something.core.config_settings import Settings, check_placeholders_replaced, load_settings
+from distributed_something.core.config_settings import (
+    Settings,
+    check_placeholders_replaced,
+    find_misspelled_constants,
+    load_settings,
+)
 from distributed_something.core.errors import InputError
 from tests.support.offline import CONFIG, format_config
 from tests.support.paths import ROOT
@@ -225,3 +230,21 @@ def test_the_task_definition_describes_one_container_with_the_configs_size() -> 
 def get_environment(loaded: Settings, run: str | None) -> dict[str, str]:
     (container,) = build_task_definition(loaded, QUEUES, run)["containerDefinitions"]
     return {pair["name"]: pair["value"] for pair in container["environment"]}
+
+
+# Misspelled constants
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("JOB_RETRY", "JOB_RETRIES"), ("MEMORI", "MEMORY"), ("MAX_RUN_HOUR", "MAX_RUN_HOURS"), ("MAX_CSOT", "MAX_COST")],
+)
+def test_a_constant_with_a_name_similar_to_a_known_one_is_found_and_stays_the_users_own(name: str, known: str) -> None:
+    settings = build_settings(own={name: "3", "MY_NAME": "x", "THREADS": "4"})
+    assert find_misspelled_constants(settings) == {name: known}
+    assert settings.build_worker_environment()[name] == "3"
+
+
+def test_no_constant_of_a_published_or_shipped_config_looks_misspelled(tmp_path: Path) -> None:
+    for path in (write_config(tmp_path, PUBLISHED), ROOT / "config.py", *ROOT.glob("examples/*/config.py")):
+        assert find_misspelled_constants(load_settings(path)) == {}

@@ -240,11 +240,18 @@ def test_a_valid_account_gets_a_finding_for_every_topic_and_no_problems(aws: Acc
 
 def test_findings_follow_the_order_in_which_a_run_needs_resources(aws: Account) -> None:
     topics = [topic for topic, _ in CHECKS]
-    assert topics[:5] == ["account", "bucket", "fleet role", "profile", "roles"]
-    assert topics[5:8] == ["image", "queue", "fleet file"]
+    assert topics[:6] == ["config", "account", "bucket", "fleet role", "profile", "roles"]
+    assert topics[6:9] == ["image", "queue", "fleet file"]
     actual_topics = list(dict.fromkeys(finding.topic for finding in run_checks(aws)))
-    assert actual_topics[:7] == ["account", "bucket", "fleet role", "profile", "image", "queue", "fleet file"]
+    assert actual_topics[1:8] == ["account", "bucket", "fleet role", "profile", "image", "queue", "fleet file"]
     assert actual_topics[-5:] == ["spot quota", "bid", "cost", "log export", "names"]
+
+
+def test_a_constant_with_a_name_similar_to_a_known_one_is_a_warning(aws: Account) -> None:
+    (finding,) = list_problems(run_checks(aws, own={"JOB_RETRY": "3", "MY_NAME": "x"}))
+    assert (finding.level, finding.topic) == (FindingLevel.WARNING, "config")
+    assert finding.message == "JOB_RETRY is not a known constant, but its name is similar to JOB_RETRIES"
+    assert finding.details == {"constant": "JOB_RETRY", "similar": "JOB_RETRIES"}
 
 
 def test_a_check_makes_25_calls_and_repeats_only_the_queue_calls(aws: Account) -> None:
@@ -319,8 +326,8 @@ def test_without_a_fleet_file_the_config_is_still_checked(aws: Account) -> None:
 def test_missing_credentials_are_reported_and_stop_all_further_calls(aws: Account) -> None:
     aws.responses["sts.GetCallerIdentity"] = NoCredentialsError()
     findings = run_checks(aws)
-    assert (findings[0].topic, findings[0].level) == ("account", FindingLevel.WRONG)
-    assert "AWS_PROFILE" in findings[0].remedy
+    assert (findings[1].topic, findings[1].level) == ("account", FindingLevel.WRONG)
+    assert "AWS_PROFILE" in findings[1].remedy
     assert aws.calls == ["sts.GetCallerIdentity"]
     assert (findings[-1].topic, findings[-1].level) == ("not checked", FindingLevel.WARNING)
     assert "bucket" in findings[-1].message
@@ -331,7 +338,7 @@ def test_missing_credentials_are_reported_and_stop_all_further_calls(aws: Accoun
 
 def test_an_expired_login_is_reported_with_a_way_to_log_in_again(aws: Account) -> None:
     aws.refuse_call("sts.GetCallerIdentity", "ExpiredToken", "it ended — at noon")
-    finding = run_checks(aws)[0]
+    finding = run_checks(aws)[1]
     assert finding.message == "ExpiredToken: it ended — at noon"
     assert finding.remedy == "log in again (for SSO: aws sso login)"
 

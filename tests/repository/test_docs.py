@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from distributed_something.cli.group import COMMAND_GROUPS
 from distributed_something.cli.main import cli
 from distributed_something.core.config_settings import Settings, load_settings
 from distributed_something.core.errors import CloudError
-from distributed_something.jobs.job_file import KnownJobKeys
+from distributed_something.jobs.job_keys import KnownJobKeys
 from distributed_something.observe.resources import ResourceKind
 from distributed_something.results.causes import group_failures
 from distributed_something.results.job_counter import FailedJob, JobCounts
@@ -30,6 +32,8 @@ from distributed_something.run.cleanup.report import (
     KeptResource,
     format_cleanup_report,
 )
+from distributed_something.worker import Folders, JobDefaults, Result, job_from_message
+from distributed_something.worker.job.checks import find_failure
 from tests.support.fakes import MONITOR_FILE
 from tests.support.paths import ROOT
 
@@ -138,6 +142,25 @@ def test_the_job_file_in_the_docs_is_valid() -> None:
     blocks = re.findall(r"(?:^ {4}.*\n)+", text, flags=re.M)
     content = json.loads(next(block for block in blocks if '"groups"' in block))
     KnownJobKeys(**content)
+
+
+@pytest.mark.parametrize(
+    ("done", "reason"), [("Complete", None), ("Failure", "done contains 'Failure', not 'Complete'")]
+)
+def test_the_complete_hook_in_the_docs_accepts_any_exit_code_if_the_files_are_right(
+    tmp_path: Path, done: str, reason: str | None
+) -> None:
+    blocks = re.findall(r"(?:^(?: {4}.*)?\n)+", (ROOT / "docs" / "your-own.md").read_text(), flags=re.M)
+    (tmp_path / "hook.py").write_text(textwrap.dedent(next(block for block in blocks if "def failure" in block)))
+    failure = runpy.run_path(str(tmp_path / "hook.py"))["failure"]
+    folders, result = Folders(tmp_path), Result(139, 1.0, 0, 0.0)
+    job = job_from_message(
+        {"group": "g", "command": "work", "expected_files": 1}, folders, JobDefaults("bucket", "App")
+    )
+    folders.output_dir.mkdir()
+    (folders.output_dir / "a.csv").touch()
+    (folders.output_dir / "done").write_text(done)
+    assert find_failure(failure(job, folders, result), result) == reason
 
 
 def test_the_summary_lists_failed_jobs_and_resources_that_were_not_removed() -> None:

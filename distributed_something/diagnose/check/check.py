@@ -26,6 +26,7 @@ from distributed_something.diagnose.check.account import (
     check_name_owners,
     check_same_account,
 )
+from distributed_something.diagnose.check.config_constants import check_constants
 from distributed_something.diagnose.check.cost import check_bid, check_cost, check_ecs_limits, check_spot_quota
 from distributed_something.diagnose.check.findings import (
     Finding,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 CheckFunction = Callable[[Lookups], Iterable[Finding]]
 FLEET_FILE_TOPIC = "fleet file"
 CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
+    ("config", check_constants),
     ("account", check_login),
     ("bucket", check_bucket),
     ("fleet role", check_fleet_role),

@@ -23,6 +23,7 @@ from distributed_something.worker.attempt.job_record import find_final_failure, 
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.attempt.work_folder import build_job_folders, make_job_folder, remove_job_folder
+from distributed_something.worker.job.checks import find_failure
 from distributed_something.worker.job.failures import (
     AWS_ERRORS,
     Failed,
@@ -320,7 +321,7 @@ class JobHandler:
         if result.stopped:
             self._check_can_continue(attempt)
         with run_on_all_processors():
-            reason = self._hooks.failure(job, attempt.folders, result)
+            reason = find_failure(self._hooks.failure(job, attempt.folders, result), result)
         if reason is not None:
             raise self._classify_failure(reason, attempt, result)
         self._check_can_continue(attempt)

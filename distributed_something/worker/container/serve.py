@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from distributed_something.worker.attempt.handler import Hooks
+from distributed_something.worker.container.check_messages import CHECK_VARIABLE, check_messages
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.single_job import ONE_JOB_VARIABLE, run_one_job
 from distributed_something.worker.job.checks import usual_failure
@@ -42,6 +43,8 @@ def serve(
     """
     try:
         settings = read_worker_settings()
+        if folder := os.environ.pop(CHECK_VARIABLE, ""):
+            return check_messages(Path(folder), settings, make_job)
         if settings.mount_s3 and (reason := format_mount_obstacle()):
             raise BadEnvironment(reason)
     except BadEnvironment as error:

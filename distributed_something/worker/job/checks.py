@@ -5,6 +5,9 @@ reason is used:
 
     return missing_files(folders.output_dir, 3, "*.csv") or wrong_text(folders.output_dir / "cp.is.done", "Complete")
 
+The worker also checks the exit code. If your program may succeed with another exit code than 0, add
+`or EXIT_CODE_ACCEPTED` at the end.
+
 A check never raises an exception, whatever the program wrote, and reads at most MAX_CHECKED_BYTES of a file.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,14 +26,34 @@ from distributed_something.worker.job.program_result import Result
 MAX_CHECKED_BYTES = 4 * 1024 * 1024  # per file; parsed JSON takes about twenty times as much memory
 
 
+class HookVerdict(StrEnum):
+    """A value that `failure()` may return instead of a reason or None. It is a string, as the hook's reasons are."""
+
+    EXIT_CODE_ACCEPTED = "the exit code is accepted"
+
+
+EXIT_CODE_ACCEPTED = HookVerdict.EXIT_CODE_ACCEPTED  # for a program that may succeed with another exit code than 0
+
+
 class _UnreadableFile(Exception):
     """Raised for a file whose content cannot be checked. The error message is the reason."""
 
 
+def find_failure(reason: str | None, result: Result) -> str | None:
+    """Return why an attempt failed, or None if it succeeded. `reason`: what the hook `failure()` returned.
+
+    The exit code is checked even if the hook does not look at it: with another exit code than 0, an attempt succeeds
+    only if the hook returns EXIT_CODE_ACCEPTED.
+    """
+    if reason is HookVerdict.EXIT_CODE_ACCEPTED:
+        return None
+    return _check_exit_code(result) if reason is None else reason
+
+
 def usual_failure(job: Job, folders: Folders, result: Result) -> str | None:
     """Return a failure reason if the exit code is not 0 or fewer than `job.expected_files` files exist, else None."""
-    if result.exit_code != 0:
-        return f"exit code {result.exit_code}"
+    if reason := _check_exit_code(result):
+        return reason
     count = sum(path.is_file() for path in (job.output_dir or folders.output_dir).rglob("*"))
     if count < job.expected_files:
         return f"{count} files written, {job.expected_files} expected"
@@ -91,6 +115,10 @@ def missing_key(path: Path, *keys: str | int) -> str | None:
             return f"{_format_name(path)} has no key {'.'.join(map(str, keys[:depth]))}"
         value = value[key]
     return None
+
+
+def _check_exit_code(result: Result) -> str | None:
+    return f"exit code {result.exit_code}" if result.exit_code != 0 else None
 
 
 def _iter_matching_files(folder: Path, match: str, min_bytes: int) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from data_file import MOUNT_FOLDER, ImageSource
 from images import find_image_damage
 
 from distributed_something.worker import (
+    EXIT_CODE_ACCEPTED,
     BadMessage,
     Failed,
     Folders,
@@ -91,8 +92,11 @@ def prepare(job: Job, folders: Folders) -> None:
 
 
 def failure(job: Job, folders: Folders, result: Result) -> str | None:
-    """Return why the job failed, or None if CellProfiler wrote "Complete" to its done file."""
-    return wrong_text(folders.output_dir / DONE_FILE, "Complete")
+    """Return why the job failed. It succeeded if CellProfiler wrote "Complete" to its done file.
+
+    CellProfiler writes this file last, so an error while it exits does not matter.
+    """
+    return wrong_text(folders.output_dir / DONE_FILE, "Complete") or EXIT_CODE_ACCEPTED
 
 
 def _parse_metadata(group: dict[str, Any] | str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from distributed_something.worker import (
+    EXIT_CODE_ACCEPTED,
     BadMessage,
     Folders,
     Job,
@@ -60,8 +61,9 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
 
 
 def failure(job: Job, folders: Folders, result: Result) -> str | None:
-    """Return why the job failed, based on its result files, because Fiji's exit code does not show errors."""
-    return missing_files(folders.output_dir, job.expected_files, min_bytes=job.own["min_bytes"])
+    """Return why the job failed, based on its result files alone, because Fiji's exit code says nothing."""
+    too_few = missing_files(folders.output_dir, job.expected_files, min_bytes=job.own["min_bytes"])
+    return too_few or EXIT_CODE_ACCEPTED
 
 
 def _is_shipped(script: str) -> bool:

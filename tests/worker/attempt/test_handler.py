@@ -12,7 +12,7 @@ import pytest
 
 from distributed_something.worker.attempt.handler import UPLOAD_RESERVE_SECONDS
 from distributed_something.worker.attempt.lease import MAX_LEASE_SECONDS
-from distributed_something.worker.job.checks import usual_failure
+from distributed_something.worker.job.checks import EXIT_CODE_ACCEPTED, usual_failure
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message
 from distributed_something.worker.job.job_id import job_id
@@ -181,6 +181,27 @@ def test_no_command_runs_after_one_that_fails(harness: AttemptHarness) -> None:
     harness.handle(message, failure=failure)
     record = harness.read_record(job_id(message))
     assert record["reason"] == "exit code 1, 0 files"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason"),
+    [(None, "exit code 3"), ("no well", "no well"), (EXIT_CODE_ACCEPTED, None)],
+    ids=["no objection", "a reason", "accepted"],
+)
+def test_a_program_that_ends_with_another_exit_code_than_0_has_failed_unless_the_hook_accepts_it(
+    harness: AttemptHarness, verdict: str | None, reason: str | None
+) -> None:
+    message = {"group": "g", "command": "touch {output_dir}/a; exit 3", "shell": True}
+    harness.handle(message, failure=lambda *_: verdict)
+    record = harness.read_record(job_id(message))
+    assert record["reason"] == reason
+    assert record["state"] == ("failed" if reason else "done")
+    assert record["exit_code"] == 3
+
+
+def test_a_hook_that_accepts_any_exit_code_accepts_0_too(harness: AttemptHarness) -> None:
+    harness.handle(failure=lambda *_: EXIT_CODE_ACCEPTED)
+    assert harness.read_record()["state"] == "done"
 
 
 def test_the_time_limit_applies_to_all_commands_together(harness: AttemptHarness) -> None:

@@ -1,0 +1,205 @@
+"""`submitJob` gives sample messages to the project's own `make_job`, in a process without access to AWS."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distributed_something.core.errors import InputError
+from distributed_something.jobs.job_file import load_job_file
+from distributed_something.jobs.own_worker import IncompleteCheck, OwnWorker, check_samples
+from distributed_something.jobs.run_job import build_one_job_container
+from distributed_something.jobs.submission.plan import MAX_SAMPLES, plan_submission
+from tests.support.fakes import SETTINGS
+from tests.support.paths import ROOT
+
+JOB: dict[str, Any] = {"command": "work {well}", "groups": [{"well": "A01"}, {"well": "A02"}]}
+HOOK = """
+import os
+from pathlib import Path
+from distributed_something.worker import BadMessage, job_from_message, serve
+
+def make_job(message, folders, settings):
+    group = message["group"]
+{body}
+    return job_from_message(message, folders, settings)
+
+serve(make_job=make_job)
+"""
+
+
+class Project:
+    """A project with its own generic-worker.py."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.code = folder, folder / "worker" / "generic-worker.py"
+        self.code.parent.mkdir()
+
+    def write_hook(self, *lines: str) -> None:
+        self.code.write_text(HOOK.format(body="\n".join(f"    {line}" for line in lines)))
+
+    def check(self, content: dict[str, Any] = JOB, seconds: float = 60, **constants: str) -> IncompleteCheck | None:
+        """Check the Job file with this content. `constants`: the user's own constants in the config."""
+        path = self.folder / "job.json"
+        path.write_text(json.dumps(content))
+        job_file = load_job_file(path, lambda bucket, prefix: [])
+        settings = SETTINGS.model_copy(update={"own": constants})
+        worker = OwnWorker(self.code.parent, ROOT / "worker", build_one_job_container(settings))
+        return check_samples(worker, job_file, plan_submission(job_file).samples, seconds)
+
+    def find_problems(self, content: dict[str, Any] = JOB, **constants: str) -> list[tuple[str, str, str]]:
+        """Return the file's name, the key, and the problem of each error."""
+        with pytest.raises(InputError) as caught:
+            self.check(content, **constants)
+        return [(Path(problem.file).name, problem.key, problem.problem) for problem in caught.value.problems]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_the_shipped_worker_refuses_a_job_file_without_a_command(project: Project) -> None:
+    problem = "the worker refuses this job: `command` is missing from the message or empty"
+    groups = [{"well": "A01"}, {"well": "A02"}, {"plate": "P1"}]
+    expected = [("job.json", "groups[1]", problem)]
+    assert project.find_problems({"groups": groups}) == expected  # the default worker; the same reason is shown once
+    project.code.write_text((ROOT / "worker" / "generic-worker.py").read_text())
+    assert project.find_problems({"groups": groups}) == expected
+    assert project.check() is None
+
+
+def test_the_first_job_and_the_first_with_each_new_set_of_group_keys_are_checked(project: Project) -> None:
+    project.write_hook("raise BadMessage(f'no {group}')")
+    groups: list[object] = [
+        {"well": 1, "site": 1}, {"site": 2, "well": 2}, {"well": 3}, "four", {"well": 5, "site": 5}, "six", {"well": 7},
+    ]  # fmt: skip
+    problems = project.find_problems({"groups": groups})
+    assert [key for _, key, _ in problems] == ["groups[1]", "groups[3]", "groups[4]"]
+    assert problems[2][2] == "the worker refuses this job: no four"
+
+
+def test_the_number_of_samples_is_limited(tmp_path: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps({"command": "work", "groups": [{f"key{n}": n} for n in range(MAX_SAMPLES + 5)]}))
+    plan = plan_submission(load_job_file(path, lambda bucket, prefix: []))
+    assert [sample.number for sample in plan.samples] == list(range(1, MAX_SAMPLES + 1))
+
+
+def test_the_hook_has_the_tasks_environment_its_own_modules_and_an_existing_folder(project: Project) -> None:
+    (project.code.parent / "my_module.py").write_text("NAME = 'a name'")
+    project.write_hook(
+        "import my_module",
+        "assert os.environ['MY_NAME'] == my_module.NAME, os.environ['MY_NAME']",
+        f"assert (os.environ['APP_NAME'], settings.aws_bucket) == ('{SETTINGS.APP_NAME}', '{SETTINGS.AWS_BUCKET}')",
+        "assert folders.root.is_dir() and not folders.input_dir.exists()",
+        "assert 'CHECK_MESSAGES_FOLDER' not in os.environ",
+    )
+    assert project.check(MY_NAME="a name") is None
+    assert not list(project.folder.rglob("__pycache__"))
+    assert project.find_problems(MY_NAME="another") == [
+        ("generic-worker.py", "line 9", "make_job fails with groups[1]: AssertionError: another")
+    ]
+
+
+def test_a_variable_that_is_missing_from_the_config_is_named(project: Project) -> None:
+    project.write_hook("os.environ['MY_NAME']")
+    assert project.find_problems() == [
+        ("generic-worker.py", "line 8", "the environment variable MY_NAME is not set, but make_job needs it")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "key", "problem"),
+    [
+        ("int('x')", "line 1", "the worker cannot start: ValueError: invalid literal for int() with base 10: 'x'"),
+        ("def make_job(:", "line 1", "the worker cannot start: SyntaxError: invalid syntax"),
+        ("raise SystemExit('no license')", "line 1", "the worker cannot start: SystemExit: no license"),
+        ("import os\nos.environ['X']", "line 2", "the environment variable X is not set"),
+        (
+            HOOK.format(body="    return {'well': 1}"), "",
+            "make_job fails with groups[1]: TypeError: make_job returned a value of type dict, not a Job",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_code_is_reported_with_its_line(project: Project, code: str, key: str, problem: str) -> None:
+    project.code.write_text(code)
+    assert project.find_problems() == [("generic-worker.py", key, problem)]
+
+
+def test_a_name_that_the_package_does_not_have_is_a_mistake(project: Project) -> None:
+    project.code.write_text("from distributed_something.worker import nothing")
+    ((_, key, problem),) = project.find_problems()
+    assert key == "line 1"
+    assert problem.startswith("the worker cannot start: ImportError: cannot import name 'nothing'")
+
+
+@pytest.mark.parametrize("code", ["import no_such_module", HOOK.format(body="    import no_such_module.deeper")])
+def test_a_module_that_is_missing_on_this_computer_is_not_an_error(project: Project, code: str) -> None:
+    project.code.write_text(code)
+    assert project.check() == IncompleteCheck("missing module", "no_such_module")
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("Path('/no/such/parameters.json').read_text()", "FileNotFoundError"),
+        ("import boto3; boto3.client('s3').list_buckets()", "NoCredentialsError"),
+    ],
+)
+def test_what_only_the_image_or_aws_has_is_not_an_error(
+    project: Project, line: str, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "not passed to the hook")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not passed to the hook")
+    project.write_hook(line)
+    incomplete = project.check()
+    assert incomplete is not None
+    assert incomplete.state == "unavailable"
+    assert error in incomplete.detail
+
+
+def test_a_request_without_credentials_does_not_reach_aws(project: Project) -> None:
+    project.write_hook(
+        "import boto3, botocore.config",
+        "config = botocore.config.Config(signature_version=botocore.UNSIGNED)",
+        "boto3.client('s3', config=config).list_objects_v2(Bucket='a-public-bucket')",
+    )
+    incomplete = project.check()
+    assert incomplete is not None
+    assert "EndpointConnectionError" in incomplete.detail
+
+
+def test_a_hook_that_takes_too_long_is_ended_and_is_not_an_error(project: Project) -> None:
+    project.write_hook("while True: pass")
+    assert project.check(seconds=0.5) == IncompleteCheck("time limit", "0.5")
+
+
+def test_a_process_that_ends_early_is_not_an_error(project: Project) -> None:
+    project.write_hook("os._exit(7)")
+    assert project.check() == IncompleteCheck("ended", "7")
+
+
+def test_code_that_does_not_call_serve_is_not_an_error(project: Project) -> None:
+    project.code.write_text("print('a worker of another kind')")
+    assert project.check() == IncompleteCheck("no serve", "")
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("examples/*/config.py")))
+def test_the_worker_of_each_example_accepts_its_job_files(tmp_path: Path, name: str) -> None:
+    from distributed_something.core.config_settings import load_settings
+
+    folder = ROOT / "examples" / name
+    worker = OwnWorker(folder / "worker", ROOT / "worker", build_one_job_container(load_settings(folder / "config.py")))
+    for path in folder.glob("files/*Job.json"):
+        content = json.loads(path.read_text())
+        content.pop("upload", None)  # some folders exist only after the example's data was fetched
+        if isinstance(content.get("groups"), str):
+            content["groups"] = str((path.parent / content["groups"]).resolve())
+        copy = tmp_path / path.name
+        copy.write_text(json.dumps(content))
+        job_file = load_job_file(copy, lambda bucket, prefix: [])
+        assert check_samples(worker, job_file, plan_submission(job_file).samples) is None
