@@ -160,10 +160,14 @@ def _choose_pace(context: Context) -> Pace:
     """
     from distributed_something.run.monitor.policy import Pace
 
-    return (
-        replace(Pace(), interval_seconds=0.5, short_interval_seconds=0.5, settling_seconds=2.0, new_machine_seconds=3.0)
-        if context.local
-        else Pace()
+    if not context.local:
+        return Pace()
+    return Pace(
+        interval_seconds=0.5,
+        short_interval_seconds=0.5,
+        settling_seconds=2.0,
+        new_machine_seconds=3.0,
+        first_container_seconds=20.0,
     )
 
 

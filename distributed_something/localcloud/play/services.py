@@ -54,6 +54,10 @@ TaskEnvironmentBuilder = Callable[[str, str, str], dict[str, str]]
 """Function that returns a task's environment variables, given its region, task ID, and instance ID."""
 
 
+TaskLogWriter = Callable[[str, dict[str, Any], str], None]
+"""Function that writes a failed task's log to CloudWatch, given its region, its container's definition, and its ID."""
+
+
 @dataclass
 class RunningTask:
     """A task and the worker that runs as its container."""
@@ -85,8 +89,15 @@ class RunningTask:
 class ServiceSimulator:
     """Simulates the services in one region's ECS backend."""
 
-    def __init__(self, ecs: Any, machines: MachineSimulator, environment: TaskEnvironmentBuilder) -> None:
+    def __init__(
+        self,
+        ecs: Any,
+        machines: MachineSimulator,
+        environment: TaskEnvironmentBuilder,
+        copy_log: TaskLogWriter = lambda *_: None,
+    ) -> None:
         self.ecs = ecs
+        self.copy_log = copy_log
         self.machines = machines
         self.environment = environment
         self.running_tasks: list[RunningTask] = []
@@ -145,10 +156,16 @@ class ServiceSimulator:
                 running_task.task.request_stop("Essential container in task exited", "EssentialContainerExited")
                 key = running_task.service_arn, running_task.task.task_definition_arn
                 durations[key] = max(durations.get(key, 0), now - running_task.started)
+                if code:
+                    self._copy_task_log(running_task.task)
             running_task.task.mark_stopped(code)
             self.stopped_tasks.append((now, running_task.task))
         for key, seconds in durations.items():
             self._get_throttle(key).record_end(seconds, now)
+
+    def _copy_task_log(self, task: Task) -> None:
+        definition = self.ecs.describe_task_definition(task.task_definition_arn)
+        self.copy_log(self.ecs.region_name, definition.container_definitions[0], task.id)
 
     def _get_throttle(self, key: tuple[str, str]) -> StartThrottle:
         return self.throttles.setdefault(key, StartThrottle())
