@@ -63,7 +63,7 @@ def find_start_failure(clients: Clients, file: MonitorFile) -> StartFailure:
     tasks = [
         task
         for task in list_stopped_tasks(clients.ecs, cluster, service)
-        if task.at >= start and not is_harmless_stop(task.kind, task.message)
+        if not 0 < task.at < start and not is_harmless_stop(task.kind, task.message)
     ]
     tasks.sort(key=lambda task: task.at, reverse=True)
     if tasks:

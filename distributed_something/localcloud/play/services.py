@@ -29,6 +29,7 @@ from distributed_something.localcloud.play.placement import (
     format_placement_failure,
 )
 from distributed_something.localcloud.play.runners import TaskRunner, TaskStartError, TaskWorker, WorkOrder
+from distributed_something.localcloud.play.task_logs import LogCopy, no_copy
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +53,6 @@ MAX_RUNNING_SHARE = 2
 
 TaskEnvironmentBuilder = Callable[[str, str, str], dict[str, str]]
 """Function that returns a task's environment variables, given its region, task ID, and instance ID."""
-
-
-TaskLogWriter = Callable[[str, dict[str, Any], str], None]
-"""Function that writes a failed task's log to CloudWatch, given its region, its container's definition, and its ID."""
 
 
 @dataclass
@@ -90,14 +87,9 @@ class ServiceSimulator:
     """Simulates the services in one region's ECS backend."""
 
     def __init__(
-        self,
-        ecs: Any,
-        machines: MachineSimulator,
-        environment: TaskEnvironmentBuilder,
-        copy_log: TaskLogWriter = lambda *_: None,
+        self, ecs: Any, machines: MachineSimulator, environment: TaskEnvironmentBuilder, copy_log: LogCopy = no_copy
     ) -> None:
-        self.ecs = ecs
-        self.copy_log = copy_log
+        self.ecs, self.copy_log = ecs, copy_log
         self.machines = machines
         self.environment = environment
         self.running_tasks: list[RunningTask] = []
@@ -157,15 +149,12 @@ class ServiceSimulator:
                 key = running_task.service_arn, running_task.task.task_definition_arn
                 durations[key] = max(durations.get(key, 0), now - running_task.started)
                 if code:
-                    self._copy_task_log(running_task.task)
+                    definition = self.ecs.describe_task_definition(running_task.task.task_definition_arn)
+                    self.copy_log(self.ecs.region_name, definition.container_definitions[0], running_task.task.id)
             running_task.task.mark_stopped(code)
             self.stopped_tasks.append((now, running_task.task))
         for key, seconds in durations.items():
             self._get_throttle(key).record_end(seconds, now)
-
-    def _copy_task_log(self, task: Task) -> None:
-        definition = self.ecs.describe_task_definition(task.task_definition_arn)
-        self.copy_log(self.ecs.region_name, definition.container_definitions[0], task.id)
 
     def _get_throttle(self, key: tuple[str, str]) -> StartThrottle:
         return self.throttles.setdefault(key, StartThrottle())

@@ -22,12 +22,8 @@ from distributed_something.localcloud.play.fleets import update_fleets
 from distributed_something.localcloud.play.functions import FunctionRunner, ScheduleSimulator
 from distributed_something.localcloud.play.machines import Machine, MachineSimulator
 from distributed_something.localcloud.play.runners import ContainerRunner, ProcessRunner, TaskRunner
-from distributed_something.localcloud.play.services import (
-    RunningTask,
-    ServiceSimulator,
-    TaskEnvironmentBuilder,
-    TaskLogWriter,
-)
+from distributed_something.localcloud.play.services import RunningTask, ServiceSimulator, TaskEnvironmentBuilder
+from distributed_something.localcloud.play.task_logs import LogCopy, no_copy
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class CloudSimulator:
         default_worker: Path,
         task_environment: TaskEnvironmentBuilder,
         function_environment: Callable[[str], dict[str, str]],
-        copy_log: TaskLogWriter = lambda *_: None,
+        copy_log: LogCopy = no_copy,
     ) -> None:
         patch_moto_ec2(replace_methods)
         patch_moto_ecs(replace_methods)

@@ -16,7 +16,14 @@ from distributed_something.localcloud.base.layout import CloudLayout
 
 MAX_COPIED_BYTES = 16 * 1024
 
+LogCopy = Callable[[str, dict[str, Any], str], None]
+"""Function that copies a failed task's log, given its region, its container's definition, and its ID."""
+
 log = logging.getLogger(__name__)
+
+
+def no_copy(_region: str, _container: dict[str, Any], _task_id: str) -> None:
+    """Copy nothing."""
 
 
 class TaskLogCopier:
