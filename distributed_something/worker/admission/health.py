@@ -79,7 +79,7 @@ class ContainerHealth:
 
     def __init__(
         self, has_room: Callable[[], bool] = lambda: True, is_other_failing: Callable[[], bool] = lambda: False,
-        pause_seconds: float = DEFAULT_SICK_PAUSE_SECONDS, is_other_working: Callable[[], bool] = lambda: True,
+        pause_seconds: float = DEFAULT_SICK_PAUSE_SECONDS, is_other_working: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._has_room, self._is_other_failing, self._pause_seconds = has_room, is_other_failing, pause_seconds
         self._is_other_working = is_other_working
