@@ -293,8 +293,9 @@ def test_a_job_is_not_hidden_longer_than_sqs_allows(harness: AttemptHarness, mon
     harness.settings = replace(harness.settings, retry_seconds=(36_000,))
     requests: list[dict[str, Any]] = []
     monkeypatch.setattr(harness.queue, "change_message_visibility", lambda **request: requests.append(request))
-    harness.handle(make_job=make_quick_job, failure=lambda *_: "no")
-    harness.handle(make_job=make_quick_job, failure=lambda *_: "no", receives=2, hours_since_first=10)
+    message = MESSAGE | {"timeout_minutes": 1}
+    harness.handle(message, failure=lambda *_: "no")
+    harness.handle(message, failure=lambda *_: "no", receives=2, hours_since_first=10)
     assert requests[0]["VisibilityTimeout"] == 36_000
     assert 0 < requests[1]["VisibilityTimeout"] < 2 * 3600
 
