@@ -63,8 +63,8 @@ def start_run(
 
     `content`: the content of the Fleet file. `check_account`: called after the Fleet file is checked and before
     anything is created; it can raise an error to stop the start. So can `confirm_start`, which is called after all
-    other checks. Raise InputError if the Fleet file is invalid or a run
-    is already active, or CloudError if setup is incomplete or AWS reports an error.
+    other checks. Raise InputError if the Fleet file is invalid or a run is already active, or CloudError if setup is
+    incomplete or AWS reports an error.
     """
     settings, clients = context.settings, context.clients
     check_fleet_file(clients.ec2, settings, content, fleet_file)
