@@ -148,6 +148,9 @@ def build_monitor_policy(account: AwsAccount) -> PolicyDocument:
         allow_actions("FindLeftovers", *REMAINING_RESOURCE_ACTIONS),
         allow_log_export(account),
         allow_actions(
+            "SeeContainerLogs", "logs:GetLogEvents", on=account.arn("logs", "log-group:*"), when=APP_TAG_CONDITION
+        ),
+        allow_actions(
             "OwnLog", "logs:CreateLogStream", "logs:PutLogEvents",
             on=account.arn("logs", f"log-group:/aws/lambda/{MONITOR_FUNCTION}:*"),
         ),

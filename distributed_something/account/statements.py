@@ -68,13 +68,13 @@ def allow_queue_reading(account: AwsAccount) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def allow_cluster_reading(account: AwsAccount, *more_actions: str) -> list[dict[str, Any]]:
+def allow_cluster_reading(account: AwsAccount) -> list[dict[str, Any]]:
     resources = [account.arn("ecs", f"{kind}/*") for kind in ("cluster", "container-instance", "service", "task")]
     return [
         allow_actions(
             "SeeCluster",
-            "ecs:DescribeClusters", "ecs:DescribeContainerInstances", "ecs:DescribeServices",
-            "ecs:ListContainerInstances", *more_actions,
+            "ecs:DescribeClusters", "ecs:DescribeContainerInstances", "ecs:DescribeServices", "ecs:DescribeTasks",
+            "ecs:ListContainerInstances", "ecs:ListTasks",
             on=resources,
         ),
         allow_actions("ListEcs", "ecs:ListServices", "ecs:ListTaskDefinitions"),

@@ -194,7 +194,7 @@ def _build_control_machines_policy(account: AwsAccount) -> PolicyDocument:
 
 def _allow_cluster_use(account: AwsAccount) -> list[dict[str, Any]]:
     return [
-        *allow_cluster_reading(account, "ecs:DescribeTasks", "ecs:ListTasks"),
+        *allow_cluster_reading(account),
         allow_actions("MakeCluster", "ecs:CreateCluster", on=account.arn("ecs", "cluster/*")),
         allow_actions("MakeService", "ecs:CreateService", on=account.arn("ecs", f"service/*/{ANY_APP.service}")),
         allow_actions(

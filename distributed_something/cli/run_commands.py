@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from distributed_something.run.monitor.policy import Pace
     from distributed_something.run.run_context import RunContext
 
+# SQS documents that its counts need at least a minute to include all jobs that were just sent.
+COUNT_DELAY_SECONDS = 5 * 60.0
 CHEAPEST_HELP = "After 15 minutes, stop replacing machines that are terminated."
 
 
@@ -53,8 +56,9 @@ def setup(context: Context) -> None:
 @click.option("--wait", default=10.0, show_default=True, metavar="MINUTES", type=Number(0, 1440),
               help="How long to wait for the machines to start.")  # fmt: skip
 @click.option("--cheapest", is_flag=True, help=CHEAPEST_HELP)
+@click.option("--yes", is_flag=True, help="Do not ask before starting machines while the queue is empty.")
 @click.pass_obj
-def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: bool) -> None:
+def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: bool, yes: bool) -> None:
     """Start the machines, which take jobs from the queue."""
     from distributed_something.core.monitor_file import build_monitor_file_path
     from distributed_something.fleet.fleet_file import load_fleet_file
@@ -73,6 +77,7 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     run = start_run(
         run_context, fleet_file, content, context.project, cheapest=cheapest,
         check_account=lambda: _stop_if_check_fails(context, fleet_file, content),
+        confirm_start=lambda: None if yes else _confirm_empty_queue(context),
     )  # fmt: skip
     path = shorten_path(build_monitor_file_path(context.project, settings.APP_NAME))
     print_progress(format_row("fleet", f"{run.MONITOR_FLEET_ID} (run {run.run})"))
@@ -168,11 +173,55 @@ def _choose_pace(context: Context) -> Pace:
     """
     from distributed_something.run.monitor.policy import Pace
 
-    return (
-        replace(Pace(), interval_seconds=0.5, short_interval_seconds=0.5, settling_seconds=2.0, new_machine_seconds=3.0)
-        if context.local
-        else Pace()
+    if not context.local:
+        return Pace()
+    return Pace(
+        interval_seconds=0.5,
+        short_interval_seconds=0.5,
+        settling_seconds=2.0,
+        new_machine_seconds=3.0,
+        first_container_seconds=20.0,
     )
+
+
+def _confirm_empty_queue(context: Context) -> None:
+    """Ask before machines are started for an empty queue. End the command unless the answer is yes.
+
+    Raise InputError if there is no terminal to ask in.
+    """
+    from distributed_something.core.errors import InputError
+
+    if not _is_queue_empty(context):
+        return
+    name, app = context.settings.SQS_QUEUE_NAME, context.settings.APP_NAME
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        problem = f"the queue {name} of {app} is empty, so its machines would have nothing to do"
+        raise InputError(context.config_file, "SQS_QUEUE_NAME", problem, "run submitJob first, or add --yes")
+    context.console.print_progress(f"The queue {name} is empty: run submitJob first.")
+    if not click.confirm("Start machines anyway?", default=False, err=True):
+        context.console.print_progress("no machines were requested")
+        raise SystemExit(ExitCode.INPUT)
+
+
+def _is_queue_empty(context: Context) -> bool:
+    """Return whether the queue exists and holds no jobs, not even some that SQS does not count yet."""
+    from datetime import UTC, datetime
+
+    from distributed_something.aws.s3 import read_s3_time
+    from distributed_something.core.errors import translate_aws_errors
+    from distributed_something.observe.documents.submissions import has_recent_submission, list_queue_submissions
+    from distributed_something.observe.queue import observe_queue
+
+    clients, settings = context.clients, context.settings
+    with translate_aws_errors(f"looking for jobs in the queue {settings.SQS_QUEUE_NAME}"):
+        queue = observe_queue(clients.sqs, settings.SQS_QUEUE_NAME)
+        if queue is None or queue.counts.jobs:
+            return False
+        if context.local:  # the local cloud's counts are exact
+            return True
+        submissions = list_queue_submissions(clients.s3, settings.AWS_BUCKET, settings.APP_NAME, queue)
+        now = read_s3_time(clients.s3, settings.AWS_BUCKET, datetime.now(UTC).timestamp())
+    return not has_recent_submission(submissions, now, COUNT_DELAY_SECONDS)
 
 
 def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, Any]) -> None:

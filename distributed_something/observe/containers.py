@@ -1,18 +1,28 @@
-"""Reads what the run's containers report: their pauses from the bucket and their last log lines from CloudWatch."""
+"""Reads what the run's containers report: their pauses from the bucket and their last log lines from CloudWatch.
+
+If they do not start, ECS reports why.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from distributed_something.aws.ecs import describe_service
+from distributed_something.core.aws_errors import is_harmless_stop
+from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.observe.service import list_stopped_tasks, parse_service_events
 from distributed_something.worker import RunKeys, build_machine_log_group, list_paused_containers
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
 
+    from distributed_something.aws.clients import Clients
+
 MAX_LOG_STREAMS = 50
 MAX_LOG_LINES = 5
+MAX_FAILED_TASKS_READ = 3  # whose logs are read, until one of them has lines
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,52 @@ class LogTail:
 
     at: float
     lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StartFailure:
+    """Why a run's containers do not start.
+
+    `kind`, `message`, and `exit_codes`: ECS's report about the newest container that failed or, if none was even
+    started, the newest event of the service; empty if ECS reports nothing. `lines`: the last lines of a container's
+    log.
+    """
+
+    kind: str = ""
+    message: str = ""
+    exit_codes: tuple[int, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+def find_start_failure(clients: Clients, file: MonitorFile) -> StartFailure:
+    """Return why the run's containers do not start, as far as AWS knows it. AWS errors are not caught."""
+    cluster, service = file.MONITOR_ECS_CLUSTER, file.names.service
+    start = file.MONITOR_START_TIME / 1000
+    tasks = [
+        task
+        for task in list_stopped_tasks(clients.ecs, cluster, service)
+        if not 0 < task.at < start and not is_harmless_stop(task.kind, task.message)
+    ]
+    tasks.sort(key=lambda task: task.at, reverse=True)
+    if tasks:
+        tails = (_list_task_log_lines(clients.logs, file, task.id) for task in tasks[:MAX_FAILED_TASKS_READ])
+        lines = next(filter(None, tails), ())
+        return StartFailure(tasks[0].kind, tasks[0].message, tasks[0].exit_codes, lines)
+    events = [
+        event for event in parse_service_events(describe_service(clients.ecs, cluster, service)) if event.at >= start
+    ]
+    newest = max(events, key=lambda event: event.at, default=None)
+    return StartFailure(newest.kind, newest.message) if newest else StartFailure()
+
+
+def _list_task_log_lines(logs: CloudWatchLogsClient, file: MonitorFile, task_id: str) -> tuple[str, ...]:
+    """Return the last lines that a task's container printed; none if it has no log stream."""
+    # The task definition sets the prefix and the container's name: both are APP_NAME.
+    stream = f"{file.MONITOR_APP_NAME}/{file.MONITOR_APP_NAME}/{task_id}"
+    try:
+        return _list_last_lines(logs, build_machine_log_group(file.MONITOR_LOG_GROUP_NAME), stream)
+    except logs.exceptions.ResourceNotFoundException:
+        return ()
 
 
 def list_paused_machines(s3: S3Client, bucket: str, keys: RunKeys, now: float) -> tuple[PausedMachine, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +30,15 @@ class StoppedTask:
     """A stopped task.
 
     `at`: seconds since 1970. `kind`: ECS's stop code. `message`: the reasons that ECS reports for the task and its
-    containers. `exit_codes`: the nonzero exit codes of its containers.
+    containers. `exit_codes`: the nonzero exit codes of its containers. `id`: ECS's ID, which is part of the name of the
+    task's log stream.
     """
 
     at: float
     kind: str
     message: str
     exit_codes: tuple[int, ...] = ()
+    id: str = field(default="", compare=False)
 
 
 def observe_service(ecs: ECSClient, cluster: str, service: str) -> ServiceState | None:
@@ -85,4 +87,5 @@ def _build_stopped_task(task: Mapping[str, Any]) -> StoppedTask:
     reasons = [str(task.get("stoppedReason", "")), *(str(container.get("reason", "")) for container in containers)]
     codes = tuple(int(container["exitCode"]) for container in containers if container.get("exitCode"))
     reason = "; ".join(reason for reason in reasons if reason)
-    return StoppedTask(convert_to_seconds(task.get("stoppedAt")), str(task.get("stopCode", "")), reason, codes)
+    task_id = str(task.get("taskArn", "")).rsplit("/", 1)[-1]
+    return StoppedTask(convert_to_seconds(task.get("stoppedAt")), str(task.get("stopCode", "")), reason, codes, task_id)

@@ -40,6 +40,7 @@ _PACE_VARIABLES = {
     "SOON_SECONDS": "short_interval_seconds",
     "SETTLING_SECONDS": "settling_seconds",
     "NEW_MACHINE_SECONDS": "new_machine_seconds",
+    "FIRST_CONTAINER_SECONDS": "first_container_seconds",
 }
 
 

@@ -57,12 +57,14 @@ if TYPE_CHECKING:
 def start_run(
     context: RunContext, fleet_file: Path, content: dict[str, Any], project: Path, *,
     cheapest: bool = False, check_account: Callable[[], None] = lambda: None,
+    confirm_start: Callable[[], None] = lambda: None,
 ) -> MonitorFile:  # fmt: skip
     """Request the fleet, write the monitor file, and start the containers; return the monitor file.
 
     `content`: the content of the Fleet file. `check_account`: called after the Fleet file is checked and before
-    anything is created; it can raise an error to stop the start. Raise InputError if the Fleet file is invalid or a run
-    is already active, or CloudError if setup is incomplete or AWS reports an error.
+    anything is created; it can raise an error to stop the start. So can `confirm_start`, which is called after all
+    other checks. Raise InputError if the Fleet file is invalid or a run is already active, or CloudError if setup is
+    incomplete or AWS reports an error.
     """
     settings, clients = context.settings, context.clients
     check_fleet_file(clients.ec2, settings, content, fleet_file)
@@ -71,6 +73,7 @@ def start_run(
     unfinished = _find_unfinished_start(clients, settings, path)
     queues = _check_setup_resources(clients, settings)
     account = _find_auto_monitor(clients, settings)
+    confirm_start()
     start = unfinished.start if unfinished else context.clock.now()
     run, owner = build_run_name(start), resolve_owner(clients.sts, settings)
     tags = build_tags(settings, owner, run)

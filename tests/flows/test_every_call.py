@@ -690,9 +690,13 @@ def test_a_job_is_received_with_its_lease_and_its_receive_count(aws: ExactClient
     intake.run_round(unused)
 
 
-def test_a_failed_job_is_returned_to_the_queue_at_once(aws: ExactClients, tmp_path: Path) -> None:
-    finisher, attempt = build_finisher(aws, tmp_path, retries=2)
-    request = {"QueueUrl": QUEUE_URL, "ReceiptHandle": "r", "VisibilityTimeout": 0}
+@pytest.mark.parametrize(("failures", "seconds"), [(0, 0), (1, 15), (2, 60), (3, 60), (8, 60)])
+def test_a_failed_job_stays_hidden_longer_before_each_retry(
+    aws: ExactClients, tmp_path: Path, failures: int, seconds: int
+) -> None:
+    finisher, attempt = build_finisher(aws, tmp_path, retries=10)
+    attempt.failures = failures
+    request = {"QueueUrl": QUEUE_URL, "ReceiptHandle": "r", "VisibilityTimeout": seconds}
     aws.expect_call("sqs.change_message_visibility", request)
 
     finisher.record_failure(attempt, "exit code 1", "exit code")

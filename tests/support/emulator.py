@@ -122,6 +122,7 @@ class WorkerLab:
             "SQS_MESSAGE_VISIBILITY": str(self.visibility),
             "EXPECTED_NUMBER_FILES": "1",
             "JOB_RETRIES": str(self.job_retries),
+            "RETRY_SECONDS": "0",
         }
 
     def start_worker(self, **env: str) -> subprocess.Popen[bytes]:

@@ -303,7 +303,9 @@ class Scenario:
         self.diagnose(run)
         wait_until(lambda: self.tick().get("done") is True, "the auto-monitor did not end")
         self.submit()
-        assert self.clean_up(self.start(with_template=True))
+        run = self.start(with_template=True)
+        self.fail_to_start(run)
+        assert self.clean_up(run)
         self.submit()
         run = self.start()
         self.work(run)
@@ -385,6 +387,15 @@ class Scenario:
         for subject in (build_subject_from_run(run), observe_active_subject(clients, RUN_SETTINGS)):
             evidence = gather_evidence(clients, subject, time.time())
             format_diagnosis(evidence, rank_causes(evidence))
+
+    def fail_to_start(self, run: MonitorFile) -> None:
+        """Let the auto-monitor end a run whose only container failed before it wrote a journal."""
+        self._create_stopped_task(run)
+        self.patch.setenv("FIRST_CONTAINER_SECONDS", "0")
+        result = self.tick()
+        assert (result["ended"], result["done"]) == ("nothing works", True)
+        assert "no container has started" in result["words"]
+        self.patch.delenv("FIRST_CONTAINER_SECONDS")
 
     def work(self, run: MonitorFile) -> None:
         """Run a container on the run's first machine until one job is done and one has failed in all attempts."""

@@ -23,7 +23,13 @@ CONTROL_PATH = "/_localcloud/"
 AGENT_PATH, METADATA_PATH = "/_localcloud-agent/", "/_localcloud-metadata/"
 """Paths on moto's port: the ECS agent, which tasks call, and the EC2 instance metadata, which machines read."""
 
-FUNCTION_TIMINGS = {"LOOK_SECONDS": "2", "SOON_SECONDS": "0.5", "SETTLING_SECONDS": "2", "NEW_MACHINE_SECONDS": "3"}
+FUNCTION_TIMINGS = {
+    "LOOK_SECONDS": "2",
+    "SOON_SECONDS": "0.5",
+    "SETTLING_SECONDS": "2",
+    "NEW_MACHINE_SECONDS": "3",
+    "FIRST_CONTAINER_SECONDS": "20",
+}
 """Timings for the auto-monitor function in the local cloud. They are shorter than on AWS because the function is called
 every two seconds, queue counts are exact, and machines start immediately."""
 
@@ -78,6 +84,7 @@ def build_task_environment(moto: str, ministack: str, region: str, task_id: str,
         "LOCAL_CONTAINER": task_id,
         "JOURNAL_SECONDS": "1",
         "SICK_PAUSE_SECONDS": "20",  # no alarm replaces a machine here
+        "RETRY_SECONDS": "0,1",  # SQS accepts only whole seconds
     }
 
 

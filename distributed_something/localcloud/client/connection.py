@@ -17,6 +17,9 @@ MAX_ATTEMPTS = 8
 about one in 100,000 exports with 1,000 requests fails (1,000 × 0.1 ** 8). With 4 attempts, one export in ten would
 fail."""
 
+ENDPOINT_NAMES = {"logs": "CLOUDWATCH_LOGS"}
+"""Botocore's names in endpoint variables, for services where they differ from boto3's names."""
+
 IGNORED_SETTINGS = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
@@ -28,7 +31,7 @@ IGNORED_SETTINGS = {
 def build_client(state: CloudState, region: str, service: str, *, connections: int = 10) -> Any:
     """Return a boto3 client for one service that `connections` threads can use at the same time."""
     session: Any = boto3.Session(botocore_session=botocore.session.Session(session_vars=IGNORED_SETTINGS))
-    is_ministack = service.upper() in MINISTACK_SERVICES
+    is_ministack = ENDPOINT_NAMES.get(service, service.upper()) in MINISTACK_SERVICES
     return session.client(
         service,
         region_name=region,

@@ -29,6 +29,7 @@ from distributed_something.localcloud.play.placement import (
     format_placement_failure,
 )
 from distributed_something.localcloud.play.runners import TaskRunner, TaskStartError, TaskWorker, WorkOrder
+from distributed_something.localcloud.play.task_logs import LogCopy, no_copy
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,10 @@ class RunningTask:
 class ServiceSimulator:
     """Simulates the services in one region's ECS backend."""
 
-    def __init__(self, ecs: Any, machines: MachineSimulator, environment: TaskEnvironmentBuilder) -> None:
-        self.ecs = ecs
+    def __init__(
+        self, ecs: Any, machines: MachineSimulator, environment: TaskEnvironmentBuilder, copy_log: LogCopy = no_copy
+    ) -> None:
+        self.ecs, self.copy_log = ecs, copy_log
         self.machines = machines
         self.environment = environment
         self.running_tasks: list[RunningTask] = []
@@ -145,6 +148,9 @@ class ServiceSimulator:
                 running_task.task.request_stop("Essential container in task exited", "EssentialContainerExited")
                 key = running_task.service_arn, running_task.task.task_definition_arn
                 durations[key] = max(durations.get(key, 0), now - running_task.started)
+                if code:
+                    definition = self.ecs.describe_task_definition(running_task.task.task_definition_arn)
+                    self.copy_log(self.ecs.region_name, definition.container_definitions[0], running_task.task.id)
             running_task.task.mark_stopped(code)
             self.stopped_tasks.append((now, running_task.task))
         for key, seconds in durations.items():

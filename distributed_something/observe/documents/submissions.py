@@ -98,6 +98,18 @@ def count_waiting_jobs(submissions: Sequence[SubmissionDocument]) -> int:
     return max(0, sent - sum(document.removed for document in submissions[first + 1 :]))
 
 
+def has_recent_submission(submissions: Iterable[SubmissionDocument], now: float, settling_seconds: float) -> bool:
+    """Return whether SQS's counts may not include jobs yet that one of these submissions sent.
+
+    A submission that has not ended is judged by its beginning: SQS counts at least its first jobs by then.
+    """
+    return any(
+        now - (document.began if document.end is None else document.end) < settling_seconds
+        and (document.count or document.end is None)
+        for document in submissions
+    )
+
+
 def find_repeated_submission(
     submissions: Iterable[SubmissionDocument],
     queue: QueueState,

@@ -32,10 +32,11 @@ class RunHistory:
     `at`: the time of the last snapshot. `empty_since`: when the queue became empty. `empty_looks`: how many snapshots
     in a row have shown an empty queue. `submissions_since`, `other_jobs`, `dead_letters`, `unfinished`: the run's
     start, as in RunStart; None if an older version started the run. `failing_since`: since when attempts have failed or
-    containers have paused while no job has succeeded. `recent`: (time, jobs) for each snapshot within the settling
-    time. `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`:
-    whether the monitor has closed the run because of MAX_COST. `ended`: when the run had no jobs left. From then on,
-    the run is cleaned up even if new jobs appear under the same names.
+    containers have paused while no job has succeeded. `unstarted_since`: since when there have been machines although
+    no container has written its first journal. `recent`: (time, jobs) for each snapshot within the settling time.
+    `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`: whether
+    the monitor has closed the run because of MAX_COST. `ended`: when the run had no jobs left. From then on, the run is
+    cleaned up even if new jobs appear under the same names.
     """
 
     at: float | None = None
@@ -46,6 +47,7 @@ class RunHistory:
     dead_letters: int | None = None
     unfinished: tuple[tuple[str, int], ...] = ()
     failing_since: float | None = None
+    unstarted_since: float | None = None
     recent: tuple[tuple[float, int], ...] = ()
     cost: float = 0.0
     hourly: float = 0.0
@@ -77,6 +79,9 @@ def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds:
     is_failing = has_no_success and bool(snapshot.totals.attempts or snapshot.paused)
     failing_since = snapshot.at if history.failing_since is None else history.failing_since
     updated = replace(updated, failing_since=failing_since if is_failing else None)
+    is_unstarted = bool(snapshot.fleet and snapshot.fleet.machines) and not snapshot.totals.containers
+    unstarted_since = snapshot.at if history.unstarted_since is None else history.unstarted_since
+    updated = replace(updated, unstarted_since=unstarted_since if is_unstarted else None)
     if snapshot.jobs > 0:
         return replace(updated, empty_since=None, empty_looks=0)
     since = snapshot.at if history.empty_since is None else history.empty_since
@@ -147,8 +152,8 @@ def _parse_history(content: Any, default: RunHistory) -> RunHistory:
         parse_submission_time(time)
     history = replace(default, **values, recent=recent, unfinished=unfinished)
     required = (history.empty_looks, history.cost, history.hourly, history.at)
-    optional = (history.empty_since, history.ended, history.failing_since, history.submissions_since,
-                history.other_jobs, history.dead_letters)  # fmt: skip
+    optional = (history.empty_since, history.ended, history.failing_since, history.unstarted_since,
+                history.submissions_since, history.other_jobs, history.dead_letters)  # fmt: skip
     if not all(isinstance(number, (int, float)) for number in (*required, *(each or 0 for each in optional))):
         raise TypeError("not a history")
     return history

@@ -27,7 +27,15 @@ from distributed_something.observe.snapshot import RunCaches, RunSnapshot, obser
 from distributed_something.run.monitor.actions import carry_out_action
 from distributed_something.run.monitor.budget import format_cost_so_far
 from distributed_something.run.monitor.history import RunHistory, load_history, save_history, update_history
-from distributed_something.run.monitor.policy import EndReason, Pace, RunClosure, choose_actions, has_surplus_containers
+from distributed_something.run.monitor.policy import (
+    EndReason,
+    Pace,
+    RunClosure,
+    choose_actions,
+    has_every_job_failed,
+    has_surplus_containers,
+)
+from distributed_something.run.monitor.start_failure import describe_start_failure
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -40,6 +48,10 @@ NO_JOB_SUCCEEDS_MESSAGE = (
     "no job has succeeded ({reason}). The machines were stopped and the queue was kept. If the image or config was"
     " wrong, correct it, then run setup and startCluster. If the Job file was wrong, run cleanup --yes, which deletes"
     " the jobs in the queue, then setup, submitJob, and startCluster"
+)
+ALL_JOBS_FAILED_MESSAGE = (
+    "every job failed. The machines were stopped; the queue, which is empty, and everything else that setup created"
+    " were kept. Correct the cause, send the jobs again with submitJob or retry, and run startCluster"
 )
 COST_REACHED_MESSAGE = (
     "the run has cost {cost} (MAX_COST). Its machines were stopped; {jobs:,} jobs remain in the queue. startCluster"
@@ -122,6 +134,7 @@ def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> str:
 
     Raise CloudError if the machines cannot be stopped.
     """
+    start_failure = _describe_start_failure(clients, file, tick)  # before ECS stops the others
     if tick.end_reason is not EndReason.FLEET:
         with translate_aws_errors("stopping the machines (THEY STILL COST MONEY; run monitor again to retry)"):
             stop_tasks(clients.ecs, file.MONITOR_ECS_CLUSTER, file.names.service)
@@ -129,8 +142,20 @@ def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> str:
     if tick.end_reason is EndReason.COST:
         cost = format_cost_so_far(tick.history.cost, file.MONITOR_MAX_COST)
         return COST_REACHED_MESSAGE.format(cost=cost, jobs=tick.snapshot.jobs)
+    if start_failure:
+        return start_failure
+    if tick.end_reason is EndReason.NOTHING_WORKS and has_every_job_failed(tick.snapshot):
+        return ALL_JOBS_FAILED_MESSAGE
     if tick.end_reason is EndReason.NOTHING_WORKS:
         paused = next(map(format_paused_machine, tick.snapshot.paused), None)
         reason = paused or "to find the cause, run why and read the records of the failed jobs"
         return NO_JOB_SUCCEEDS_MESSAGE.format(reason=reason)
     return FLEET_ENDED_MESSAGE.format(fleet=file.MONITOR_FLEET_ID)
+
+
+def _describe_start_failure(clients: Clients, file: MonitorFile, tick: Tick) -> str:
+    """Return why no container has started; an empty string if the run ends for another reason."""
+    since = tick.history.unstarted_since
+    if tick.end_reason is not EndReason.NOTHING_WORKS or since is None:
+        return ""
+    return describe_start_failure(clients, file, tick.snapshot.at - since)

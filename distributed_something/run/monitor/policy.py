@@ -23,6 +23,7 @@ from distributed_something.run.monitor.history import RunHistory
 MIN_EMPTY_SNAPSHOTS = 3
 CHEAPEST_DELAY_SECONDS = 15 * 60.0  # as in the published system; gives the fleet time to start
 FLEET_VISIBILITY_SECONDS = 5 * 60.0  # EC2 usually lists a new fleet within a second, but it can take longer
+FIRST_CONTAINER_SECONDS = 15 * 60.0  # pulling a large image takes several minutes on each new machine
 HOPELESS_FAILURE_COUNT = 50  # this many failures without a success point to a problem with the whole run
 
 
@@ -33,20 +34,23 @@ class Pace:
     `interval_seconds`: the time between two ticks. `short_interval_seconds`: the same while machines are becoming
     idle. `settling_seconds`: how long SQS's counts take to settle; a queue must appear empty for this long.
     `new_machine_seconds`: how long a machine that just joined the cluster may wait for its first container.
+    `first_container_seconds`: how long a run may have machines before its first container has started.
     """
 
     interval_seconds: float = 30.0
     short_interval_seconds: float = 15.0  # ECS stops idle containers within seconds of lowering the task count
     settling_seconds: float = SETTLING_SECONDS
     new_machine_seconds: float = 120.0
+    first_container_seconds: float = FIRST_CONTAINER_SECONDS
 
 
 class EndReason(Enum):
     """The reason why a run is over.
 
     RUN: no jobs are left. FLEET: the fleet ended while jobs were still waiting, because it was canceled by hand or
-    reached its time limit; EC2 no longer lists it after two days. NOTHING_WORKS: every job fails. COST: the run's cost
-    has reached MAX_COST, and no containers are running anymore.
+    reached its time limit; EC2 no longer lists it after two days. NOTHING_WORKS: no container starts, or every job
+    fails; the queue is kept, even if no job is left in it. COST: the run's cost has reached MAX_COST, and no containers
+    are running anymore.
     """
 
     RUN = "run"
@@ -92,15 +96,32 @@ def choose_actions(
         return [EndReason.RUN]
     empty_seconds = snapshot.at - history.empty_since if history.empty_since is not None else 0.0
     if history.empty_looks >= MIN_EMPTY_SNAPSHOTS and empty_seconds >= pace.settling_seconds:
-        return [EndReason.RUN]
+        return [EndReason.NOTHING_WORKS if has_every_job_failed(snapshot) else EndReason.RUN]
     if snapshot.queue and snapshot.queue.waiting and _is_fleet_gone(snapshot, file):
         return [EndReason.FLEET]
-    if _is_every_job_failing(snapshot, history, pace):
+    if _is_every_job_failing(snapshot, history, pace) or _has_only_broken_containers(snapshot, history, file, pace):
         return [EndReason.NOTHING_WORKS]
     if file.MONITOR_MAX_COST and history.cost >= file.MONITOR_MAX_COST:
         return _choose_closing_actions(snapshot, history, pace)
     is_cheapest_due = cheapest and snapshot.at - file.MONITOR_START_TIME / 1000 >= CHEAPEST_DELAY_SECONDS
     return _choose_scaling_actions(snapshot, history, file, pace, cheapest=is_cheapest_due)
+
+
+def has_every_job_failed(snapshot: RunSnapshot) -> bool:
+    """Return whether the queue exists and is empty, and every job of the run failed for good.
+
+    Jobs whose container was killed before it wrote its journal are not counted, so the numbers are compared.
+    """
+    totals = snapshot.totals
+    has_success = bool(totals.done or totals.already_there)
+    is_every_end_known = snapshot.submitted is None or totals.failed >= snapshot.submitted
+    return (
+        snapshot.queue is not None
+        and not snapshot.jobs
+        and totals.failed > 0
+        and not has_success
+        and is_every_end_known
+    )
 
 
 def has_surplus_containers(snapshot: RunSnapshot, file: MonitorFile) -> bool:
@@ -142,6 +163,17 @@ def _is_every_job_failing(snapshot: RunSnapshot, history: RunHistory, pace: Pace
     is_all_paused = service is not None and len(snapshot.paused) >= service.running > 0
     has_settled = snapshot.at - history.failing_since >= pace.settling_seconds
     return has_settled and (is_all_paused or snapshot.totals.failed >= HOPELESS_FAILURE_COUNT)
+
+
+def _has_only_broken_containers(snapshot: RunSnapshot, history: RunHistory, file: MonitorFile, pace: Pace) -> bool:
+    """Return whether machines have cost money for too long although no container has written its first journal.
+
+    A container writes it as soon as it has started; otherwise, it cannot work, whatever the cause. In runs that an
+    older version started, containers may not write journals.
+    """
+    if not snapshot.jobs or history.unstarted_since is None or not file.MONITOR_MACHINES:
+        return False
+    return snapshot.at - history.unstarted_since >= pace.first_container_seconds
 
 
 def _choose_closing_actions(snapshot: RunSnapshot, history: RunHistory, pace: Pace) -> list[MonitorAction]:

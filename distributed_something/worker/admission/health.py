@@ -6,6 +6,10 @@ container takes a single job as a probe. If the probe fails too, the container t
 would only cost time. If another machine fails in the same way, the jobs are the likely cause: the container then does
 not pause, or ends its pause.
 
+If few jobs are left, these fail here again and again. The container then also pauses, but only if another machine does
+jobs and can therefore take these; otherwise, a pause would only cost time. Jobs that also failed on another machine,
+and those that `retry` sent again, say nothing about this machine and are not recorded here at all.
+
 A container with a full disk takes no jobs either, because it would fail every job in the queue.
 """
 
@@ -26,6 +30,8 @@ from distributed_something.worker.job.worker_settings import DEFAULT_SICK_PAUSE_
 from distributed_something.worker.machine.times import build_utc_timestamp
 
 MIN_FAILED_JOBS = 5  # different jobs, without a success in between
+# The same with fewer different jobs. One job alone is more likely the cause than the machine.
+MIN_REPEATED_FAILURES, MIN_REPEATED_JOBS = 5, 2
 DISK_CHECK_SECONDS = 60.0  # between two checks of a full disk
 MIN_FREE_BYTES = 512 * 1024 * 1024
 MIN_FREE_FILES = 1000  # a disk with many small files can run out of inodes before it runs out of bytes
@@ -67,17 +73,20 @@ class ContainerHealth:
     """The health of one container, shared by the threads of its slots.
 
     In every method, `now` is in seconds since 1970. `has_room` returns whether the disk has room for a job.
-    `is_other_failing` returns whether jobs also fail in a row on another machine in the run.
+    `is_other_failing` returns whether jobs also fail in a row on another machine in the run, and `is_other_working`
+    whether another machine does jobs.
     """
 
     def __init__(
         self, has_room: Callable[[], bool] = lambda: True, is_other_failing: Callable[[], bool] = lambda: False,
-        pause_seconds: float = DEFAULT_SICK_PAUSE_SECONDS,
+        pause_seconds: float = DEFAULT_SICK_PAUSE_SECONDS, is_other_working: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._has_room, self._is_other_failing, self._pause_seconds = has_room, is_other_failing, pause_seconds
+        self._is_other_working = is_other_working
         self._has_given_up = False  # True: no more pauses until the next success
         self._lock = threading.Lock()
-        self._failed_jobs: dict[str, None] = {}  # ids of the jobs that failed since the last success, oldest first
+        # How often each job failed since the last success, by id. The job that failed last is last.
+        self._failed_jobs: dict[str, int] = {}
         self._sick_pause: Pause | None = None
         self._next_probe_at = 0.0
         self._full_disk_pause: Pause | None = None
@@ -139,33 +148,41 @@ class ContainerHealth:
         if reason_class in UNRELATED_REASON_CLASSES:
             self.release_probe(now)
             return
-        # Called outside the lock, because it may have to wait for S3.
-        is_shared_failure = self._can_pause_for(job_id) and self._is_other_failing()
         with self._lock:
-            self._failed_jobs.pop(job_id, None)
-            self._failed_jobs[job_id] = None
+            self._failed_jobs[job_id] = self._failed_jobs.pop(job_id, 0) + 1
             if len(self._failed_jobs) > MAX_REPORTED_JOBS:
                 del self._failed_jobs[next(iter(self._failed_jobs))]
             if self._is_probe_due(now):
                 log.warning("jobs still fail after the pause, and this machine was not replaced: taking jobs again")
                 self._sick_pause, self._has_given_up = None, True
-            elif self._sick_pause is None and self._has_failed_enough() and not is_shared_failure:
+            has_different_jobs, can_pause = self._has_different_jobs(), self._can_pause()
+        # Called outside the lock, because both may have to wait for S3.
+        if not can_pause or self._is_other_failing() or not (has_different_jobs or self._is_other_working()):
+            return
+        with self._lock:
+            if self._can_pause():
                 self._start_pause(reason, now)
 
-    def _can_pause_for(self, job_id: str) -> bool:
-        with self._lock:
-            has_enough = len({*self._failed_jobs, job_id}) >= MIN_FAILED_JOBS
-            return self._sick_pause is None and not self._has_given_up and has_enough
+    def _can_pause(self) -> bool:
+        """Return whether enough jobs have failed since the last success, and no pause has begun or was useless."""
+        is_repeated = (
+            len(self._failed_jobs) >= MIN_REPEATED_JOBS and sum(self._failed_jobs.values()) >= MIN_REPEATED_FAILURES
+        )
+        has_failed_enough = self._has_different_jobs() or is_repeated
+        return self._sick_pause is None and not self._has_given_up and has_failed_enough
 
-    def _has_failed_enough(self) -> bool:
-        return len(self._failed_jobs) >= MIN_FAILED_JOBS and not self._has_given_up
+    def _has_different_jobs(self) -> bool:
+        return len(self._failed_jobs) >= MIN_FAILED_JOBS
 
     def _is_probe_due(self, now: float) -> bool:
         return self._sick_pause is not None and self._sick_pause.until is not None and now >= self._sick_pause.until
 
     def _start_pause(self, last_reason: str, now: float) -> None:
         count = len(self._failed_jobs)
-        reason = f"{count} different jobs failed in a row; the last failure: {last_reason}"[:MAX_REASON_CHARACTERS]
+        text = f"{count} different jobs failed in a row"
+        if not self._has_different_jobs():
+            text = f"{count} jobs failed {sum(self._failed_jobs.values())} times in a row, only on this machine"
+        reason = f"{text}; the last failure: {last_reason}"[:MAX_REASON_CHARACTERS]
         self._next_probe_at = now + self._pause_seconds
         job_ids = tuple(self._failed_jobs)[-MAX_REPORTED_JOBS:]
         self._sick_pause = Pause(now, self._next_probe_at, reason, job_ids)

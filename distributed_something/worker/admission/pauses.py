@@ -1,6 +1,6 @@
-"""Lists a run's paused containers, for other workers and for the monitor.
+"""What a run's containers report to each other and to the monitor: which of them are paused, and which finish jobs.
 
-The list is read from the health documents that the containers write to S3.
+Pauses are read from the health documents that the containers write to S3, and finished jobs from their journals.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 from distributed_something.worker.job.run_keys import RunKeys
 
 MAX_PAUSE_DOCUMENTS = 5  # only the newest documents are read: enough for a report, with few requests
+MAX_JOURNALS_READ = 10
+FIRST_LINE_BYTES = 4096  # a journal's first line has about 500 bytes
 MAX_PAUSE_AGE_SECONDS = 25 * 60.0  # a pause lasts 20 minutes, so an older document is from a container that has ended
 
 
@@ -36,11 +38,35 @@ def is_other_machine_failing(s3: Any, bucket: str, keys: RunKeys, machine: str, 
     )
 
 
-def _read_documents(s3: Any, bucket: str, keys: RunKeys, now: float) -> list[dict[str, Any]]:
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=keys.machines)
-    entries = [entry for page in pages for entry in page.get("Contents", [])]
+def is_other_machine_working(s3: Any, bucket: str, keys: RunKeys, machine: str, now: float) -> bool:
+    """Return whether a container on a machine other than `machine` runs and has done jobs. AWS errors are not caught.
+
+    Only the newest journals are read, so the answer may be no although another machine works.
+    """
+    entries = _list_newest(s3, bucket, keys.journals, now, MAX_JOURNALS_READ)
+    lines = (_read_first_line(s3, bucket, entry["Key"]) for entry in entries)
+    return any(
+        line.get("machine") != machine and line.get("ended") is not True and line.get("done")
+        for line in lines
+        if line is not None
+    )
+
+
+def _list_newest(s3: Any, bucket: str, prefix: str, now: float, count: int) -> list[dict[str, Any]]:
+    """Return S3's entries for the newest `count` objects that are not too old, newest first."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    entries = (entry for page in pages for entry in page.get("Contents", []))
     fresh = [entry for entry in entries if now - entry["LastModified"].timestamp() < MAX_PAUSE_AGE_SECONDS]
-    newest = sorted(fresh, key=lambda entry: entry["LastModified"], reverse=True)[:MAX_PAUSE_DOCUMENTS]
+    return sorted(fresh, key=lambda entry: entry["LastModified"], reverse=True)[:count]
+
+
+def _read_first_line(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
+    response = s3.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{FIRST_LINE_BYTES - 1}")
+    return _parse_document(response["Body"].read().partition(b"\n")[0])
+
+
+def _read_documents(s3: Any, bucket: str, keys: RunKeys, now: float) -> list[dict[str, Any]]:
+    newest = _list_newest(s3, bucket, keys.machines, now, MAX_PAUSE_DOCUMENTS)
     documents = (_parse_document(s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()) for entry in newest)
     return [document for document in documents if document is not None]
 

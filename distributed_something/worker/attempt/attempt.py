@@ -20,7 +20,9 @@ FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE = "failures", "tries"
 # An attribute from `submitJob --again`: the time of the submission, such as 2026-11-23T10:45:00.000Z. Results that are
 # older do not count as done.
 AGAIN_ATTRIBUTE = "again_since"
-MESSAGE_ATTRIBUTES = (FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE, AGAIN_ATTRIBUTE)
+# An attribute from `retry`: the name of the earlier run in which the job failed.
+RETRY_RUN_ATTRIBUTE = "retry_of"
+MESSAGE_ATTRIBUTES = (FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE, AGAIN_ATTRIBUTE, RETRY_RUN_ATTRIBUTE)
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Attempt:
     # For a job that is already done: whether this run's record is about the same message, and if not, which run the
     # results are from (`run`, None if unknown) and how old they are (`modified`, a UTC timestamp).
     is_recorded: bool = True
+    has_failed_elsewhere: bool = False  # whether the job also failed on another machine, according to its record
     results_of: dict[str, str | None] | None = None
     # Objects at the output location when the attempt began; None if they were not listed.
     listed_objects: dict[str, ListedObject] | None = None
@@ -70,6 +73,11 @@ class Attempt:
     def message_id(self) -> str:
         """The ID that SQS gave the job's message when it was first sent."""
         return _get_attribute(self.raw, FIRST_ID_ATTRIBUTE) or str(self.raw.get("MessageId", ""))
+
+    @property
+    def retry_of(self) -> str:
+        """The name of the earlier run whose failed job `retry` sent again, or an empty string."""
+        return _get_attribute(self.raw, RETRY_RUN_ATTRIBUTE)
 
     @property
     def again_since(self) -> float | None:
@@ -104,7 +112,8 @@ def build_message_attributes(attempt: Attempt) -> dict[str, Any]:
     An interruption is not a failure. It counts as an attempt only if the program was started.
     """
     counts = {ATTEMPTS_ATTRIBUTE: attempt.earlier_attempts + attempt.has_started, FAILURES_ATTRIBUTE: attempt.failures}
-    texts = {FIRST_ID_ATTRIBUTE: attempt.message_id, AGAIN_ATTRIBUTE: _get_attribute(attempt.raw, AGAIN_ATTRIBUTE)}
+    texts = {FIRST_ID_ATTRIBUTE: attempt.message_id, AGAIN_ATTRIBUTE: _get_attribute(attempt.raw, AGAIN_ATTRIBUTE),
+             RETRY_RUN_ATTRIBUTE: attempt.retry_of}  # fmt: skip
     return {
         **{name: {"DataType": "Number", "StringValue": str(count)} for name, count in counts.items()},
         **{name: {"DataType": "String", "StringValue": text} for name, text in texts.items() if text},

@@ -3,8 +3,8 @@
 - done, skipped: the message is deleted.
 - interrupted, renewed: a new copy of the message is sent and the original is deleted, because SQS counts every receive
   of a message and ends its leases 12 hours after the first receive.
-- failed: the message returns to the queue at once. After the last attempt, or if retrying cannot help, it moves to the
-  dead-letter queue.
+- failed: the message returns to the queue and stays hidden for a while, which is longer after each failure. After the
+  last attempt, or if retrying cannot help, it moves to the dead-letter queue.
 - bad message: it moves to the dead-letter queue.
 - lost lease: the record and the message stay unchanged.
 
@@ -63,6 +63,7 @@ class OutcomeCallbacks:
     succeeded: Callable[[int], None]  # bytes of disk space that the job used
     failed: Callable[[str, str, str], None]  # job ID, reason, reason class
     recorded: Callable[[dict[str, Any]], None] = lambda record: None  # what the journal needs (see `write_record`)
+    failed_elsewhere: Callable[[], None] = lambda: None  # instead of `failed`, if the machine cannot be the cause
 
 
 class AttemptFinisher:
@@ -167,7 +168,10 @@ class AttemptFinisher:
             self._delete_message(attempt)  # another attempt has finished the job
             return
         self._upload_failed_results(attempt)
-        self._callbacks.failed(attempt.name, _format_reason(reason, attempt.folders.log), reason_class)
+        if attempt.retry_of or attempt.has_failed_elsewhere:
+            self._callbacks.failed_elsewhere()
+        else:
+            self._callbacks.failed(attempt.name, _format_reason(reason, attempt.folders.log), reason_class)
         if end.is_final:
             self._move_to_dead_letters(attempt, f"{reason_class}: {reason}")
         else:
@@ -195,6 +199,7 @@ class AttemptFinisher:
         record = build_record(self._context, attempt, end)
         written = write_record(self._context, record, attempt.folders.log, has_own_results)
         if written is not None:
+            attempt.has_failed_elsewhere = _has_failed_elsewhere(written)
             self._callbacks.recorded(written)
         return written is not None
 
@@ -235,11 +240,16 @@ class AttemptFinisher:
         self._keeper.release_lease(attempt.lease)
 
     def _return_message(self, attempt: Attempt) -> None:
+        """Return the message to the queue. It stays hidden until the job may be tried again."""
+        delays = self._settings.retry_seconds
+        delay = delays[min(attempt.failures, len(delays) - 1)]
         # SQS may still accept an old receipt, which would take the message away from the worker that has it now.
         _check_lease(attempt)
         self._keeper.release_lease(attempt.lease)  # first, so that the lease is not extended again
         self._sqs.change_message_visibility(
-            QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"], VisibilityTimeout=0
+            QueueUrl=self._settings.queue_url,
+            ReceiptHandle=attempt.raw["ReceiptHandle"],
+            VisibilityTimeout=min(delay, max(0, int(attempt.lease.seconds_left))),
         )
 
     def _move_to_dead_letters(self, attempt: Attempt, reason: str) -> None:
@@ -275,6 +285,14 @@ def _check_lease(attempt: Attempt) -> None:
     """Raise LostLease if the lease is lost. Checked before each step, because every call to AWS takes time."""
     if attempt.lease.is_lost:
         raise LostLease
+
+
+def _has_failed_elsewhere(record: dict[str, Any]) -> bool:
+    """Return whether an earlier attempt failed on another machine than the record's last attempt."""
+    return any(
+        earlier.get("state") == FAILED_STATE and earlier.get("machine") != record["machine"]
+        for earlier in record["earlier_attempts"]
+    )
 
 
 def _format_reason(reason: str, log: Path) -> str:

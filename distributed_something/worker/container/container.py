@@ -22,7 +22,7 @@ from distributed_something.worker.admission.health import (
     build_health_key,
     has_disk_space,
 )
-from distributed_something.worker.admission.pauses import is_other_machine_failing
+from distributed_something.worker.admission.pauses import is_other_machine_failing, is_other_machine_working
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
@@ -74,7 +74,10 @@ class Container:
         self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
         self.health = ContainerHealth(
-            lambda: has_disk_space(settings.work_dir), self._is_other_machine_failing, settings.sick_pause_seconds
+            lambda: has_disk_space(settings.work_dir),
+            partial(self._observe_other_machines, is_other_machine_failing),
+            settings.sick_pause_seconds,
+            partial(self._observe_other_machines, is_other_machine_working),
         )
         self.gate = AdmissionGate(self.health, settings.work_dir, self._clock.now)
         leases = clients.create_lease_client(settings.visibility_seconds)
@@ -87,7 +90,9 @@ class Container:
         self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
         self._journal = self._build_journal()
-        callbacks = OutcomeCallbacks(self.gate.record_success, self.gate.record_failure, self._journal.add_attempt)
+        callbacks = OutcomeCallbacks(
+            self.gate.record_success, self.gate.record_failure, self._journal.add_attempt, self.gate.release_probe
+        )
         finisher = AttemptFinisher(self._context, self._keeper, callbacks, self._deleter.delete_soon)
         self._handler = JobHandler(self._context, hooks, self._keeper, self._stop, finisher, self._tools)
         self._intake = JobIntake(self._context, self._handler, self._stop, self.gate, read_boot_clock)
@@ -199,13 +204,13 @@ class Container:
         log.warning("spot notice: EC2 will stop this machine in %.0f s", end - self._clock.now())
         self._notices.put(end - self._clock.now())
 
-    def _is_other_machine_failing(self) -> bool:
+    def _observe_other_machines(self, observe: Callable[..., bool]) -> bool:
+        """Return what the run's documents say about its other machines; False if they cannot be read."""
         settings, now = self._settings, self._clock.now()
         try:
-            s3, bucket = self._context.s3, settings.aws_bucket
-            return is_other_machine_failing(s3, bucket, settings.keys, settings.machine, now)
+            return observe(self._context.s3, settings.aws_bucket, settings.keys, settings.machine, now)
         except AWS_ERRORS as error:
-            log.warning("cannot check whether jobs fail on other machines: %s", error)
+            log.warning("cannot check how jobs do on other machines: %s", error)
             return False
 
     def _build_health_report(self) -> HealthReporter:

@@ -14,6 +14,10 @@ from distributed_something.worker.job.run_keys import RunKeys
 # The default time between SIGTERM and SIGKILL for `docker stop`. A task definition can override it.
 DOCKER_STOP_SECONDS = 10
 DEFAULT_SICK_PAUSE_SECONDS = 20 * 60  # longer than the 15 minutes after which the idle alarm ends a machine
+# How long a job waits after its first, second, … failure; the last value repeats. An outage of a minute then uses up
+# three attempts, and ten attempts take seven minutes.
+DEFAULT_RETRY_SECONDS = (0, 15, 60)
+MAX_RETRY_SECONDS = 12 * 3600  # SQS limit for hiding a message
 DEFAULT_JOURNAL_SECONDS = 60  # the shortest time between two writes of a container's journal, unless it is set
 
 
@@ -31,7 +35,10 @@ class JobDefaults:
 
 @dataclass(frozen=True)
 class Settings(JobDefaults):
-    """One container's settings. Times are in seconds, sizes in bytes."""
+    """One container's settings. Times are in seconds, sizes in bytes.
+
+    `retry_seconds`: how long a job waits after its first, second, … failure; the last value repeats.
+    """
 
     run: str
     queue_url: str
@@ -48,6 +55,7 @@ class Settings(JobDefaults):
     stop_seconds: int
     journal_seconds: int
     sick_pause_seconds: int
+    retry_seconds: tuple[int, ...]
     mount_s3: bool
     idle_alarm: bool
     aws_region: str
@@ -80,6 +88,7 @@ def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
         job_retries=_read_number(env, "JOB_RETRIES", 10, least=1),
         stop_seconds=_read_number(env, "STOP_SECONDS", DOCKER_STOP_SECONDS, least=1),
         sick_pause_seconds=_read_number(env, "SICK_PAUSE_SECONDS", DEFAULT_SICK_PAUSE_SECONDS, least=1),
+        retry_seconds=_read_numbers(env, "RETRY_SECONDS", DEFAULT_RETRY_SECONDS, most=MAX_RETRY_SECONDS),
         journal_seconds=_read_number(env, "JOURNAL_SECONDS", DEFAULT_JOURNAL_SECONDS, least=1),
         mount_s3=_read_boolean(env, "MOUNT_S3", "False"),
         idle_alarm=_read_boolean(env, "IDLE_ALARM", "True"),
@@ -107,3 +116,16 @@ def _read_number(env: Mapping[str, str], name: str, default: int, least: int = 0
             f"the environment variable {name} is {text!r}; it must be a whole number of at least {least}"
         )
     return int(text)
+
+
+def _read_numbers(env: Mapping[str, str], name: str, default: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """Return whole numbers that are separated by commas, such as "0, 15, 60"."""
+    if name not in env:
+        return default
+    words = [word.strip() for word in env[name].split(",")]
+    if not all(word.isdecimal() and int(word) <= most for word in words):
+        raise BadEnvironment(
+            f"the environment variable {name} is {env[name]!r}; it must be whole numbers from 0 to {most}, "
+            "separated by commas, such as 0,15,60"
+        )
+    return tuple(int(word) for word in words)

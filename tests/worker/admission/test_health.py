@@ -20,6 +20,7 @@ from distributed_something.worker.admission.health import (
     MAX_REPORTED_JOBS,
     MIN_FAILED_JOBS,
     MIN_FREE_BYTES,
+    MIN_REPEATED_FAILURES,
     UNRELATED_REASON_CLASSES,
     ContainerHealth,
     HealthReporter,
@@ -70,6 +71,51 @@ def test_one_job_that_fails_repeatedly_does_not_pause_the_container() -> None:
     for _ in range(10 * MIN_FAILED_JOBS):
         health.record_failure("job", "exit code 1", "program", START)
     assert health.count_allowed_jobs(1, START) == 1
+
+
+def fail_two_jobs(health: ContainerHealth, times: int) -> None:
+    """Let two jobs fail in turn, `times` attempts in all."""
+    for attempt in range(times):
+        health.record_failure(f"job-{attempt % 2}", f"reason {attempt}", "program", START)
+
+
+def test_a_container_pauses_if_the_last_few_jobs_fail_again_and_again_while_another_machine_does_jobs() -> None:
+    health = ContainerHealth(is_other_working=lambda: True)
+    fail_two_jobs(health, MIN_REPEATED_FAILURES - 1)
+    assert health.count_allowed_jobs(SLOTS, START) == SLOTS
+    fail_two_jobs(health, 1)
+    pause = health.current_pause
+    assert health.count_allowed_jobs(SLOTS, START) == 0
+    assert pause is not None
+    assert pause.reason == "2 jobs failed 5 times in a row, only on this machine; the last failure: reason 0"
+    assert set(pause.jobs) == {"job-0", "job-1"}
+
+
+def test_a_container_does_not_pause_for_few_jobs_if_no_other_machine_could_take_them() -> None:
+    health = ContainerHealth(is_other_working=lambda: False)
+    fail_two_jobs(health, 10 * MIN_REPEATED_FAILURES)
+    assert health.count_allowed_jobs(SLOTS, START) == SLOTS
+
+
+def test_a_container_does_not_pause_for_few_jobs_if_jobs_fail_on_another_machine_too() -> None:
+    health = ContainerHealth(is_other_failing=lambda: True, is_other_working=lambda: True)
+    fail_two_jobs(health, 10 * MIN_REPEATED_FAILURES)
+    assert health.count_allowed_jobs(SLOTS, START) == SLOTS
+
+
+def test_one_job_that_fails_repeatedly_does_not_pause_the_container_even_if_another_machine_does_jobs() -> None:
+    health = ContainerHealth(is_other_working=lambda: True)
+    for _ in range(10 * MIN_REPEATED_FAILURES):
+        health.record_failure("job", "exit code 1", "program", START)
+    assert health.count_allowed_jobs(1, START) == 1
+
+
+def test_a_success_in_between_proves_that_the_machine_works() -> None:
+    health = ContainerHealth(is_other_working=lambda: True)
+    for _ in range(10):
+        fail_two_jobs(health, MIN_REPEATED_FAILURES - 1)
+        health.record_success(START)
+    assert health.count_allowed_jobs(SLOTS, START) == SLOTS
 
 
 def test_a_success_resets_the_count_of_failures() -> None:

@@ -12,6 +12,7 @@ from distributed_something.worker.admission.health import Pause, build_health_do
 from distributed_something.worker.admission.pauses import (
     MAX_PAUSE_DOCUMENTS,
     is_other_machine_failing,
+    is_other_machine_working,
     list_paused_containers,
 )
 from distributed_something.worker.job.run_keys import RunKeys
@@ -82,3 +83,31 @@ def test_a_machine_fails_too_if_it_is_paused_or_has_ended_its_pause_because_of_t
     assert not is_other_machine_failing(s3, "ours", KEYS, "i-2", now), "a full disk says nothing about the jobs"
     write_document(s3, "i-1", build_health_document("i-1", "box", None, 0, are_jobs_at_fault=True))
     assert is_other_machine_failing(s3, "ours", KEYS, "i-2", now)
+
+
+def write_journal(s3: Any, container: str, first_line: dict[str, Any] | bytes) -> float:
+    """Write a container's journal with one line. Return the time one second after S3 stored it."""
+    key = KEYS.journal(container, 1)
+    first = first_line if isinstance(first_line, bytes) else json.dumps(first_line).encode()
+    s3.put_object(Bucket="ours", Key=key, Body=first + b'\n{"job": "a"}\n')
+    modified = s3.head_object(Bucket="ours", Key=key)["LastModified"] + timedelta(seconds=1)
+    return float(modified.timestamp())
+
+
+@pytest.mark.parametrize(
+    ("first_line", "is_working"),
+    [
+        ({"machine": "i-1", "done": 3, "ended": False}, True),
+        ({"machine": "i-1", "done": 0, "ended": False}, False),
+        ({"machine": "i-1", "done": 3, "ended": True}, False),
+        ({"machine": "i-2", "done": 3, "ended": False}, False),
+        (b"{", False),
+    ],
+)
+def test_another_machine_works_if_one_of_its_containers_runs_and_has_done_jobs(
+    s3: Any, first_line: dict[str, Any] | bytes, is_working: bool
+) -> None:
+    write_journal(s3, "own", {"machine": "i-2", "done": 5, "ended": False})
+    now = write_journal(s3, "other", first_line)
+    assert is_other_machine_working(s3, "ours", KEYS, "i-2", now) == is_working
+    assert not is_other_machine_working(s3, "ours", KEYS, "i-2", now + 3600), "it may have been lost since"

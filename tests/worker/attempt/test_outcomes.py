@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,49 @@ def test_a_failed_attempt_is_final_only_if_no_other_attempt_follows(harness: Att
     assert (record["state"], record["final"], record["message"]) == ("failed", True, MESSAGE)
     (earlier,) = record["earlier_attempts"]
     assert (earlier["attempt"], earlier["state"], earlier["reason"]) == (1, "failed", "no")
+
+
+def test_a_failure_is_the_machines_fault_only_if_the_job_did_not_fail_on_another_machine(
+    harness: AttemptHarness,
+) -> None:
+    for receives, machine in enumerate(("i-1", "i-1", "i-2", "i-1"), start=1):
+        harness.settings = replace(harness.settings, machine=machine)
+        harness.handle(failure=lambda *_: "no", receives=receives)
+    assert harness.callback_calls == ["no: program", "no: program", "failed elsewhere", "failed elsewhere"]
+
+
+def test_an_interruption_on_another_machine_is_not_a_failure_there(harness: AttemptHarness) -> None:
+    harness.settings = replace(harness.settings, machine="i-1")
+    harness.interrupt()
+    harness.settings, harness.stop = replace(harness.settings, machine="i-2"), StopRequest(time.monotonic)
+    harness.handle(SLOW_MESSAGE, prepare=failing_hook, attributes={"tries": "1"})
+    assert len(harness.callback_calls) == 1
+    assert harness.callback_calls != ["failed elsewhere"]
+
+
+def test_the_failure_of_a_job_that_retry_sent_says_nothing_about_the_machine(harness: AttemptHarness) -> None:
+    harness.handle(failure=lambda *_: "no", attributes={"retry_of": "20261123T104500Z"})
+    assert harness.callback_calls == ["failed elsewhere"]
+
+
+def test_a_job_that_is_sent_again_is_still_known_as_a_retried_one(harness: AttemptHarness) -> None:
+    harness.handle(prepare=raise_interruption, attributes={"retry_of": "20261123T104500Z", "again_since": "2026-11-24"})
+    assert harness.queue.sent_attributes[0]["retry_of"] == "20261123T104500Z"
+
+
+def raise_interruption(*_: Any) -> None:
+    raise Interruption
+
+
+def test_a_job_is_not_hidden_longer_than_sqs_allows(harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.settings = replace(harness.settings, retry_seconds=(36_000,))
+    requests: list[dict[str, Any]] = []
+    monkeypatch.setattr(harness.queue, "change_message_visibility", lambda **request: requests.append(request))
+    message = MESSAGE | {"timeout_minutes": 1}
+    harness.handle(message, failure=lambda *_: "no")
+    harness.handle(message, failure=lambda *_: "no", receives=2, hours_since_first=10)
+    assert requests[0]["VisibilityTimeout"] == 36_000
+    assert 0 < requests[1]["VisibilityTimeout"] < 2 * 3600
 
 
 def test_a_job_that_loses_its_worker_at_every_attempt_has_a_final_record(harness: AttemptHarness) -> None:

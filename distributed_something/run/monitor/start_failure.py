@@ -1,0 +1,79 @@
+"""The text about a run that ends because none of its containers starts, or because every job failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distributed_something.core.aws_errors import (
+    SERVICE_FAILURE_PATTERNS,
+    TASK_FAILURE_PATTERNS,
+    find_failure_pattern,
+)
+from distributed_something.core.errors import AWSError, format_lookup_error
+from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.text import (
+    LABEL_COLUMNS,
+    TERMINAL_COLUMNS,
+    format_duration,
+    format_one_line,
+    format_row,
+    format_wrapped_lines,
+)
+from distributed_something.observe.containers import StartFailure, find_start_failure
+
+if TYPE_CHECKING:
+    from distributed_something.aws.clients import Clients
+
+NO_CONTAINER_MESSAGE = (
+    "no container has started in {duration}, although machines are running. The machines were stopped, and the queue"
+    " was kept"
+)
+
+LOGGED_FAILURE_REMEDY = (
+    "correct what the lines below show; then build and push the image (make push), and run setup and startCluster"
+)
+
+
+def describe_start_failure(clients: Clients, file: MonitorFile, seconds: float) -> str:
+    """Return the text about a run without any container: what happened, why, and the container's last log lines.
+
+    `seconds`: how long the run has had machines. AWS errors become part of the text, because the machines must be
+    stopped in any case.
+    """
+    message = NO_CONTAINER_MESSAGE.format(duration=format_duration(seconds))
+    try:
+        failure = find_start_failure(clients, file)
+    except AWSError as error:
+        return f"{message}\n{format_row('cause', f'unknown: {format_lookup_error(error)}')}"
+    return "\n".join([message, *format_start_failure(failure)])
+
+
+def format_start_failure(failure: StartFailure) -> list[str]:
+    """Return the lines about the cause, its remedy, AWS's message, and the container's log."""
+    table = (*TASK_FAILURE_PATTERNS, *SERVICE_FAILURE_PATTERNS)
+    report = " ".join([failure.message, *failure.lines])  # a wrong processor type is reported only in the log
+    pattern = find_failure_pattern(table, failure.kind, report, failure.exit_codes)
+    remedy = pattern.remedy if pattern else ""
+    if failure.lines and pattern and pattern.exit_codes:  # the worker's own log explains it
+        remedy = LOGGED_FAILURE_REMEDY
+    code = f" (exit code {failure.exit_codes[0]})" if failure.exit_codes else ""
+    facts = {
+        "cause": pattern.cause if pattern else "",
+        "remedy": remedy,
+        "ECS": format_one_line(failure.message) + code if failure.message else "reports nothing",
+    }
+    lines = [line for label, text in facts.items() if text for line in _format_fact(label, text)]
+    if failure.lines:
+        lines.append("the container's last lines:")
+        lines += [f"  | {format_log_line(line)}" for line in failure.lines]
+    return lines
+
+
+def format_log_line(line: str) -> str:
+    """Return a log line with its indentation, in which unprintable characters are escaped."""
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    return indent + format_one_line(line)
+
+
+def _format_fact(label: str, text: str) -> list[str]:
+    return format_wrapped_lines(text, format_row(label, ""), " " * LABEL_COLUMNS, TERMINAL_COLUMNS)

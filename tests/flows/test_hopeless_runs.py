@@ -1,0 +1,125 @@
+"""Runs in which nothing works: each from the first command to the way out, by the messages alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, wait_until
+
+WRITE = ["sh", "-c", "echo {n} > {output_dir}/answer"]
+
+
+def write_jobs(project: Project, command: list[str], count: int = 4) -> str:
+    groups = [{"n": number} for number in range(count)]
+    return str(project.write_job_file(command=command, output_location="results/{job}", groups=groups))
+
+
+def count_machines(project: Project) -> int:
+    groups = project.build_client("ec2").describe_instances()["Reservations"]
+    machines = [machine for group in groups for machine in group["Instances"]]
+    return sum(machine["State"]["Name"] in ("pending", "running") for machine in machines)
+
+
+def test_a_worker_that_cannot_be_imported_ends_the_run_with_its_last_lines_and_no_job_is_lost(tmp_path: Path) -> None:
+    with create_project(tmp_path / "p") as project:
+        worker = project.folder / "worker" / "generic-worker.py"
+        worker.write_text("import numpyy\n")
+        project.run("setup")
+        project.run("submitJob", write_jobs(project, WRITE))
+        project.run("startCluster", "files/fleet.json")
+        end = project.run("monitor", MONITOR_FILE, check=False)
+        assert end.returncode == 3
+        lines = end.stdout.splitlines()
+        assert lines[0] == (
+            "no container has started in 20 s, although machines are running. The machines were stopped, and the queue"
+            " was kept"
+        )
+        assert "ECS             Essential container in task exited (exit code 1)" in lines
+        assert "  | ModuleNotFoundError: No module named 'numpyy'" in lines
+        assert "in the queue    4" in lines
+        wait_until(lambda: count_machines(project) == 0)
+        assert "No module named 'numpyy'" in project.run("why", MONITOR_FILE).stdout
+
+        shutil.copy(ROOT / "worker" / "generic-worker.py", worker)
+        project.run("setup")
+        project.run("startCluster", "files/fleet.json")
+        assert "jobs done       4" in project.run("monitor", MONITOR_FILE).stdout
+        assert len(project.read_results()) == 4
+
+
+def test_the_auto_monitor_also_ends_a_run_whose_worker_cannot_be_imported(tmp_path: Path) -> None:
+    with create_project(tmp_path / "p", AUTO_MONITOR="True") as project:
+        (project.folder / "worker" / "generic-worker.py").write_text("import numpyy\n")
+        project.run("setupAWS")
+        project.run("setup")
+        project.run("submitJob", write_jobs(project, WRITE))
+        project.run("startCluster", "files/fleet.json")
+        wait_until(lambda: not project.build_client("events").list_rules()["Rules"])
+        assert count_machines(project) == 0
+        end = project.run("monitor", MONITOR_FILE, check=False)
+        assert end.returncode == 3
+        assert "  | ModuleNotFoundError: No module named 'numpyy'" in end.stdout
+
+
+def test_if_all_jobs_failed_before_the_first_look_the_queue_is_kept_for_the_corrected_jobs(tmp_path: Path) -> None:
+    with create_project(tmp_path / "p", JOB_RETRIES=2) as project:
+        project.run("setup")
+        refused = project.run("startCluster", "files/fleet.json", check=False)
+        assert refused.returncode == 2
+        assert "the queue TryoutQueue of Tryout is empty" in refused.stderr
+        assert project.build_client("ec2").describe_spot_fleet_requests()["SpotFleetRequestConfigs"] == []
+
+        project.run("submitJob", write_jobs(project, ["false"], 2))
+        project.run("startCluster", "files/fleet.json")
+        wait_until(lambda: count_dead_letters(project) == 2)
+        end = project.run("monitor", MONITOR_FILE, check=False)
+        assert end.returncode == 3
+        assert end.stdout.startswith("every job failed. ")
+        assert "jobs failed     2" in end.stdout
+        assert project.run("startCluster", "files/fleet.json", check=False).returncode == 2
+
+        project.run("submitJob", write_jobs(project, WRITE, 2))
+        project.run("startCluster", "files/fleet.json")
+        assert "jobs done       2" in project.run("monitor", MONITOR_FILE).stdout
+
+
+def count_dead_letters(project: Project) -> int:
+    sqs = project.build_client("sqs")
+    url = sqs.get_queue_url(QueueName="TryoutDead")["QueueUrl"]
+    name = "ApproximateNumberOfMessages"
+    return int(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
+
+
+def test_an_outage_of_a_second_does_not_use_up_all_attempts(tmp_path: Path) -> None:
+    """Four jobs fail until a file exists, which is created as soon as each of them has failed once."""
+    with create_project(tmp_path / "p", JOB_RETRIES=4, DOCKER_CORES=4) as project:
+        ready, seen = tmp_path / "ready", tmp_path / "seen"
+        seen.mkdir()
+        script = f"touch {seen}/{{n}}; test -e {ready} && echo {{n}} > {{output_dir}}/answer"
+        project.run("setup")
+        project.run("submitJob", write_jobs(project, ["sh", "-c", script]))
+        project.run("startCluster", "files/fleet.json")
+        wait_until(lambda: len(list(seen.iterdir())) == 4)
+        ready.touch()
+        assert "jobs done       4" in project.run("monitor", MONITOR_FILE).stdout
+
+
+def test_a_sick_machine_is_recognized_although_fewer_than_five_jobs_are_left(tmp_path: Path) -> None:
+    """The machine that runs the first job breaks. The other one needs three seconds for each job."""
+    with create_project(tmp_path / "p", JOB_RETRIES=40, DOCKER_CORES=1) as project:
+        sick = tmp_path / "sick"
+        script = (
+            f"mkdir {sick} 2>/dev/null && echo $INSTANCE_ID > {sick}/name; "
+            f"grep -q $INSTANCE_ID {sick}/name && exit 1; "
+            "sleep 3; echo {n} > {output_dir}/answer"
+        )
+        project.run("setup")
+        project.run("submitJob", write_jobs(project, ["sh", "-c", script], 4))
+        project.run("startCluster", "files/fleet.json")
+        assert "jobs done       4" in project.run("monitor", MONITOR_FILE).stdout
+        runs = project.folder / "local" / "tryout-bucket" / "runs"
+        (health,) = [json.loads(path.read_text()) for path in runs.glob("*/*/machines/*.json")]
+        assert health["machine"] == (sick / "name").read_text().strip()
+        assert "times in a row, only on this machine; the last failure: exit code 1" in health["reason"]

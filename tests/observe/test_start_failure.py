@@ -1,0 +1,126 @@
+"""Why containers do not start: ECS's report about the newest failed container, and the last lines of its log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from distributed_something.observe.containers import StartFailure, find_start_failure
+from distributed_something.run.monitor.start_failure import describe_start_failure, format_start_failure
+from tests.support.fakes import MONITOR_FILE, ExactClients, expect_exact_calls
+
+EXITED = "Essential container in task exited"
+GROUP = f"{MONITOR_FILE.MONITOR_LOG_GROUP_NAME}_perInstance"
+CLUSTER = MONITOR_FILE.MONITOR_ECS_CLUSTER
+RUN_START = MONITOR_FILE.MONITOR_START_TIME / 1000
+
+
+@pytest.fixture
+def aws() -> Iterator[ExactClients]:
+    with expect_exact_calls() as stubbed_aws:
+        yield stubbed_aws
+
+
+def build_task(number: int, seconds: float, code: str = "EssentialContainerExited", **task: Any) -> dict[str, Any]:
+    """Return ECS's description of a task that stopped this long after the start of the run."""
+    at = datetime.fromtimestamp(RUN_START + seconds, UTC)
+    reason = {"stoppedReason": EXITED, "containers": [{"exitCode": 1}]}
+    return {"taskArn": f"arn:aws:ecs:us-east-1:1:task/x/{number}", "stoppedAt": at, "stopCode": code} | reason | task
+
+
+def expect_tasks(aws: ExactClients, *tasks: dict[str, Any]) -> None:
+    query = {"cluster": CLUSTER, "serviceName": "AppService", "desiredStatus": "STOPPED", "maxResults": 100}
+    arns = [task["taskArn"] for task in tasks]
+    aws.expect_call("ecs.list_tasks", query, taskArns=arns)
+    if tasks:
+        aws.expect_call("ecs.describe_tasks", {"cluster": CLUSTER, "tasks": arns}, tasks=list(tasks))
+
+
+def expect_log(aws: ExactClients, number: int, *lines: str) -> None:
+    request = {"logGroupName": GROUP, "logStreamName": f"App/App/{number}", "limit": 5, "startFromHead": False}
+    events = [{"timestamp": 1, "message": line} for line in lines]
+    aws.expect_call("logs.get_log_events", request, events=events)
+
+
+def find_failure(aws: ExactClients) -> StartFailure:
+    clients: Any = aws.clients
+    return find_start_failure(clients, MONITOR_FILE)
+
+
+def test_the_newest_failed_container_is_reported_with_its_last_lines(aws: ExactClients) -> None:
+    expect_tasks(aws, build_task(1, 60), build_task(2, 120), build_task(3, 90))
+    expect_log(aws, 2, "Traceback (most recent call last):", "ImportError: no\n")
+    assert find_failure(aws) == StartFailure(
+        "EssentialContainerExited", EXITED, (1,), ("Traceback (most recent call last):", "ImportError: no")
+    )
+
+
+def test_containers_that_were_stopped_on_purpose_or_in_an_earlier_run_are_ignored(aws: ExactClients) -> None:
+    scaled = build_task(
+        1, 60, "ServiceSchedulerInitiated", stoppedReason="Scaling activity initiated by (deployment x)"
+    )
+    expect_tasks(aws, scaled, build_task(2, -60))
+    aws.expect_call("ecs.describe_services", None, services=[])
+    assert find_failure(aws) == StartFailure()
+
+
+def test_a_container_without_a_log_is_reported_with_the_log_of_an_older_one(aws: ExactClients) -> None:
+    """The log driver of the newest one may not have sent its lines yet."""
+    expect_tasks(aws, build_task(1, 60), build_task(2, 120))
+    aws.expect_error("logs.get_log_events", "ResourceNotFoundException")
+    expect_log(aws, 1, "exec /usr/bin/python3: exec format error")
+    assert find_failure(aws).lines == ("exec /usr/bin/python3: exec format error",)
+
+
+def test_if_no_container_was_even_started_the_newest_event_of_the_service_is_reported(aws: ExactClients) -> None:
+    expect_tasks(aws)
+    events = [{"createdAt": datetime.fromtimestamp(RUN_START + seconds, UTC), "message": f"event {seconds}"}
+              for seconds in (120, 60, -60)]  # fmt: skip
+    counts = {"serviceName": "AppService", "desiredCount": 2, "runningCount": 0, "pendingCount": 0}
+    aws.expect_call("ecs.describe_services", None, services=[{"status": "ACTIVE", "events": events} | counts])
+    assert find_failure(aws) == StartFailure("service", "event 120")
+
+
+def test_the_message_is_printed_although_ecs_does_not_answer(aws: ExactClients) -> None:
+    aws.expect_error("ecs.list_tasks", "AccessDeniedException")
+    clients: Any = aws.clients
+    lines = describe_start_failure(clients, MONITOR_FILE, 15 * 60).splitlines()
+    assert lines[0] == (
+        "no container has started in 15 min, although machines are running. The machines were stopped, and the queue"
+        " was kept"
+    )
+    assert lines[1].startswith("cause           unknown: needs ecs:ListTasks")
+
+
+@pytest.mark.parametrize(
+    ("failure", "cause"),
+    [
+        (StartFailure("TaskFailedToStart", "CannotPullContainerError: x/y:1: not found"), "it does not exist"),
+        (StartFailure("EssentialContainerExited", EXITED, (1,), ("exec x: exec format error",)), "processor type"),
+        (StartFailure("TaskFailedToStart", "failed to initialize logging driver: x"), "cannot write to their log"),
+        (StartFailure("service", "(service AppService) was unable to place a task"), "cannot find a machine"),
+        (StartFailure("EssentialContainerExited", EXITED, (1,)), "the worker stops with an error"),
+    ],
+)
+def test_the_text_names_the_cause_and_fits_a_terminal(failure: StartFailure, cause: str) -> None:
+    lines = format_start_failure(failure)
+    assert cause in " ".join(" ".join(lines).split())
+    assert any(line.startswith("remedy ") for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_containers_last_lines_are_printed_with_their_indentation_and_without_control_characters() -> None:
+    failure = StartFailure("EssentialContainerExited", EXITED, (1,), ("  File x", "\x1b[31mImportError\x1b[0m: no"))
+    lines = format_start_failure(failure)
+    assert f"ECS             {EXITED} (exit code 1)" in lines
+    assert lines[-3:] == [
+        "the container's last lines:", "  |   File x", "  | \\x1b[31mImportError\\x1b[0m: no"
+    ]  # fmt: skip
+    assert "remedy          correct what the lines below show" in "\n".join(lines)
+
+
+def test_without_any_report_the_text_says_so() -> None:
+    assert format_start_failure(StartFailure()) == ["ECS             reports nothing"]
