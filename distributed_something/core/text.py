@@ -50,6 +50,13 @@ def format_usd(amount: float) -> str:
     return f"{dollars}.{decimals.rstrip('0'):0<2}"
 
 
+def format_cost(amount: float, *, short: bool = False) -> str:
+    """Return a cost like money, with cents: "12.10", "1,250.00", "under 0.01" (short: "<0.01"), "0"."""
+    if 0 < amount < 0.01:
+        return "<0.01" if short else "under 0.01"
+    return f"{amount:,.2f}" if amount else "0"
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration in a suitable unit: "42 s", "7 min", "3 h 20 min"."""
     if seconds < 90:
