@@ -9,6 +9,7 @@ from math import floor, log10
 MAX_NAMES_SHOWN = 5  # names listed on one line
 MAX_SHOWN_CHARACTERS = 60  # characters of an invalid value that an error message quotes
 LABEL_COLUMNS = 16  # width of the label column of a labeled line
+MIN_SHOWN_USD = 0.01
 TERMINAL_COLUMNS = 80  # the default width of a terminal
 
 
@@ -52,7 +53,7 @@ def format_usd(amount: float) -> str:
 
 def format_cost(amount: float, *, short: bool = False) -> str:
     """Return a cost like money, with cents: "12.10", "1,250.00", "under 0.01" (short: "<0.01"), "0"."""
-    if 0 < amount < 0.01:
+    if 0 < amount < MIN_SHOWN_USD:
         return "<0.01" if short else "under 0.01"
     return f"{amount:,.2f}" if amount else "0"
 

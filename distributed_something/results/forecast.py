@@ -9,7 +9,8 @@ from distributed_something.results.progress import BIN_SECONDS, RunProgress
 TREND_COLUMNS = 12  # number of parts into which the time so far is divided
 # Speeds are measured over these shares of the time so far. The fastest and the slowest one give the range.
 WINDOW_SHARES = (0.1, 0.25, 0.5)
-MIN_WINDOW_SECONDS = 2.0 * BIN_SECONDS
+MIN_WINDOW_SECONDS = 5.0
+MIN_TREND_SECONDS = 2.0 * TREND_COLUMNS * BIN_SECONDS  # in a shorter time, the parts would be too short
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Speed:
-    """Jobs per minute: recently, and in equal parts of the run so far, oldest first."""
+    """Jobs per minute: recently, and in equal parts of the run so far, oldest first (empty if it has just begun)."""
 
     per_minute: float
     trend: tuple[float, ...]
@@ -31,15 +32,12 @@ class Speed:
 
 def measure_speed(progress: RunProgress, start: float, now: float) -> Speed | None:
     """Return how fast jobs end, or None if no job has ended. Times are in seconds since 1970."""
-    if not progress.count_ends(start, now):
+    if not progress.count_ends(start, now + BIN_SECONDS):
         return None
-    seconds = max(now - start, MIN_WINDOW_SECONDS)
-    part = seconds / TREND_COLUMNS
-    trend = tuple(
-        60 * progress.count_ends(start + part * number, start + part * (number + 1) - 1e-6) / part
-        for number in range(TREND_COLUMNS)
-    )
-    return Speed(_measure_window(progress, start, now, WINDOW_SHARES[1]), trend)
+    part = (now - start) / TREND_COLUMNS
+    columns = range(TREND_COLUMNS if now - start >= MIN_TREND_SECONDS else 0)
+    trend = [progress.count_ends(start + part * number, start + part * (number + 1)) for number in columns]
+    return Speed(_measure_window(progress, start, now, WINDOW_SHARES[1]), tuple(60 * count / part for count in trend))
 
 
 def estimate_remaining_seconds(progress: RunProgress, start: float, now: float, jobs: int) -> Estimate | None:
@@ -58,4 +56,4 @@ def estimate_remaining_seconds(progress: RunProgress, start: float, now: float, 
 def _measure_window(progress: RunProgress, start: float, now: float, share: float) -> float:
     """Return the jobs per minute in the last `share` of the time since `start`."""
     seconds = min(max(share * (now - start), MIN_WINDOW_SECONDS), max(now - start, 1.0))
-    return 60 * progress.count_ends(now - seconds, now) / seconds
+    return 60 * progress.count_ends(now - seconds, now + BIN_SECONDS) / seconds

@@ -13,7 +13,7 @@ from typing import Any
 
 from distributed_something.results.job_counter import JobCounter
 
-BIN_SECONDS = 10  # ends of jobs are counted in bins of this length
+BIN_SECONDS = 1  # ends of jobs are counted in bins of this length
 MAX_SLOWEST = 3
 SAMPLE_SIZE = 2_000  # durations that are kept for the median
 
@@ -63,9 +63,9 @@ class RunProgress:
         return median(self._sample) if self._sample else None
 
     def count_ends(self, since: float, until: float) -> int:
-        """Return how many jobs ended between these times (seconds since 1970), to the precision of a bin."""
+        """Return how many jobs ended from `since` until before `until` (seconds since 1970), to the nearest bin."""
         first, last = int(since // BIN_SECONDS), int(until // BIN_SECONDS)
-        return sum(count for number, count in self._bins.items() if first <= number <= last)
+        return sum(count for number, count in self._bins.items() if first <= number < last)
 
     def _add_duration(self, line: Mapping[str, Any]) -> None:
         start, end = _parse_time(line.get("program_started")), _parse_time(line.get("program_ended"))

@@ -1,6 +1,6 @@
 """The status of a run as data: what `run.py status --json` prints, and what the screens show.
 
-The schema of the JSON document is in `status_schema.json`, beside this module.
+The schema of the JSON document is `status_schema.json`, beside this module.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
@@ -22,15 +23,17 @@ from distributed_something.run.cleanup.report import format_cleanup_report
 from distributed_something.run.monitor.history import RunHistory
 from distributed_something.run.monitor.loop import Tick, stop_unfinished_run, watch_run
 from distributed_something.run.monitor.policy import EndReason, Pace
-from distributed_something.run.monitor.view import MonitorView
 from distributed_something.run.monitor_file_copy import save_cheapest_mode
 from distributed_something.run.run_outcome import EndedRun
+from distributed_something.run.run_status import RunView, build_current_status, compute_group_costs, list_messages
+from distributed_something.run.screen.view import StatusView
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.run.run_context import RunContext
 
 
+WATCH_FOOTER = "Ctrl-C stops watching; machines keep costing money until monitor runs again"
 EARLIER_END_MESSAGE = "this run has ended before; its summary:"
 RUN_NOT_FOUND_MESSAGE = "\n".join(
     [
@@ -56,16 +59,20 @@ class RunEnd:
 class _RunWatcher:
     """Shows the monitor's snapshots, and remembers whether the run was there at all."""
 
-    def __init__(self, view: MonitorView) -> None:
-        self.view = view
+    def __init__(self, screen: StatusView, view: RunView) -> None:
+        self._screen, self._view = screen, view
         self.has_found_run = False  # whether any snapshot contained the run's queue or fleet
 
     def show_snapshot(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         self.has_found_run = self.has_found_run or snapshot.queue is not None or snapshot.fleet is not None
-        self.view.show_snapshot(snapshot, history)
+        if not self._screen.is_live:
+            for key, text in list_messages(self._view, snapshot, history):
+                self._screen.print_once(key, text)
+        with suppress(*AWSError):  # the next snapshot shows the same lines
+            self._screen.show_status(build_current_status(self._view, snapshot, history))
 
     def print_progress(self, text: str) -> None:
-        self.view.print_progress(text)
+        self._screen.print_progress(text)
 
 
 def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: Pace) -> RunEnd:
@@ -77,8 +84,9 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     clients, clock = context.clients, context.clock
     if cheapest:
         save_cheapest_mode(clients.s3, run)
-    with MonitorView(run, context.output) as view:
-        watcher = _RunWatcher(view)
+    view = RunView.open(clients, run)
+    with StatusView(context.output, WATCH_FOOTER, partial(compute_group_costs, view)) as screen:
+        watcher = _RunWatcher(screen, view)
         tick = watch_run(clients, run, watcher, clock, cheapest=cheapest, pace=pace)
     ended_run = EndedRun(clients, run, tick)
     if tick.end_reason is EndReason.RUN:

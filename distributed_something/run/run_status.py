@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from distributed_something.core.aws_errors import format_fleet_problem
@@ -21,6 +23,7 @@ from distributed_something.results.status import (
     choose_ended_state,
 )
 from distributed_something.results.summary import RunSummary, find_run_summary
+from distributed_something.run.monitor.budget import classify_cost, format_cost_warning
 from distributed_something.run.monitor.history import RunHistory, load_history
 
 if TYPE_CHECKING:
@@ -72,7 +75,7 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
         failures=group_failures(progress.counter.list_failed_jobs()), cost=_estimate_cost(file, history, remaining),
         machines=_count_machines(file, snapshot, progress), speed=measure_speed(progress, start, snapshot.at),
         remaining=remaining, slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
-        messages=_list_messages(snapshot),
+        messages=[text for _, text in list_messages(view, snapshot, history)],
     )  # fmt: skip
 
 
@@ -82,7 +85,7 @@ def compute_group_costs(view: RunView, status: RunStatus) -> list[float | None]:
 
 
 def _choose_current_state(snapshot: RunSnapshot, history: RunHistory) -> RunState:
-    if history.ended is not None:
+    if history.ended is not None or history.empty_looks:
         return RunState.ENDING
     if snapshot.queue is None and snapshot.fleet is None:
         return RunState.STOPPED  # `cleanup` ended it, or its queue was deleted
@@ -106,8 +109,21 @@ def _count_machines(file: MonitorFile, snapshot: RunSnapshot, progress: RunProgr
     return MachineNumbers(running, target, slots, progress.interrupted_attempts)
 
 
-def _list_messages(snapshot: RunSnapshot) -> list[str]:
-    return [*map(format_paused_machine, snapshot.paused), *map(format_fleet_problem, snapshot.problems)]
+def list_messages(view: RunView, snapshot: RunSnapshot, history: RunHistory) -> list[tuple[Hashable, str]]:
+    """Return what happened or is wrong, and a key for each message that stays the same while it is about the same."""
+    limit = view.file.MONITOR_MAX_COST
+    messages: list[tuple[Hashable, str]] = [(paused, format_paused_machine(paused)) for paused in snapshot.paused]
+    messages += [(problem.cause, format_fleet_problem(problem)) for problem in snapshot.problems]
+    if warning := format_cost_warning(history.cost, limit):
+        messages.append((classify_cost(history.cost, limit), warning))
+    if interruption := view.progress.last_interruption:
+        at, job = interruption
+        messages.append((interruption, f"{_format_time(at)}  the job {job} was interrupted and is back in the queue"))
+    return messages
+
+
+def _format_time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%H:%M} UTC"
 
 
 def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory) -> RunStatus:

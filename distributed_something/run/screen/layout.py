@@ -19,12 +19,13 @@ MIN_WIDTH, MAX_WIDTH = 60, 120
 LINES_BESIDE_GROUPS = 15  # the rest of the screen, with two messages
 MIN_GROUPS = 3
 MAX_MESSAGES = 3
+MIN_SLOW_SECONDS = 2.0  # faster jobs are not worth a line
 MAX_DETAILED_GROUPS = 10
 MAX_EXAMPLE_LINES = 3
 TREND_BARS = "▁▂▃▄▅▆▇█"
 _STATE_TEXTS = {
     RunState.STARTING: "waiting for the first container",
-    RunState.ENDING: "no jobs are left; removing what the run created",
+    RunState.ENDING: "no jobs are left; the run is ending",
     RunState.DONE: "every job is done",
     RunState.FAILED: "the run has ended; some jobs failed",
     RunState.STOPPED: "the run has ended with jobs left",
@@ -140,6 +141,8 @@ def _format_fleet(status: RunStatus) -> str:
 
 def _format_cost_at_end(status: RunStatus) -> str:
     estimate, limit = status.cost.at_end, status.cost.limit
+    if estimate and format_cost(estimate.value) == format_cost(status.cost.so_far or 0.0):
+        estimate = None
     text = f"{format_cost(estimate.value)} at the end" if estimate else ""
     if estimate and format_cost(estimate.low) != format_cost(estimate.high):
         text += f" ({format_cost(estimate.low)} to {format_cost(estimate.high)})"
@@ -149,6 +152,8 @@ def _format_cost_at_end(status: RunStatus) -> str:
 def _format_remaining(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
+    if estimate.value < 1:
+        return "a moment left"
     low, high = format_duration(estimate.low), format_duration(estimate.high)
     middle = format_duration(estimate.value)
     return f"about {middle} left" + (f" ({low} to {high})" if low != high else "")
@@ -182,7 +187,7 @@ def _build_failures(
 
 
 def _build_slowest(status: RunStatus, width: int) -> list[Text]:
-    if not status.slowest or status.median_seconds is None:
+    if not status.slowest or status.median_seconds is None or status.slowest[0].seconds < MIN_SLOW_SECONDS:
         return []
     jobs = ", ".join(f"{slow.job} {format_duration(slow.seconds)}" for slow in status.slowest)
     return [_build_row("slow", jobs, f"(median {format_duration(status.median_seconds)})", width)]

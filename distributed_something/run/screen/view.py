@@ -38,6 +38,10 @@ class StatusView:
         if self._live:
             self._live.stop()
 
+    @property
+    def is_live(self) -> bool:
+        return self._live is not None
+
     def print_progress(self, text: str) -> None:
         """Print a line above the screen."""
         self._output.print_progress(text)
