@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.text import format_row
-from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.results.summary import RunSummary, find_run_summary, save_run_summary
 from distributed_something.run.cleanup.clean_up import determine_dead_letter_queue
 from distributed_something.run.cleanup.export_logs import continue_log_export
 from distributed_something.run.cleanup.inventory import RunNames, format_inventory, wait_for_removal
 from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_resources
 from distributed_something.run.cleanup.report import format_cleanup_report
-from distributed_something.run.monitor.history import RunHistory
 from distributed_something.run.monitor.loop import Tick, stop_unfinished_run, watch_run
 from distributed_something.run.monitor.policy import EndReason, Pace
 from distributed_something.run.monitor_file_copy import save_cheapest_mode
 from distributed_something.run.run_outcome import EndedRun
-from distributed_something.run.run_status import RunView, build_current_status, compute_group_costs, list_messages
+from distributed_something.run.run_status import RunView, compute_group_costs
 from distributed_something.run.screen.view import StatusView
+from distributed_something.run.screen.watcher import RunWatcher
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -56,25 +55,6 @@ class RunEnd:
     is_complete: bool
 
 
-class _RunWatcher:
-    """Shows the monitor's snapshots, and remembers whether the run was there at all."""
-
-    def __init__(self, screen: StatusView, view: RunView) -> None:
-        self._screen, self._view = screen, view
-        self.has_found_run = False  # whether any snapshot contained the run's queue or fleet
-
-    def show_snapshot(self, snapshot: RunSnapshot, history: RunHistory) -> None:
-        self.has_found_run = self.has_found_run or snapshot.queue is not None or snapshot.fleet is not None
-        if not self._screen.is_live:
-            for key, text in list_messages(self._view, snapshot, history):
-                self._screen.print_once(key, text)
-        with suppress(*AWSError):  # the next snapshot shows the same lines
-            self._screen.show_status(build_current_status(self._view, snapshot, history))
-
-    def print_progress(self, text: str) -> None:
-        self._screen.print_progress(text)
-
-
 def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: Pace) -> RunEnd:
     """Watch the run until it is over, clean up, and print the summary. Return how the run ended.
 
@@ -86,7 +66,7 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
         save_cheapest_mode(clients.s3, run)
     view = RunView.open(clients, run)
     with StatusView(context.output, WATCH_FOOTER, partial(compute_group_costs, view)) as screen:
-        watcher = _RunWatcher(screen, view)
+        watcher = RunWatcher(screen, view)
         tick = watch_run(clients, run, watcher, clock, cheapest=cheapest, pace=pace)
     ended_run = EndedRun(clients, run, tick)
     if tick.end_reason is EndReason.RUN:

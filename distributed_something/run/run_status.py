@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.observe.containers import format_paused_machine
@@ -75,7 +75,7 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
         failures=group_failures(progress.counter.list_failed_jobs()), cost=_estimate_cost(file, history, remaining),
         machines=_count_machines(file, snapshot, progress), speed=measure_speed(progress, start, snapshot.at),
         remaining=remaining, slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
-        messages=[text for _, text in list_messages(view, snapshot, history)],
+        messages=[message.text for message in list_messages(view, snapshot, history)],
     )  # fmt: skip
 
 
@@ -109,16 +109,25 @@ def _count_machines(file: MonitorFile, snapshot: RunSnapshot, progress: RunProgr
     return MachineNumbers(running, target, slots, progress.interrupted_attempts)
 
 
-def list_messages(view: RunView, snapshot: RunSnapshot, history: RunHistory) -> list[tuple[Hashable, str]]:
-    """Return what happened or is wrong, and a key for each message that stays the same while it is about the same."""
+class Message(NamedTuple):
+    """Something that happened or is wrong. Messages about the same thing have the same `key`."""
+
+    key: Hashable
+    label: str
+    text: str
+
+
+def list_messages(view: RunView, snapshot: RunSnapshot, history: RunHistory) -> list[Message]:
+    """Return what a person who watches the run should know."""
     limit = view.file.MONITOR_MAX_COST
-    messages: list[tuple[Hashable, str]] = [(paused, format_paused_machine(paused)) for paused in snapshot.paused]
-    messages += [(problem.cause, format_fleet_problem(problem)) for problem in snapshot.problems]
+    messages = [Message(paused, "paused", format_paused_machine(paused)) for paused in snapshot.paused]
+    messages += [Message(problem.cause, "fleet", format_fleet_problem(problem)) for problem in snapshot.problems]
     if warning := format_cost_warning(history.cost, limit):
-        messages.append((classify_cost(history.cost, limit), warning))
+        messages.append(Message(classify_cost(history.cost, limit), "cost", warning))
     if interruption := view.progress.last_interruption:
         at, job = interruption
-        messages.append((interruption, f"{_format_time(at)}  the job {job} was interrupted and is back in the queue"))
+        text = f"{_format_time(at)}: the job {job} was interrupted and is back in the queue"
+        messages.append(Message(interruption, "interrupted", text))
     return messages
 
 

@@ -178,7 +178,7 @@ def _build_failures(
     rows = [_build_rule(width), _join(Text(" failed, by cause"), Text(f"{'jobs':>8}{'USD':>10}"), width)]
     for group, usd in shown:
         numbers = f"{len(group.jobs):>8,}{'' if usd is None else format_cost(usd, short=True):>10}"
-        rows.append(_join(Text(f" {group.id} {group.cause}"), Text(numbers), width))
+        rows.append(_join(Text(f" {group.id} {format_one_line(group.cause)}"), Text(numbers), width))
     if len(groups) > len(shown):
         jobs = sum(len(group.jobs) for group in groups[len(shown) :])
         more = format_count(len(groups) - len(shown), "more cause")
@@ -189,7 +189,7 @@ def _build_failures(
 def _build_slowest(status: RunStatus, width: int) -> list[Text]:
     if not status.slowest or status.median_seconds is None or status.slowest[0].seconds < MIN_SLOW_SECONDS:
         return []
-    jobs = ", ".join(f"{slow.job} {format_duration(slow.seconds)}" for slow in status.slowest)
+    jobs = ", ".join(f"{format_one_line(slow.job)} {format_duration(slow.seconds)}" for slow in status.slowest)
     return [_build_row("slow", jobs, f"(median {format_duration(status.median_seconds)})", width)]
 
 
