@@ -5,6 +5,7 @@ Only this module creates a boto3 session. It imports boto3 where it is needed, s
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -111,6 +112,17 @@ class Context:
         from distributed_something.aws.s3 import iter_object_keys
 
         return iter_object_keys(self.clients.s3, bucket, prefix)
+
+    def format_command(self, *words: str | Path) -> str:
+        """Return a run.py command for the user to type, with the options that choose the project and the cloud."""
+        options = ["--local"] if self.local else []
+        if self.containers:
+            options.append("--containers")
+        if self.project != Path.cwd():
+            options += ["--project", str(shorten_path(self.project))]
+        if self.config is not None:
+            options += ["--config", str(shorten_path(self.config))]
+        return shlex.join(["python", "run.py", *options, *map(str, words)])
 
     def check_local(self, command: str) -> None:
         """Raise UsageError if `command` is used without --local."""

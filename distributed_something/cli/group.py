@@ -13,7 +13,8 @@ from distributed_something.cli.context import Context
 COMMAND_GROUPS = {
     "The four commands of a run, in this order": ("setup", "submitJob", "startCluster", "monitor"),
     "Before the first run": ("setupAWS", "fleetFile", "check"),
-    "If something goes wrong": ("why", "cleanup"),
+    "Look at a run": ("status", "why"),
+    "If something goes wrong": ("cleanup",),
     "Your own program": ("newProject", "buildImage", "makeJobs", "runJob", "upgrade"),
     "The local cloud (with --local)": ("interrupt", "stop"),
 }

@@ -219,8 +219,8 @@ def _is_queue_empty(context: Context) -> bool:
             return False
         if context.local:  # the local cloud's counts are exact
             return True
-        submissions = list_queue_submissions(clients.s3, settings.AWS_BUCKET, settings.APP_NAME, queue)
         now = read_s3_time(clients.s3, settings.AWS_BUCKET, datetime.now(UTC).timestamp())
+        submissions = list_queue_submissions(clients.s3, settings.AWS_BUCKET, settings.APP_NAME, queue, now)
     return not has_recent_submission(submissions, now, COUNT_DELAY_SECONDS)
 
 

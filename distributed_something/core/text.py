@@ -14,6 +14,7 @@ from math import floor, log10
 MAX_NAMES_SHOWN = 5  # names listed on one line
 MAX_SHOWN_CHARACTERS = 60  # characters of an invalid value that an error message quotes
 LABEL_COLUMNS = 16  # width of the label column of a labeled line
+MIN_SHOWN_USD = 0.01
 TERMINAL_COLUMNS = 80  # the default width of a terminal
 MAX_DISTANCE = 2  # letters in which a misspelled name differs; with three or more, another name was probably meant
 SHORT_NAME_LENGTH = 4  # letters; two such names that differ in two letters are different words
@@ -101,6 +102,13 @@ def format_usd(amount: float) -> str:
     places = 2 if amount <= 0 else max(2, 2 - floor(log10(amount)))
     dollars, _, decimals = f"{amount:,.{places}f}".partition(".")
     return f"{dollars}.{decimals.rstrip('0'):0<2}"
+
+
+def format_cost(amount: float, *, short: bool = False) -> str:
+    """Return a cost like money, with cents: "12.10", "1,250.00", "under 0.01" (short: "<0.01"), "0"."""
+    if 0 < amount < MIN_SHOWN_USD:
+        return "<0.01" if short else "under 0.01"
+    return f"{amount:,.2f}" if amount else "0"
 
 
 def format_duration(seconds: float) -> str:

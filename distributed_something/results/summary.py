@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ class RunSummary:
     is_clean: bool
     is_complete: bool
     text: str
+    jobs: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the counts in the JSON document
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ def find_run_summary(s3: S3Client, file: MonitorFile) -> RunSummary | None:
     if not isinstance(document, dict):
         return None
     flags = (document.get("clean") is True, document.get("complete") is True)
-    return RunSummary(str(document.get("reason")), *flags, texts[1].rstrip("\n"))
+    jobs = document.get("jobs")
+    return RunSummary(
+        str(document.get("reason")), *flags, texts[1].rstrip("\n"), jobs if isinstance(jobs, dict) else {}
+    )
 
 
 def format_run_outcome(

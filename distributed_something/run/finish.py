@@ -7,30 +7,32 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.text import format_row
-from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.results.summary import RunSummary, find_run_summary, save_run_summary
 from distributed_something.run.cleanup.clean_up import determine_dead_letter_queue
 from distributed_something.run.cleanup.export_logs import continue_log_export
 from distributed_something.run.cleanup.inventory import RunNames, format_inventory, wait_for_removal
 from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_resources
 from distributed_something.run.cleanup.report import format_cleanup_report
-from distributed_something.run.monitor.history import RunHistory
 from distributed_something.run.monitor.loop import Tick, stop_unfinished_run, watch_run
 from distributed_something.run.monitor.policy import EndReason, Pace
-from distributed_something.run.monitor.view import MonitorView
 from distributed_something.run.monitor_file_copy import save_cheapest_mode
 from distributed_something.run.run_outcome import EndedRun
+from distributed_something.run.run_status import RunView, compute_group_costs
+from distributed_something.run.screen.view import StatusView
+from distributed_something.run.screen.watcher import RunWatcher
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.run.run_context import RunContext
 
 
+WATCH_FOOTER = "Ctrl-C stops watching; machines keep costing money until monitor runs again"
 EARLIER_END_MESSAGE = "this run has ended before; its summary:"
 RUN_NOT_FOUND_MESSAGE = "\n".join(
     [
@@ -53,21 +55,6 @@ class RunEnd:
     is_complete: bool
 
 
-class _RunWatcher:
-    """Shows the monitor's snapshots, and remembers whether the run was there at all."""
-
-    def __init__(self, view: MonitorView) -> None:
-        self.view = view
-        self.has_found_run = False  # whether any snapshot contained the run's queue or fleet
-
-    def show_snapshot(self, snapshot: RunSnapshot, history: RunHistory) -> None:
-        self.has_found_run = self.has_found_run or snapshot.queue is not None or snapshot.fleet is not None
-        self.view.show_snapshot(snapshot, history)
-
-    def print_progress(self, text: str) -> None:
-        self.view.print_progress(text)
-
-
 def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: Pace) -> RunEnd:
     """Watch the run until it is over, clean up, and print the summary. Return how the run ended.
 
@@ -77,8 +64,9 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     clients, clock = context.clients, context.clock
     if cheapest:
         save_cheapest_mode(clients.s3, run)
-    with MonitorView(run, context.output) as view:
-        watcher = _RunWatcher(view)
+    view = RunView.open(clients, run)
+    with StatusView(context.output, WATCH_FOOTER, partial(compute_group_costs, view)) as screen:
+        watcher = RunWatcher(screen, view)
         tick = watch_run(clients, run, watcher, clock, cheapest=cheapest, pace=pace)
     ended_run = EndedRun(clients, run, tick)
     if tick.end_reason is EndReason.RUN:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from distributed_something.aws.ec2_fleet import MAX_HISTORY_PAGES, FleetState, observe_fleet_problems
-from distributed_something.cli.console import Console
 from distributed_something.core.aws_errors import AWSEvent, format_fleet_problem, list_fleet_problems
 from distributed_something.core.clock import Clock
 from distributed_something.observe.documents.journals import RunTotals
@@ -19,9 +19,20 @@ from distributed_something.observe.service import ServiceState
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor.history import RunHistory, update_history
 from distributed_something.run.monitor.policy import Pace, choose_actions
-from distributed_something.run.monitor.view import MonitorView
+from distributed_something.run.run_status import RunView
+from distributed_something.run.screen.view import StatusView
+from distributed_something.run.screen.watcher import RunWatcher
 from distributed_something.run.start import watch_machine_arrivals
-from tests.support.fakes import MONITOR_FILE, SETTINGS, START, ExactClients, FakeTime, expect_exact_calls
+from tests.support.fakes import (
+    MONITOR_FILE,
+    SETTINGS,
+    START,
+    ExactClients,
+    FakeBucket,
+    FakeOutput,
+    FakeTime,
+    expect_exact_calls,
+)
 
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
 NO_CAPACITY = "AWS has no free machines of these types in these zones at the moment"
@@ -140,10 +151,13 @@ def test_the_monitor_takes_no_action_because_of_a_shortage(machines: tuple[str, 
     assert choose_actions(snapshot, update_history(RunHistory(), snapshot, 75), file, cheapest=False, pace=Pace()) == []
 
 
-def test_the_monitor_reports_a_shortage_only_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with MonitorView(MONITOR_FILE, Console()) as view:
+def test_the_monitor_reports_a_shortage_only_once() -> None:
+    output = FakeOutput()
+    clients: Any = SimpleNamespace(s3=FakeBucket())
+    with StatusView(output, "", lambda status: []) as screen:
+        watcher = RunWatcher(screen, RunView.open(clients, MONITOR_FILE))
         for zone in ("us-east-1a", "us-east-1b"):
-            view.show_snapshot(build_snapshot(message=f"{zone}: InsufficientInstanceCapacity"), RunHistory())
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if NO_CAPACITY in line]
+            watcher.show_snapshot(build_snapshot(message=f"{zone}: InsufficientInstanceCapacity"), RunHistory())
+    (line,) = [line for line in output.progress if NO_CAPACITY in line]
     assert line.startswith(f"fleet           {NO_CAPACITY} — wait")
     assert line.endswith("us-east-1a: InsufficientInstanceCapacity)")

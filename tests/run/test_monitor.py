@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributed_something.aws.ec2_fleet import FleetState
-from distributed_something.cli.console import Console
 from distributed_something.core.errors import CloudError
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import PausedMachine
@@ -37,7 +33,6 @@ from distributed_something.run.monitor.policy import (
     TaskCountChange,
     choose_actions,
 )
-from distributed_something.run.monitor.view import MonitorView
 from tests.support.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, FakeBucket, FakeTime, build_client_error
 
 PACE = Pace(interval_seconds=30.0, settling_seconds=75.0)
@@ -429,30 +424,3 @@ def test_a_fleet_that_ec2_does_not_list_counts_as_ended_unless_it_is_new(
     assert decide(replace(snapshot, queue=QueueCounts(0, 5)), RunHistory()) == [], (
         "workers may still be running the jobs"
     )
-
-
-# What the user sees
-
-
-def test_a_terminal_with_80_columns_shows_each_number_in_bold_on_its_own_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("TERM", "xterm")
-    screen = StringIO()
-    console = Console()
-    monkeypatch.setattr(sys, "stderr", screen)
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    totals = RunTotals(done=2, failed=1, already_there=4, running=3)
-    fleet = FleetState("active", 3, ("i-1", "i-2"))
-    snapshot = RunSnapshot(START, QueueCounts(5, 2), totals, 14, fleet, ServiceState(6, 4, 0))
-    with MonitorView(replace(MONITOR_FILE, MONITOR_APP_NAME="[bold]App[/]"), console) as view:
-        view.show_snapshot(snapshot, RunHistory())
-    lines = screen.getvalue().splitlines()
-    plain_lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in lines]
-    assert plain_lines[0] == "[bold]App[/]   Ctrl-C stops watching, not the run; to resume, run monitor"
-    assert plain_lines[1:9] == [
-        "jobs           14", "waiting        5", "running        2", "done           2",
-        "already there  4", "failed         1", "machines       2/3", "containers     4/6",
-    ]  # fmt: skip
-    assert lines[2].startswith("waiting        \x1b[1m5 ")

@@ -227,6 +227,8 @@ def build_etag(body: bytes) -> str:
 class FakeBucket:
     """In-memory S3 bucket that supports only putting, getting, and listing objects."""
 
+    meta = SimpleNamespace(region_name="us-east-1")
+
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.modified = START  # when all objects were written, in seconds since 1970

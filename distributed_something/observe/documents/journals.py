@@ -68,6 +68,7 @@ class JournalReader:
     def __init__(self, s3: S3Client, bucket: str, keys: RunKeys) -> None:
         self._s3, self._bucket, self._prefix = s3, bucket, keys.journals
         self._first_lines: dict[str, tuple[str, dict[str, Any] | None]] = {}  # by container, with the object's ETag
+        self._read_parts: dict[str, tuple[str, int]] = {}  # by key: ETag, and bytes of lines that were read
 
     def read_totals(self) -> RunTotals:
         """Return the current totals. A journal that is not valid is ignored. AWS errors are not caught."""
@@ -95,6 +96,18 @@ class JournalReader:
                 if (line := _parse_object(text)) is not None:
                     yield facts | line
 
+    def iter_new_lines(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines that were added to the journals since the last call, without their first lines.
+
+        Takes a listing, and two requests for each object that has changed. AWS errors are not caught.
+        """
+        changed = [item for item in self.list_objects() if self._read_parts.get(item.key, ("",))[0] != item.etag]
+        for item, lines in read_in_parallel(changed, self._read_new_lines):
+            _, count = self._read_parts.get(item.key, ("", 0))
+            if lines is not None:
+                self._read_parts[item.key] = (item.etag, count + len(lines))
+                yield from filter(None, map(_parse_object, lines.splitlines()))
+
     def list_objects(self) -> list[JournalObject]:
         """Return the objects of all journals. This takes one request per 1,000 objects."""
         objects = []
@@ -109,6 +122,24 @@ class JournalReader:
 
     def _read_object(self, item: JournalObject) -> bytes:
         return self._get(item.key)
+
+    def _read_new_lines(self, item: JournalObject) -> bytes | None:
+        """Return the lines that have not been read; None if the object has just changed again.
+
+        Only the first line of an object changes; the others stay as they are, and new ones follow them.
+        """
+        _, count = self._read_parts.get(item.key, ("", 0))
+        if not count:
+            return self._get(item.key).partition(b"\n")[2]
+        first, newline, _ = self._get(item.key, Range=f"bytes=0-{FIRST_LINE_BYTES - 1}").partition(b"\n")
+        if not newline:
+            return None
+        try:
+            return self._get(item.key, Range=f"bytes={len(first) + 1 + count}-", IfMatch=item.etag)
+        except ClientError as error:
+            if get_error_code(error) in ("PreconditionFailed", "412"):
+                return None
+            raise
 
     def _get(self, key: str, **options: Any) -> bytes:
         try:

@@ -1,0 +1,90 @@
+"""What the journals say about a run so far, added up line by line: how jobs ended, how fast, and which were slow."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+from typing import Any
+
+from distributed_something.results.job_counter import JobCounter
+
+BIN_SECONDS = 1  # ends of jobs are counted in bins of this length
+MAX_SLOWEST = 3
+SAMPLE_SIZE = 2_000  # durations that are kept for the median
+
+
+@dataclass(frozen=True, order=True)
+class SlowJob:
+    """A job whose program took long."""
+
+    seconds: float
+    job: str
+
+
+class RunProgress:
+    """The progress of a run. Add each line once, in any order."""
+
+    def __init__(self) -> None:
+        self.counter = JobCounter()
+        self._bins: Counter[int] = Counter()  # number of jobs that ended, by the number of the bin
+        self._slowest: list[SlowJob] = []  # a heap
+        self._sample: list[float] = []
+        self._timed_jobs = 0
+        self._random = random.Random(0)  # the same lines always give the same sample
+        self.last_interruption: tuple[float, str] | None = None  # when (seconds since 1970), and which job
+        self.interrupted_attempts = 0
+
+    def add_line(self, line: Mapping[str, Any]) -> None:
+        self.counter.add_end(line)
+        ended = _parse_time(line.get("ended"))
+        if ended is None:
+            return
+        if line.get("final") and line.get("state") != "skipped":
+            self._bins[int(ended // BIN_SECONDS)] += 1
+        if line.get("state") == "done":
+            self._add_duration(line)
+        if line.get("state") == "interrupted":
+            self.interrupted_attempts += 1
+            self.last_interruption = max((ended, str(line.get("job"))), self.last_interruption or (0.0, ""))
+
+    @property
+    def slowest_jobs(self) -> list[SlowJob]:
+        """The jobs whose programs took longest, slowest first."""
+        return sorted(self._slowest, reverse=True)
+
+    @property
+    def median_seconds(self) -> float | None:
+        """Median time of the programs of jobs that are done; an estimate beyond SAMPLE_SIZE jobs."""
+        return median(self._sample) if self._sample else None
+
+    def count_ends(self, since: float, until: float) -> int:
+        """Return how many jobs ended from `since` until before `until` (seconds since 1970), to the nearest bin."""
+        first, last = int(since // BIN_SECONDS), int(until // BIN_SECONDS)
+        return sum(count for number, count in self._bins.items() if first <= number < last)
+
+    def _add_duration(self, line: Mapping[str, Any]) -> None:
+        start, end = _parse_time(line.get("program_started")), _parse_time(line.get("program_ended"))
+        if start is None or end is None:
+            return
+        slow = SlowJob(max(0.0, end - start), str(line.get("job")))
+        if len(self._slowest) < MAX_SLOWEST:
+            heapq.heappush(self._slowest, slow)
+        else:
+            heapq.heappushpop(self._slowest, slow)
+        self._timed_jobs += 1
+        if len(self._sample) < SAMPLE_SIZE:
+            self._sample.append(slow.seconds)
+        elif (place := self._random.randrange(self._timed_jobs)) < SAMPLE_SIZE:
+            self._sample[place] = slow.seconds
+
+
+def _parse_time(value: object) -> float | None:
+    try:
+        return datetime.fromisoformat(str(value)).timestamp()
+    except ValueError:
+        return None

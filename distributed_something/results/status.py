@@ -1,0 +1,188 @@
+"""The status of a run as data: what `run.py status --json` prints, and what the screens show.
+
+The schema of the JSON document is `status_schema.json`, beside this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from distributed_something.results.causes import FailureGroup
+from distributed_something.results.forecast import Estimate, Speed
+from distributed_something.results.progress import SlowJob
+
+
+class RunState(Enum):
+    """STARTING: no container has reported yet. ENDING: no jobs are left, and resources are being removed.
+
+    STOPPED: the run ended while jobs were left, for example because of MAX_COST.
+    """
+
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDING = "ending"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+    @property
+    def has_ended(self) -> bool:
+        return self in (RunState.DONE, RunState.FAILED, RunState.STOPPED)
+
+
+@dataclass(frozen=True)
+class JobNumbers:
+    """How many jobs are in which state. `submitted`: None if unknown, as in runs that an older version started."""
+
+    submitted: int | None
+    done: int = 0
+    already_there: int = 0
+    failed: int = 0
+    running: int = 0
+    waiting: int = 0
+
+    @property
+    def ended(self) -> int:
+        return self.done + self.already_there + self.failed
+
+    @property
+    def share(self) -> float | None:
+        """The share of the jobs that have ended, from 0 to 1; None if the total is unknown."""
+        return min(1.0, self.ended / self.submitted) if self.submitted else None
+
+
+@dataclass(frozen=True)
+class MachineNumbers:
+    """The run's machines and slots (programs that can run at once). `interrupted`: attempts, not machines."""
+
+    running: int = 0
+    target: int = 0
+    slots: int = 0
+    interrupted_attempts: int = 0
+
+
+@dataclass(frozen=True)
+class CostNumbers:
+    """The run's cost in USD. None means unknown, or for `limit` (MAX_COST) that there is none."""
+
+    so_far: float | None = None
+    at_end: Estimate | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The status of one run at one moment. Times are in seconds since 1970.
+
+    `reason`: why the run ended early, such as "cost"; empty if it did not. `remaining`: seconds. `messages`: what
+    happened, newest first.
+    """
+
+    app: str
+    run: str
+    region: str
+    state: RunState
+    at: float
+    started: float
+    ended: float | None
+    jobs: JobNumbers
+    failures: Sequence[FailureGroup] = ()
+    cost: CostNumbers = CostNumbers()
+    machines: MachineNumbers = MachineNumbers()
+    speed: Speed | None = None
+    remaining: Estimate | None = None
+    slowest: Sequence[SlowJob] = ()
+    median_seconds: float | None = None
+    reason: str = ""
+    messages: Sequence[str] = ()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run started, or how long it took."""
+        return max(0.0, (self.ended or self.at) - self.started)
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether any job failed, or the run ended although jobs were left."""
+        return bool(self.jobs.failed) or self.state in (RunState.FAILED, RunState.STOPPED)
+
+
+def choose_ended_state(*, reason: str, is_complete: bool) -> RunState:
+    """Return the state of a run that has ended. `reason`: as in the summary; "run" if no jobs were left."""
+    if reason != "run":
+        return RunState.STOPPED
+    return RunState.DONE if is_complete else RunState.FAILED
+
+
+def build_status_document(status: RunStatus, retry_command: str, group_costs: Sequence[float | None]) -> dict[str, Any]:
+    """Return the document that `status --json` prints. `retry_command`: the one for all failed jobs."""
+    return {
+        "app": status.app,
+        "run": status.run,
+        "region": status.region,
+        "state": status.state.value,
+        "reason": status.reason or None,
+        "at": _format_time(status.at),
+        "started": _format_time(status.started),
+        "ended": _format_time(status.ended),
+        "elapsed_seconds": round(status.elapsed),
+        "jobs": {
+            "submitted": status.jobs.submitted, "done": status.jobs.done, "already_there": status.jobs.already_there,
+            "failed": status.jobs.failed, "running": status.jobs.running, "waiting": status.jobs.waiting,
+        },
+        "failures": [
+            _build_group(group, f"{retry_command} --only {group.id}", usd)
+            for group, usd in zip(status.failures, group_costs, strict=True)
+        ],
+        "retry": retry_command if status.jobs.failed else None,
+        "cost": {
+            "usd": _round(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end),
+            "max_usd": status.cost.limit,
+        },
+        "machines": {
+            "running": status.machines.running, "target": status.machines.target, "slots": status.machines.slots,
+            "interrupted_attempts": status.machines.interrupted_attempts,
+        },
+        "jobs_per_minute": round(status.speed.per_minute, 3) if status.speed else None,
+        "remaining_seconds": _build_estimate(status.remaining),
+        "slowest": [{"job": slow.job, "seconds": round(slow.seconds, 1)} for slow in status.slowest],
+        "median_seconds": _round(status.median_seconds),
+        "messages": list(status.messages),
+    }  # fmt: skip
+
+
+def _build_group(group: FailureGroup, retry: str, usd: float | None) -> dict[str, Any]:
+    example = group.example
+    return {
+        "id": group.id,
+        "cause": group.cause,
+        "reason_class": group.reason_class,
+        "exit_code": group.exit_code,
+        "jobs": len(group.jobs),
+        "job_ids": [failed.job for failed in group.jobs],
+        "example": {"job": example.job, "last_lines": list(example.last_lines), "log": example.log or None},
+        "shared": [{"key": shared.key, "value": shared.value, "jobs": shared.jobs} for shared in group.shared],
+        "first": _format_time(group.first),
+        "usd": _round(usd),
+        "retry": retry,
+    }
+
+
+def _build_estimate(estimate: Estimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    return {"value": _round(estimate.value), "low": _round(estimate.low), "high": _round(estimate.high)}
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _format_time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

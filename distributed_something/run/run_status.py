@@ -1,0 +1,161 @@
+"""Observes the status of a run without changing anything, during the run and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from distributed_something.core.aws_errors import format_fleet_problem
+from distributed_something.observe.containers import format_paused_machine
+from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
+from distributed_something.results.causes import group_failures
+from distributed_something.results.forecast import Estimate, estimate_remaining_seconds, measure_speed
+from distributed_something.results.outcome import RunOutcome, load_run_outcome
+from distributed_something.results.progress import RunProgress
+from distributed_something.results.status import (
+    CostNumbers,
+    JobNumbers,
+    MachineNumbers,
+    RunState,
+    RunStatus,
+    choose_ended_state,
+)
+from distributed_something.results.summary import RunSummary, find_run_summary
+from distributed_something.run.monitor.budget import classify_cost, format_cost_warning
+from distributed_something.run.monitor.history import RunHistory, load_history
+
+if TYPE_CHECKING:
+    from distributed_something.aws.clients import Clients
+    from distributed_something.core.monitor_file import MonitorFile
+
+
+@dataclass(frozen=True)
+class RunView:
+    """The run that is watched, the region of its clients, and what earlier looks at it have already read."""
+
+    clients: Clients
+    file: MonitorFile
+    caches: RunCaches
+    progress: RunProgress
+
+    @classmethod
+    def open(cls, clients: Clients, file: MonitorFile) -> RunView:
+        return cls(clients, file, RunCaches(clients.s3, file), RunProgress())
+
+
+def observe_status(view: RunView, now: float) -> RunStatus:
+    """Return the run's status, from AWS or, after the run, from the bucket. AWS errors are not caught.
+
+    `now`: seconds since 1970, if AWS does not say what time it is.
+    """
+    clients, file = view.clients, view.file
+    summary = find_run_summary(clients.s3, file)
+    history, now = load_history(clients.s3, file, now)
+    if summary is not None and summary.is_clean:
+        return _build_ended_status(view, summary, history)
+    snapshot = observe_run(clients, file, history.start, view.caches, now)
+    return build_current_status(view, snapshot, history)
+
+
+def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHistory) -> RunStatus:
+    """Return the status of a run that has not ended. Reads the new lines of the journals; AWS errors are not caught."""
+    file, progress = view.file, view.progress
+    for line in view.caches.journals.iter_new_lines():
+        progress.add_line(line)
+    start, totals = file.MONITOR_START_TIME / 1000, snapshot.totals
+    jobs = JobNumbers(
+        snapshot.submitted, totals.done, totals.already_there, totals.failed, snapshot.running, snapshot.waiting
+    )
+    remaining = estimate_remaining_seconds(progress, start, snapshot.at, snapshot.jobs)
+    return RunStatus(
+        app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
+        state=_choose_current_state(snapshot, history), at=snapshot.at, started=start, ended=None, jobs=jobs,
+        failures=group_failures(progress.counter.list_failed_jobs(), progress.counter.group_values), cost=_estimate_cost(file, history, remaining),
+        machines=_count_machines(file, snapshot, progress), speed=measure_speed(progress, start, snapshot.at),
+        remaining=remaining, slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
+        messages=[message.text for message in list_messages(view, snapshot, history)],
+    )  # fmt: skip
+
+
+def compute_group_costs(view: RunView, status: RunStatus) -> list[float | None]:
+    """Return what each group of failures has cost, in USD: its share of the time that all attempts took."""
+    return [None for _ in status.failures]
+
+
+def _choose_current_state(snapshot: RunSnapshot, history: RunHistory) -> RunState:
+    if history.ended is not None or history.empty_looks:
+        return RunState.ENDING
+    if snapshot.queue is None and snapshot.fleet is None:
+        return RunState.STOPPED  # `cleanup` ended it, or its queue was deleted
+    return RunState.RUNNING if snapshot.totals.containers else RunState.STARTING
+
+
+def _estimate_cost(file: MonitorFile, history: RunHistory, remaining: Estimate | None) -> CostNumbers:
+    at_end = None
+    if remaining is not None and history.hourly:
+        at_end = Estimate(*(
+            history.cost + history.hourly * seconds / 3600
+            for seconds in (remaining.value, remaining.low, remaining.high)
+        ))  # fmt: skip
+    return CostNumbers(history.cost, at_end, file.MONITOR_MAX_COST or None)
+
+
+def _count_machines(file: MonitorFile, snapshot: RunSnapshot, progress: RunProgress) -> MachineNumbers:
+    running = len(snapshot.fleet.machines) if snapshot.fleet else 0
+    target = snapshot.fleet.target if snapshot.fleet else 0
+    slots = snapshot.service.running * file.MONITOR_JOBS_PER_TASK if snapshot.service else 0
+    return MachineNumbers(running, target, slots, progress.interrupted_attempts)
+
+
+class Message(NamedTuple):
+    """Something that happened or is wrong. Messages about the same thing have the same `key`."""
+
+    key: Hashable
+    label: str
+    text: str
+
+
+def list_messages(view: RunView, snapshot: RunSnapshot, history: RunHistory) -> list[Message]:
+    """Return what a person who watches the run should know."""
+    limit = view.file.MONITOR_MAX_COST
+    messages = [Message(paused, "paused", format_paused_machine(paused)) for paused in snapshot.paused]
+    messages += [Message(problem.cause, "fleet", format_fleet_problem(problem)) for problem in snapshot.problems]
+    if warning := format_cost_warning(history.cost, limit):
+        messages.append(Message(classify_cost(history.cost, limit), "cost", warning))
+    if interruption := view.progress.last_interruption:
+        at, job = interruption
+        text = f"{_format_time(at)}: the job {job} was interrupted and is back in the queue"
+        messages.append(Message(interruption, "interrupted", text))
+    return messages
+
+
+def _format_time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%H:%M} UTC"
+
+
+def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory) -> RunStatus:
+    file, progress = view.file, view.progress
+    submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
+    outcome = load_run_outcome(view.clients.s3, file, submitted, left)
+    for line in view.caches.journals.iter_new_lines():
+        progress.add_line(line)
+    start = file.MONITOR_START_TIME / 1000
+    ended = history.ended or history.at or start
+    return RunStatus(
+        app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
+        state=choose_ended_state(reason=summary.reason, is_complete=summary.is_complete), at=ended, started=start,
+        ended=ended, jobs=_count_ended_jobs(outcome), failures=group_failures(outcome.failures),
+        cost=CostNumbers(history.cost, None, file.MONITOR_MAX_COST or None),
+        machines=MachineNumbers(interrupted_attempts=progress.interrupted_attempts),
+        slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
+        reason="" if summary.reason == "run" else summary.reason,
+    )  # fmt: skip
+
+
+def _count_ended_jobs(outcome: RunOutcome) -> JobNumbers:
+    counts = outcome.counts
+    return replace(
+        JobNumbers(outcome.submitted, counts.done, counts.already_there, counts.failed), waiting=outcome.left
+    )

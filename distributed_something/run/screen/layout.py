@@ -1,0 +1,225 @@
+"""Turns a run's status into the lines of a screen. Every line fits the given width, so that nothing wraps or tears."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from distributed_something.core.text import format_cost, format_count, format_duration, format_one_line
+from distributed_something.results.causes import FailureGroup
+from distributed_something.results.forecast import Estimate
+from distributed_something.results.status import JobNumbers, RunState, RunStatus
+
+LABEL_WIDTH = 7  # of "jobs", "speed", and so on
+MIN_WIDTH, MAX_WIDTH = 60, 120
+LINES_BESIDE_GROUPS = 15  # the rest of the screen, with two messages
+MIN_GROUPS = 3
+MAX_MESSAGES = 3
+MIN_SLOW_SECONDS = 2.0  # faster jobs are not worth a line
+MAX_DETAILED_GROUPS = 10
+MAX_EXAMPLE_LINES = 3
+TREND_BARS = "▁▂▃▄▅▆▇█"
+_STATE_TEXTS = {
+    RunState.STARTING: "waiting for the first container",
+    RunState.ENDING: "no jobs are left; the run is ending",
+    RunState.DONE: "every job is done",
+    RunState.FAILED: "the run has ended; some jobs failed",
+    RunState.STOPPED: "the run has ended with jobs left",
+}
+
+
+@dataclass(frozen=True)
+class ScreenSize:
+    """Columns and rows of the terminal."""
+
+    width: int = 80
+    height: int = 24
+
+
+def build_screen(status: RunStatus, group_costs: Sequence[float | None], footer: str, size: ScreenSize) -> list[Text]:
+    """Return the lines of the screen, from the title to the footer. `group_costs`: USD per group of failures."""
+    width = min(max(size.width, MIN_WIDTH), MAX_WIDTH) - 1  # some terminals wrap a line that fills the last column
+    lines = [_build_title(status, width), _build_bar(status, width), *_build_numbers(status, width)]
+    lines += _build_failures(status.failures, group_costs, width, size.height)
+    lines += _build_slowest(status, width)
+    if messages := _build_messages(status.messages, width):
+        lines += [_build_rule(width), *messages]
+    return [*lines, _build_rule(width), _cut(Text(f" {footer}", style="dim"), width)] if footer else lines
+
+
+def format_failure_details(groups: Sequence[FailureGroup], retry_command: str) -> list[str]:
+    """Return lines with an example of each of the largest groups, and the command that runs its jobs again."""
+    lines: list[str] = []
+    for group in groups[:MAX_DETAILED_GROUPS]:
+        example = group.example
+        lines += ["", f"{group.id}  {group.cause}"]
+        lines += [
+            f"    {value.jobs:,} of {len(group.jobs):,} have {value.key} = {value.value}" for value in group.shared
+        ]
+        lines.append(f"    for example {example.job}")
+        lines += [f"    | {format_one_line(line)}" for line in example.last_lines[-MAX_EXAMPLE_LINES:]]
+        if example.log:
+            lines.append(f"    log: {example.log}")
+        lines.append(f"    {retry_command} --only {group.id}")
+    return lines
+
+
+def format_status_line(status: RunStatus) -> str:
+    """Return the most important numbers as one line, for output that is not a terminal."""
+    jobs = status.jobs
+    parts = [status.state.value, *_format_counts(jobs)]
+    if jobs.submitted is not None:
+        parts.append(f"of {jobs.submitted:,}")
+    parts.append(format_machines(status))
+    if status.cost.so_far:
+        parts.append(f"{format_cost(status.cost.so_far)} USD")
+    if status.remaining:
+        parts.append(_format_remaining(status.remaining))
+    return ", ".join(parts)
+
+
+def format_machines(status: RunStatus) -> str:
+    """Return text such as "3 of 4 machines"."""
+    machines = status.machines
+    if machines.running > machines.target:
+        return f"{format_count(machines.running, 'machine')}, {machines.running - machines.target:,} stopping"
+    return f"{machines.running:,} of {format_count(machines.target, 'machine')}"
+
+
+def _build_title(status: RunStatus, width: int) -> Text:
+    elapsed = f"{format_duration(status.elapsed)}{'' if status.ended else ' elapsed'}"
+    left = Text(" ").append(format_one_line(status.app), "bold").append(f"  run {status.run}  {status.region}")
+    return _join(left, Text(elapsed), width)
+
+
+def _build_bar(status: RunStatus, width: int) -> Text:
+    share = status.jobs.share
+    if share is None:
+        return _cut(Text(f" {_STATE_TEXTS.get(status.state, 'the number of jobs is unknown')}"), width)
+    # A run is only at 100 % when every job has ended.
+    percent = f"{100 if share == 1 else min(99, int(100 * share))} %"
+    columns = width - 8
+    full = int(columns * share)
+    failed = min(full, -(-columns * status.jobs.failed // (status.jobs.submitted or 1)))
+    bar = Text(" ").append("━" * (full - failed), "green").append("━" * failed, "red")
+    bar.append("─" * (columns - full), "dim").append(f"{percent:>6}")
+    return bar
+
+
+def _build_numbers(status: RunStatus, width: int) -> list[Text]:
+    jobs = status.jobs
+    total = "" if jobs.submitted is None else f"of {jobs.submitted:,}"
+    rows = [_build_row("jobs", "   ".join(_format_counts(jobs)), total, width)]
+    if status.state not in (RunState.RUNNING,) and status.state in _STATE_TEXTS:
+        rows.append(_build_row("state", _STATE_TEXTS[status.state], status.reason, width))
+    if status.speed is not None and not status.ended:
+        speed = f"{_format_trend(status.speed.trend)}  {_format_rate(status.speed.per_minute)} a minute"
+        rows.append(_build_row("speed", speed, _format_remaining(status.remaining), width))
+    if status.cost.so_far is not None:
+        rows.append(_build_row("cost", f"{format_cost(status.cost.so_far)} USD", _format_cost_at_end(status), width))
+    if not status.ended:
+        busy = f"{status.jobs.running:,} of {format_count(status.machines.slots, 'slot')} busy"
+        rows.append(_build_row("fleet", _format_fleet(status), busy, width))
+    return rows
+
+
+def _format_counts(jobs: JobNumbers) -> list[str]:
+    counts = {"done": jobs.done, "running": jobs.running, "waiting": jobs.waiting, "failed": jobs.failed}
+    texts = [f"{count:,} {name}" for name, count in counts.items()]
+    return [*texts, f"{jobs.already_there:,} already there"] if jobs.already_there else texts
+
+
+def _format_fleet(status: RunStatus) -> str:
+    interrupted = status.machines.interrupted_attempts
+    more = f", {format_count(interrupted, 'attempt')} interrupted" if interrupted else ""
+    return format_machines(status) + more
+
+
+def _format_cost_at_end(status: RunStatus) -> str:
+    estimate, limit = status.cost.at_end, status.cost.limit
+    if estimate and format_cost(estimate.value) == format_cost(status.cost.so_far or 0.0):
+        estimate = None
+    text = f"{format_cost(estimate.value)} at the end" if estimate else ""
+    if estimate and format_cost(estimate.low) != format_cost(estimate.high):
+        text += f" ({format_cost(estimate.low)} to {format_cost(estimate.high)})"
+    return f"{text} of {format_cost(limit)}".strip() if limit else text
+
+
+def _format_remaining(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    if estimate.value < 1:
+        return "a moment left"
+    low, high = format_duration(estimate.low), format_duration(estimate.high)
+    middle = format_duration(estimate.value)
+    return f"about {middle} left" + (f" ({low} to {high})" if low != high else "")
+
+
+def _format_trend(values: Sequence[float]) -> str:
+    most = max(values, default=0.0) or 1.0
+    return "".join(TREND_BARS[min(len(TREND_BARS) - 1, int(value / most * len(TREND_BARS)))] for value in values)
+
+
+def _format_rate(per_minute: float) -> str:
+    return f"{per_minute:,.0f}" if per_minute >= 10 else f"{per_minute:.1f}"
+
+
+def _build_failures(
+    groups: Sequence[FailureGroup], costs: Sequence[float | None], width: int, height: int
+) -> list[Text]:
+    if not groups:
+        return []
+    most = max(MIN_GROUPS, height - LINES_BESIDE_GROUPS)
+    shown = list(zip(groups, costs, strict=True))[:most]
+    rows = [_build_rule(width), _join(Text(" failed, by cause"), Text(f"{'jobs':>8}{'USD':>10}"), width)]
+    for group, usd in shown:
+        numbers = f"{len(group.jobs):>8,}{'' if usd is None else format_cost(usd, short=True):>10}"
+        rows.append(_join(Text(f" {group.id} {format_one_line(group.cause)}"), Text(numbers), width))
+    if len(groups) > len(shown):
+        jobs = sum(len(group.jobs) for group in groups[len(shown) :])
+        more = format_count(len(groups) - len(shown), "more cause")
+        rows.append(_join(Text(f" … and {more}"), Text(f"{jobs:>8,}{'':>10}"), width))
+    return rows
+
+
+def _build_slowest(status: RunStatus, width: int) -> list[Text]:
+    if not status.slowest or status.median_seconds is None or status.slowest[0].seconds < MIN_SLOW_SECONDS:
+        return []
+    jobs = ", ".join(f"{format_one_line(slow.job)} {format_duration(slow.seconds)}" for slow in status.slowest)
+    return [_build_row("slow", jobs, f"(median {format_duration(status.median_seconds)})", width)]
+
+
+def _build_messages(messages: Sequence[str], width: int) -> list[Text]:
+    return [
+        Text(f" {line}")
+        for message in messages[:MAX_MESSAGES]
+        for line in textwrap.wrap(
+            format_one_line(message), width - 2, subsequent_indent="  ", max_lines=2, placeholder=" …"
+        )
+    ]
+
+
+def _build_row(label: str, text: str, right: str, width: int) -> Text:
+    return _join(Text(f" {label:<{LABEL_WIDTH}}").append(text), Text(right), width)
+
+
+def _build_rule(width: int) -> Text:
+    return Text(f" {'─' * (width - 1)}", style="dim")
+
+
+def _join(left: Text, right: Text, width: int) -> Text:
+    """Return the left text, shortened if necessary, and the right text at the end of the line."""
+    space = width - right.cell_len
+    return _cut(left, space - (1 if right else 0)).append(" " * max(0, space - min(left.cell_len, space))).append(right)
+
+
+def _cut(text: Text, width: int) -> Text:
+    """Shorten the text to `width` columns; it then ends with an ellipsis."""
+    if cell_len(text.plain) > width:
+        text.truncate(max(0, width), overflow="ellipsis")
+        text.plain = set_cell_size(text.plain, max(0, width)) if cell_len(text.plain) > width else text.plain
+    return text

@@ -1,0 +1,49 @@
+"""Prints a run's status once, or shows it again and again until the run has ended."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+from distributed_something.core.clock import Clock
+from distributed_something.core.errors import AWSError, explain_aws_error
+from distributed_something.results.status import RunStatus, build_status_document
+from distributed_something.run.output import Output
+from distributed_something.run.run_status import RunView, compute_group_costs, observe_status
+from distributed_something.run.screen.layout import ScreenSize, build_screen, format_failure_details
+from distributed_something.run.screen.view import StatusView
+
+PRINTED_ROWS = 40  # for a status that is printed once, which may be longer than the terminal
+
+
+def print_status(view: RunView, status: RunStatus, output: Output, retry_command: str, *, as_json: bool) -> None:
+    """Print the status to standard output. `retry_command`: the command that runs all failed jobs again."""
+    costs = compute_group_costs(view, status)
+    if as_json:
+        output.print_result(json.dumps(build_status_document(status, retry_command, costs), indent=1))
+        return
+    lines = [line.plain.rstrip() for line in build_screen(status, costs, "", ScreenSize(height=PRINTED_ROWS))]
+    output.print_result("\n".join([*lines, *format_failure_details(status.failures, retry_command)]))
+    if status.jobs.failed:
+        output.print_result(f"\nnext: {retry_command}")
+
+
+def watch_status(view: RunView, output: Output, clock: Clock, *, pause: float, footer: str) -> RunStatus:
+    """Show the status every `pause` seconds until the run has ended; return the last one.
+
+    If AWS reports an error, print it and retry, unless this was the first look.
+    """
+    with StatusView(output, footer, partial(compute_group_costs, view)) as screen:
+        status = None
+        while True:
+            try:
+                status = observe_status(view, clock.now())
+            except AWSError as error:
+                if status is None:
+                    raise
+                screen.print_progress(f"{explain_aws_error('looking at the run', error)} (retrying)")
+            else:
+                screen.show_status(status)
+                if status.state.has_ended:
+                    return status
+            clock.sleep(pause)

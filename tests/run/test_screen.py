@@ -1,0 +1,156 @@
+"""The screen of a run at 80 columns: every line fits, and numbers read as people expect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from distributed_something.core.text import format_cost
+from distributed_something.results.causes import FailureGroup, group_failures
+from distributed_something.results.forecast import Estimate, Speed
+from distributed_something.results.job_counter import FailedJob
+from distributed_something.results.progress import SlowJob
+from distributed_something.results.status import CostNumbers, JobNumbers, MachineNumbers, RunState, RunStatus
+from distributed_something.run.screen.layout import ScreenSize, build_screen, format_failure_details, format_status_line
+from distributed_something.run.screen.view import StatusView
+from tests.support.fakes import RUN, START, FakeOutput
+
+TERMINAL = ScreenSize(80, 24)
+FOOTER = "Ctrl-C stops watching; machines keep costing money until monitor runs again"
+STATUS = RunStatus(
+    app="PlateScreen", run=RUN, region="us-east-1", state=RunState.RUNNING, at=START + 4320, started=START, ended=None,
+    jobs=JobNumbers(10_000, done=6780, failed=56, running=384, waiting=2780),
+    cost=CostNumbers(7.92, Estimate(12.1, 11.2, 13.9), 20.0), machines=MachineNumbers(48, 48, 384, 3),
+    speed=Speed(94.0, tuple(map(float, range(12)))), remaining=Estimate(1860, 1440, 2820),
+    slowest=[SlowJob(3660, "P09/A01"), SlowJob(3480, "P02/D05")], median_seconds=250,
+)  # fmt: skip
+
+
+def build_groups(count: int, jobs: int = 3, **fields: Any) -> list[FailureGroup]:
+    failures = [
+        FailedJob(f"job-{code}-{n}", START, "exit code", "program", exit_code=code, **fields)
+        for code in range(1, count + 1)
+        for n in range(jobs)
+    ]
+    return group_failures(failures)
+
+
+def show(status: RunStatus, size: ScreenSize = TERMINAL, usd: float | None = 0.38) -> list[str]:
+    return [line.plain for line in build_screen(status, [usd for _ in status.failures], FOOTER, size)]
+
+
+def test_a_run_in_progress() -> None:
+    lines = show(STATUS)
+    assert lines[0].startswith(" PlateScreen  run ")
+    assert lines[0].endswith("72 min elapsed")
+    assert lines[1].endswith("  68 %")
+    assert [" ".join(line.split()) for line in lines[2:6]] == [
+        "jobs 6,780 done 384 running 2,780 waiting 56 failed of 10,000",
+        "speed ▁▁▂▃▃▄▅▆▆▇██ 94 a minute about 31 min left (24 min to 47 min)",
+        "cost 7.92 USD 12.10 at the end (11.20 to 13.90) of 20.00",
+        "fleet 48 of 48 machines, 3 attempts interrupted 384 of 384 slots busy",
+    ]
+    assert " ".join(lines[6].split()) == "slow P09/A01 61 min, P02/D05 58 min (median 4 min)"
+    assert lines[-1] == f" {FOOTER}"
+
+
+def test_failures_are_listed_by_cause_with_jobs_and_cost() -> None:
+    status = replace(STATUS, failures=build_groups(2))
+    rows = [line for line in show(status) if line.startswith(" F")]
+    assert len(rows) == 2
+    assert all(row.split()[-2:] == ["3", "0.38"] for row in rows)
+
+
+def test_many_causes_leave_room_for_the_rest_of_the_screen() -> None:
+    status = replace(STATUS, failures=build_groups(40, 125), messages=["first event", "second event"])
+    lines = show(status)
+    assert len(lines) <= TERMINAL.height
+    assert any("more causes" in line for line in lines)
+    assert lines[-1] == f" {FOOTER}"
+
+
+@pytest.mark.parametrize(("state", "text"), [
+    (RunState.STARTING, "waiting for the first container"), (RunState.ENDING, "the run is ending"),
+])  # fmt: skip
+def test_a_state_other_than_running_is_explained(state: RunState, text: str) -> None:
+    assert any(text in line for line in show(replace(STATUS, state=state)))
+
+
+def test_a_finished_fleet_does_not_have_more_machines_than_its_target() -> None:
+    status = replace(STATUS, machines=MachineNumbers(running=2, target=0))
+    assert any("2 machines, 2 stopping" in line for line in show(status))
+    assert "2/0" not in format_status_line(status)
+
+
+def test_only_a_run_whose_jobs_have_all_ended_is_at_100_percent() -> None:
+    jobs = JobNumbers(10_000, done=9_999, waiting=1)
+    assert show(replace(STATUS, jobs=jobs))[1].endswith("  99 %")
+    assert show(replace(STATUS, jobs=replace(jobs, done=10_000, waiting=0)))[1].endswith(" 100 %")
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"), [(0.0, "0"), (2.38e-8, "under 0.01"), (0.0099, "under 0.01"), (0.01, "0.01"), (1250, "1,250.00")]
+)
+def test_costs_read_like_money(usd: float, text: str) -> None:
+    assert format_cost(usd) == text
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
+numbers = st.integers(0, 10**7)
+
+
+@given(
+    st.builds(
+        RunStatus, app=names, run=st.just(RUN), region=st.just("ap-southeast-2"), state=st.sampled_from(RunState),
+        at=st.just(START + 86400.0), started=st.just(START), ended=st.none() | st.just(START + 80000.0),
+        jobs=st.builds(JobNumbers, st.none() | numbers, numbers, numbers, numbers, numbers, numbers),
+        failures=st.builds(lambda count, line: build_groups(count, 1, last_lines=(line,)), st.integers(0, 12), names),
+        cost=st.builds(CostNumbers, st.none() | st.floats(0, 1e6), st.none() | st.just(Estimate(1e6, 9e5, 2e6))),
+        machines=st.builds(MachineNumbers, numbers, numbers, numbers, numbers),
+        speed=st.none() | st.just(Speed(1e6, (1.0,) * 12)), remaining=st.none() | st.just(Estimate(9e5, 8e5, 1e6)),
+        slowest=st.lists(st.builds(SlowJob, st.floats(0, 1e6), names), max_size=3), median_seconds=st.just(5.0),
+        reason=st.sampled_from(["", "nothing works"]), messages=st.lists(names, max_size=5),
+    ),
+    st.integers(60, 100),
+)  # fmt: skip
+def test_no_line_is_wider_than_the_terminal_whatever_it_contains(status: RunStatus, width: int) -> None:
+    for line in show(status, ScreenSize(width, 24)):
+        assert cell_len(line) < width
+        assert line.isprintable()
+
+
+def test_the_details_name_an_example_its_log_and_the_command_to_run_it_again() -> None:
+    (group,) = build_groups(1, 3, last_lines=("Error: no",), log="s3://bucket/log.txt")
+    lines = format_failure_details([group], "python run.py retry files/F.json")
+    assert lines[1].startswith(f"{group.id}  ")
+    assert {"    for example job-1-0", "    | Error: no", "    log: s3://bucket/log.txt",
+            f"    python run.py retry files/F.json --only {group.id}"} <= set(lines)  # fmt: skip
+
+
+# Without a terminal
+
+
+def test_without_a_terminal_at_most_one_line_a_minute_is_printed_and_only_if_something_changed() -> None:
+    output = FakeOutput()
+    with StatusView(output, FOOTER, lambda status: []) as view:
+        for second in range(0, 300, 10):
+            done = 100 if second < 100 else 200
+            jobs = replace(STATUS.jobs, done=done)
+            fixed = replace(STATUS, jobs=jobs, at=START + second, remaining=None)
+            view.show_status(fixed)
+    assert [line.split()[0] for line in output.progress] == ["10:45:00", "10:46:40"]
+    assert "100 done" in output.progress[0]
+    assert "200 done" in output.progress[1]
+
+
+def test_a_message_is_printed_once() -> None:
+    output = FakeOutput()
+    with StatusView(output, FOOTER, lambda status: []) as view:
+        for _ in range(3):
+            view.print_once("key", "i-1 takes no jobs")
+    assert output.progress == ["i-1 takes no jobs"]
