@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.config_settings import Settings
     from distributed_something.localcloud import LocalCloud
+    from distributed_something.results.command_line import CommandLine
 
 
 class ExitCode(IntEnum):
@@ -43,6 +44,7 @@ class Context:
     containers: bool = False
     config: Path | None = None
     project: Path = field(default_factory=Path.cwd)
+    default_project: Path | None = None  # used without --project
     debug: bool = False
     console: Console = field(default_factory=Console)
 
@@ -64,6 +66,37 @@ class Context:
         if not self.local:
             check_placeholders_replaced(settings, self.config_file)
         return settings
+
+    @property
+    def command_line(self) -> CommandLine:
+        """Return how the user types commands for this project, with the project's files as far as they are known."""
+        from distributed_something.core.files import list_files_of_kind
+        from distributed_something.core.monitor_file import build_monitor_file_path
+        from distributed_something.results.command_line import CommandLine
+
+        folder, app = self.project / "files", self.settings.APP_NAME
+        job_files = tuple(str(shorten_path(path)) for path in list_files_of_kind(folder, "Job file"))
+        fleet_files = list_files_of_kind(folder, "Fleet file")
+        own_fleet_file = folder / f"{app}Fleet.json"  # written by fleetFile; the local cloud can use either one
+        if own_fleet_file in fleet_files:
+            fleet_files = [own_fleet_file]
+        return CommandLine(
+            options=self.options,
+            monitor_file=str(shorten_path(build_monitor_file_path(self.project, app))),
+            fleet_file=str(shorten_path(fleet_files[0])) if len(fleet_files) == 1 else "FLEETFILE",
+            job_file=job_files[0] if len(job_files) == 1 else "JOBFILE",
+            job_files=job_files,
+            has_image=self.containers or not self.local,
+            is_pushed=not self.local,
+        )
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Return the shared options that were given, to repeat them in a command that the user should type."""
+        flags = {"--local": self.local, "--containers": self.containers}
+        paths = {"--config": self.config, "--project": self.project if self.project != self.default_project else None}
+        words = [name for name, is_given in flags.items() if is_given]
+        return (*words, *(word for name, path in paths.items() if path is not None for word in (name, str(path))))
 
     @cached_property
     def cloud(self) -> LocalCloud | None:

@@ -101,7 +101,7 @@ def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest
 
     run = load_monitor_file(monitor_file)
     lowest_cost = cheapest == "True" or cheapest_option
-    end = monitor_run(_build_run_context(context), run, cheapest=lowest_cost, pace=_choose_pace(context))
+    end = monitor_run(_build_run_context(context, monitor_file), run, cheapest=lowest_cost, pace=_choose_pace(context))
     if context.cloud is not None:
         results = context.cloud.export_buckets([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
         context.console.print_progress(format_row("results", shorten_path(results)))
@@ -147,11 +147,14 @@ def cleanup(
         raise SystemExit(ExitCode.CLOUD)
 
 
-def _build_run_context(context: Context) -> RunContext:
+def _build_run_context(context: Context, monitor_file: Path | None = None) -> RunContext:
+    """Return the context of a run's command; `monitor_file`: as the user typed it."""
     from distributed_something.run.run_context import RunContext
 
     pause = 0.5 if context.local else 10.0
-    return RunContext(context.clients, context.settings, context.console, pause=pause)
+    line = context.command_line
+    line = line if monitor_file is None else replace(line, monitor_file=str(monitor_file))
+    return RunContext(context.clients, context.settings, context.console, pause=pause, command_line=line)
 
 
 def _choose_pace(context: Context) -> Pace:

@@ -126,6 +126,7 @@ def _report_end(
     try:
         with translate_aws_errors("reading the journals and records of the run"):
             outcome, text = ended_run.outcome, ended_run.format_outcome()
+            text = "\n".join(filter(None, [text, ended_run.format_advice(context.command_line)]))
     except CloudError as error:
         text, is_clean = str(error), False
     context.output.print_result(text)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from distributed_something.core.clock import Clock
+from distributed_something.results.command_line import CommandLine
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class RunContext:
     """The context that a command passes to the functions it calls.
 
-    `pause`: seconds to wait before retrying a step that AWS has not completed.
+    `pause`: seconds to wait before retrying a step that AWS has not completed. `command_line`: how the user types
+    commands, for advice.
     """
 
     clients: Clients
@@ -25,3 +27,4 @@ class RunContext:
     output: Output
     clock: Clock = field(default_factory=Clock)
     pause: float = 10.0
+    command_line: CommandLine = field(default_factory=CommandLine)
