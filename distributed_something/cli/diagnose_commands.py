@@ -28,6 +28,8 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     from distributed_something.fleet.fleet_file import load_fleet_file
 
     settings = context.settings
+    if fleet_file:
+        context.check_file(fleet_file, "Fleet file", "check")
     content = load_fleet_file(fleet_file, settings=settings, is_local=context.local) if fleet_file else None
     clients = context.clients
     if context.cloud is not None and content is not None:
@@ -50,7 +52,6 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
     """Explain why nothing is running, the most likely cause first."""
     import time
 
-    from distributed_something.core.monitor_file import load_monitor_file
     from distributed_something.diagnose.why.rank import rank_causes
     from distributed_something.diagnose.why.view import build_diagnosis_json, format_diagnosis
     from distributed_something.observe.evidence import (
@@ -59,7 +60,7 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
         observe_active_subject,
     )
 
-    run = load_monitor_file(monitor_file) if monitor_file else None
+    run = context.load_monitor_file(monitor_file, "why") if monitor_file else None
     settings, clients = context.settings, context.clients
     subject = build_subject_from_run(run) if run else observe_active_subject(clients, settings)
     evidence = gather_evidence(clients, subject, time.time())

@@ -150,7 +150,8 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
     }
     outcome = outcomes.get(cause) or build_outcome(failures[cause])
     advice = choose_advice(outcome, is_hopeless=cause not in (AdviceCause.LOST, AdviceCause.WAITING))
-    assert advice is not None and advice.cause is cause
+    assert advice is not None
+    assert advice.cause is cause
     text, _, commands = format_advice(advice, LOCAL).partition("\nnext: ")
     assert text.startswith("what to do      ")
     assert [line.strip() for line in commands.splitlines()] == list_next_commands(advice, LOCAL)
