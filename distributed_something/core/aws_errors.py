@@ -28,7 +28,8 @@ class FailurePattern:
     """A kind of failure: how to recognize it, what it means, and what to do.
 
     `pattern`: a regular expression to search for in AWS's message. `kinds`: AWS's names for such events. `exit_codes`:
-    exit codes of a container. `weight`: how likely this failure is to stop a run, from 0 to 100.
+    exit codes of a container. `weight`: how likely this failure is to stop a run, from 0 to 100. `is_placement`:
+    whether it says that no machine has room for a container, which is normal while a machine is missing.
     """
 
     pattern: str
@@ -37,6 +38,7 @@ class FailurePattern:
     weight: int
     kinds: frozenset[str] = frozenset()
     exit_codes: Collection[int] = ()
+    is_placement: bool = False
 
     def matches(self, kind: str, message: str, exit_codes: Collection[int] = ()) -> bool:
         """Return whether a report of this kind, with this message and these exit codes, is this kind of failure."""
@@ -169,24 +171,28 @@ SERVICE_FAILURE_PATTERNS = (
         "no machine has joined the cluster",
         "find out what keeps the machines from starting or joining",
         45,
+        is_placement=True,
     ),
     FailurePattern(
         r"insufficient memory",
         "no machine has enough free memory for a container",
         "lower MEMORY or TASKS_PER_MACHINE, or use larger machines; then run setup and startCluster",
         84,
+        is_placement=True,
     ),
     FailurePattern(
         r"insufficient CPU",
         "no machine has enough free CPU for a container",
         "lower CPU_SHARES or TASKS_PER_MACHINE, or use larger machines; then run setup and startCluster",
         84,
+        is_placement=True,
     ),
     FailurePattern(
         r"missing an attribute|constraint|did not meet",
         "the machines in the cluster belong to another app, or lack an attribute that the containers require",
         "if another version of startCluster requested the fleet, run cleanup and start again",
         82,
+        is_placement=True,
     ),
     FailurePattern(
         r"(?i)agent.*(disconnected|not connected)|error 'AGENT'|\"AGENT\"",
@@ -211,6 +217,7 @@ SERVICE_FAILURE_PATTERNS = (
         "ECS cannot find a machine for a container",
         "run check, which compares MEMORY and CPU_SHARES with the machines",
         70,
+        is_placement=True,
     ),
 )
 TASK_FAILURE_PATTERNS = (
@@ -306,7 +313,8 @@ TASK_FAILURE_PATTERNS = (
     ),
 )
 # ECS's stop codes for containers that did not fail, and words in the stop reason for when the code is not specific.
-_HARMLESS_STOP_CODES = {"SpotInterruption", "TerminationNotice", "UserInitiated"}
+SPOT_STOP_CODE = "SpotInterruption"
+_HARMLESS_STOP_CODES = {SPOT_STOP_CODE, "TerminationNotice", "UserInitiated"}
 _HARMLESS_STOP_PATTERN = re.compile(
     r"(?i)scaling activity|spot interruption|host ec2|instance .*terminated|deployment|stopped by user|draining"
 )

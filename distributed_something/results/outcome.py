@@ -82,6 +82,17 @@ def load_run_outcome(s3: S3Client, file: MonitorFile, submitted: int | None, lef
     )
 
 
+def load_failures(s3: S3Client, file: MonitorFile) -> RunOutcome | None:
+    """Return how the jobs ended so far, from the journals alone; None if no job has failed.
+
+    AWS errors are not caught.
+    If no job has failed, this takes only one listing and a small request for each container.
+    """
+    if not JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys).read_totals().failed:
+        return None
+    return load_run_outcome(s3, file, submitted=0, left=0)
+
+
 def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -> int:
     """Count the ends in records that no journal knows, at most MAX_RECORDS_READ. Return how many were not read."""
     missing = (key for job, key, etag in _iter_records(s3, file) if not counter.has_record(job, etag))

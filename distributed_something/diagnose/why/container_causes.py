@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from distributed_something.core.aws_errors import SERVICE_FAILURE_PATTERNS, TASK_FAILURE_PATTERNS, is_harmless_stop
 from distributed_something.core.text import format_count
-from distributed_something.diagnose.why.cause import Cause, format_reports, group_by_pattern, list_recent_reports
+from distributed_something.diagnose.why.cause import (
+    Cause,
+    count_reclaimed_machines,
+    format_reports,
+    group_by_pattern,
+    is_awaiting_machines,
+    list_recent_reports,
+)
 from distributed_something.observe.evidence import Evidence
 
 CONSEQUENCE_WEIGHT = 45  # maximum for ECS events if no machine has joined: the missing machines cause them
@@ -39,15 +46,21 @@ def diagnose_missing_service(evidence: Evidence) -> Iterator[Cause]:
 
 
 def diagnose_service_events(evidence: Evidence) -> Iterator[Cause]:
-    """Explain ECS's events about container placement if the service still lacks containers."""
+    """Explain ECS's events about container placement if the service still lacks containers.
+
+    While a machine is being replaced or is still starting, the others have no room for its containers. This says
+    nothing about MEMORY, unless no container has ever fit.
+    """
     service = evidence.service
     if service is None or service.running >= service.desired:
         return
     share = 0.5 if service.running else 1.0
+    has_fit = service.running > 0 or count_reclaimed_machines(evidence) > 0
+    is_waiting = has_fit and is_awaiting_machines(evidence)
     for pattern, events in group_by_pattern(
         SERVICE_FAILURE_PATTERNS, list_recent_reports(evidence, evidence.service_events)
     ):
-        if pattern is not None:
+        if pattern is not None and not (pattern.is_placement and is_waiting):
             weight = pattern.weight if evidence.registered_count else min(pattern.weight, CONSEQUENCE_WEIGHT)
             yield Cause(round(weight * share), pattern.cause, format_reports(events), pattern.remedy)
 
