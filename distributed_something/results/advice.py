@@ -141,10 +141,13 @@ def list_next_commands(advice: Advice, line: CommandLine) -> list[str]:
 
 
 def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
-    """Return the commands to type instead if the messages are right, but the program is not; usually none."""
-    if advice.cause not in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM):
-        return []
-    return _list_recipe_commands(Recipe.REBUILD, advice, line)
+    """Return the commands to type instead if the program or an upload is to be corrected; usually none."""
+    if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM):
+        return _list_recipe_commands(Recipe.REBUILD, advice, line)
+    if advice.cause is AdviceCause.MISSING_INPUT and advice.recipe is Recipe.RETRY:
+        recipe = Recipe.RESUBMIT if advice.has_waiting else Recipe.SUBMIT
+        return _list_recipe_commands(recipe, advice, line)
+    return []
 
 
 def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> list[str]:
@@ -181,6 +184,11 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
             return "Containers do not start or do not work. Correct DOCKERHUB_TAG, worker/Dockerfile, or worker/."
         case AdviceCause.TIME if advice.recipe is Recipe.RESUBMIT:
             return f"The program needs more time. Raise timeout_minutes in {line.job_file}."
+        case AdviceCause.MISSING_INPUT:
+            return (
+                f"Upload the missing inputs{_format_reason(advice)}, and type what `next` says. Or, if {line.job_file} "
+                "uploads them (`upload`), add them to its folder, and type instead:"
+            )
         case AdviceCause.MESSAGE:
             return f"Correct {line.job_file}; the reason says what is wrong{_format_reason(advice)}."
         case AdviceCause.WAITING if advice.has_failed:
@@ -212,7 +220,6 @@ def _format_reason(advice: Advice) -> str:
 
 _CORRECTIONS_BY_CAUSE = {
     AdviceCause.NO_CONTAINER: "The workers do not start or do not work. Correct worker/generic-worker.py.",
-    AdviceCause.MISSING_INPUT: "Upload the missing inputs{reason}.",
     AdviceCause.MEMORY: "The program needs more memory. In the config, raise MEMORY or lower DOCKER_CORES.",
     AdviceCause.TIME: "The program needs more time. Replace MINUTES with a longer limit.",
     AdviceCause.DISK: "The disk is full. In the config, raise EBS_VOL_SIZE.",

@@ -321,6 +321,12 @@ def test_containers_that_fit_on_no_machine_still_point_to_the_memory_after_an_in
     assert "MEMORY" in find_first_cause(evidence).remedy
 
 
+def test_no_advice_counts_on_jobs_in_a_queue_that_does_not_exist() -> None:
+    """After a run, cleanup has removed the queue, so startCluster alone would be refused."""
+    ended = replace(NO_MACHINE, counts=None, fleet=FleetState("cancelled", 3, ()), service=None, registered_count=None)
+    assert {cause.remedy for cause in rank_causes(ended)} == {"run setup, then submitJob and startCluster"}
+
+
 # Failing jobs
 
 

@@ -109,6 +109,14 @@ def test_jobs_with_missing_inputs_are_sent_again_before_the_monitor_file_is_repl
     assert list_commands(build_outcome(missing, left=2), is_hopeless=True) == ("setup", f"{RETRY} --yes", *MACHINES)
 
 
+def test_inputs_that_the_job_file_uploads_are_sent_with_it() -> None:
+    for left, sent in ((0, ["setup", "submitJob files/job.json"]), (2, ["submitJob files/job.json --replace"])):
+        advice = choose_advice(build_outcome(("missing input", None), left=left), is_hopeless=True)
+        assert advice is not None
+        expected = [LOCAL.format_command(*command.split()) for command in (*sent, *MACHINES)]
+        assert list_alternative_commands(advice, LOCAL) == expected
+
+
 def test_jobs_that_ran_out_of_time_get_a_longer_limit() -> None:
     late = ("time-out", -15)
     assert list_commands(build_outcome(late, done=2), is_hopeless=False)[0] == f"{RETRY} --timeout MINUTES"

@@ -63,6 +63,12 @@ def is_awaiting_machines(evidence: Evidence) -> bool:
     return is_new or joined < fleet.target
 
 
+def choose_start_remedy(evidence: Evidence, remedy: str) -> str:
+    """Return `remedy`, which is about jobs in the queue, or how to begin if there is no queue."""
+    is_queue_missing = evidence.has_observed("counts") and evidence.counts is None
+    return "run setup, then submitJob and startCluster" if is_queue_missing else remedy
+
+
 def list_recent_reports(evidence: Evidence, reports: Iterable[Report]) -> list[Report]:
     """Return this run's reports from the last 30 minutes."""
     since = max(evidence.at - RECENT_EVENT_SECONDS, evidence.subject.start or 0.0)

@@ -8,6 +8,7 @@ from distributed_something.core.aws_errors import SERVICE_FAILURE_PATTERNS, TASK
 from distributed_something.core.text import format_count
 from distributed_something.diagnose.why.cause import (
     Cause,
+    choose_start_remedy,
     count_reclaimed_machines,
     format_reports,
     group_by_pattern,
@@ -23,7 +24,8 @@ SILENT_WORKER_SECONDS = 900.0  # a running worker logs at least its resource usa
 def diagnose_missing_cluster(evidence: Evidence) -> Iterator[Cause]:
     if evidence.has_observed("registered_count") and evidence.registered_count is None:
         proof = f"ECS has no active cluster {evidence.subject.cluster}"
-        yield Cause(93, "there is no cluster", proof, "run setup, then startCluster")
+        remedy = choose_start_remedy(evidence, "run setup, then startCluster")
+        yield Cause(93, "there is no cluster", proof, remedy)
 
 
 def diagnose_missing_service(evidence: Evidence) -> Iterator[Cause]:
@@ -34,7 +36,7 @@ def diagnose_missing_service(evidence: Evidence) -> Iterator[Cause]:
             92,
             "there is no service",
             f"ECS has no active service {evidence.subject.service} in {evidence.subject.cluster}",
-            "run setup, then startCluster",
+            choose_start_remedy(evidence, "run setup, then startCluster"),
         )
     elif service is not None and service.desired == 0 and not is_lowered:
         yield Cause(

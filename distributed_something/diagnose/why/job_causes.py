@@ -13,7 +13,7 @@ from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.outcome import RunOutcome
 
 MAX_GROUPS = 3  # most frequent kinds of failures that are named
-EVERY_JOB_WEIGHT = 98  # if no job is done, this explains the end of a run better than the queue that was removed then
+EVERY_JOB_WEIGHT = 100  # if no job is done, this explains the end of a run better than the queue that was removed then
 SOME_JOBS_WEIGHT = 58
 _REMEDIES_BY_CAUSE = {
     AdviceCause.NO_PROGRAM: "correct the command in the Job file, or install the program in the image",
