@@ -55,7 +55,7 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the causes as JSON.")
 @click.pass_obj
 def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
-    """Explain why nothing is running or jobs fail, the likeliest cause first."""
+    """Explain why nothing is running, or why jobs fail."""
     import time
 
     from distributed_something.core.monitor_file import build_monitor_file

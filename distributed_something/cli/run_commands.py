@@ -32,7 +32,8 @@ def setup(context: Context) -> None:
     from distributed_something.run.setup import set_up_run
 
     set_up_run(context.clients, context.settings, context.console.print_progress, Clock().sleep)
-    context.console.print_progress("next: submitJob JOBFILE")
+    line = context.command_line
+    context.console.print_progress(f"next: {line.format_command('submitJob', line.job_file)}")
 
 
 @click.command(
@@ -73,7 +74,7 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     if settings.AUTO_MONITOR:
         print_progress(format_row("monitor", "runs in AWS, once a minute"))
     else:
-        print_progress(f"next: monitor {path}")
+        print_progress(f"next: {context.command_line.format_command('monitor', str(path))}")
     pause = 0.5 if context.local else 15.0
     watch_machine_arrivals(clients, settings, run, clock, wait_minutes=wait, pause=pause, print_progress=print_progress)
 

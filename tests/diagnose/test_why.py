@@ -287,7 +287,7 @@ RECLAIMED = replace(build_ended_machine("Server.SpotInstanceTermination", "Spot 
         (0, 1, (RECLAIMED, ObservedMachine("i-3", "running", NOW - 90))),
     ],
 )
-def test_a_reclaimed_machine_is_no_reason_to_lower_the_memory(
+def test_a_reclaimed_machine_does_not_lead_to_advice_about_memory(
     running: int, joined: int, machines: tuple[ObservedMachine, ...]
 ) -> None:
     """Until its replacement has containers, ECS reports that the other machines have no memory left."""
