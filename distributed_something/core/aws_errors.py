@@ -49,7 +49,9 @@ class FailurePattern:
         )
 
 
-FLEET_FILE_REMEDY = "correct the Fleet file or create one with fleetFile; then run cleanup, setup, and startCluster"
+# A new fleet needs the end of the old one. cleanup also removes the queue, so that the jobs must be sent again.
+NEW_FLEET_REMEDY = "run cleanup --yes, setup, submitJob, and startCluster"
+FLEET_FILE_REMEDY = f"correct the Fleet file or create one with fleetFile; then {NEW_FLEET_REMEDY}"
 
 FLEET_FAILURE_PATTERNS = (
     FailurePattern(
@@ -93,7 +95,7 @@ FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"InvalidBlockDeviceMapping",
         "the disks in the Fleet file do not match its machine image",
-        "remove SnapshotId, and set EBS_VOL_SIZE to at least the size of the image",
+        f"remove SnapshotId, and set EBS_VOL_SIZE to at least the size of the image; then {NEW_FLEET_REMEDY}",
         92,
     ),
     FailurePattern(
@@ -105,7 +107,7 @@ FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"InsufficientFreeAddresses",
         "the subnets have no free IP addresses",
-        "add subnets to the Fleet file",
+        f"add subnets to the Fleet file; then {NEW_FLEET_REMEDY}",
         88,
     ),
     FailurePattern(
@@ -117,7 +119,8 @@ FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"SpotMaxPriceTooLow|launchSpecUnusable|fleetProgressHalted|[Ss]pot market price|price-too-low",
         "MACHINE_PRICE is below the current spot price",
-        "raise MACHINE_PRICE (you pay the spot price, not your maximum), or add machine types",
+        "raise MACHINE_PRICE (you pay the spot price, not your maximum), or add machine types; then "
+        f"{NEW_FLEET_REMEDY}",
         90,
         kinds=frozenset({"launchSpecUnusable", "fleetProgressHalted"}),
     ),
@@ -176,21 +179,21 @@ SERVICE_FAILURE_PATTERNS = (
     FailurePattern(
         r"insufficient memory",
         "no machine has enough free memory for a container",
-        "lower MEMORY or TASKS_PER_MACHINE, or use larger machines; then run setup and startCluster",
+        f"lower MEMORY, and run setup; or use larger machines, and {NEW_FLEET_REMEDY}",
         84,
         is_placement=True,
     ),
     FailurePattern(
         r"insufficient CPU",
         "no machine has enough free CPU for a container",
-        "lower CPU_SHARES or TASKS_PER_MACHINE, or use larger machines; then run setup and startCluster",
+        f"lower CPU_SHARES, and run setup; or use larger machines, and {NEW_FLEET_REMEDY}",
         84,
         is_placement=True,
     ),
     FailurePattern(
         r"missing an attribute|constraint|did not meet",
         "the machines in the cluster belong to another app, or lack an attribute that the containers require",
-        "if another version of startCluster requested the fleet, run cleanup and start again",
+        f"if another version of startCluster requested the fleet, {NEW_FLEET_REMEDY}",
         82,
         is_placement=True,
     ),
@@ -236,7 +239,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)no space left",
         "the machine's disk is full",
-        "raise EBS_VOL_SIZE; then run cleanup, setup, and startCluster",
+        f"raise EBS_VOL_SIZE; then {NEW_FLEET_REMEDY}",
         88,
     ),
     FailurePattern(
@@ -279,7 +282,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         "",
         "the worker stops at once: its settings do not match its version",
-        "build and push the image again, then run setup and startCluster; see its log for details",
+        "build and push the image again (make push), then run setup; see its log for details",
         86,
         exit_codes=(2,),
     ),

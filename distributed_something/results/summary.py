@@ -96,9 +96,7 @@ def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, l
     if outcome.left:
         lines.append(format_row("in the queue", f"{outcome.left:,}"))
     if outcome.unrecorded:
-        lines.append(
-            format_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue; run submitJob again)")
-        )
+        lines.append(format_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue)"))
     if counts.repeated:
         lines.append(format_row("", f"and {format_count(counts.repeated, 'failure')} of jobs that were sent again"))
     if outcome.unread:

@@ -44,7 +44,7 @@ def test_a_wrong_command_in_the_queue_is_replaced(project: Project) -> None:
     for arguments in commands:
         last = project.run(*arguments)
     assert "jobs done       12" in last.stdout
-    assert project.read_results() == {f"{number}/n.txt": f"{number}\n" for number in range(12)}
+    assert sorted(project.read_results().values()) == sorted(f"{number}\n" for number in range(12))
 
 
 def test_why_names_the_failures_after_the_run(project: Project) -> None:
