@@ -212,5 +212,6 @@ def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, 
     if any(finding.level in shown for finding in findings):
         context.console.print_progress(format_findings(findings, least=least))
     if code := choose_exit_code(findings):
-        context.check_setup()
+        if any(finding.topic == "queue" and finding.level is FindingLevel.WRONG for finding in findings):
+            context.check_setup()
         raise SystemExit(code)
