@@ -22,10 +22,10 @@ if [[ ! -f $example/config.py ]]; then
 fi
 project=$example/
 command=(python run.py --local --project "$example")
-if [[ $example == examples/cellcount ]]; then
-  project='' # this example uses config.py and files/ at the root, so its commands need no --project
-  command=(python run.py --local)
-fi
+# The files at the root run the same jobs as cellcount. The demo leaves them alone, so that the user's own first run with
+# them does real work instead of skipping jobs whose results the demo has made.
+edited=$project
+if [[ $example == examples/cellcount ]]; then edited=''; fi
 
 constant() { python -c 'import runpy, sys; print(runpy.run_path(sys.argv[1])[sys.argv[2]])' "${project}config.py" "$1"; }
 name=$(constant APP_NAME)
@@ -56,8 +56,11 @@ show_next_steps() {
     show_entry "${project}local/plate.png" "the plate; open it with any picture viewer"
   fi
   print_message "Next steps: run the same commands yourself, after 'source .venv/bin/activate'. You can edit:"
-  show_entry "${project}config.py" "number and type of machines, parallel jobs"
-  show_entry "${project}files/exampleJob.json" "the jobs: inputs, command, results"
+  show_entry "${edited}config.py" "number and type of machines, parallel jobs"
+  show_entry "${edited}files/exampleJob.json" "the jobs: inputs, command, results"
+  if [[ -z $edited ]]; then
+    print_message "README.md lists the commands for these two files. Your run has its own results, in local/."
+  fi
   print_message "$example/README.md describes this example.
 Without --local, the same commands use AWS. README.md explains how to prepare an account."
 }

@@ -52,7 +52,8 @@ def main(arguments: list[str] | None = None, project: Path | None = None) -> int
 
     `project`: the folder of the project, unless --project names another one; by default, the current folder.
     """
-    context = Context(project=project or Path.cwd())
+    folder = project or Path.cwd()
+    context = Context(project=folder, default_project=folder)
     try:
         cli.main(arguments, prog_name="run.py", standalone_mode=False, obj=context)
         return ExitCode.DONE

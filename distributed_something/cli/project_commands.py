@@ -172,6 +172,7 @@ def run_job(context: Context, job_file: Path, index: int | None, identity: str |
         replace(context, containers=False),
     )  # the workers of a local run are not affected
     settings = context.settings
+    context.check_file(job_file, "Job file", "runJob")
     loaded = load_job_file(job_file, context.list_objects, collect_own_names(context.project / "worker"))
     job = run_job.select_job(loaded, index, identity)
     if upload:

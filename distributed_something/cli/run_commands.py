@@ -42,7 +42,8 @@ def setup(context: Context) -> None:
             f" {known}; write {known}, unless {name} is a constant of your own"
         )
     set_up_run(context.clients, settings, print_progress, Clock().sleep)
-    print_progress("next: submitJob JOBFILE")
+    line = context.command_line
+    print_progress(f"next: {line.format_command('submitJob', line.job_file)}")
 
 
 @click.command(
@@ -61,12 +62,11 @@ def setup(context: Context) -> None:
 def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: bool, yes: bool) -> None:
     """Start the machines, which take jobs from the queue."""
     from distributed_something.core.monitor_file import build_monitor_file_path
-    from distributed_something.fleet.fleet_file import load_fleet_file
     from distributed_something.run.dashboard import ensure_dashboard
     from distributed_something.run.start import start_run, watch_machine_arrivals
 
+    content = _load_fleet_file(context, fleet_file)
     settings, print_progress = context.settings, context.console.print_progress
-    content = load_fleet_file(fleet_file, settings=settings, is_local=context.local)
     if context.cloud is not None:
         content = context.cloud.adapt_fleet_file(content)
         settings = settings.model_copy(
@@ -86,7 +86,7 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     if settings.AUTO_MONITOR:
         print_progress(format_row("monitor", "runs in AWS, once a minute"))
     else:
-        print_progress(f"next: monitor {path}")
+        print_progress(f"next: {context.command_line.format_command('monitor', str(path))}")
     pause = 0.5 if context.local else 15.0
     watch_machine_arrivals(clients, settings, run, clock, wait_minutes=wait, pause=pause, print_progress=print_progress)
 
@@ -100,20 +100,22 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     ),
     next_step="Look at the results in your bucket; the summary at the end shows where they are.",
 )
-@click.argument("monitor_file", metavar="MONITORFILE", type=click.Path(path_type=Path))
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
 @click.argument(
     "cheapest", required=False, metavar="[True|False]", type=click.Choice(["True", "False"], case_sensitive=False)
 )
 @click.option("--cheapest", "cheapest_option", is_flag=True, help=CHEAPEST_HELP)
 @click.pass_obj
-def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest_option: bool) -> None:
+def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, cheapest_option: bool) -> None:
     """Watch a run, scale its fleet, and clean up at the end."""
-    from distributed_something.core.monitor_file import load_monitor_file
     from distributed_something.run.finish import monitor_run
 
-    run = load_monitor_file(monitor_file)
+    if cheapest is None and str(monitor_file).lower() in ("true", "false"):  # the mode without a file
+        monitor_file, cheapest = None, str(monitor_file).capitalize()
+    monitor_file = monitor_file or context.default_monitor_file
+    run = context.load_monitor_file(monitor_file, "monitor")
     lowest_cost = cheapest == "True" or cheapest_option
-    end = monitor_run(_build_run_context(context), run, cheapest=lowest_cost, pace=_choose_pace(context))
+    end = monitor_run(_build_run_context(context, monitor_file), run, cheapest=lowest_cost, pace=_choose_pace(context))
     if context.cloud is not None:
         results = context.cloud.export_buckets([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
         context.console.print_progress(format_row("results", shorten_path(results)))
@@ -139,14 +141,13 @@ def cleanup(
     context: Context, monitor_file: Path | None, verify: bool, stale: bool, yes: bool, failed_too: bool
 ) -> None:
     """Stop a run and delete its resources, or list what remains."""
-    from distributed_something.core.monitor_file import load_monitor_file
     from distributed_something.run.cleanup.clean_up import (
         clean_up_and_verify,
         clean_up_stale_runs,
         report_remaining_resources,
     )
 
-    run = load_monitor_file(monitor_file) if monitor_file else None
+    run = context.load_monitor_file(monitor_file, "cleanup") if monitor_file else None
     run_context = _build_run_context(context)
     if stale:
         clean = clean_up_stale_runs(run_context, yes=yes)
@@ -159,12 +160,38 @@ def cleanup(
         raise SystemExit(ExitCode.CLOUD)
 
 
-def _build_run_context(context: Context) -> RunContext:
+def _load_fleet_file(context: Context, path: Path) -> dict[str, Any]:
+    """Return the content of the Fleet file. Raise one InputError with all problems of the config, the file, and setup.
+
+    What `setup` creates is looked up only if something else is wrong; otherwise, `start_run` does it.
+    """
+    from distributed_something.core.errors import InputProblems
+    from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_file
+
+    problems, settings, content = InputProblems(), None, {}
+    with problems.collect():
+        settings = context.settings
+    with problems.collect():
+        context.check_file(path, "Fleet file", "startCluster")
+        content = load_fleet_file(path, settings=settings, is_local=context.local)
+        if settings is not None and not context.local:  # the local cloud first fills in placeholders
+            check_fleet_file(context.clients.ec2, settings, content, path)
+    if settings is not None and problems.has_any:
+        with problems.collect():
+            context.check_setup()
+    problems.raise_if_any()
+    return content
+
+
+def _build_run_context(context: Context, monitor_file: Path | None = None) -> RunContext:
+    """Return the context of a run's command; `monitor_file`: as the user typed it."""
     from distributed_something.run.run_context import RunContext
 
-    if context.local:  # its counts are exact
-        return RunContext(context.clients, context.settings, context.console, pause=0.5, settling_seconds=0.0)
-    return RunContext(context.clients, context.settings, context.console)
+    line = context.command_line
+    line = line if monitor_file is None else replace(line, monitor_file=str(monitor_file))
+    run_context = RunContext(context.clients, context.settings, context.console, command_line=line)
+    # The local cloud's counts are exact.
+    return replace(run_context, pause=0.5, settling_seconds=0.0) if context.local else run_context
 
 
 def _choose_pace(context: Context) -> Pace:
@@ -227,6 +254,7 @@ def _is_queue_empty(context: Context) -> bool:
 def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, Any]) -> None:
     """Print the warnings from `check`, and end the command if `check` finds an error.
 
+    Before `setup`, this names everything that does not exist, because `check` looks only at the queues.
     Warnings are not printed for the local cloud, which costs nothing and does not emulate everything that `check`
     examines.
     """
@@ -241,4 +269,6 @@ def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, 
     if any(finding.level in shown for finding in findings):
         context.console.print_progress(format_findings(findings, least=least))
     if code := choose_exit_code(findings):
+        if any(finding.topic == "queue" and finding.level is FindingLevel.WRONG for finding in findings):
+            context.check_setup()
         raise SystemExit(code)

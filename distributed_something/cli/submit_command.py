@@ -62,19 +62,14 @@ def submit_job(
     context: Context, job_file: Path, dry_run: bool, resume: bool, again: bool, replace: bool, yes: bool
 ) -> None:
     """Check a Job file and send its jobs to the queue."""
-    from distributed_something.jobs.job_file import load_job_file
-    from distributed_something.jobs.job_keys import collect_own_names
     from distributed_something.jobs.submission.document import find_git_commit
     from distributed_something.jobs.submission.journal import SubmissionJournal
-    from distributed_something.jobs.submission.plan import plan_submission
     from distributed_something.jobs.submission.submit import Submission
 
     if resume and replace:
         raise click.UsageError("--resume continues a submission, and --replace starts a new one: leave out one of them")
+    loaded, plan = _plan_jobs(context, job_file, is_sent=not dry_run)
     settings, console = context.settings, context.console
-    loaded = load_job_file(job_file, context.list_objects, collect_own_names(context.project / "worker"))
-    plan = plan_submission(loaded)
-    check_own_worker(context, loaded, plan.samples)
     if dry_run:
         console.print_result(f"{plan.count} jobs; the first message:\n{plan.first}")
         if not context.local and not again:  # a dry run does not start the local cloud
@@ -91,7 +86,46 @@ def submit_job(
         commit = find_git_commit(context.project)
         sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit), view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
-    console.print_progress("next: startCluster FLEETFILE")
+    line = context.command_line
+    console.print_progress(f"next: {line.format_command('startCluster', line.fleet_file)}")
+
+
+def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile, SubmissionPlan]:
+    """Read and check the Job file. Raise one InputError with all problems of the config, the file, and, if the jobs are
+    to be sent, of setup.
+    """
+    from distributed_something.core.errors import InputProblems
+    from distributed_something.jobs.job_file import load_job_file
+    from distributed_something.jobs.job_keys import collect_own_names
+    from distributed_something.jobs.submission.plan import plan_submission
+
+    problems, settings = InputProblems(), None
+    with problems.collect():
+        settings = context.settings
+    with problems.collect():
+        context.check_file(path, "Job file", "submitJob")
+        loaded = load_job_file(path, context.list_objects, collect_own_names(context.project / "worker"))
+        plan = plan_submission(loaded)
+        if settings is not None:
+            check_own_worker(context, loaded, plan.samples)
+    if is_sent and settings is not None and (problems.has_any or not _has_queue(context)):
+        with problems.collect():
+            context.check_setup()
+    problems.raise_if_any()
+    return loaded, plan
+
+
+def _has_queue(context: Context) -> bool:
+    """Return whether the queue exists, or cannot be looked up; the first call that needs it then says why."""
+    from distributed_something.aws.sqs import find_queue
+    from distributed_something.core.errors import CloudError, translate_aws_errors
+
+    name = context.settings.SQS_QUEUE_NAME
+    try:
+        with translate_aws_errors(f"looking for the queue {name}"):
+            return find_queue(context.clients.sqs, name) is not None
+    except CloudError:
+        return True
 
 
 class SubmitView:

@@ -28,7 +28,8 @@ class FailurePattern:
     """A kind of failure: how to recognize it, what it means, and what to do.
 
     `pattern`: a regular expression to search for in AWS's message. `kinds`: AWS's names for such events. `exit_codes`:
-    exit codes of a container. `weight`: how likely this failure is to stop a run, from 0 to 100.
+    exit codes of a container. `weight`: how likely this failure is to stop a run, from 0 to 100. `is_placement`:
+    whether it says that no machine has room for a container, which is normal while a machine is missing.
     """
 
     pattern: str
@@ -37,6 +38,7 @@ class FailurePattern:
     weight: int
     kinds: frozenset[str] = frozenset()
     exit_codes: Collection[int] = ()
+    is_placement: bool = False
 
     def matches(self, kind: str, message: str, exit_codes: Collection[int] = ()) -> bool:
         """Return whether a report of this kind, with this message and these exit codes, is this kind of failure."""
@@ -47,7 +49,9 @@ class FailurePattern:
         )
 
 
-FLEET_FILE_REMEDY = "correct the Fleet file or create one with fleetFile; then run cleanup, setup, and startCluster"
+# A new fleet needs the end of the old one. cleanup also removes the queue, so that the jobs must be sent again.
+NEW_FLEET_REMEDY = "run cleanup --yes, setup, submitJob, and startCluster"
+FLEET_FILE_REMEDY = f"correct the Fleet file or create one with fleetFile; then {NEW_FLEET_REMEDY}"
 
 FLEET_FAILURE_PATTERNS = (
     FailurePattern(
@@ -91,7 +95,7 @@ FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"InvalidBlockDeviceMapping",
         "the disks in the Fleet file do not match its machine image",
-        "remove SnapshotId, and set EBS_VOL_SIZE to at least the size of the image",
+        f"remove SnapshotId, and set EBS_VOL_SIZE to at least the size of the image; then {NEW_FLEET_REMEDY}",
         92,
     ),
     FailurePattern(
@@ -103,7 +107,7 @@ FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"InsufficientFreeAddresses",
         "the subnets have no free IP addresses",
-        "add subnets to the Fleet file",
+        f"add subnets to the Fleet file; then {NEW_FLEET_REMEDY}",
         88,
     ),
     FailurePattern(
@@ -115,7 +119,8 @@ FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"SpotMaxPriceTooLow|launchSpecUnusable|fleetProgressHalted|[Ss]pot market price|price-too-low",
         "MACHINE_PRICE is below the current spot price",
-        "raise MACHINE_PRICE (you pay the spot price, not your maximum), or add machine types",
+        "raise MACHINE_PRICE (you pay the spot price, not your maximum), or add machine types; then "
+        f"{NEW_FLEET_REMEDY}",
         90,
         kinds=frozenset({"launchSpecUnusable", "fleetProgressHalted"}),
     ),
@@ -169,24 +174,28 @@ SERVICE_FAILURE_PATTERNS = (
         "no machine has joined the cluster",
         "find out what keeps the machines from starting or joining",
         45,
+        is_placement=True,
     ),
     FailurePattern(
         r"insufficient memory",
         "no machine has enough free memory for a container",
-        "lower MEMORY or TASKS_PER_MACHINE, or use larger machines; then run setup and startCluster",
+        f"lower MEMORY, and run setup; or use larger machines, and {NEW_FLEET_REMEDY}",
         84,
+        is_placement=True,
     ),
     FailurePattern(
         r"insufficient CPU",
         "no machine has enough free CPU for a container",
-        "lower CPU_SHARES or TASKS_PER_MACHINE, or use larger machines; then run setup and startCluster",
+        f"lower CPU_SHARES, and run setup; or use larger machines, and {NEW_FLEET_REMEDY}",
         84,
+        is_placement=True,
     ),
     FailurePattern(
         r"missing an attribute|constraint|did not meet",
         "the machines in the cluster belong to another app, or lack an attribute that the containers require",
-        "if another version of startCluster requested the fleet, run cleanup and start again",
+        f"if another version of startCluster requested the fleet, {NEW_FLEET_REMEDY}",
         82,
+        is_placement=True,
     ),
     FailurePattern(
         r"(?i)agent.*(disconnected|not connected)|error 'AGENT'|\"AGENT\"",
@@ -211,6 +220,7 @@ SERVICE_FAILURE_PATTERNS = (
         "ECS cannot find a machine for a container",
         "run check, which compares MEMORY and CPU_SHARES with the machines",
         70,
+        is_placement=True,
     ),
 )
 TASK_FAILURE_PATTERNS = (
@@ -229,7 +239,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)no space left",
         "the machine's disk is full",
-        "raise EBS_VOL_SIZE; then run cleanup, setup, and startCluster",
+        f"raise EBS_VOL_SIZE; then {NEW_FLEET_REMEDY}",
         88,
     ),
     FailurePattern(
@@ -272,7 +282,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         "",
         "the worker stops at once: its settings do not match its version",
-        "build and push the image again, then run setup and startCluster; see its log for details",
+        "build and push the image again (make push), then run setup; see its log for details",
         86,
         exit_codes=(2,),
     ),
@@ -306,7 +316,8 @@ TASK_FAILURE_PATTERNS = (
     ),
 )
 # ECS's stop codes for containers that did not fail, and words in the stop reason for when the code is not specific.
-_HARMLESS_STOP_CODES = {"SpotInterruption", "TerminationNotice", "UserInitiated"}
+SPOT_STOP_CODE = "SpotInterruption"
+_HARMLESS_STOP_CODES = {SPOT_STOP_CODE, "TerminationNotice", "UserInitiated"}
 _HARMLESS_STOP_PATTERN = re.compile(
     r"(?i)scaling activity|spot interruption|host ec2|instance .*terminated|deployment|stopped by user|draining"
 )

@@ -95,6 +95,11 @@ class InputProblems:
         self._errors.append(error)
 
     @property
+    def has_any(self) -> bool:
+        """Return whether any problem has been collected."""
+        return bool(self._errors)
+
+    @property
     def is_full(self) -> bool:
         """Return whether no further problems would be shown, so the rest of a long input need not be read."""
         return len(self._errors) > MAX_PROBLEMS_SHOWN

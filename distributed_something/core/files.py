@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,6 +40,7 @@ _JSON_EXPLANATIONS_BY_MESSAGE = {  # the keys are the beginnings of Python's mes
     "Extra data": ("text after the end of the JSON value", "remove it"),
     "Expecting property name": ("missing key in double quotes", 'write "key": value'),
 }
+MAX_SEARCHED_BYTES = 10_000_000  # of a file that is read only to find out its kind; reading it takes 0.1 s
 MAX_JSON_LEVELS = 50  # nesting depth; deeper than any user's file, and shallow enough for Python's recursion limit
 _VALUE_ERROR_TYPE = "unfit_value"
 # For pydantic's own checks: what is wrong, and what to write. The error's context fills in the placeholders.
@@ -96,6 +98,21 @@ def check_file_kind(path: Path | str, content: Mapping[str, Any], expected: str)
         if not keys.isdisjoint(content):
             problem = f"this is a {kind}, not a {expected}"
             raise InputError(path, "", problem, f"give the {expected}, such as {_EXAMPLES_BY_FILE_KIND[expected]}")
+
+
+def find_file_kind(content: Mapping[str, Any]) -> str | None:
+    """Return which kind of file has these keys: "Job file", "Fleet file", or "monitor file"; None if no kind has."""
+    return next((kind for kind, keys in _KEYS_BY_FILE_KIND.items() if not keys.isdisjoint(content)), None)
+
+
+def list_files_of_kind(folder: Path, kind: str) -> list[Path]:
+    """Return the JSON files in `folder` that are of this kind, sorted. Large files and invalid ones are left out."""
+    paths = []
+    for path in sorted(folder.glob("*.json")):
+        with suppress(InputError, OSError):
+            if path.stat().st_size <= MAX_SEARCHED_BYTES and find_file_kind(read_json_object(path, kind)) == kind:
+                paths.append(path)
+    return paths
 
 
 def parse_json(text: str, path: Path | str) -> Any:

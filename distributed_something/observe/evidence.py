@@ -243,7 +243,7 @@ def _list_run_machines(clients: Clients, app: str, start: float) -> tuple[Observ
     """Return the app's instances launched since `start`, including terminated ones, which EC2 lists for an hour."""
     instances = iter_instances(clients.ec2, [{"Name": "tag:app", "Values": [app]}], MAX_RUN_MACHINES)
     machines = map(parse_machine, instances)
-    return tuple(machine for machine in machines if machine.launch_time >= start)
+    return tuple(machine for machine in machines if machine.launch_time >= int(start))  # EC2's times have no fractions
 
 
 def _find_spot_quota(clients: Clients, fleet_id: str) -> SpotQuota | None:

@@ -79,7 +79,7 @@ class RunStatus:
     """The status of one run at one moment. Times are in seconds since 1970.
 
     `reason`: why the run ended early, such as "cost"; empty if it did not. `remaining`: seconds. `messages`: what
-    happened, newest first.
+    happened, newest first. `attempt_seconds`: how long all attempts have taken together.
     """
 
     app: str
@@ -91,6 +91,7 @@ class RunStatus:
     ended: float | None
     jobs: JobNumbers
     failures: Sequence[FailureGroup] = ()
+    attempt_seconds: float = 0.0
     cost: CostNumbers = CostNumbers()
     machines: MachineNumbers = MachineNumbers()
     speed: Speed | None = None
@@ -164,7 +165,12 @@ def _build_group(group: FailureGroup, retry: str, usd: float | None) -> dict[str
         "exit_code": group.exit_code,
         "jobs": len(group.jobs),
         "job_ids": [failed.job for failed in group.jobs],
-        "example": {"job": example.job, "last_lines": list(example.last_lines), "log": example.log or None},
+        "example": {
+            "job": example.job,
+            "telling_line": example.telling_line or None,
+            "last_lines": list(example.last_lines),
+            "log": example.log or None,
+        },
         "shared": [{"key": shared.key, "value": shared.value, "jobs": shared.jobs} for shared in group.shared],
         "first": _format_time(group.first),
         "usd": _round(usd),

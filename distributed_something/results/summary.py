@@ -162,9 +162,7 @@ def _format_counts(outcome: RunOutcome) -> list[str]:
     if outcome.left:
         lines.append(format_row("in the queue", f"{outcome.left:,}"))
     if outcome.unrecorded:
-        lines.append(
-            format_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue; run submitJob again)")
-        )
+        lines.append(format_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue)"))
     if counts.repeated:
         lines.append(format_row("", f"and {format_count(counts.repeated, 'more end')} of jobs that were sent again"))
     if outcome.unread:

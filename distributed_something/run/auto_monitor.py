@@ -22,6 +22,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.resources import ResourceKind
 from distributed_something.observe.snapshot import RunCaches
+from distributed_something.results.command_line import CommandLine
 from distributed_something.results.summary import RunSummary, save_run_summary
 from distributed_something.run.cleanup.export_logs import continue_log_export
 from distributed_something.run.cleanup.inventory import RunNames, format_inventory, observe_run_resources
@@ -101,7 +102,9 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
         try:
             with translate_aws_errors("reading the journals and records of the run"):
                 outcome, note = ended_run.outcome, ended_run.save_job_table()
-                text = "\n".join(filter(None, [text, note, ended_run.format_outcome()]))
+                line = CommandLine(monitor_file=f"files/{file.MONITOR_APP_NAME}SpotFleetRequestId.json")
+                parts = [text, note, ended_run.format_outcome(), ended_run.format_advice(line)]
+                text = "\n".join(filter(None, parts))
         except UserFacingError as error:  # everything that costs money is stopped, so the run has ended anyway
             text = f"{text}\n{error}"
     reason = tick.end_reason.value if tick.end_reason else ""

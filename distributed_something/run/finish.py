@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
@@ -65,7 +64,7 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     if cheapest:
         save_cheapest_mode(clients.s3, run)
     view = RunView.open(clients, run)
-    with StatusView(context.output, WATCH_FOOTER, partial(compute_group_costs, view)) as screen:
+    with StatusView(context.output, WATCH_FOOTER, compute_group_costs) as screen:
         watcher = RunWatcher(screen, view)
         tick = watch_run(clients, run, watcher, clock, cheapest=cheapest, pace=pace)
     ended_run = EndedRun(clients, run, tick)
@@ -114,7 +113,8 @@ def _report_end(
     try:
         with translate_aws_errors("reading the journals and records of the run"):
             outcome, note = ended_run.outcome, ended_run.save_job_table()
-            text = ended_run.format_outcome()
+            parts = [ended_run.format_outcome(), ended_run.format_advice(context.command_line)]
+            text = "\n".join(filter(None, parts))
     except CloudError as error:
         text, is_clean = str(error), False
     if note:

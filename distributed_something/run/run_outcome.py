@@ -9,15 +9,20 @@ from distributed_something.core.errors import AWSError, CloudError, translate_aw
 from distributed_something.observe.documents.run_start import observe_submitted_jobs
 from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.queue import count_jobs
+from distributed_something.results.advice import choose_advice, format_advice
 from distributed_something.results.job_table import JobTable
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.summary import DeadLetters, format_run_outcome
 from distributed_something.run.monitor.history import RunHistory, load_history
+from distributed_something.run.monitor.policy import EndReason
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
+    from distributed_something.results.command_line import CommandLine
     from distributed_something.run.monitor.loop import Tick
+
+MAX_MESSAGE_SECONDS = 14 * 86400.0  # SQS keeps a message for at most 14 days, so older submissions are not in the queue
 
 
 def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> int:
@@ -86,6 +91,22 @@ class EndedRun:
             self.outcome, self._file, seconds, self._find_dead_letters(), self._tick.history.cost,
             has_table=self._has_saved_table,
         )  # fmt: skip
+
+    def format_advice(self, line: CommandLine) -> str:
+        """Return what to do next; "" if every job is done. AWS errors are not caught."""
+        is_hopeless = self._tick.end_reason not in (None, EndReason.RUN, EndReason.FLEET, EndReason.COST)
+        advice = choose_advice(self.outcome, is_hopeless=is_hopeless)
+        if advice is None:
+            return ""
+        return format_advice(advice, line.select_job_file(self._find_job_file()))
+
+    def _find_job_file(self) -> str:
+        """Return the name of the Job file that was submitted last before the end of the run; "" if unknown."""
+        file, until = self._file, self._tick.history.ended or self._tick.snapshot.at
+        reader = SubmissionReader(self._clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
+        since = file.MONITOR_START_TIME / 1000 - MAX_MESSAGE_SECONDS
+        documents = [item for item in reader.list_submissions(since, until) if item.began <= until]
+        return next((item.job_file for item in reversed(documents) if item.queue == file.MONITOR_QUEUE_NAME), "")
 
     def _find_dead_letters(self) -> DeadLetters | None:
         name = self._file.MONITOR_DEAD_LETTER_QUEUE

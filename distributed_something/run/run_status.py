@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
-from distributed_something.results.causes import group_failures
+from distributed_something.results.causes import compute_group_cost, group_failures
 from distributed_something.results.forecast import Estimate, estimate_remaining_seconds, measure_speed
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.progress import RunProgress
@@ -72,16 +72,18 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
         state=_choose_current_state(snapshot, history), at=snapshot.at, started=start, ended=None, jobs=jobs,
-        failures=group_failures(progress.counter.list_failed_jobs(), progress.counter.group_values), cost=_estimate_cost(file, history, remaining),
+        failures=group_failures(progress.counter.list_failed_jobs(), progress.counter.group_values),
+        attempt_seconds=progress.counter.total_seconds, cost=_estimate_cost(file, history, remaining),
         machines=_count_machines(file, snapshot, progress), speed=measure_speed(progress, start, snapshot.at),
         remaining=remaining, slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
         messages=[message.text for message in list_messages(view, snapshot, history)],
     )  # fmt: skip
 
 
-def compute_group_costs(view: RunView, status: RunStatus) -> list[float | None]:
+def compute_group_costs(status: RunStatus) -> list[float | None]:
     """Return what each group of failures has cost, in USD: its share of the time that all attempts took."""
-    return [None for _ in status.failures]
+    cost, seconds = status.cost.so_far, status.attempt_seconds
+    return [compute_group_cost(group, cost, seconds) for group in status.failures]
 
 
 def _choose_current_state(snapshot: RunSnapshot, history: RunHistory) -> RunState:
@@ -146,7 +148,7 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
         state=choose_ended_state(reason=summary.reason, is_complete=summary.is_complete), at=ended, started=start,
-        ended=ended, jobs=_count_ended_jobs(outcome), failures=group_failures(outcome.failures),
+        ended=ended, jobs=_count_ended_jobs(outcome), failures=outcome.groups, attempt_seconds=outcome.total_seconds,
         cost=CostNumbers(history.cost, None, file.MONITOR_MAX_COST or None),
         machines=MachineNumbers(interrupted_attempts=progress.interrupted_attempts),
         slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,

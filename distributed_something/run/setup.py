@@ -6,28 +6,99 @@ setup can be repeated at any time, even while a run is active.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.cloudwatch_logs import ensure_log_groups
 from distributed_something.aws.ecs import (
+    describe_cluster,
     describe_service,
     ensure_cluster,
     ensure_service,
     ensure_task_definition,
     find_task_roles,
 )
-from distributed_something.aws.sqs import ensure_queues
+from distributed_something.aws.retry import none_if_missing
+from distributed_something.aws.sqs import ensure_queues, find_queue
 from distributed_something.aws.sts import identify_account, resolve_owner
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.errors import InputError, translate_aws_errors
 from distributed_something.core.names import EXAMPLE_ACCOUNT_ID
 from distributed_something.core.tags import build_tags
 from distributed_something.core.text import format_row
+from distributed_something.observe.service import observe_service
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
+    from distributed_something.results.command_line import CommandLine
+
+MISSING_BUCKET_CODES = ("404", "NoSuchBucket")
+
+
+@dataclass(frozen=True)
+class MissingResource:
+    """A resource that does not exist, although the config names it. `kind`: such as "queue"."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class SetupResources:
+    """What a run needs before it starts: the queues' URLs ("" if a queue is missing) and everything that is missing."""
+
+    queue_url: str
+    dead_letter_url: str
+    missing: tuple[MissingResource, ...]
+
+
+def list_setup_resources(settings: Settings) -> tuple[MissingResource, ...]:
+    """Return what `setup` creates and a run cannot do without."""
+    return (
+        MissingResource("queue", settings.SQS_QUEUE_NAME),
+        MissingResource("dead-letter queue", settings.SQS_DEAD_LETTER_QUEUE),
+        MissingResource("cluster", settings.ECS_CLUSTER),
+        MissingResource("service", settings.names.service),
+    )
+
+
+def observe_setup_resources(clients: Clients, settings: Settings) -> SetupResources:
+    """Look up what `startCluster` needs: the bucket, and what `setup` creates.
+
+    This takes four calls, and a fifth if there is no service. Raise CloudError if AWS reports another error.
+    """
+    cluster, service = settings.ECS_CLUSTER, settings.names.service
+    with translate_aws_errors("looking for what setup creates"):
+        head_bucket = partial(clients.s3.head_bucket, Bucket=settings.AWS_BUCKET)
+        has_bucket = none_if_missing(head_bucket, *MISSING_BUCKET_CODES) is not None
+        url = find_queue(clients.sqs, settings.SQS_QUEUE_NAME)
+        dead_letter_url = find_queue(clients.sqs, settings.SQS_DEAD_LETTER_QUEUE)
+        has_service = observe_service(clients.ecs, cluster, service) is not None
+        described = None if has_service else describe_cluster(clients.ecs, cluster)
+    exists = {
+        "bucket": has_bucket,
+        "queue": url is not None,
+        "dead-letter queue": dead_letter_url is not None,
+        "cluster": has_service or (described is not None and described["status"] == "ACTIVE"),
+        "service": has_service,
+    }
+    resources = (MissingResource("bucket", settings.AWS_BUCKET), *list_setup_resources(settings))
+    missing = tuple(resource for resource in resources if not exists[resource.kind])
+    return SetupResources(url or "", dead_letter_url or "", missing)
+
+
+def build_missing_error(missing: Sequence[MissingResource], source: Path | str, line: CommandLine) -> InputError:
+    """Return one error that names all missing resources and the command that creates them. `source`: the config."""
+    *firsts, last = [f"the {resource.kind} {resource.name}" for resource in missing]
+    names = f"{', '.join(firsts)} and {last}" if firsts else last
+    has_bucket = all(resource.kind != "bucket" for resource in missing)
+    remedy = "run setup first" if has_bucket else "create the bucket, or correct AWS_BUCKET; then run setup"
+    problem = f"{names} {'do' if firsts else 'does'} not exist"
+    return InputError(source, "", problem, f"{remedy}: {line.format_command('setup')}")
 
 
 def set_up_run(

@@ -23,12 +23,12 @@ from distributed_something.aws.ec2_fleet import (
     observe_fleet_problems,
 )
 from distributed_something.aws.ecs import ensure_task_definition, find_task_roles, start_tasks
-from distributed_something.aws.sqs import QueueUrls, find_queue, require_job_queue
+from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.sts import identify_account, resolve_owner
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.clock import Clock
-from distributed_something.core.errors import AWSError, CloudError, InputError, UserFacingError, translate_aws_errors
+from distributed_something.core.errors import AWSError, InputError, UserFacingError, translate_aws_errors
 from distributed_something.core.monitor_file import (
     MonitorFile,
     build_monitor_file,
@@ -48,6 +48,7 @@ from distributed_something.observe.service import observe_service
 from distributed_something.run.monitor.history import open_history
 from distributed_something.run.monitor_file_copy import save_monitor_file
 from distributed_something.run.schedule import check_auto_monitor, ensure_monitor_rule
+from distributed_something.run.setup import build_missing_error, observe_setup_resources
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
@@ -63,15 +64,15 @@ def start_run(
 
     `content`: the content of the Fleet file. `check_account`: called after the Fleet file is checked and before
     anything is created; it can raise an error to stop the start. So can `confirm_start`, which is called after all
-    other checks. Raise InputError if the Fleet file is invalid or a run is already active, or CloudError if setup is
-    incomplete or AWS reports an error.
+    other checks. Raise InputError if the Fleet file is invalid, a run is already active, or setup is incomplete, or
+    CloudError if AWS reports an error.
     """
     settings, clients = context.settings, context.clients
     check_fleet_file(clients.ec2, settings, content, fleet_file)
     check_account()
     path = build_monitor_file_path(project, settings.APP_NAME)
     unfinished = _find_unfinished_start(clients, settings, path)
-    queues = _check_setup_resources(clients, settings)
+    queues = _find_queues(context)
     account = _find_auto_monitor(clients, settings)
     confirm_start()
     start = unfinished.start if unfinished else context.clock.now()
@@ -173,17 +174,15 @@ def _count_machines(clients: Clients, monitor_file: MonitorFile, last_count: int
     return 0 if fleet is None else len(fleet.machines)
 
 
-def _check_setup_resources(clients: Clients, settings: Settings) -> QueueUrls:
-    """Return the URLs of the queues. Raise CloudError if the bucket or a resource that setup creates is missing."""
-    with translate_aws_errors(f"looking for the bucket {settings.AWS_BUCKET}"):
-        clients.s3.head_bucket(Bucket=settings.AWS_BUCKET)
-    url = require_job_queue(clients, settings)
-    dead_letter_url = find_queue(clients.sqs, settings.SQS_DEAD_LETTER_QUEUE)
-    if dead_letter_url is None:
-        raise CloudError(f"the queue {settings.SQS_DEAD_LETTER_QUEUE} does not exist: run setup first")
-    if observe_service(clients.ecs, settings.ECS_CLUSTER, settings.names.service) is None:
-        raise CloudError(f"the service {settings.names.service} does not exist: run setup first")
-    return QueueUrls(url, dead_letter_url)
+def _find_queues(context: RunContext) -> QueueUrls:
+    """Return the URLs of the queues.
+
+    Raise InputError with everything that is missing, if the bucket or a resource that setup creates does not exist.
+    """
+    resources = observe_setup_resources(context.clients, context.settings)
+    if resources.missing:
+        raise build_missing_error(resources.missing, "config", context.command_line)
+    return QueueUrls(resources.queue_url, resources.dead_letter_url)
 
 
 def _find_unfinished_start(clients: Clients, settings: Settings, path: Path) -> ActiveFleet | None:

@@ -661,18 +661,33 @@ def test_start_ends_before_any_call_if_the_account_check_fails(starter: Starter)
 
 def test_nothing_is_started_if_the_bucket_does_not_exist(starter: Starter) -> None:
     starter.expect_fleets()
-    starter.aws.expect_error("s3.head_bucket", "404")
-    with pytest.raises(CloudError, match="looking for the bucket app-bucket: 404"):
+    starter.aws.expect_error("s3.head_bucket", "404", request={"Bucket": "app-bucket"})
+    starter.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+    starter.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+    starter.aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service()])
+    with pytest.raises(InputError) as caught:
         starter.start()
+    assert str(caught.value) == (
+        "config: the bucket app-bucket does not exist; create the bucket, or correct AWS_BUCKET; then run setup: "
+        "python run.py setup"
+    )
     assert list_writes(starter.aws) == []
 
 
 def test_nothing_is_started_before_setup(starter: Starter) -> None:
+    """Everything that is missing is named at once, with the command that creates it."""
     starter.expect_fleets()
     starter.aws.expect_call("s3.head_bucket")
     starter.aws.expect_error("sqs.get_queue_url", MISSING_QUEUE)
-    with pytest.raises(CloudError, match="the queue AppQueue does not exist: run setup first"):
+    starter.aws.expect_error("sqs.get_queue_url", MISSING_QUEUE)
+    starter.aws.expect_error("ecs.describe_services", "ClusterNotFoundException")
+    starter.aws.expect_call("ecs.describe_clusters", {"clusters": ["app-cluster"], "include": ["TAGS"]}, clusters=[])
+    with pytest.raises(InputError) as caught:
         starter.start()
+    assert str(caught.value) == (
+        "config: the queue AppQueue, the dead-letter queue AppDead, the cluster app-cluster and the service AppService "
+        "do not exist; run setup first: python run.py setup"
+    )
     assert list_writes(starter.aws) == []
 
 

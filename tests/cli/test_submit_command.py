@@ -250,7 +250,7 @@ HINT = (
 def test_the_number_of_jobs_that_have_results_is_printed_in_80_columns(project: Project) -> None:
     write_results(project, 48)
     assert project.submit() == (
-        ExitCode.DONE, f"{HINT}jobs            60 of 60 sent to AppQueue\nnext: startCluster FLEETFILE\n"
+        ExitCode.DONE, f"{HINT}jobs            60 of 60 sent to AppQueue\nnext: python run.py startCluster FLEETFILE\n"
     )  # fmt: skip
 
 

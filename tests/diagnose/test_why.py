@@ -24,6 +24,7 @@ from distributed_something.core.aws_errors import (
     AWSEvent,
 )
 from distributed_something.diagnose.why.cause import Cause
+from distributed_something.diagnose.why.job_causes import diagnose_failing_jobs
 from distributed_something.diagnose.why.rank import rank_causes
 from distributed_something.diagnose.why.view import build_diagnosis_json, format_diagnosis, format_run_status
 from distributed_something.observe.containers import LogTail, PausedMachine
@@ -40,6 +41,9 @@ from distributed_something.observe.evidence import (
 from distributed_something.observe.machines import ObservedMachine, parse_machine
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.service import ServiceState, StoppedTask
+from distributed_something.results.command_line import CommandLine
+from distributed_something.results.job_counter import FailedJob, JobCounts
+from distributed_something.results.outcome import RunOutcome
 from tests.support.account import Account, emulate_account
 from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START
 
@@ -270,6 +274,89 @@ def test_a_termination_is_classified_by_its_code_and_not_by_its_message() -> Non
 def test_spot_interruptions_are_reported() -> None:
     terminated = (build_ended_machine("Server.SpotInstanceTermination", "Spot instance termination"),)
     assert find_first_cause(replace(NO_MACHINE, machines=terminated)).title == "AWS has taken back the spot machines"
+
+
+RECLAIMED = replace(build_ended_machine("Server.SpotInstanceTermination", "Spot instance termination"), id="i-2")
+
+
+@pytest.mark.parametrize(
+    ("running", "joined", "machines"),
+    [
+        (1, 1, (RUNNING_MACHINE, RECLAIMED, ObservedMachine("i-3", "pending", NOW - 30))),
+        (1, 2, (RUNNING_MACHINE, RECLAIMED, ObservedMachine("i-3", "running", NOW - 200))),
+        (0, 1, (RECLAIMED, ObservedMachine("i-3", "running", NOW - 90))),
+    ],
+)
+def test_a_reclaimed_machine_does_not_lead_to_advice_about_memory(
+    running: int, joined: int, machines: tuple[ObservedMachine, ...]
+) -> None:
+    """Until its replacement has containers, ECS reports that the other machines have no memory left."""
+    live = tuple(machine.id for machine in machines if machine.state != "terminated")
+    events = (build_event(f"{PLACEMENT}The closest matching … has insufficient memory available.", "service"),)
+    evidence = replace(
+        HEALTHY, fleet=FleetState("active", len(live), live), machines=machines, registered_count=joined,
+        service=ServiceState(len(live), running, 0), service_events=events,
+    )  # fmt: skip
+    assert find_first_cause(evidence).title == "a machine was reclaimed; its replacement is starting"
+    assert not [cause for cause in rank_causes(evidence) if "MEMORY" in cause.remedy]
+    # EC2 no longer lists the machine, but ECS still lists its container.
+    forgotten = replace(
+        evidence,
+        machines=tuple(machine for machine in machines if machine is not RECLAIMED),
+        stopped_tasks=(build_stopped_task("Host EC2 (instance i-2) is being interrupted.", kind="SpotInterruption"),),
+    )
+    assert find_first_cause(forgotten).title == "a machine was reclaimed; its replacement is starting"
+
+
+def test_a_replaced_machine_is_not_mentioned_once_all_containers_run() -> None:
+    machines = (RUNNING_MACHINE, RECLAIMED, ObservedMachine("i-3", "running", NOW - 200))
+    fleet = FleetState("active", 2, ("i-1", "i-3"))
+    assert rank_causes(replace(HEALTHY, fleet=fleet, machines=machines, registered_count=2)) == []
+
+
+def test_containers_that_fit_on_no_machine_still_point_to_the_memory_after_an_interruption() -> None:
+    """The machines have joined long ago, so they are not what is missing."""
+    events = (build_event(f"{PLACEMENT}The closest matching … has insufficient memory available.", "service"),)
+    evidence = replace(IDLE, machines=(RUNNING_MACHINE, RECLAIMED), service_events=events)
+    assert "MEMORY" in find_first_cause(evidence).remedy
+
+
+def test_no_advice_counts_on_jobs_in_a_queue_that_does_not_exist() -> None:
+    """After a run, cleanup has removed the queue, so startCluster alone would be refused."""
+    ended = replace(NO_MACHINE, counts=None, fleet=FleetState("cancelled", 3, ()), service=None, registered_count=None)
+    assert {cause.remedy for cause in rank_causes(ended)} == {"run setup, then submitJob and startCluster"}
+
+
+# Failing jobs
+
+
+def build_outcome(*failures: FailedJob, done: int = 0) -> RunOutcome:
+    return RunOutcome(None, JobCounts(done=done, failed=len(failures)), 0, list(failures), 1)
+
+
+FAILURES = [
+    FailedJob(f"job-{number}", NOW, "exit code 1", "program", 3, 1, ("ValueError: no cells",), f"s3://b/{number}.log")
+    for number in range(5)
+] + [FailedJob("job-9", NOW, "the input a.tif does not exist", "missing input", 1)]
+
+
+def test_failing_jobs_are_explained_by_their_most_frequent_failures_with_an_example() -> None:
+    line = CommandLine(("--local",), monitor_file="files/AppSpotFleetRequestId.json")
+    first, second = diagnose_failing_jobs(build_outcome(*FAILURES, done=3), line)
+    assert (first.title, second.title) == ("5 jobs failed: program, exit code 1", "1 job failed: missing input")
+    assert first.evidence == ("for example job-0: exit code 1; its last line: ValueError: no cells; log: s3://b/0.log")
+    assert second.remedy == (
+        "upload the missing inputs; once the run has ended, type: "
+        "python run.py --local retry files/AppSpotFleetRequestId.json"
+    )
+
+
+def test_failures_of_all_jobs_are_ranked_above_the_queue_that_was_removed_at_the_end() -> None:
+    ended = replace(IDLE, fleet=FleetState("cancelled", 3, ()), counts=QueueCounts(0, 0))
+    every, some = (list(diagnose_failing_jobs(build_outcome(*FAILURES, done=n), CommandLine())) for n in (0, 3))
+    assert rank_causes(ended, every)[0] == every[0]
+    assert rank_causes(ended, some)[0] != some[0]
+    assert rank_causes(HEALTHY, some) == some
 
 
 PLACEMENT = (

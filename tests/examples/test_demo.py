@@ -26,9 +26,10 @@ def test_the_demo_counts_the_cells_of_a_plate_and_draws_it(clone: Clone) -> None
     assert demo.returncode == 0, out + err
     assert "jobs done       96" in out
     assert "1,705 cells in 96 wells" in out + err
-    assert (clone.home / "local" / "plate.png").stat().st_size > 100_000
+    assert (clone.home / "examples" / "cellcount" / "local" / "plate.png").stat().st_size > 100_000
     assert "the local cloud is stopped" in err
-    assert "$ python run.py --local setup\n" in err
+    assert "$ python run.py --local --project examples/cellcount setup\n" in err
+    assert not (clone.home / "local").exists()  # so that the user's own run with the root's files skips no job
     assert list_project_processes(clone.home) == []
 
 

@@ -52,7 +52,7 @@ def test_every_number_has_a_row_of_its_own() -> None:
         "already there   3,000",
         "jobs failed     2",
         "in the queue    4",
-        "no record       3 (neither ended nor in the queue; run submitJob again)",
+        "no record       3 (neither ended nor in the queue)",
         "                and 1 more end of jobs that were sent again",
         f"not counted     6 records that no journal mentions (the limit is {MAX_RECORDS_READ:,})",
     ]

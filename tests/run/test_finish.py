@@ -165,7 +165,7 @@ def test_a_monitor_that_was_killed_after_the_cleanup_is_continued_by_the_next_on
     assert command.run_command() == RunEnd(is_clean=True, is_complete=False)
     lines = command.run.summary.splitlines()
     assert "jobs done       7" in lines
-    assert "no record       1 (neither ended nor in the queue; run submitJob again)" in lines
+    assert "no record       1 (neither ended nor in the queue)" in lines
 
 
 @pytest.mark.parametrize(

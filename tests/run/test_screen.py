@@ -109,7 +109,7 @@ numbers = st.integers(0, 10**7)
         RunStatus, app=names, run=st.just(RUN), region=st.just("ap-southeast-2"), state=st.sampled_from(RunState),
         at=st.just(START + 86400.0), started=st.just(START), ended=st.none() | st.just(START + 80000.0),
         jobs=st.builds(JobNumbers, st.none() | numbers, numbers, numbers, numbers, numbers, numbers),
-        failures=st.builds(lambda count, line: build_groups(count, 1, last_lines=(line,)), st.integers(0, 12), names),
+        failures=st.builds(lambda count, line: build_groups(count, 1, telling_line=line), st.integers(0, 12), names),
         cost=st.builds(CostNumbers, st.none() | st.floats(0, 1e6), st.none() | st.just(Estimate(1e6, 9e5, 2e6))),
         machines=st.builds(MachineNumbers, numbers, numbers, numbers, numbers),
         speed=st.none() | st.just(Speed(1e6, (1.0,) * 12)), remaining=st.none() | st.just(Estimate(9e5, 8e5, 1e6)),
@@ -125,7 +125,7 @@ def test_no_line_is_wider_than_the_terminal_whatever_it_contains(status: RunStat
 
 
 def test_the_details_name_an_example_its_log_and_the_command_to_run_it_again() -> None:
-    (group,) = build_groups(1, 3, last_lines=("Error: no",), log="s3://bucket/log.txt")
+    (group,) = build_groups(1, 3, telling_line="Error: no", log="s3://bucket/log.txt")
     lines = format_failure_details([group], "python run.py retry files/F.json")
     assert lines[1].startswith(f"{group.id}  ")
     assert {"    for example job-1-0", "    | Error: no", "    log: s3://bucket/log.txt",

@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
 
-from distributed_something.core.aws_errors import AWSEvent, FailurePattern, find_failure_pattern
+from distributed_something.core.aws_errors import (
+    SPOT_STOP_CODE,
+    AWSEvent,
+    FailurePattern,
+    find_failure_pattern,
+    is_spot_interruption,
+)
 from distributed_something.core.text import format_one_line
 from distributed_something.observe.evidence import Evidence
 from distributed_something.observe.machines import ObservedMachine
 from distributed_something.observe.service import StoppedTask
 
 RECENT_EVENT_SECONDS = 1800.0  # older service and task events rarely explain the current state
+JOINING_SECONDS = 600.0  # ample: an ECS machine joins its cluster one to three minutes after its launch
 MAX_NAMES_PER_CAUSE = 3  # machine names on one line
 MAX_EVENT_CHARACTERS = 200  # of the message from AWS
 
@@ -37,6 +44,29 @@ def list_live_machines(evidence: Evidence) -> list[ObservedMachine]:
 
 def list_running_machines(evidence: Evidence) -> list[ObservedMachine]:
     return [machine for machine in evidence.machines if machine.state == "running"]
+
+
+def count_reclaimed_machines(evidence: Evidence) -> int:
+    """Return how many machines AWS took back. A machine that EC2 no longer lists is known from its stopped task."""
+    reclaimed = sum(is_spot_interruption(machine.end_code) for machine in evidence.machines)
+    tasks = list_recent_reports(evidence, evidence.stopped_tasks)
+    return reclaimed or sum(task.kind == SPOT_STOP_CODE for task in tasks)
+
+
+def is_awaiting_machines(evidence: Evidence) -> bool:
+    """Return whether the fleet still lacks machines, or has one that may not have taken jobs yet."""
+    fleet = evidence.fleet
+    if fleet is None or not fleet.is_active or not fleet.target:
+        return False
+    joined = min(len(fleet.machines), evidence.registered_count or 0)
+    is_new = any(evidence.at - machine.launch_time <= JOINING_SECONDS for machine in list_live_machines(evidence))
+    return is_new or joined < fleet.target
+
+
+def choose_start_remedy(evidence: Evidence, remedy: str) -> str:
+    """Return `remedy`, which is about jobs in the queue, or how to begin if there is no queue."""
+    is_queue_missing = evidence.has_observed("counts") and evidence.counts is None
+    return "run setup, then submitJob and startCluster" if is_queue_missing else remedy
 
 
 def list_recent_reports(evidence: Evidence, reports: Iterable[Report]) -> list[Report]:

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 from distributed_something.core.aws_errors import SERVICE_FAILURE_PATTERNS, TASK_FAILURE_PATTERNS, is_harmless_stop
 from distributed_something.core.text import format_count
-from distributed_something.diagnose.why.cause import Cause, format_reports, group_by_pattern, list_recent_reports
+from distributed_something.diagnose.why.cause import (
+    Cause,
+    choose_start_remedy,
+    count_reclaimed_machines,
+    format_reports,
+    group_by_pattern,
+    is_awaiting_machines,
+    list_recent_reports,
+)
 from distributed_something.observe.evidence import Evidence
 
 CONSEQUENCE_WEIGHT = 45  # maximum for ECS events if no machine has joined: the missing machines cause them
@@ -16,7 +24,8 @@ SILENT_WORKER_SECONDS = 900.0  # a running worker logs at least its resource usa
 def diagnose_missing_cluster(evidence: Evidence) -> Iterator[Cause]:
     if evidence.has_observed("registered_count") and evidence.registered_count is None:
         proof = f"ECS has no active cluster {evidence.subject.cluster}"
-        yield Cause(93, "there is no cluster", proof, "run setup, then startCluster")
+        remedy = choose_start_remedy(evidence, "run setup, then startCluster")
+        yield Cause(93, "there is no cluster", proof, remedy)
 
 
 def diagnose_missing_service(evidence: Evidence) -> Iterator[Cause]:
@@ -27,7 +36,7 @@ def diagnose_missing_service(evidence: Evidence) -> Iterator[Cause]:
             92,
             "there is no service",
             f"ECS has no active service {evidence.subject.service} in {evidence.subject.cluster}",
-            "run setup, then startCluster",
+            choose_start_remedy(evidence, "run setup, then startCluster"),
         )
     elif service is not None and service.desired == 0 and not is_lowered:
         yield Cause(
@@ -39,15 +48,21 @@ def diagnose_missing_service(evidence: Evidence) -> Iterator[Cause]:
 
 
 def diagnose_service_events(evidence: Evidence) -> Iterator[Cause]:
-    """Explain ECS's events about container placement if the service still lacks containers."""
+    """Explain ECS's events about container placement if the service still lacks containers.
+
+    While a machine is being replaced or is still starting, the others have no room for its containers. This says
+    nothing about MEMORY, unless no container has ever fit.
+    """
     service = evidence.service
     if service is None or service.running >= service.desired:
         return
     share = 0.5 if service.running else 1.0
+    has_fit = service.running > 0 or count_reclaimed_machines(evidence) > 0
+    is_waiting = has_fit and is_awaiting_machines(evidence)
     for pattern, events in group_by_pattern(
         SERVICE_FAILURE_PATTERNS, list_recent_reports(evidence, evidence.service_events)
     ):
-        if pattern is not None:
+        if pattern is not None and not (pattern.is_placement and is_waiting):
             weight = pattern.weight if evidence.registered_count else min(pattern.weight, CONSEQUENCE_WEIGHT)
             yield Cause(round(weight * share), pattern.cause, format_reports(events), pattern.remedy)
 

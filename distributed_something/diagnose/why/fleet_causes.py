@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from distributed_something.core.aws_errors import FLEET_FAILURE_PATTERNS
 from distributed_something.diagnose.why.cause import (
     Cause,
+    choose_start_remedy,
     format_reports,
     group_by_pattern,
     list_recent_reports,
@@ -21,16 +22,19 @@ def diagnose_missing_fleet(evidence: Evidence) -> Iterator[Cause]:
             94,
             "no machines were requested",
             "no monitor file given, and this app has no active fleet",
-            "run startCluster",
+            choose_start_remedy(evidence, "run startCluster"),
         )
     elif evidence.has_observed("fleet") and evidence.fleet is None:
-        yield Cause(94, "the fleet does not exist", f"EC2 has no fleet {evidence.subject.fleet}", "run startCluster")
+        remedy = choose_start_remedy(evidence, "run startCluster")
+        yield Cause(94, "the fleet does not exist", f"EC2 has no fleet {evidence.subject.fleet}", remedy)
     elif evidence.fleet is not None and not evidence.fleet.is_active:
         yield Cause(
             94,
             "the fleet has ended",
             f"{evidence.subject.fleet} is {evidence.fleet.state}",
-            "run startCluster, which requests a new fleet and continues with the jobs in the queue",
+            choose_start_remedy(
+                evidence, "run startCluster, which requests a new fleet and continues with the jobs in the queue"
+            ),
         )
     elif evidence.fleet is not None and evidence.fleet.target == 0:
         remedy = "run monitor, which raises the target while jobs are waiting"

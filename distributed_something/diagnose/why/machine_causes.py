@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from distributed_something.core.aws_errors import is_faulty_end, is_spot_interruption
 from distributed_something.core.text import format_count, format_names
 from distributed_something.diagnose.why.cause import (
+    JOINING_SECONDS,
     MAX_NAMES_PER_CAUSE,
     Cause,
+    count_reclaimed_machines,
+    is_awaiting_machines,
     list_live_machines,
     list_running_machines,
 )
 from distributed_something.observe.evidence import Evidence
-
-JOINING_SECONDS = 600.0  # ample: an ECS machine joins its cluster one to three minutes after its launch
 
 
 def diagnose_failed_launches(evidence: Evidence) -> Iterator[Cause]:
@@ -35,8 +36,22 @@ def diagnose_failed_launches(evidence: Evidence) -> Iterator[Cause]:
 
 
 def diagnose_spot_interruptions(evidence: Evidence) -> Iterator[Cause]:
+    """Find spot machines that AWS took back and whose replacements do not run yet."""
     interrupted = [machine for machine in evidence.machines if is_spot_interruption(machine.end_code)]
-    if interrupted and not list_running_machines(evidence):
+    count, service = count_reclaimed_machines(evidence), evidence.service
+    is_lacking = service is None or service.running < service.desired
+    if count and evidence.fleet and evidence.fleet.machines and is_lacking and is_awaiting_machines(evidence):
+        reason = interrupted[0].end_reason if interrupted else "ECS reports a spot interruption"
+        yield Cause(
+            72,
+            "a machine was reclaimed; its replacement is starting"
+            if count == 1
+            else f"{count} machines were reclaimed; their replacements are starting",
+            reason,
+            "wait: the fleet replaces it within minutes, and its jobs are run again; this happens less often with more "
+            "machine types and subnets",
+        )
+    elif interrupted and not list_running_machines(evidence):
         yield Cause(
             72,
             "AWS has taken back the spot machines",

@@ -64,7 +64,7 @@ DIAGNOSES: tuple[Callable[[Evidence], Iterable[Cause]], ...] = (
 )
 
 
-def rank_causes(evidence: Evidence) -> list[Cause]:
-    """Return all causes that the evidence supports, the most likely one first."""
-    causes = [cause for diagnose in DIAGNOSES for cause in diagnose(evidence)]
+def rank_causes(evidence: Evidence, failing_jobs: Iterable[Cause] = ()) -> list[Cause]:
+    """Return all causes that the evidence supports, and those of failing jobs, the most likely one first."""
+    causes = [*failing_jobs, *(cause for diagnose in DIAGNOSES for cause in diagnose(evidence))]
     return sorted(causes, key=lambda cause: (-cause.weight, cause.title))

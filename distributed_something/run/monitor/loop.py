@@ -41,21 +41,15 @@ if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
 
 
-FLEET_ENDED_MESSAGE = (
-    "the fleet {fleet} has ended, but jobs are still waiting; run startCluster to request a new fleet for them"
-)
-NO_JOB_SUCCEEDS_MESSAGE = (
-    "no job has succeeded ({reason}). The machines were stopped and the queue was kept. If the image or config was"
-    " wrong, correct it, then run setup and startCluster. If the Job file was wrong, run cleanup --yes, which deletes"
-    " the jobs in the queue, then setup, submitJob, and startCluster"
-)
+FLEET_ENDED_MESSAGE = "the fleet {fleet} has ended, but jobs are still waiting. They remain in the queue"
+NO_JOB_SUCCEEDS_MESSAGE = "no job has succeeded{reason}. The machines were stopped, and the queue was kept"
 ALL_JOBS_FAILED_MESSAGE = (
     "every job failed. The machines were stopped; the queue, which is empty, and everything else that setup created"
-    " were kept. Correct the cause, send the jobs again with submitJob or retry, and run startCluster"
+    " were kept"
 )
 COST_REACHED_MESSAGE = (
-    "the run has cost {cost} (MAX_COST). Its machines were stopped; {jobs:,} jobs remain in the queue. startCluster"
-    " continues with them in a new run, which may cost as much again"
+    "the run has cost {cost} (MAX_COST). Its machines were stopped; {jobs:,} jobs remain in the queue. A new run may"
+    " cost as much again"
 )
 
 
@@ -132,6 +126,7 @@ def watch_run(
 def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> str:
     """Stop the machines of a run that ends with jobs still in its queue; return the sentence that explains why.
 
+    What to do next depends on how the jobs failed, which `EndedRun.format_advice` reads afterward.
     Raise CloudError if the machines cannot be stopped.
     """
     start_failure = _describe_start_failure(clients, file, tick)  # before ECS stops the others
@@ -148,8 +143,7 @@ def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> str:
         return ALL_JOBS_FAILED_MESSAGE
     if tick.end_reason is EndReason.NOTHING_WORKS:
         paused = next(map(format_paused_machine, tick.snapshot.paused), None)
-        reason = paused or "to find the cause, run why and read the records of the failed jobs"
-        return NO_JOB_SUCCEEDS_MESSAGE.format(reason=reason)
+        return NO_JOB_SUCCEEDS_MESSAGE.format(reason=f" ({paused})" if paused else "")
     return FLEET_ENDED_MESSAGE.format(fleet=file.MONITOR_FLEET_ID)
 
 

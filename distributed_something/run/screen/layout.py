@@ -21,7 +21,6 @@ MIN_GROUPS = 3
 MAX_MESSAGES = 3
 MIN_SLOW_SECONDS = 2.0  # faster jobs are not worth a line
 MAX_DETAILED_GROUPS = 10
-MAX_EXAMPLE_LINES = 3
 TREND_BARS = "▁▂▃▄▅▆▇█"
 _STATE_TEXTS = {
     RunState.STARTING: "waiting for the first container",
@@ -61,7 +60,8 @@ def format_failure_details(groups: Sequence[FailureGroup], retry_command: str) -
             f"    {value.jobs:,} of {len(group.jobs):,} have {value.key} = {value.value}" for value in group.shared
         ]
         lines.append(f"    for example {example.job}")
-        lines += [f"    | {format_one_line(line)}" for line in example.last_lines[-MAX_EXAMPLE_LINES:]]
+        if example.telling_line:
+            lines.append(f"    | {format_one_line(example.telling_line)}")
         if example.log:
             lines.append(f"    log: {example.log}")
         lines.append(f"    {retry_command} --only {group.id}")

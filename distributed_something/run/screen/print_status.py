@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from dataclasses import replace
 
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, explain_aws_error
+from distributed_something.results.outcome import add_example_details
 from distributed_something.results.status import RunStatus, build_status_document
 from distributed_something.run.output import Output
 from distributed_something.run.run_status import RunView, compute_group_costs, observe_status
@@ -17,8 +18,14 @@ PRINTED_ROWS = 40  # for a status that is printed once, which may be longer than
 
 
 def print_status(view: RunView, status: RunStatus, output: Output, retry_command: str, *, as_json: bool) -> None:
-    """Print the status to standard output. `retry_command`: the command that runs all failed jobs again."""
-    costs = compute_group_costs(view, status)
+    """Print the status to standard output. `retry_command`: the command that runs all failed jobs again.
+
+    AWS errors are not caught.
+    """
+    if not status.state.has_ended:
+        groups = add_example_details(view.clients.s3, view.file, status.failures)
+        status = replace(status, failures=groups)
+    costs = compute_group_costs(status)
     if as_json:
         output.print_result(json.dumps(build_status_document(status, retry_command, costs), indent=1))
         return
@@ -33,7 +40,7 @@ def watch_status(view: RunView, output: Output, clock: Clock, *, pause: float, f
 
     If AWS reports an error, print it and retry, unless this was the first look.
     """
-    with StatusView(output, footer, partial(compute_group_costs, view)) as screen:
+    with StatusView(output, footer, compute_group_costs) as screen:
         status = None
         while True:
             try:

@@ -1,0 +1,231 @@
+"""Advice after a run that did not complete every job: what to correct, and which commands to type then.
+
+`choose_advice` decides on data alone: how the run ended, and why its jobs failed. The text is made by
+`format_advice`, where it is printed.
+
+A job that failed for good is no longer in the queue, so `startCluster` alone never runs it again: `retry` or
+`submitJob --replace` must send it first. `startCluster` also replaces the monitor file, so `retry` comes before it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+
+from distributed_something.core.text import LABEL_COLUMNS, TERMINAL_COLUMNS, format_row, format_wrapped_lines
+from distributed_something.results.command_line import CommandLine
+from distributed_something.results.job_counter import FailedJob
+from distributed_something.results.outcome import RunOutcome
+
+NO_PROGRAM_EXIT_CODES = (126, 127)  # of a shell: the program is not executable, or does not exist
+_KILLED_EXIT_CODES = (137, -9)  # SIGKILL, which the kernel sends if memory runs out
+
+
+class AdviceCause(Enum):
+    """What is probably wrong."""
+
+    NO_CONTAINER = "no container has finished a job"
+    NO_PROGRAM = "the program does not exist, or is not executable"
+    PROGRAM = "the program fails"
+    MESSAGE = "the messages are not valid"
+    MISSING_INPUT = "inputs are missing"
+    MEMORY = "the program needs more memory"
+    TIME = "the program needs more time"
+    DISK = "the disk is full"
+    ACCESS = "a bucket cannot be read or written"
+    HOOK = "worker/generic-worker.py fails"
+    MACHINE = "machines or their workers were lost"
+    LOST = "jobs have neither ended nor are they in the queue"
+    WAITING = "jobs are still in the queue"
+
+
+class Recipe(Enum):
+    """How to continue after the correction.
+
+    RESUBMIT: replace the messages. REBUILD: build the image, and send the failed jobs again. RETRY: send the failed
+    jobs again. RETRY_WITH: the same with a corrected Job file. RETRY_LONGER: the same with a longer time limit.
+    SUBMIT: send the Job file again. CONTINUE: only start machines.
+    """
+
+    RESUBMIT = "resubmit"
+    REBUILD = "rebuild"
+    RETRY = "retry"
+    RETRY_WITH = "retry with"
+    RETRY_LONGER = "retry longer"
+    SUBMIT = "submit"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to correct and how to continue.
+
+    `jobs`: how many failed jobs have this cause. `example`: one of them. `has_failed`, `has_waiting`: whether jobs have
+    failed and whether jobs are in the queue.
+    """
+
+    cause: AdviceCause
+    recipe: Recipe
+    jobs: int
+    example: FailedJob | None
+    has_failed: bool
+    has_waiting: bool
+
+
+_CAUSES_BY_REASON_CLASS = {
+    "bad message": AdviceCause.MESSAGE,
+    "shared file": AdviceCause.MESSAGE,
+    "missing input": AdviceCause.MISSING_INPUT,
+    "out of memory": AdviceCause.MEMORY,
+    "time-out": AdviceCause.TIME,
+    "disk": AdviceCause.DISK,
+    "aws": AdviceCause.ACCESS,
+    "upload": AdviceCause.ACCESS,
+    "worker code": AdviceCause.HOOK,
+    "machine": AdviceCause.MACHINE,
+    "crash": AdviceCause.MACHINE,
+    "interrupted": AdviceCause.MACHINE,
+    "lost lease": AdviceCause.MACHINE,
+}
+_JOB_FILE_CAUSES = {AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM, AdviceCause.MESSAGE}
+
+
+def choose_advice(outcome: RunOutcome, *, is_hopeless: bool) -> Advice | None:
+    """Return what to do after a run with this outcome; None if every job is done.
+
+    `is_hopeless`: whether the run ended because nothing works; its queue is then kept.
+    """
+    has_failed, has_waiting = outcome.counts.failed > 0, outcome.left > 0
+    if outcome.is_complete and not is_hopeless:
+        return None
+    causes = Counter(classify_failure(failed) for failed in outcome.failures)
+    if is_hopeless and not causes:
+        cause, recipe, jobs = AdviceCause.NO_CONTAINER, Recipe.REBUILD, 0
+    elif not causes or (has_waiting and not is_hopeless):  # first of all, the jobs in the queue need machines
+        cause = AdviceCause.WAITING if has_waiting else AdviceCause.LOST
+        recipe, jobs = (Recipe.CONTINUE if has_waiting else Recipe.SUBMIT), 0
+    else:
+        cause, jobs = causes.most_common(1)[0]
+        recipe = _choose_recipe(cause, is_hopeless=is_hopeless, has_waiting=has_waiting)
+    example = next((failed for failed in outcome.failures if classify_failure(failed) is cause), None)
+    return Advice(cause, recipe, jobs, example, has_failed, has_waiting)
+
+
+def classify_failure(failed: FailedJob) -> AdviceCause:
+    """Return what is probably wrong with this job."""
+    if failed.reason_class in _CAUSES_BY_REASON_CLASS:
+        return _CAUSES_BY_REASON_CLASS[failed.reason_class]
+    if failed.exit_code in _KILLED_EXIT_CODES:
+        return AdviceCause.MEMORY
+    # The record of a program that could not be started has no exit code.
+    is_missing = failed.exit_code in NO_PROGRAM_EXIT_CODES or (
+        failed.reason_class == "program" and failed.exit_code is None
+    )
+    return AdviceCause.NO_PROGRAM if is_missing else AdviceCause.PROGRAM
+
+
+def _choose_recipe(cause: AdviceCause, *, is_hopeless: bool, has_waiting: bool) -> Recipe:
+    if cause is AdviceCause.HOOK:
+        return Recipe.REBUILD
+    if cause is AdviceCause.TIME:  # the waiting jobs have the same limit
+        return Recipe.RESUBMIT if has_waiting else Recipe.RETRY_LONGER
+    if cause in _JOB_FILE_CAUSES:
+        return Recipe.RESUBMIT if is_hopeless else Recipe.RETRY_WITH
+    return Recipe.RETRY
+
+
+def list_next_commands(advice: Advice, line: CommandLine) -> list[str]:
+    """Return the commands to type after the correction, in this order."""
+    return _list_recipe_commands(advice.recipe, advice, line)
+
+
+def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
+    """Return the commands to type instead if the program or an upload is to be corrected; usually none."""
+    if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM):
+        return _list_recipe_commands(Recipe.REBUILD, advice, line)
+    if advice.cause is AdviceCause.MISSING_INPUT and advice.recipe is Recipe.RETRY:
+        recipe = Recipe.RESUBMIT if advice.has_waiting else Recipe.SUBMIT
+        return _list_recipe_commands(recipe, advice, line)
+    return []
+
+
+def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> list[str]:
+    retry = ("retry", line.monitor_file, *(("--yes",) if advice.has_waiting else ()))
+    send: dict[Recipe, list[tuple[str, ...]]] = {
+        Recipe.RESUBMIT: [("submitJob", line.job_file, "--replace")],
+        Recipe.REBUILD: [("setup",), *([retry] if advice.has_failed else [])],
+        Recipe.RETRY: [("setup",), retry],  # setup applies a corrected config to the containers
+        Recipe.RETRY_WITH: [(*retry, "--with", line.job_file)],
+        Recipe.RETRY_LONGER: [(*retry, "--timeout", "MINUTES")],
+        Recipe.SUBMIT: [("setup",), ("submitJob", line.job_file)],
+        Recipe.CONTINUE: [],
+    }
+    commands = [*send[recipe], ("startCluster", line.fleet_file), ("monitor", line.monitor_file)]
+    build = [line.format_build_command()] if recipe is Recipe.REBUILD and line.has_image else []
+    return [*build, *(line.format_command(*command) for command in commands)]
+
+
+def format_advice(advice: Advice, line: CommandLine) -> str:
+    """Return what to correct, and then `next:` with the commands to type, one per line."""
+    indent = " " * LABEL_COLUMNS
+    text = _explain_correction(advice, line)
+    lines = format_wrapped_lines(text, format_row("what to do", ""), indent, TERMINAL_COLUMNS)
+    lines += [f"{indent}{command}" for command in list_alternative_commands(advice, line)]
+    first, *others = list_next_commands(advice, line)
+    return "\n".join([*lines, f"next: {first}", *(f"      {command}" for command in others)])
+
+
+def _explain_correction(advice: Advice, line: CommandLine) -> str:
+    match advice.cause:
+        case AdviceCause.NO_PROGRAM | AdviceCause.PROGRAM:
+            return _explain_program(advice, line)
+        case AdviceCause.NO_CONTAINER if line.has_image:
+            return "Containers do not start or do not work. Correct DOCKERHUB_TAG, worker/Dockerfile, or worker/."
+        case AdviceCause.TIME if advice.recipe is Recipe.RESUBMIT:
+            return f"The program needs more time. Raise timeout_minutes in {line.job_file}."
+        case AdviceCause.MISSING_INPUT:
+            return (
+                f"Upload the missing inputs{_format_reason(advice)}, and type what `next` says. Or, if {line.job_file} "
+                "uploads them (`upload`), add them to its folder, and type instead:"
+            )
+        case AdviceCause.MESSAGE:
+            return f"Correct {line.job_file}; the reason says what is wrong{_format_reason(advice)}."
+        case AdviceCause.WAITING if advice.has_failed:
+            retry = line.format_command("retry", line.monitor_file, "--yes")
+            text = "New machines continue with the jobs in the queue, which does not contain the failed jobs."
+            return f"{text} To add them, correct their cause, and type first: {retry}"
+    return _CORRECTIONS_BY_CAUSE[advice.cause].replace("{reason}", _format_reason(advice))
+
+
+def _explain_program(advice: Advice, line: CommandLine) -> str:
+    code = advice.example.exit_code if advice.example else None
+    if advice.cause is AdviceCause.NO_PROGRAM:
+        place = "in the image" if line.has_image else "on this computer"
+        problem = f"The program does not exist {place}, or is not executable."
+        correction = "add the program in worker/Dockerfile" if line.has_image else "install the program"
+    else:
+        problem = f"The program fails with exit code {code}." if code else "The program fails."
+        correction = "correct the program in the image" if line.has_image else "correct the program"
+    log = f" Its log: {advice.example.log}" if advice.example and advice.example.log else ""
+    return (
+        f"{problem}{log} Correct the command in {line.job_file}, and type what `next` says. Or, if the command is "
+        f"right, {correction}, and type instead:"
+    )
+
+
+def _format_reason(advice: Advice) -> str:
+    return f" ({advice.example.reason})" if advice.example else ""
+
+
+_CORRECTIONS_BY_CAUSE = {
+    AdviceCause.NO_CONTAINER: "The workers do not start or do not work. Correct worker/generic-worker.py.",
+    AdviceCause.MEMORY: "The program needs more memory. In the config, raise MEMORY or lower DOCKER_CORES.",
+    AdviceCause.TIME: "The program needs more time. Replace MINUTES with a longer limit.",
+    AdviceCause.DISK: "The disk is full. In the config, raise EBS_VOL_SIZE.",
+    AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
+    AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",
+    AdviceCause.MACHINE: "The jobs' machines or workers failed{reason}. The jobs can run again.",
+    AdviceCause.LOST: "Some jobs were lost. Send the Job file again; jobs that are done are skipped.",
+    AdviceCause.WAITING: "New machines continue with the jobs in the queue.",
+}

@@ -1,0 +1,40 @@
+"""How a user types this project's commands, so that advice can name the very command to type."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """The options and files of a user's commands.
+
+    `options`: the options that every command needs, such as `--local` or `--project examples/fiji`. `monitor_file`,
+    `fleet_file`, and `job_file`: paths as the user would type them; a word in capitals if the path is unknown.
+    `job_files`: all Job files in the project's `files/` folder. `has_image`: whether workers run in containers, so that
+    a corrected image must be built; `is_pushed`: whether it must also be pushed, because it is not used from here.
+    """
+
+    options: tuple[str, ...] = ()
+    monitor_file: str = "MONITORFILE"
+    fleet_file: str = "FLEETFILE"
+    job_file: str = "JOBFILE"
+    job_files: tuple[str, ...] = ()
+    has_image: bool = True
+    is_pushed: bool = True
+
+    def format_command(self, *arguments: str) -> str:
+        """Return the command as a user would type it."""
+        return shlex.join(("python", "run.py", *self.options, *arguments))
+
+    def format_build_command(self) -> str:
+        """Return the command that builds the project's image and, if machines pull it, pushes it."""
+        words = tuple(word for word in self.options if word not in ("--local", "--containers"))
+        return shlex.join(("python", "run.py", *words, "buildImage", *(("--push",) if self.is_pushed else ())))
+
+    def select_job_file(self, name: str) -> CommandLine:
+        """Return this command line with the project's Job file of this name, if there is one."""
+        path = next((path for path in self.job_files if PurePath(path).name == name), None)
+        return self if path is None else replace(self, job_file=path)

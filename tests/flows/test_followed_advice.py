@@ -1,0 +1,57 @@
+"""The advice at the end of a failed run, followed word for word: the commands after `next:` lead to a completed run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distributed_something.cli.context import ExitCode
+from tests.support.project import Project, create_project
+
+JOBS = {"output_location": "results/{n}", "groups": [{"n": str(number)} for number in range(12)]}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with create_project(tmp_path / "project") as new_project:
+        yield new_project
+
+
+def run_until_nothing_works(project: Project) -> list[list[str]]:
+    """Run the four commands, whose jobs all fail; return the arguments of the commands after `next:`."""
+    job_file = project.folder / "files" / "job.json"
+    project.run("setup")
+    project.run("submitJob", str(job_file))
+    project.run("startCluster", str(project.folder / "files" / "fleet.json"))
+    ended = project.run("monitor", check=False)
+    assert ended.returncode == ExitCode.UNFINISHED, ended.stderr
+    assert "no job has succeeded" in ended.stdout
+    commands = ended.stdout.partition("\nnext: ")[2].splitlines()
+    prefix = ["python", "run.py", "--local", "--project", str(project.folder)]
+    words = [shlex.split(command) for command in commands]
+    assert [command[: len(prefix)] for command in words] == [prefix] * len(words)
+    return [command[len(prefix) :] for command in words]
+
+
+def test_a_wrong_command_in_the_queue_is_replaced(project: Project) -> None:
+    project.write_job_file(command="no-such-program {n}", **JOBS)
+    commands = run_until_nothing_works(project)
+    assert [name for name, *_ in commands] == ["submitJob", "startCluster", "monitor"]
+    project.write_job_file(command="echo {n} > {output_dir}/n.txt", shell=True, **JOBS)
+    for arguments in commands:
+        last = project.run(*arguments)
+    assert "jobs done       12" in last.stdout
+    assert sorted(project.read_results().values()) == sorted(f"{number}\n" for number in range(12))
+
+
+def test_why_names_the_failures_after_the_run(project: Project) -> None:
+    project.write_job_file(command="echo no such plate >&2; exit 3", shell=True, **JOBS)
+    run_until_nothing_works(project)
+    text = project.run("why").stdout
+    assert "most likely" in text
+    first = text.partition("most likely")[2].partition("\nor ")[0]
+    assert "failed: program, exit code 3" in first
+    assert "no such plate" in " ".join(first.split())

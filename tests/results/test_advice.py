@@ -1,0 +1,173 @@
+"""Tests for the advice after a run that did not complete every job: the cause and the very commands to type."""
+
+from __future__ import annotations
+
+import pytest
+
+from distributed_something.core.text import TERMINAL_COLUMNS
+from distributed_something.results.advice import (
+    AdviceCause,
+    choose_advice,
+    classify_failure,
+    format_advice,
+    list_alternative_commands,
+    list_next_commands,
+)
+from distributed_something.results.command_line import CommandLine
+from distributed_something.results.job_counter import FailedJob, JobCounts
+from distributed_something.results.outcome import RunOutcome
+
+LOCAL = CommandLine(
+    options=("--local",), monitor_file="files/AppSpotFleetRequestId.json", fleet_file="files/fleet.json",
+    job_file="files/job.json", job_files=("files/job.json", "files/merge.json"), has_image=False, is_pushed=False,
+)  # fmt: skip
+AWS = CommandLine(monitor_file="files/AppSpotFleetRequestId.json", fleet_file="files/fleet.json", job_file="job.json")
+MACHINES = ("startCluster files/fleet.json", "monitor files/AppSpotFleetRequestId.json")
+RETRY = "retry files/AppSpotFleetRequestId.json"
+
+
+def build_outcome(*failures: tuple[str, int | None], done: int = 0, left: int = 0, lost: int = 0) -> RunOutcome:
+    """Return the outcome of a run whose jobs failed with these reason classes and exit codes."""
+    failed = [
+        FailedJob(f"job-{number}", float(number), "a reason", reason_class, exit_code=code)
+        for number, (reason_class, code) in enumerate(failures)
+    ]
+    return RunOutcome(done + len(failed) + left + lost, JobCounts(done=done, failed=len(failed)), left, failed, 1)
+
+
+def list_commands(outcome: RunOutcome, *, is_hopeless: bool, line: CommandLine = LOCAL) -> tuple[str, ...]:
+    """Return the advised commands without the words that all of them have in common."""
+    advice = choose_advice(outcome, is_hopeless=is_hopeless)
+    assert advice is not None
+    prefix = line.format_command()
+    return tuple(command.removeprefix(prefix).strip() for command in list_next_commands(advice, line))
+
+
+@pytest.mark.parametrize(
+    ("reason_class", "exit_code", "cause"),
+    [
+        ("program", 127, AdviceCause.NO_PROGRAM),
+        ("program", 126, AdviceCause.NO_PROGRAM),
+        ("program", None, AdviceCause.NO_PROGRAM),
+        ("program", 1, AdviceCause.PROGRAM),
+        ("program", 137, AdviceCause.MEMORY),
+        ("signal", -9, AdviceCause.MEMORY),
+        ("signal", -11, AdviceCause.PROGRAM),
+        ("missing input", None, AdviceCause.MISSING_INPUT),
+        ("bad message", None, AdviceCause.MESSAGE),
+        ("time-out", -15, AdviceCause.TIME),
+        ("worker code", None, AdviceCause.HOOK),
+        ("a class of a newer worker", None, AdviceCause.PROGRAM),
+    ],
+)
+def test_the_cause_follows_from_the_reason_class_and_the_exit_code(
+    reason_class: str, exit_code: int | None, cause: AdviceCause
+) -> None:
+    assert classify_failure(FailedJob("a", 0.0, "a reason", reason_class, exit_code=exit_code)) is cause
+
+
+def test_a_run_whose_jobs_are_all_done_needs_no_advice() -> None:
+    assert choose_advice(build_outcome(done=3), is_hopeless=False) is None
+
+
+@pytest.mark.parametrize("left", [0, 4])
+def test_a_wrong_command_is_replaced_in_the_queue(left: int) -> None:
+    outcome = build_outcome(("program", 127), ("program", 127), ("missing input", None), left=left)
+    assert list_commands(outcome, is_hopeless=True) == ("submitJob files/job.json --replace", *MACHINES)
+
+
+def test_a_program_that_the_image_lacks_is_added_and_the_failed_jobs_are_sent_again() -> None:
+    advice = choose_advice(build_outcome(("program", 127), left=4), is_hopeless=True)
+    assert advice is not None
+    assert list_alternative_commands(advice, AWS) == [
+        "python run.py buildImage --push", "python run.py setup", f"python run.py {RETRY} --yes",
+        *(f"python run.py {command}" for command in MACHINES),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "build"),
+    [
+        (LOCAL, ()),
+        (AWS, ("python run.py buildImage --push",)),
+        (CommandLine(("--local", "--containers"), is_pushed=False), ("python run.py buildImage",)),
+        (CommandLine(("--project", "examples/fiji")), ("python run.py --project examples/fiji buildImage --push",)),
+    ],
+)
+def test_containers_that_never_start_get_a_new_image_and_task_definition(
+    line: CommandLine, build: tuple[str, ...]
+) -> None:
+    advice = choose_advice(build_outcome(left=4), is_hopeless=True)
+    assert advice is not None
+    commands = ("setup",), ("startCluster", line.fleet_file), ("monitor", line.monitor_file)
+    assert list_next_commands(advice, line) == [*build, *(line.format_command(*command) for command in commands)]
+
+
+def test_jobs_with_missing_inputs_are_sent_again_before_the_monitor_file_is_replaced() -> None:
+    missing = ("missing input", None)
+    assert list_commands(build_outcome(missing, done=2), is_hopeless=False) == ("setup", RETRY, *MACHINES)
+    assert list_commands(build_outcome(missing, left=2), is_hopeless=True) == ("setup", f"{RETRY} --yes", *MACHINES)
+
+
+def test_inputs_that_the_job_file_uploads_are_sent_with_it() -> None:
+    for left, sent in ((0, ["setup", "submitJob files/job.json"]), (2, ["submitJob files/job.json --replace"])):
+        advice = choose_advice(build_outcome(("missing input", None), left=left), is_hopeless=True)
+        assert advice is not None
+        expected = [LOCAL.format_command(*command.split()) for command in (*sent, *MACHINES)]
+        assert list_alternative_commands(advice, LOCAL) == expected
+
+
+def test_jobs_that_ran_out_of_time_get_a_longer_limit() -> None:
+    late = ("time-out", -15)
+    assert list_commands(build_outcome(late, done=2), is_hopeless=False)[0] == f"{RETRY} --timeout MINUTES"
+    # The jobs in the queue have the old limit, too.
+    assert list_commands(build_outcome(late, left=2), is_hopeless=True)[0] == "submitJob files/job.json --replace"
+
+
+def test_after_a_completed_run_only_the_failed_jobs_get_the_corrected_job_file() -> None:
+    outcome = build_outcome(("program", 1), done=9)
+    assert list_commands(outcome, is_hopeless=False) == (f"{RETRY} --with files/job.json", *MACHINES)
+
+
+def test_a_run_that_ended_early_continues_with_the_jobs_in_its_queue() -> None:
+    assert list_commands(build_outcome(done=2, left=3), is_hopeless=False) == MACHINES
+    advice = choose_advice(build_outcome(("program", 1), done=2, left=3), is_hopeless=False)
+    assert advice is not None
+    assert f"{RETRY} --yes" in " ".join(format_advice(advice, LOCAL).split())
+
+
+def test_lost_jobs_are_submitted_again() -> None:
+    assert list_commands(build_outcome(done=2, lost=1), is_hopeless=False) == (
+        "setup", "submitJob files/job.json", *MACHINES,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("cause", list(AdviceCause))
+def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) -> None:
+    failures = {
+        classify_failure(FailedJob("a", 0.0, "{reason}", name, exit_code=code)): (name, code)
+        for name, code in [
+            ("program", 127), ("program", 1), ("bad message", None), ("missing input", None), ("disk", 1),
+            ("out of memory", 137), ("time-out", None), ("aws", None), ("worker code", None), ("crash", None),
+        ]
+    }  # fmt: skip
+    outcomes = {
+        AdviceCause.NO_CONTAINER: build_outcome(left=1),
+        AdviceCause.LOST: build_outcome(lost=1),
+        AdviceCause.WAITING: build_outcome(done=1, left=1),
+    }
+    outcome = outcomes.get(cause) or build_outcome(failures[cause])
+    advice = choose_advice(outcome, is_hopeless=cause not in (AdviceCause.LOST, AdviceCause.WAITING))
+    assert advice is not None
+    assert advice.cause is cause
+    text, _, commands = format_advice(advice, LOCAL).partition("\nnext: ")
+    assert text.startswith("what to do      ")
+    assert [line.strip() for line in commands.splitlines()] == list_next_commands(advice, LOCAL)
+    words = text.split("type instead:")[0]
+    assert all(len(line) <= TERMINAL_COLUMNS for line in words.splitlines())
+
+
+def test_the_job_file_that_was_submitted_last_is_named() -> None:
+    assert LOCAL.select_job_file("merge.json").job_file == "files/merge.json"
+    assert LOCAL.select_job_file("elsewhere.json").job_file == "files/job.json"
+    assert LOCAL.format_command("submitJob", "my jobs.json") == "python run.py --local submitJob 'my jobs.json'"
