@@ -5,6 +5,7 @@ Only this module creates a boto3 session. It imports boto3 where it is needed, s
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -45,6 +46,11 @@ class Context:
     project: Path = field(default_factory=Path.cwd)
     debug: bool = False
     console: Console = field(default_factory=Console)
+    typed_options: list[str] = field(default_factory=list)  # the shared options of this command, as words
+
+    def format_command(self, *words: str) -> str:
+        """Return another command, to copy and paste, with the same shared options as this one."""
+        return shlex.join(["python", "run.py", *self.typed_options, *words])
 
     @property
     def config_file(self) -> Path:

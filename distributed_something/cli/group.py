@@ -13,7 +13,7 @@ from distributed_something.cli.context import Context
 COMMAND_GROUPS = {
     "The four commands of a run, in this order": ("setup", "submitJob", "startCluster", "monitor"),
     "Before the first run": ("setupAWS", "fleetFile", "check"),
-    "If something goes wrong": ("why", "cleanup"),
+    "If something goes wrong": ("why", "retry", "cleanup"),
     "Your own program": ("newProject", "buildImage", "makeJobs", "runJob", "upgrade"),
     "The local cloud (with --local)": ("interrupt", "stop"),
 }
@@ -96,3 +96,5 @@ def _save_in_context(ctx: click.Context, parameter: click.Parameter, value: Any)
     context = ctx.find_root().ensure_object(Context)
     if value not in (None, False) and parameter.name:
         setattr(context, parameter.name, value)
+        if parameter.name != "debug":
+            context.typed_options += [parameter.opts[0], *(() if value is True else (str(value),))]

@@ -85,7 +85,7 @@ def load_run_outcome(s3: S3Client, file: MonitorFile, submitted: int | None, lef
 def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -> int:
     """Count the ends in records that no journal knows, at most MAX_RECORDS_READ. Return how many were not read."""
     missing = (key for job, key, etag in _iter_records(s3, file) if not counter.has_record(job, etag))
-    read = partial(_read_record, s3, file.MONITOR_BUCKET_NAME)
+    read = partial(read_record, s3, file.MONITOR_BUCKET_NAME)
     for _, record in read_in_parallel(islice(missing, MAX_RECORDS_READ), read):
         counter.add_end(record)
     return sum(1 for _ in missing)
@@ -103,13 +103,13 @@ def _iter_records(s3: S3Client, file: MonitorFile) -> Iterator[tuple[str, str, s
 
 
 def _add_details(s3: S3Client, file: MonitorFile, failed: FailedJob) -> FailedJob:
-    record = _read_record(s3, file.MONITOR_BUCKET_NAME, file.keys.record(failed.job))
+    record = read_record(s3, file.MONITOR_BUCKET_NAME, file.keys.record(failed.job))
     lines = record.get("last_lines")
     log = str(record.get("log") or "")
     return replace(failed, last_lines=tuple(map(str, lines)) if isinstance(lines, list) else (), log=log)
 
 
-def _read_record(s3: S3Client, bucket: str, key: str) -> dict[str, Any]:
+def read_record(s3: S3Client, bucket: str, key: str) -> dict[str, Any]:
     """Return the record, or an empty object if it does not exist or is not valid."""
     try:
         record = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())

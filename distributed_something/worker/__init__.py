@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .admission.closing import is_run_closed
     from .admission.pauses import list_paused_containers
-    from .attempt.attempt import AGAIN_ATTRIBUTE
+    from .attempt.attempt import AGAIN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE, RETRY_RUN_ATTRIBUTE
     from .batches import split_into_batches
     from .container.serve import serve
     from .job.checks import missing_files, missing_key, missing_text, usual_failure, wrong_text
@@ -45,7 +45,7 @@ _MODULES = {
     # for the rest of distributed_something
     "admission.closing": "is_run_closed",
     "admission.pauses": "list_paused_containers",
-    "attempt.attempt": "AGAIN_ATTRIBUTE",
+    "attempt.attempt": "AGAIN_ATTRIBUTE RETRY_JOB_ATTRIBUTE RETRY_RUN_ATTRIBUTE",
     "batches": "split_into_batches",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
     "job.upload_flags": "parse_upload_flags",
@@ -55,7 +55,8 @@ _MODULES = {
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
-    "AGAIN_ATTRIBUTE", "MAX_JOB_SECONDS", "RUNS_PREFIX", "AppKeys", "BadMessage", "Failed", "Folders", "Job",
+    "AGAIN_ATTRIBUTE", "MAX_JOB_SECONDS", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "AppKeys",
+    "BadMessage", "Failed", "Folders", "Job",
     "JobDefaults", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
     "build_machine_log_group", "fill_shell", "find_named_permission", "get_error_code", "is_access_denied",
     "is_missing_object", "is_run_closed", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
