@@ -40,8 +40,9 @@ def cli() -> None:
 for command in (
     run_commands.setup, submit_command.submit_job, run_commands.start_cluster, run_commands.monitor,
     run_commands.cleanup, account_commands.setup_aws, account_commands.fleet_file, diagnose_commands.check,
-    diagnose_commands.why, retry_command.retry, project_commands.new_project, project_commands.make_jobs, project_commands.run_job,
-    project_commands.build_image, project_commands.upgrade, local_commands.interrupt, local_commands.stop,
+    diagnose_commands.why, retry_command.retry, project_commands.new_project, project_commands.make_jobs,
+    project_commands.run_job, project_commands.build_image, project_commands.upgrade, local_commands.interrupt,
+    local_commands.stop,
 ):  # fmt: skip
     cli.add_command(command)
 

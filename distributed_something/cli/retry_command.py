@@ -47,7 +47,7 @@ MAX_GROUPS_SHOWN = 20
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
 @click.option(
     "--only", multiple=True, metavar="ID|CAUSE|JOB",
-    help="Only these jobs: a group's ID or at least 3 characters of it, a cause such as time-out, or a job's ID. Can be "
+    help="Only these jobs: a group's ID (at least 3 characters of it), a cause such as time-out, or a job's ID. May be "
     "given several times.",
 )  # fmt: skip
 @click.option("--timeout", metavar="MINUTES", type=Number(0, MAX_MINUTES, min_open=True),
@@ -79,23 +79,26 @@ def retry(
     journal = SubmissionJournal(name, replace=True, command="retry of this run")
     with closing(journal):
         journal.lock()
-        choice.is_continued = _settle_interruption(context, run, journal)
+        choice.interrupted_jobs = _settle_interruption(context, run, journal)
         planner = RetryPlanner(context, run, choice, name)
         if planner.print_plan():
             _send_jobs(context, planner.batch, journal)
+        else:
+            journal.discard()
+        if planner.to_send or choice.interrupted_jobs:
             _print_next_steps(context, run)
 
 
 @dataclass
 class RetryChoice:
-    """The options of `retry`. `is_continued`: whether an earlier `retry` of the same run was interrupted."""
+    """The options of `retry`. `interrupted_jobs`: how many jobs an interrupted `retry` of the same run sent."""
 
     only: tuple[str, ...]
     timeout: float | None
     job_file: Path | None
     yes: bool
     dry_run: bool
-    is_continued: bool = False
+    interrupted_jobs: int = 0
 
 
 @dataclass
@@ -176,11 +179,11 @@ class RetryPlanner:
         return correct_messages(keys, self.choice.job_file, failed, timeout, self.context.list_objects)
 
     def _check_queue(self) -> None:
-        """Raise InputError if the queue holds jobs, unless they may be those of an interrupted `retry`."""
+        """Raise InputError if the queue holds more jobs than an interrupted `retry` sent."""
         from distributed_something.core.errors import InputError
 
         waiting = self.queue.counts.jobs if self.queue else 0
-        if not waiting or self.choice.yes or self.choice.is_continued:
+        if waiting <= self.choice.interrupted_jobs or self.choice.yes:
             return
         problem = f"it still holds {format_count(waiting, 'job')}"
         if self.choice.dry_run:
@@ -237,13 +240,14 @@ class RetryPlanner:
 
         console = self.context.console
         count = self.batch.plan.count if self.to_send else 0
-        console.print_progress(format_row("to send", format_count(count, "job") if count else "no jobs"))
+        show = console.print_result if self.choice.dry_run else console.print_progress
+        show(format_row("to send", format_count(count, "job") if count else "no jobs"))
         groups = group_failures([job.failed for job in self.to_send])
         for group in groups[:MAX_GROUPS_SHOWN]:
             text = format_one_line(f"{group.id} {format_count(len(group.jobs), 'job')}: {group.cause}")
-            _print_wrapped(self.context, "", text)
+            show("\n".join(_wrap_row("", text)))
         if len(groups) > MAX_GROUPS_SHOWN:
-            console.print_progress(format_row("", f"and {len(groups) - MAX_GROUPS_SHOWN} more groups"))
+            show(format_row("", f"and {len(groups) - MAX_GROUPS_SHOWN} more groups"))
 
     def _print_memory_advice(self) -> None:
         from distributed_something.results.memory_advice import estimate_memory
@@ -251,7 +255,8 @@ class RetryPlanner:
         settings = self.context.settings
         estimate = estimate_memory(self.to_send, settings.DOCKER_CORES, settings.MEMORY)
         if estimate is not None:
-            _print_wrapped(self.context, "memory", format_memory_advice(estimate, settings.MEMORY))
+            lines = _wrap_row("memory", format_memory_advice(estimate, settings.MEMORY))
+            self.context.console.print_progress("\n".join(lines))
 
 
 def format_memory_advice(estimate: MemoryEstimate, memory: int) -> str:
@@ -289,8 +294,8 @@ def _load_run(context: Context, path: Path | None) -> MonitorFile:
     return run
 
 
-def _settle_interruption(context: Context, run: MonitorFile, journal: SubmissionJournal) -> bool:
-    """Correct the documents of an interrupted `retry`, and return whether there was one."""
+def _settle_interruption(context: Context, run: MonitorFile, journal: SubmissionJournal) -> int:
+    """Correct the documents of an interrupted `retry`, and return how many jobs it sent."""
     from distributed_something.aws.s3 import read_s3_time
     from distributed_something.core.clock import Clock
     from distributed_something.core.errors import translate_aws_errors
@@ -298,7 +303,7 @@ def _settle_interruption(context: Context, run: MonitorFile, journal: Submission
     from distributed_something.jobs.submission.retry import settle_interrupted_retry
 
     if not journal.is_interrupted:
-        return False
+        return 0
     s3, bucket, clock = context.clients.s3, context.settings.AWS_BUCKET, Clock()
     with translate_aws_errors("reading what an interrupted retry sent"):
         writer = DocumentWriter(s3, bucket, clock, read_s3_time(s3, bucket, clock.now()) - clock.now())
@@ -345,6 +350,5 @@ def _find_fleet_file(context: Context) -> Path:
     return files[0] if len(files) == 1 else folder / "YOURFleet.json"
 
 
-def _print_wrapped(context: Context, label: str, text: str) -> None:
-    lines = format_wrapped_lines(text, format_row(label, ""), " " * LABEL_COLUMNS, TERMINAL_COLUMNS)
-    context.console.print_progress("\n".join(lines))
+def _wrap_row(label: str, text: str) -> list[str]:
+    return format_wrapped_lines(text, format_row(label, ""), " " * LABEL_COLUMNS, TERMINAL_COLUMNS)

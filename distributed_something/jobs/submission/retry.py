@@ -156,21 +156,21 @@ def select_sent_jobs(retries: RetryList, is_sent: Callable[[int], bool]) -> Retr
 
 def settle_interrupted_retry(
     s3: S3Client, bucket: str, keys: RunKeys, journal: SubmissionJournal, writer: DocumentWriter
-) -> bool:
-    """Correct what an interrupted `retry` wrote to the bucket, and return whether there was one.
+) -> int:
+    """Correct what an interrupted `retry` wrote to the bucket, and return how many jobs it sent.
 
-    Afterwards, its list and its submission's document contain only the jobs that it sent. AWS errors are not caught.
+    Afterwards, its list and its submission's document contain only these jobs. This may be repeated, so the journal is
+    kept. AWS errors are not caught.
     """
     interrupted = journal.read_interrupted()
     if interrupted is None:
-        return False
+        return 0
     document, numbers = interrupted
     retries = _read_retry_list(s3, bucket, keys.retry(document.time))
     if retries is not None:
         write_retry_list(s3, bucket, keys, select_sent_jobs(retries, numbers.__contains__))
     writer.write(_end_document(document, len(numbers), writer.now))
-    journal.discard()
-    return True
+    return len(numbers)
 
 
 def _read_retry_list(s3: S3Client, bucket: str, key: str) -> RetryList | None:
