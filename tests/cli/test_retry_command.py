@@ -39,6 +39,10 @@ class Project:
     def __init__(self, folder: Path, clients: Any, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self.clients, self.capsys = folder, clients, capsys
         clients.s3.create_bucket(Bucket=BUCKET)
+        self.sent: list[dict[str, Any]] = []  # the entries of all batches
+        clients.sqs.meta.events.register(
+            "before-parameter-build.sqs.SendMessageBatch", lambda params, **_: self.sent.extend(params["Entries"])
+        )
         self.run, self.later = RunDocuments(clients.s3, MONITOR_FILE), RunDocuments(clients.s3, LATER)
         self.run.put_object(build_monitor_file_key("App"), json.dumps(asdict(MONITOR_FILE)).encode())
         (folder / "config.py").write_text("".join(f"{name} = {value!r}\n" for name, value in CONFIG.items()))
@@ -63,20 +67,9 @@ class Project:
         assert code == ExitCode.DONE, error
         return error
 
-    def receive_all(self) -> list[dict[str, Any]]:
-        """Return all messages of the queue; they stay there as running jobs."""
-        url = self.clients.sqs.get_queue_url(QueueName=SETTINGS.SQS_QUEUE_NAME)["QueueUrl"]
-        request = {"QueueUrl": url, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"],
-                   "VisibilityTimeout": 3600, "WaitTimeSeconds": 0}  # fmt: skip
-        messages: list[dict[str, Any]] = []
-        while page := self.clients.sqs.receive_message(**request).get("Messages"):
-            messages += page
-        return messages
-
     def empty_queue(self) -> None:
         url = self.clients.sqs.get_queue_url(QueueName=SETTINGS.SQS_QUEUE_NAME)["QueueUrl"]
-        for message in self.receive_all():
-            self.clients.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        self.clients.sqs.purge_queue(QueueUrl=url)
 
 
 @pytest.fixture
@@ -108,10 +101,10 @@ def test_failed_jobs_are_sent_with_their_original_messages_and_everything_that_s
     failed = project.fail_jobs(2)
     project.run.end_job("done")
     error = project.send_jobs()
-    messages = project.receive_all()
-    assert sorted(job_id(json.loads(message["Body"])) for message in messages) == sorted(failed)
+    messages = project.sent
+    assert sorted(job_id(json.loads(message["MessageBody"])) for message in messages) == sorted(failed)
     for message in messages:
-        job = job_id(json.loads(message["Body"]))
+        job = job_id(json.loads(message["MessageBody"]))
         assert read_attributes(message) == {"retry_of": MONITOR_FILE.run, "retry_job": job}
     assert project.clients.ecs.describe_services(cluster="app-cluster", services=["AppService"])["services"]
     (document,) = list_submissions(project.clients.s3, BUCKET, "App")
@@ -126,15 +119,15 @@ def test_failed_jobs_are_sent_with_their_original_messages_and_everything_that_s
 def test_a_longer_limit_changes_neither_the_id_nor_the_location(project: Project) -> None:
     (failed,) = project.fail_jobs(1)
     project.send_jobs("--timeout", "90", "--only", "program")
-    (message,) = project.receive_all()
-    assert json.loads(message["Body"]) == build_message(0) | {"timeout_minutes": 90}
-    assert job_id(json.loads(message["Body"])) == failed
+    (message,) = project.sent
+    assert json.loads(message["MessageBody"]) == build_message(0) | {"timeout_minutes": 90}
+    assert job_id(json.loads(message["MessageBody"])) == failed
 
 
 def test_older_results_that_did_not_count_do_not_count_for_the_repeated_job_either(project: Project) -> None:
     project.fail_jobs(1, again_since="2026-11-23T10:45:00.000Z")
     project.send_jobs()
-    assert read_attributes(project.receive_all()[0])["again_since"] == "2026-11-23T10:45:00.000Z"
+    assert read_attributes(project.sent[0])["again_since"] == "2026-11-23T10:45:00.000Z"
 
 
 def test_jobs_that_succeeded_in_a_later_run_are_counted_and_not_sent(project: Project) -> None:
@@ -169,7 +162,7 @@ def test_a_queue_with_jobs_is_refused_in_one_line_unless_yes_is_given(project: P
     assert error.startswith("run.py: queue AppQueue: it still holds 3 jobs; ")
     error = project.send_jobs("--yes")
     assert re.search(r"^sent before +3 of them, which have not ended yet$", error, re.M), error
-    assert len(project.receive_all()) == 3
+    assert len(project.sent) == 3
 
 
 def test_jobs_whose_messages_were_lost_with_the_queue_are_sent_again(project: Project) -> None:
@@ -177,27 +170,27 @@ def test_jobs_whose_messages_were_lost_with_the_queue_are_sent_again(project: Pr
     project.send_jobs()
     project.empty_queue()
     project.send_jobs()
-    assert len(project.receive_all()) == 3
+    assert len(project.sent) == 6
 
 
 def test_an_interrupted_retry_is_continued_by_the_same_command(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project.fail_jobs(600)
+    project.fail_jobs(400)
     with monkeypatch.context() as patch:
         interrupt_after(patch, 100)
         code, _, error = project.retry()
     assert code == ExitCode.INTERRUPTED
-    found = re.search(r"interrupted: ([\d,]+) of 600 jobs were sent; run the command again$", error, re.M)
+    found = re.search(r"interrupted: ([\d,]+) of 400 jobs were sent; run the command again$", error, re.M)
     assert found, error
     sent = int(found[1])
-    assert 100 <= sent < 600
+    assert 100 <= sent < 400
     error = project.send_jobs()
     assert re.search(rf"^sent before +{sent} of them", error, re.M), error
-    bodies = [message["Body"] for message in project.receive_all()]
-    assert (len(bodies), len(set(bodies))) == (600, 600)
+    bodies = [message["MessageBody"] for message in project.sent]
+    assert (len(bodies), len(set(bodies))) == (400, 400)
     assert sorted(document.count for document in list_submissions(project.clients.s3, BUCKET, "App")) == sorted(
-        [sent, 600 - sent]
+        [sent, 400 - sent]
     )
     assert not list((project.folder / "files").iterdir())
 
@@ -205,19 +198,19 @@ def test_an_interrupted_retry_is_continued_by_the_same_command(
 def test_after_a_killed_retry_the_same_command_sends_the_other_jobs_and_corrects_the_documents(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project.fail_jobs(600)
+    project.fail_jobs(400)
     with monkeypatch.context() as patch:
         interrupt_after(patch, 100)
         for name in ("_end_retry_list", "_end_document"):  # a killed process does not write these
             patch.setattr(submit._JobSender, name, lambda self, document: None)
         project.retry()
     keys = MONITOR_FILE.keys
-    assert len(load_retry_lists(project.clients.s3, BUCKET, keys)[0].jobs) == 600
+    assert len(load_retry_lists(project.clients.s3, BUCKET, keys)[0].jobs) == 400
     project.send_jobs()
-    assert len({message["Body"] for message in project.receive_all()}) == 600
-    assert sum(len(retries.jobs) for retries in load_retry_lists(project.clients.s3, BUCKET, keys)) == 600
+    assert len({message["MessageBody"] for message in project.sent}) == 400
+    assert sum(len(retries.jobs) for retries in load_retry_lists(project.clients.s3, BUCKET, keys)) == 400
     documents = list_submissions(project.clients.s3, BUCKET, "App")
-    assert sum(document.count for document in documents) == 600
+    assert sum(document.count for document in documents) == 400
     assert all(document.ended for document in documents)
 
 
@@ -226,8 +219,8 @@ def test_a_corrected_job_file_gives_the_shared_keys_and_the_failed_jobs_give_the
     job_file = project.folder / "job.json"
     job_file.write_text(json.dumps({"command": "other {n}", "output_location": "new", "groups": "missing.csv"}))
     project.send_jobs("--with", "job.json")
-    messages = project.receive_all()
-    bodies = [json.loads(message["Body"]) for message in messages]
+    messages = project.sent
+    bodies = [json.loads(message["MessageBody"]) for message in messages]
     assert sorted(body["group"]["n"] for body in bodies) == [0, 1]
     assert {body["command"] for body in bodies} == {"other {n}"}
     assert {read_attributes(message)["retry_job"] for message in messages} == set(failed)
@@ -261,7 +254,7 @@ def test_a_corrected_job_file_is_checked_like_in_submitjob(project: Project) -> 
 def test_a_message_that_the_worker_could_not_read_is_sent_again_as_it_was(project: Project) -> None:
     project.run.end_job("message-1", "failed", message="not JSON", reason_class="bad message", reason="no JSON")
     project.send_jobs()
-    assert [message["Body"] for message in project.receive_all()] == ["not JSON"]
+    assert [message["MessageBody"] for message in project.sent] == ["not JSON"]
 
 
 def test_a_job_whose_message_is_unknown_or_has_no_group_is_left_out(project: Project) -> None:
@@ -282,6 +275,8 @@ def test_a_job_whose_message_is_unknown_or_has_no_group_is_left_out(project: Pro
 def test_for_jobs_that_ran_out_of_memory_it_says_which_memory_is_enough(
     project: Project, peak: int | None, advice: str
 ) -> None:
+    with (project.folder / "config.py").open("a") as config:
+        config.write("DOCKER_CORES = 2\n")
     values = {"reason_class": "out of memory", "memory_limit_bytes": 2000 * MIB}
     project.fail_jobs(2, **values, peak_memory_bytes=peak and peak * MIB)
     _, _, error = project.retry("--dry-run")
