@@ -11,13 +11,13 @@ from distributed_something.cli import (
     diagnose_commands,
     local_commands,
     project_commands,
-    retry_command,
     run_commands,
     submit_command,
 )
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.group import CommandGroup
 from distributed_something.cli.missing_package import explain_missing_package
+from distributed_something.cli.retry import retry_command
 
 
 @click.group(

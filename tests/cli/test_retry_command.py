@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from distributed_something.cli import retry_command
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
+from distributed_something.cli.retry import planner, retry_command
 from distributed_something.core.monitor_file import build_monitor_file_key
 from distributed_something.jobs.submission import submit
 from distributed_something.observe.documents.submissions import list_submissions
@@ -77,7 +77,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     with emulated_account() as clients:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(Context, "clients", clients)
-        monkeypatch.setattr(retry_command, "SETTLING_SECONDS", 0.0)
+        monkeypatch.setattr(planner, "SETTLING_SECONDS", 0.0)
         yield Project(tmp_path, clients, capsys)
 
 
