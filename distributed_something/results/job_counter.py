@@ -96,7 +96,7 @@ class JobCounter:
         self._add_overwritten_files(line)
         if state == "skipped":
             self._add_result_time(line)
-        key, ended = hash(job), parse_time(line.get("ended"))
+        key, ended = hash(job), _parse_time(line.get("ended"))
         times = self._failures if state == "failed" else self._successes
         if ended >= times.get(key, 0.0):
             times[key] = ended
@@ -130,7 +130,7 @@ class JobCounter:
     def _add_result_time(self, line: Mapping[str, Any]) -> None:
         results_of = line.get("results_of")  # in a record; a journal's line has only the time
         modified = results_of.get("modified") if isinstance(results_of, dict) else line.get("results_modified")
-        if time := parse_time(modified):
+        if time := _parse_time(modified):
             times = [*self._result_times, time]
             self._result_times = [min(times), max(times)]
 
@@ -154,7 +154,7 @@ def _is_final(line: Mapping[str, Any]) -> bool:
     return state in ("done", "skipped", "failed") and bool(line.get("final", True))
 
 
-def parse_time(value: object) -> float:
+def _parse_time(value: object) -> float:
     try:
         return datetime.fromisoformat(str(value)).timestamp()
     except ValueError:

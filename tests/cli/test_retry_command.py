@@ -17,7 +17,7 @@ from distributed_something.cli.retry import planner, retry_command
 from distributed_something.core.monitor_file import build_monitor_file_key
 from distributed_something.jobs.submission import submit
 from distributed_something.observe.documents.submissions import list_submissions
-from distributed_something.results.retry_jobs import load_retry_lists
+from distributed_something.results.retry.retry_jobs import load_retry_lists
 from distributed_something.worker import job_id
 from tests.support.emulated_runs import emulated_account
 from tests.support.fakes import MONITOR_FILE, SETTINGS

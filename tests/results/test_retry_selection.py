@@ -7,7 +7,7 @@ import pytest
 from distributed_something.core.errors import InputError
 from distributed_something.results.causes import FailureGroup
 from distributed_something.results.job_counter import FailedJob
-from distributed_something.results.retry_selection import select_failures
+from distributed_something.results.retry.retry_selection import select_failures
 
 
 def build_group(group_id: str, cause: str, reason_class: str, *jobs: str) -> FailureGroup:

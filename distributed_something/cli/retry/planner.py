@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.jobs.submission.retry import RetryBatch
     from distributed_something.observe.queue import QueueState
-    from distributed_something.results.memory_advice import MemoryEstimate
+    from distributed_something.results.retry.memory_advice import MemoryEstimate
     from distributed_something.results.outcome import RunOutcome
-    from distributed_something.results.retry_jobs import RetryJob
+    from distributed_something.results.retry.retry_jobs import RetryJob
 
 MAX_GROUPS_SHOWN = 20
+MANY_JOBS = 1000  # reading the records of more jobs takes several seconds
 
 
 @dataclass
@@ -97,7 +98,7 @@ class RetryPlanner:
     def to_send(self) -> list[RetryJob]:
         """The selected jobs whose messages will be sent."""
         from distributed_something.jobs.submission.retry import has_group
-        from distributed_something.results.retry_jobs import RetryState
+        from distributed_something.results.retry.retry_jobs import RetryState
 
         return [
             job
@@ -138,13 +139,15 @@ class RetryPlanner:
         from distributed_something.core.clock import Clock
         from distributed_something.core.errors import translate_aws_errors
         from distributed_something.results.causes import group_failures
-        from distributed_something.results.retry_jobs import QueueView, RetryReader
-        from distributed_something.results.retry_selection import select_failures
+        from distributed_something.results.retry.retry_jobs import QueueView, RetryReader
+        from distributed_something.results.retry.retry_selection import select_failures
 
         failures = self.outcome.failures
         selected = select_failures(group_failures(failures), self.choice.only if failures else ())
         if not selected:
             return []
+        if len(selected) >= MANY_JOBS:
+            self.context.console.print_progress(f"reading the records of {len(selected):,} failed jobs …")
         s3 = self.context.clients.s3
         now = read_s3_time(s3, self.run.MONITOR_BUCKET_NAME, Clock().now())
         settling_seconds = 0.0 if self.context.local else SETTLING_SECONDS  # the local cloud's counts are exact
@@ -153,7 +156,7 @@ class RetryPlanner:
             return reader.load_jobs(selected, [failed.job for failed in failures])
 
     def _print_counts(self) -> None:
-        from distributed_something.results.retry_jobs import RetryState, count_states
+        from distributed_something.results.retry.retry_jobs import RetryState, count_states
 
         states, rows = count_states(self.jobs), self.context.console.print_progress
         failed, chosen = self.outcome.counts.failed, len(self.jobs)
@@ -190,7 +193,7 @@ class RetryPlanner:
             show(format_row("", f"and {len(groups) - MAX_GROUPS_SHOWN} more groups"))
 
     def _print_memory_advice(self) -> None:
-        from distributed_something.results.memory_advice import estimate_memory
+        from distributed_something.results.retry.memory_advice import estimate_memory
 
         settings = self.context.settings
         estimate = estimate_memory(self.to_send, settings.DOCKER_CORES, settings.MEMORY)

@@ -13,6 +13,7 @@ from distributed_something.cli.group import Command, Number
 from distributed_something.cli.retry.planner import RetryChoice, RetryPlanner
 from distributed_something.cli.submit_command import SubmitView
 from distributed_something.core.text import format_row
+from distributed_something.worker import MAX_JOB_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from distributed_something.jobs.submission.journal import SubmissionJournal
     from distributed_something.jobs.submission.retry import RetryBatch
 
-MAX_MINUTES = 11 * 60.0  # SQS ends the lease of a received message after 12 hours
+MAX_MINUTES = MAX_JOB_SECONDS / 60
 
 
 @click.command(

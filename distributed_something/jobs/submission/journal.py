@@ -104,7 +104,7 @@ class SubmissionJournal:
         """Whether the journal contains an interrupted submission. The journal must be locked and not started."""
         return self._path.stat().st_size > 0
 
-    def read_interrupted(self) -> tuple[SubmissionDocument, set[int]] | None:
+    def read_sent_jobs(self) -> tuple[SubmissionDocument, set[int]] | None:
         """Return the document of an interrupted submission in the journal, and the indexes of the jobs that it sent.
 
         Return None if there is none.

@@ -162,7 +162,7 @@ def settle_interrupted_retry(
     Afterwards, its list and its submission's document contain only these jobs. This may be repeated, so the journal is
     kept. AWS errors are not caught.
     """
-    interrupted = journal.read_interrupted()
+    interrupted = journal.read_sent_jobs()
     if interrupted is None:
         return 0
     document, numbers = interrupted

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS, iter_bucket_ob
 from distributed_something.core.submission import RetryList, parse_retry_list
 from distributed_something.observe.documents.parallel import read_in_parallel
 from distributed_something.observe.documents.run_start import list_runs
-from distributed_something.results.job_counter import FailedJob, parse_time
+from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.outcome import read_record
 from distributed_something.worker import RunKeys
 
@@ -129,7 +130,7 @@ class RetryReader:
         begun = 0.0
         for run in runs:
             record = self._read_record(run, job)
-            ended = parse_time(record.get("ended"))
+            ended = _parse_time(record.get("ended"))
             if record.get("state") in ("done", "skipped"):
                 return LaterEnds(is_success=True)
             if record.get("state") == "failed" and record.get("final", True):
@@ -158,6 +159,13 @@ def load_retry_lists(s3: S3Client, bucket: str, keys: RunKeys) -> list[RetryList
 def count_states(jobs: Iterable[RetryJob]) -> Counter[RetryState]:
     """Return how many of the jobs are in each state."""
     return Counter(job.state for job in jobs)
+
+
+def _parse_time(value: object) -> float:
+    try:
+        return datetime.fromisoformat(str(value)).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _read_bytes(record: dict[str, Any], key: str) -> int | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from distributed_something.results.retry_jobs import RetryJob
+from distributed_something.results.retry.retry_jobs import RetryJob
 
 MIB = 1024 * 1024
 STEP_MIB = 256
