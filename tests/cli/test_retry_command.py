@@ -301,3 +301,19 @@ def test_a_run_of_another_app_is_refused(project: Project) -> None:
     code, _, error = project.retry("other.json")
     assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
     assert "--config FILE" in error
+
+
+@pytest.mark.parametrize(("state", "row"), [("failed", r"replaced +1 of them"), ("done", r"succeeded +1 of them")])
+def test_a_corrected_job_that_ended_in_the_same_run_takes_the_place_of_the_failed_job(
+    project: Project, state: str, row: str
+) -> None:
+    project.fail_jobs(1)
+    (project.folder / "job.json").write_text(json.dumps({"command": "other {n}"}))
+    project.send_jobs("--with", "job.json")
+    corrected = json.loads(project.sent[0]["MessageBody"])
+    project.run.end_job(job_id(corrected), state, message=corrected, ended="2026-11-23T12:00:00.000Z")
+    project.empty_queue()
+    error = project.send_jobs()
+    assert re.search(f"^{row}", error, re.M), error
+    bodies = [json.loads(entry["MessageBody"]) for entry in project.sent[1:]]
+    assert bodies == ([corrected] if state == "failed" else [])

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.jobs.submission.retry import RetryBatch
     from distributed_something.observe.queue import QueueState
-    from distributed_something.results.retry.memory_advice import MemoryEstimate
     from distributed_something.results.outcome import RunOutcome
+    from distributed_something.results.retry.memory_advice import MemoryEstimate
     from distributed_something.results.retry.retry_jobs import RetryJob
 
 MAX_GROUPS_SHOWN = 20
