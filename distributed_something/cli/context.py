@@ -51,6 +51,10 @@ class Context:
     debug: bool = False
     console: Console = field(default_factory=Console)
 
+    def format_command(self, *words: str) -> str:
+        """Return another command, to copy and paste, with the same shared options as this one."""
+        return shlex.join(["python", "run.py", *self.options, *words])
+
     @property
     def config_file(self) -> Path:
         return shorten_path(self.config or self.project / "config.py")
@@ -203,17 +207,6 @@ class Context:
         from distributed_something.aws.s3 import iter_object_keys
 
         return iter_object_keys(self.clients.s3, bucket, prefix)
-
-    def format_command(self, *words: str | Path) -> str:
-        """Return a run.py command for the user to type, with the options that choose the project and the cloud."""
-        options = ["--local"] if self.local else []
-        if self.containers:
-            options.append("--containers")
-        if self.project != Path.cwd():
-            options += ["--project", str(shorten_path(self.project))]
-        if self.config is not None:
-            options += ["--config", str(shorten_path(self.config))]
-        return shlex.join(["python", "run.py", *options, *map(str, words)])
 
     def check_local(self, command: str) -> None:
         """Raise UsageError if `command` is used without --local."""

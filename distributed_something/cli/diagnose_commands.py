@@ -1,4 +1,4 @@
-"""The commands that only read: `check` and `why`."""
+"""The commands that only read: `check`, `status`, and `why`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distributed_something.cli.context import Context
+from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.group import Command
 
 if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.diagnose.why.cause import Cause
+
+WATCH_SECONDS, LOCAL_WATCH_SECONDS = 10.0, 1.0
+WATCH_FOOTER = "Ctrl-C stops watching; the run continues"
 
 
 @click.command(
@@ -43,6 +46,50 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     findings = run_preflight_checks(clients, settings, fleet_file, content, datetime.now(UTC))
     context.console.print_result(build_findings_json(findings) if as_json else format_findings(findings))
     raise SystemExit(choose_exit_code(findings))
+
+
+@click.command(
+    cls=Command,
+    needs="A run that startCluster started. It may have ended, and its resources may be removed.",
+    examples=("status", "status --watch", "status files/DistributedSomethingSpotFleetRequestId.json --json"),
+    next_step="retry, if jobs failed",
+)
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
+@click.option("--watch", is_flag=True, help="Show the status again and again, until the run has ended.")
+@click.pass_obj
+def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bool) -> None:
+    """Show how a run is going or how it ended, and why jobs failed."""
+    from distributed_something.core.clock import Clock
+    from distributed_something.core.errors import translate_aws_errors
+    from distributed_something.run.run_status import RunView, observe_status
+    from distributed_something.run.screen.print_status import print_status, watch_status
+
+    if as_json and watch:
+        raise click.UsageError("--json and --watch cannot be used together")
+    file = (
+        _load_newest_monitor_file(context)
+        if monitor_file is None
+        else context.load_monitor_file(monitor_file, "status")
+    )
+    retry = context.format_command("retry", str(monitor_file or context.default_monitor_file))
+    clock = Clock()
+    with translate_aws_errors("looking at the run"):
+        view = RunView.open(context.clients, file)
+        if watch:
+            pause = LOCAL_WATCH_SECONDS if context.local else WATCH_SECONDS
+            current = watch_status(view, context.console, clock, pause=pause, footer=WATCH_FOOTER)
+        else:
+            current = observe_status(view, clock.now())
+        print_status(view, current, context.console, retry, as_json=as_json)
+    if current.has_failures:
+        raise SystemExit(ExitCode.UNFINISHED)
+
+
+def _load_newest_monitor_file(context: Context) -> MonitorFile:
+    from distributed_something.run.monitor_file_copy import load_default_monitor_file
+
+    return load_default_monitor_file(context.clients.s3, context.settings, context.project)[0]
 
 
 @click.command(

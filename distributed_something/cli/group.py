@@ -14,7 +14,7 @@ COMMAND_GROUPS = {
     "The four commands of a run, in this order": ("setup", "submitJob", "startCluster", "monitor"),
     "Before the first run": ("setupAWS", "fleetFile", "check"),
     "Look at a run": ("status", "why"),
-    "If something goes wrong": ("cleanup",),
+    "If something goes wrong": ("retry", "cleanup"),
     "Your own program": ("newProject", "buildImage", "makeJobs", "runJob", "upgrade"),
     "The local cloud (with --local)": ("interrupt", "stop"),
 }

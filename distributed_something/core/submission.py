@@ -1,7 +1,7 @@
 """Submission documents: what each `submitJob` sent, stored in the bucket as `runs/APP_NAME/submissions/TIME.json`.
 
 A run's total number of jobs comes from these documents. Each `submitJob` has a document of its own, so that two of them
-never overwrite each other's counts.
+never overwrite each other's counts. `retry` writes such a document too, and a list of the jobs that it sent again.
 """
 
 from __future__ import annotations
@@ -56,6 +56,38 @@ class SubmissionDocument:
     def sent(self) -> int:
         """How many jobs were sent or, while jobs are being sent, will be sent."""
         return self.planned if self.ended is None else self.count
+
+
+@dataclass(frozen=True)
+class RetryList:
+    """The jobs of a run that a submission sent again, stored as `runs/APP_NAME/RUN/retries/TIME.json`.
+
+    `time`: the time of the submission. `jobs`: the ID of each new message's job, keyed by the failed job's ID.
+    """
+
+    time: str
+    jobs: dict[str, str]
+
+    @property
+    def began(self) -> float:
+        """When the submission began, in seconds since 1970."""
+        return parse_submission_time(self.time)
+
+
+def build_retry_list(retries: RetryList) -> bytes:
+    """Return the list as JSON."""
+    return json.dumps(asdict(retries)).encode()
+
+
+def parse_retry_list(text: bytes | str) -> RetryList:
+    """Return the list in this JSON. Raise ValueError if it is not valid."""
+    content = json.loads(text)
+    jobs = content.get("jobs") if isinstance(content, dict) else None
+    if not isinstance(jobs, dict) or not all(isinstance(job, str) for job in jobs.values()):
+        raise ValueError("not a list of jobs that were sent again")
+    retries = RetryList(str(content.get("time")), jobs)
+    parse_submission_time(retries.time)
+    return retries
 
 
 def build_submission_time(seconds: float) -> str:

@@ -111,7 +111,7 @@ def load_failures(s3: S3Client, file: MonitorFile) -> RunOutcome | None:
 def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -> int:
     """Count the ends in records that no journal knows, at most MAX_RECORDS_READ. Return how many were not read."""
     missing = (key for job, key, etag in _iter_records(s3, file) if not counter.has_record(job, etag))
-    read = partial(_read_record, s3, file.MONITOR_BUCKET_NAME)
+    read = partial(read_record, s3, file.MONITOR_BUCKET_NAME)
     for _, record in read_in_parallel(islice(missing, MAX_RECORDS_READ), read):
         counter.add_end(record)
     return sum(1 for _ in missing)
@@ -131,9 +131,9 @@ def _iter_records(s3: S3Client, file: MonitorFile) -> Iterator[tuple[str, str, s
 def add_example_details(s3: S3Client, file: MonitorFile, groups: Sequence[FailureGroup]) -> list[FailureGroup]:
     """Return the groups; the first MAX_EXAMPLES_READ ones with what only the record of their example says."""
     keys = [file.keys.record(group.example.job) for group in groups[:MAX_EXAMPLES_READ]]
-    records = [record for _, record in read_in_parallel(keys, partial(_read_record, s3, file.MONITOR_BUCKET_NAME))]
+    records = [record for _, record in read_in_parallel(keys, partial(read_record, s3, file.MONITOR_BUCKET_NAME))]
     detailed = [_add_example(group, record) for group, record in zip(groups, records, strict=False)]
-    return detailed + groups[MAX_EXAMPLES_READ:]
+    return [*detailed, *groups[MAX_EXAMPLES_READ:]]
 
 
 def _add_example(group: FailureGroup, record: dict[str, Any]) -> FailureGroup:
@@ -142,7 +142,7 @@ def _add_example(group: FailureGroup, record: dict[str, Any]) -> FailureGroup:
     return replace(group, example=replace(group.example, last_lines=last_lines, log=str(record.get("log") or "")))
 
 
-def _read_record(s3: S3Client, bucket: str, key: str) -> dict[str, Any]:
+def read_record(s3: S3Client, bucket: str, key: str) -> dict[str, Any]:
     """Return the record, or an empty object if it does not exist or is not valid."""
     try:
         record = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())

@@ -15,10 +15,18 @@ from botocore.exceptions import ClientError
 
 from distributed_something.core.errors import InputError, get_error_code, is_missing_object, translate_aws_errors
 from distributed_something.core.files import write_json_atomically
-from distributed_something.core.monitor_file import MonitorFile, build_monitor_file_key, parse_monitor_file
+from distributed_something.core.monitor_file import (
+    MonitorFile,
+    build_monitor_file_key,
+    build_monitor_file_path,
+    load_monitor_file,
+    parse_monitor_file,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from distributed_something.core.config_settings import Settings
 
 
 def save_monitor_file(s3: S3Client, monitor_file: MonitorFile, path: Path) -> None:
@@ -45,6 +53,24 @@ def _upload_copy(s3: S3Client, monitor_file: MonitorFile) -> None:
     body = json.dumps(asdict(monitor_file), indent=2).encode()
     with translate_aws_errors(f"copying the monitor file to s3://{monitor_file.MONITOR_BUCKET_NAME}/{key}"):
         s3.put_object(Bucket=monitor_file.MONITOR_BUCKET_NAME, Key=key, Body=body)
+
+
+def load_default_monitor_file(s3: S3Client, settings: Settings, project: Path) -> tuple[MonitorFile, Path | str]:
+    """Return the monitor file of the app's newest run, and where it is: in the folder `project` or in the bucket.
+
+    Raise InputError if it does not exist or is not valid, and CloudError if AWS reports an error.
+    """
+    path = build_monitor_file_path(project, settings.APP_NAME)
+    if path.exists():
+        return load_monitor_file(path), path
+    key = build_monitor_file_key(settings.APP_NAME)
+    address = f"s3://{settings.AWS_BUCKET}/{key}"
+    with translate_aws_errors(f"reading {address}"):
+        copy = find_monitor_file_copy(s3, settings.AWS_BUCKET, key)
+    if copy is None:
+        problem = f"this monitor file does not exist, and there is no copy in {address}"
+        raise InputError(path, "", problem, "give the run's monitor file; startCluster writes one for each run")
+    return copy, address
 
 
 def find_monitor_file_copy(s3: S3Client, bucket: str, key: str) -> MonitorFile | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
     from distributed_something.run.monitor.loop import Tick
 
 MAX_MESSAGE_SECONDS = 14 * 86400.0  # SQS keeps a message for at most 14 days, so older submissions are not in the queue
+
+
+def load_current_outcome(clients: Clients, file: MonitorFile, now: float) -> RunOutcome:
+    """Return how the run's jobs ended so far, during the run or after it. AWS errors are not caught."""
+    history, _ = load_history(clients.s3, file, now)
+    left = 0 if history.ended is not None else count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
+    submitted = None
+    if history.start is not None:
+        reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
+        until = math.inf if history.ended is None else history.ended
+        submitted = observe_submitted_jobs(reader, file, history.start, until)
+    return load_run_outcome(clients.s3, file, submitted, left)
 
 
 def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> int:

@@ -11,10 +11,8 @@ from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.results.causes import compute_group_cost, group_failures
-from distributed_something.results.forecast import Estimate, estimate_remaining_seconds, measure_speed
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
-from distributed_something.results.progress import RunProgress
-from distributed_something.results.status import (
+from distributed_something.results.status.document import (
     CostNumbers,
     JobNumbers,
     MachineNumbers,
@@ -22,6 +20,8 @@ from distributed_something.results.status import (
     RunStatus,
     choose_ended_state,
 )
+from distributed_something.results.status.forecast import Estimate, estimate_remaining_seconds, measure_speed
+from distributed_something.results.status.progress import RunProgress
 from distributed_something.results.summary import RunSummary, find_run_summary
 from distributed_something.run.monitor.budget import classify_cost, format_cost_warning
 from distributed_something.run.monitor.history import RunHistory, load_history

@@ -413,7 +413,7 @@ def test_messages_of_submitjob_again_have_an_attribute(aws: ExactClients) -> Non
     aws.expect_call("sqs.send_message_batch", request, Successful=successful, Failed=[])
     journal: Any = FakeJournal()
 
-    send_batch(aws.clients.sqs, QUEUE_URL, [(0, "a")], journal, FakeTime().sleep, attributes)
+    send_batch(aws.clients.sqs, QUEUE_URL, [(0, "a")], journal, FakeTime().sleep, lambda _: attributes)
 
 
 DOCUMENT = SubmissionDocument("App", "AppQueue", "20261123T104500.123Z", "job.json", "digest", 60)

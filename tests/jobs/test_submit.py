@@ -473,10 +473,12 @@ def test_again_cannot_be_added_to_a_submission_that_was_started_without_it(tmp_p
 def test_attributes_count_towards_the_size_of_a_batch() -> None:
     attributes = {"again_since": {"DataType": "String", "StringValue": "2026-11-23T10:45:00.000Z"}}
     numbered = [(number, "x" * (256 * 1024 - 41)) for number in range(4)]
-    assert [len(batch) for batch in iter_message_batches(numbered, attributes)] == [4]
+    assert [len(batch) for batch in iter_message_batches(numbered, lambda _: attributes)] == [4]
     assert [
         len(batch)
-        for batch in iter_message_batches([(0, "xx"), *numbered[1:], (4, "x" * (256 * 1024 - 42))], attributes)
+        for batch in iter_message_batches(
+            [(0, "xx"), *numbered[1:], (4, "x" * (256 * 1024 - 42))], lambda _: attributes
+        )
     ] == [4, 1]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributed_something.results.forecast import TREND_COLUMNS, estimate_remaining_seconds, measure_speed
-from distributed_something.results.progress import RunProgress, SlowJob
+from distributed_something.results.status.forecast import TREND_COLUMNS, estimate_remaining_seconds, measure_speed
+from distributed_something.results.status.progress import RunProgress, SlowJob
 
 START = datetime(2026, 11, 23, 10, 45, tzinfo=UTC).timestamp()
 

@@ -12,10 +12,10 @@ from rich.cells import cell_len
 
 from distributed_something.core.text import format_cost
 from distributed_something.results.causes import FailureGroup, group_failures
-from distributed_something.results.forecast import Estimate, Speed
 from distributed_something.results.job_counter import FailedJob
-from distributed_something.results.progress import SlowJob
-from distributed_something.results.status import CostNumbers, JobNumbers, MachineNumbers, RunState, RunStatus
+from distributed_something.results.status.document import CostNumbers, JobNumbers, MachineNumbers, RunState, RunStatus
+from distributed_something.results.status.forecast import Estimate, Speed
+from distributed_something.results.status.progress import SlowJob
 from distributed_something.run.screen.layout import ScreenSize, build_screen, format_failure_details, format_status_line
 from distributed_something.run.screen.view import StatusView
 from tests.support.fakes import RUN, START, FakeOutput

@@ -35,13 +35,15 @@ class SubmissionJournal:
 
     The header contains the submission's document, so that `--resume` continues the same one.
 
-    `job_file`: for messages. `resume`: whether to continue the submission in the journal. `replace`: whether a journal
-    of an interrupted submission is discarded. `done`: the number of acknowledged jobs. `total`: the total number of
-    jobs.
+    `job_file`: for messages. `command`: what writes the journal, for messages. `resume`: whether to continue the
+    submission in the journal. `replace`: whether a journal of an interrupted submission is discarded. `done`: the
+    number of acknowledged jobs. `total`: the total number of jobs.
     """
 
-    def __init__(self, job_file: Path, *, resume: bool = False, replace: bool = False) -> None:
-        self.job_file, self.resume = job_file, resume
+    def __init__(
+        self, job_file: Path, *, resume: bool = False, replace: bool = False, command: str = "submitJob of this file"
+    ) -> None:
+        self.job_file, self.resume, self._command = job_file, resume, command
         self._path, self._replace = build_journal_path(job_file), replace
         self._lock = threading.Lock()  # for the threads of this process
         self._sent = bytearray()
@@ -61,7 +63,7 @@ class SubmissionJournal:
         try:
             self._file = _open_locked(self._path)
         except BlockingIOError:
-            problem = "another submitJob of this file is running"
+            problem = f"another {self._command} is running"
             raise InputError(self.job_file, "", problem, "wait until it ends") from None
         except OSError as error:
             problem = f"this file cannot be written ({error.strerror})"
@@ -113,6 +115,29 @@ class SubmissionJournal:
             return parse_submission_object(document)
         return None
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the journal contains an interrupted submission. The journal must be locked and not started."""
+        return self._path.stat().st_size > 0
+
+    def read_sent_jobs(self) -> tuple[SubmissionDocument, set[int]] | None:
+        """Return the document of an interrupted submission in the journal, and the indexes of the jobs that it sent.
+
+        Return None if there is none.
+        """
+        self._cut_last_line()
+        header, *lines = self._path.read_text(errors="replace").splitlines() or [""]
+        try:
+            document = parse_submission_object(_parse_object(header).get("submission"))
+        except ValueError:
+            return None
+        return document, {int(word) for line in lines for word in line.split() if word.isdigit()}
+
+    def discard(self) -> None:
+        """Remove what the journal contains."""
+        assert self._file is not None  # lock() was called first
+        self._file.truncate(0)
+
     def start(self, plan: SubmissionPlan, url: str, document: SubmissionDocument) -> None:
         """Write the document to the journal, either to a new one or to the one that was read."""
         assert self._file is not None  # lock() was called first
@@ -151,7 +176,7 @@ class SubmissionJournal:
         self._file = None
 
     def _check_existence(self) -> None:
-        is_interrupted = self._path.stat().st_size > 0
+        is_interrupted = self.is_interrupted
         if is_interrupted and not self.resume and not self._replace:
             remedy = f"add --resume to continue it, or {_START_OVER_REMEDY}"
             raise InputError(self._path, "", "an earlier submission of this job file was interrupted", remedy)

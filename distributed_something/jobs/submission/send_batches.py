@@ -27,17 +27,21 @@ SEND_ATTEMPTS = 8
 NumberedMessage = tuple[int, str]  # (index in the job file from 0, message body)
 ProgressCallback = Callable[[int, int], None]  # (number of jobs sent, total number of jobs)
 Sleep = Callable[[float], None]
-MessageAttributes = Mapping[str, Any]  # in SQS's form; the same for all messages
+MessageAttributes = Mapping[str, Any]  # in SQS's form
+AttributeBuilder = Callable[[int], MessageAttributes]  # of the message with this index
 
 
 def iter_message_batches(
-    numbered: Iterable[NumberedMessage], attributes: MessageAttributes | None = None
+    numbered: Iterable[NumberedMessage], build_attributes: AttributeBuilder | None = None
 ) -> Iterator[list[NumberedMessage]]:
     """Split a stream of messages into batches that SQS accepts: at most ten messages and 1 MiB, with attributes."""
     batch: list[NumberedMessage] = []
-    size, attribute_bytes = 0, _count_attribute_bytes(attributes or {})
+    size = 0
     for number, body in numbered:
-        message_bytes = len(body) + attribute_bytes  # bodies are ASCII: json.dumps escapes all other characters
+        attributes = build_attributes(number) if build_attributes else {}
+        message_bytes = len(body) + _count_attribute_bytes(
+            attributes
+        )  # bodies are ASCII: json.dumps escapes all other characters
         if batch and (len(batch) == MAX_BATCH_MESSAGES or size + message_bytes > MAX_BATCH_BYTES):
             yield batch
             batch, size = [], 0
@@ -49,7 +53,7 @@ def iter_message_batches(
 
 def _count_attribute_bytes(attributes: MessageAttributes) -> int:
     """Return how many bytes a message's attributes add to its size: their names, types, and values."""
-    return sum(len(name) + sum(map(len, attribute.values())) for name, attribute in attributes.items())
+    return sum(len(text.encode()) for name, values in attributes.items() for text in (name, *values.values()))
 
 
 def send_all_batches(
@@ -59,9 +63,9 @@ def send_all_batches(
     journal: SubmissionJournal,
     progress: ProgressCallback,
     sleep: Sleep,
-    attributes: MessageAttributes | None = None,
+    build_attributes: AttributeBuilder | None = None,
 ) -> None:
-    """Send every message with these attributes.
+    """Send every message with its attributes.
 
     After an error or Ctrl-C, complete the batches already started, and then raise the first error or KeyboardInterrupt.
     """
@@ -70,7 +74,7 @@ def send_all_batches(
 
     def send(batch: list[NumberedMessage]) -> None:
         try:
-            send_batch(sqs, url, batch, journal, sleep, attributes)
+            send_batch(sqs, url, batch, journal, sleep, build_attributes)
         except Exception as error:  # raised again below, in the main thread
             failures.append(error)
         finally:
@@ -79,7 +83,7 @@ def send_all_batches(
     pool = ThreadPoolExecutor(SENDER_THREADS)
     with catch_ctrl_c() as pressed:
         try:
-            for batch in iter_message_batches(numbered, attributes):
+            for batch in iter_message_batches(numbered, build_attributes):
                 free_places.acquire()
                 if failures or pressed.is_set():
                     break
@@ -100,16 +104,15 @@ def send_batch(
     batch: list[NumberedMessage],
     journal: SubmissionJournal,
     sleep: Sleep,
-    attributes: MessageAttributes | None = None,
+    build_attributes: AttributeBuilder | None = None,
 ) -> None:
     """Send the batch until SQS has acknowledged every message. Raise CloudError if SQS keeps rejecting one."""
     remaining = batch
-    more: dict[str, Any] = {"MessageAttributes": attributes} if attributes else {}
     for attempt in range(SEND_ATTEMPTS):
         if attempt:
             sleep(min(0.2 * 2**attempt, 10))
         try:
-            entries: list[Any] = [{"Id": str(number), "MessageBody": body} | more for number, body in remaining]
+            entries = [_build_entry(message, build_attributes) for message in remaining]
             response = sqs.send_message_batch(QueueUrl=url, Entries=entries)
         except AWSError as error:
             raise explain_aws_error("sending jobs", error) from error
@@ -121,6 +124,12 @@ def send_batch(
             return
     reason = next((entry.get("Message", entry["Code"]) for entry in response.get("Failed", [])), "no reason given")
     raise CloudError(f"SQS rejects the message ({reason})", action=f"sending job {remaining[0][0] + 1}")
+
+
+def _build_entry(message: NumberedMessage, build_attributes: AttributeBuilder | None) -> Any:
+    number, body = message
+    attributes = build_attributes(number) if build_attributes else {}
+    return {"Id": str(number), "MessageBody": body} | ({"MessageAttributes": attributes} if attributes else {})
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +19,16 @@ from distributed_something.aws.clients import Clients
 from distributed_something.aws.s3 import read_s3_time, upload_folders
 from distributed_something.aws.sqs import require_job_queue
 from distributed_something.core.clock import Clock
-from distributed_something.core.errors import CloudError, InputError, UserFacingError
-from distributed_something.core.submission import SubmissionDocument, build_submission_time
+from distributed_something.core.errors import AWSError, CloudError, InputError, UserFacingError, translate_aws_errors
+from distributed_something.core.submission import RetryList, SubmissionDocument, build_submission_time
 from distributed_something.core.text import format_count, format_row
 from distributed_something.jobs.job_file import JobFile
 from distributed_something.jobs.submission.document import DocumentWriter
 from distributed_something.jobs.submission.journal import SubmissionJournal
 from distributed_something.jobs.submission.plan import SubmissionPlan
+from distributed_something.jobs.submission.retry import RetryBatch, RetrySource, select_sent_jobs, write_retry_list
 from distributed_something.jobs.submission.send_batches import (
+    AttributeBuilder,
     MessageAttributes,
     NumberedMessage,
     ProgressCallback,
@@ -42,16 +45,28 @@ if TYPE_CHECKING:
 class Submission:
     """A checked job file, and the journal of the jobs that SQS has already acknowledged.
 
-    `again`: whether results that are older than this submission do not count. `replace`: whether to remove the waiting
-    jobs from the queue first. `git_commit`: of the project's folder, for the submission's document.
+    `job_file`: or the messages that `retry` sends; then, `retry` says which jobs they repeat. `again`: whether results
+    that are older than this submission do not count. `replace`: whether to remove the waiting jobs from the queue
+    first. `git_commit`: of the project's folder, for the submission's document.
     """
 
-    job_file: JobFile
+    job_file: JobFile | RetrySource
     plan: SubmissionPlan
     journal: SubmissionJournal
     again: bool = False
     replace: bool = False
     git_commit: str | None = None
+    retry: RetryBatch | None = None
+
+    @property
+    def name(self) -> str:
+        """The Job file's name, for the submission's document."""
+        return self.retry.name if self.retry else self.job_file.path.name
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether `--resume` continues the submission; otherwise, the same command does."""
+        return self.retry is None
 
 
 class SubmissionInterruption(UserFacingError):
@@ -59,23 +74,23 @@ class SubmissionInterruption(UserFacingError):
 
     exit_code = 130
 
-    def __init__(self, sent: int, total: int) -> None:
+    def __init__(self, sent: int, total: int, *, is_resumable: bool = True) -> None:
         super().__init__("interrupted")
-        self.sent, self.total = sent, total
+        self.sent, self.total, self.is_resumable = sent, total, is_resumable
 
     def __str__(self) -> str:
-        return f"{self.problem}: {format_submission_progress(self.sent, self.total)}"
+        return f"{self.problem}: {format_submission_progress(self.sent, self.total, is_resumable=self.is_resumable)}"
 
 
 class SubmissionError(CloudError):
     """Raised after an AWS error, `cause`, while jobs were being sent: `sent` of `total` jobs were sent."""
 
-    def __init__(self, cause: CloudError, sent: int, total: int) -> None:
+    def __init__(self, cause: CloudError, sent: int, total: int, *, is_resumable: bool = True) -> None:
         super().__init__(cause.problem, cause.remedy, action=cause.action, code=cause.code)
-        self.cause, self.sent, self.total = cause, sent, total
+        self.cause, self.sent, self.total, self.is_resumable = cause, sent, total, is_resumable
 
     def __str__(self) -> str:
-        return f"{self.cause}; {format_submission_progress(self.sent, self.total)}"
+        return f"{self.cause}; {format_submission_progress(self.sent, self.total, is_resumable=self.is_resumable)}"
 
 
 class ChangedTableError(UserFacingError):
@@ -115,9 +130,10 @@ def submit_jobs(
             upload_folders(clients.s3, settings.AWS_BUCKET, submission.job_file.uploads, print_progress)
             _JobSender(clients, settings, submission, clock, url, print_progress).send_jobs(resumed, progress)
         except KeyboardInterrupt:
-            raise SubmissionInterruption(journal.done, total) from None
+            is_resumable = submission.is_resumable
+            raise SubmissionInterruption(journal.done, total, is_resumable=is_resumable) from None
         except CloudError as error:
-            raise SubmissionError(error, journal.done, total) from error
+            raise SubmissionError(error, journal.done, total, is_resumable=submission.is_resumable) from error
         return journal.done - before
     finally:
         journal.close()
@@ -155,11 +171,13 @@ class _JobSender:
         try:
             if self._submission.replace:
                 self._replace_jobs()
-            jobs, attributes = _iter_unsent_jobs(self._submission), _build_attributes(self._document)
+            self._begin_retry_list(self._document)
             send_all_batches(
-                self._clients.sqs, self._url, jobs, self._journal, report_progress, self._clock.sleep, attributes
-            )
+                self._clients.sqs, self._url, _iter_unsent_jobs(self._submission), self._journal, report_progress,
+                self._clock.sleep, self._choose_attributes(self._document),
+            )  # fmt: skip
         finally:
+            self._end_retry_list(self._document)
             self._end_document(replace(self._document, count=self._journal.done))
 
     def _end_replaced_submission(self) -> None:
@@ -167,6 +185,29 @@ class _JobSender:
         interrupted = self._journal.read_interrupted()
         if interrupted is not None:
             self._end_document(interrupted)
+
+    def _choose_attributes(self, document: SubmissionDocument) -> AttributeBuilder:
+        if self._submission.retry is not None:
+            return self._submission.retry.build_attributes
+        attributes = _build_attributes(document)
+        return lambda _: attributes
+
+    def _begin_retry_list(self, document: SubmissionDocument) -> None:
+        """Write which failed jobs will be sent again, before the first of them is sent."""
+        if self._submission.retry is not None:
+            with translate_aws_errors("writing which jobs are sent again to the bucket"):
+                self._write_retry_list(self._submission.retry, RetryList(document.time, self._submission.retry.jobs))
+
+    def _end_retry_list(self, document: SubmissionDocument) -> None:
+        """Remove the jobs that were not sent from the list. If this fails, the journal lets the next `retry` do it."""
+        retry, journal = self._submission.retry, self._journal
+        if retry is None or journal.done == journal.total:
+            return
+        with suppress(*AWSError):
+            self._write_retry_list(retry, select_sent_jobs(RetryList(document.time, retry.jobs), journal.is_sent))
+
+    def _write_retry_list(self, retry: RetryBatch, retries: RetryList) -> None:
+        write_retry_list(self._clients.s3, self._settings.AWS_BUCKET, retry.keys, retries)
 
     def _begin_document(self, resumed: SubmissionDocument | None) -> SubmissionDocument:
         """Write the submission's document, which says that no job or, after `--resume`, not every job was sent."""
@@ -181,7 +222,7 @@ class _JobSender:
                 app=settings.APP_NAME,
                 queue=settings.SQS_QUEUE_NAME,
                 time=build_submission_time(self._writer.now),
-                job_file=submission.job_file.path.name,
+                job_file=submission.name,
                 digest=submission.plan.digest,
                 planned=submission.plan.count,
                 count=self._journal.done,  # 0, except after an interruption of a version without documents
@@ -236,11 +277,11 @@ def _build_attributes(document: SubmissionDocument) -> MessageAttributes:
     return {AGAIN_ATTRIBUTE: {"DataType": "String", "StringValue": since}}
 
 
-def format_submission_progress(sent: int, total: int) -> str:
+def format_submission_progress(sent: int, total: int, *, is_resumable: bool = True) -> str:
     """Return how many jobs an interrupted submission sent, and how to continue it."""
     if sent == total:
         return f"but all {total:,} jobs were sent"
-    remedy = "add --resume to the command to continue" if sent else "run the same command again"
+    remedy = "add --resume to the command to continue" if sent and is_resumable else "run the same command again"
     return f"{sent:,} of {total:,} jobs were sent; {remedy}"
 
 

@@ -75,11 +75,18 @@ def observe_submitted_jobs(
     return max(0, jobs)
 
 
+def list_runs(s3: S3Client, bucket: str, app: str) -> dict[str, float]:
+    """Return when each of the app's runs started (seconds since 1970), keyed by the run's name.
+
+    These are the runs that have documents in the bucket, oldest first. AWS errors are not caught.
+    """
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=AppKeys(app).prefix, Delimiter="/")
+    names = [entry["Prefix"].split("/")[-2] for page in pages for entry in page.get("CommonPrefixes", [])]
+    starts = ((name, parse_run_start(name)) for name in sorted(names))
+    return {name: start for name, start in starts if start is not None}
+
+
 def _has_earlier_run(s3: S3Client, file: MonitorFile, since: float) -> bool:
     """Return whether the bucket has documents of another run of the app that started at `since` or later."""
-    pages = s3.get_paginator("list_objects_v2").paginate(
-        Bucket=file.MONITOR_BUCKET_NAME, Prefix=AppKeys(file.MONITOR_APP_NAME).prefix, Delimiter="/"
-    )
-    names = (entry["Prefix"].split("/")[-2] for page in pages for entry in page.get("CommonPrefixes", []))
-    starts = (parse_run_start(name) for name in names if name != file.run)
-    return any(start is not None and start >= since for start in starts)
+    runs = list_runs(s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
+    return any(start >= since for name, start in runs.items() if name != file.run)

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from distributed_something.core.text import format_cost, format_count, format_duration, format_one_line
 from distributed_something.results.causes import FailureGroup
-from distributed_something.results.forecast import Estimate
-from distributed_something.results.status import JobNumbers, RunState, RunStatus
+from distributed_something.results.status.document import JobNumbers, RunState, RunStatus
+from distributed_something.results.status.forecast import Estimate
 
 LABEL_WIDTH = 7  # of "jobs", "speed", and so on
 MIN_WIDTH, MAX_WIDTH = 60, 120

@@ -8,7 +8,7 @@ from dataclasses import replace
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, explain_aws_error
 from distributed_something.results.outcome import add_example_details
-from distributed_something.results.status import RunStatus, build_status_document
+from distributed_something.results.status.document import RunStatus, build_status_document
 from distributed_something.run.output import Output
 from distributed_something.run.run_status import RunView, compute_group_costs, observe_status
 from distributed_something.run.screen.layout import ScreenSize, build_screen, format_failure_details

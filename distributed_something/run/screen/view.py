@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from rich.console import Group
 from rich.live import Live
 
-from distributed_something.results.status import RunStatus
+from distributed_something.results.status.document import RunStatus
 from distributed_something.run.output import Output
 from distributed_something.run.screen.layout import ScreenSize, build_screen, format_status_line
 

@@ -20,9 +20,10 @@ FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE = "failures", "tries"
 # An attribute from `submitJob --again`: the time of the submission, such as 2026-11-23T10:45:00.000Z. Results that are
 # older do not count as done.
 AGAIN_ATTRIBUTE = "again_since"
-# An attribute from `retry`: the name of the earlier run in which the job failed.
-RETRY_RUN_ATTRIBUTE = "retry_of"
-MESSAGE_ATTRIBUTES = (FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE, AGAIN_ATTRIBUTE, RETRY_RUN_ATTRIBUTE)
+# Attributes from `retry`: the run in which the job failed, and the ID that the job had there.
+RETRY_RUN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE = "retry_of", "retry_job"
+_KEPT_ATTRIBUTES = (AGAIN_ATTRIBUTE, RETRY_RUN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE)  # sent again unchanged
+MESSAGE_ATTRIBUTES = (FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE, *_KEPT_ATTRIBUTES)
 
 
 @dataclass
@@ -75,17 +76,23 @@ class Attempt:
         return _get_attribute(self.raw, FIRST_ID_ATTRIBUTE) or str(self.raw.get("MessageId", ""))
 
     @property
-    def retry_of(self) -> str:
-        """The name of the earlier run whose failed job `retry` sent again, or an empty string."""
-        return _get_attribute(self.raw, RETRY_RUN_ATTRIBUTE)
-
-    @property
     def again_since(self) -> float | None:
         """Results that are older than this (seconds since 1970) do not count; None if all results count."""
         try:
-            return datetime.fromisoformat(_get_attribute(self.raw, AGAIN_ATTRIBUTE)).timestamp()
+            return datetime.fromisoformat(self.again_text).timestamp()
         except ValueError:
             return None
+
+    @property
+    def again_text(self) -> str:
+        """`again_since` as the message contains it; "" if all results count."""
+        return _get_attribute(self.raw, AGAIN_ATTRIBUTE)
+
+    @property
+    def retry_of(self) -> dict[str, str] | None:
+        """The `run` in which the job failed, and the `job` ID that it had there; None unless `retry` sent the job."""
+        run = _get_attribute(self.raw, RETRY_RUN_ATTRIBUTE)
+        return {"run": run, "job": _get_attribute(self.raw, RETRY_JOB_ATTRIBUTE) or self.name} if run else None
 
 
 def read_attempt_counts(raw: dict[str, Any]) -> tuple[int, int]:
@@ -112,8 +119,8 @@ def build_message_attributes(attempt: Attempt) -> dict[str, Any]:
     An interruption is not a failure. It counts as an attempt only if the program was started.
     """
     counts = {ATTEMPTS_ATTRIBUTE: attempt.earlier_attempts + attempt.has_started, FAILURES_ATTRIBUTE: attempt.failures}
-    texts = {FIRST_ID_ATTRIBUTE: attempt.message_id, AGAIN_ATTRIBUTE: _get_attribute(attempt.raw, AGAIN_ATTRIBUTE),
-             RETRY_RUN_ATTRIBUTE: attempt.retry_of}  # fmt: skip
+    texts = {FIRST_ID_ATTRIBUTE: attempt.message_id}
+    texts |= {name: _get_attribute(attempt.raw, name) for name in _KEPT_ATTRIBUTES}
     return {
         **{name: {"DataType": "Number", "StringValue": str(count)} for name, count in counts.items()},
         **{name: {"DataType": "String", "StringValue": text} for name, text in texts.items() if text},

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -178,7 +179,7 @@ class JobHandler:
         attempt.name = job_id(attempt.message)
         make_job_folder(attempt.folders)
         with run_on_all_processors():
-            job = self._hooks.make_job(attempt.message, attempt.folders, self._settings)
+            job = self._hooks.make_job(deepcopy(attempt.message), attempt.folders, self._settings)
         job.id = attempt.name  # a hook that reuses an id would mix up the records of two jobs
         attempt.job = job
         if self._settings.check_if_done:

@@ -68,6 +68,15 @@ class RunKeys:
         """Return the key of a container's journal; `number` starts at 1."""
         return f"{self.journals}{container}-{number}.jsonl"
 
+    @property
+    def retries(self) -> str:
+        """The prefix of the lists of jobs that `retry` sent again; each list has the time of its submission."""
+        return f"{self.prefix}retries/"
+
+    def retry(self, time: str) -> str:
+        """Return the key of the list of jobs that the submission at `time` sent again."""
+        return f"{self.retries}{time}.json"
+
     def failed_results(self, job: str) -> str:
         """Return the prefix for a failed attempt's files, which are uploaded only if the job sets `keep_failed`."""
         return f"{self.jobs}failed/{job}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distributed_something.results.progress import BIN_SECONDS, RunProgress
+from distributed_something.results.status.progress import BIN_SECONDS, RunProgress
 
 TREND_COLUMNS = 12  # number of parts into which the time so far is divided
 # Speeds are measured over these shares of the time so far. The fastest and the slowest one give the range.

@@ -1,6 +1,6 @@
 """The status of a run as data: what `run.py status --json` prints, and what the screens show.
 
-The schema of the JSON document is `status_schema.json`, beside this module.
+The schema of the JSON document is `schema.json`, beside this module.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from enum import Enum
 from typing import Any
 
 from distributed_something.results.causes import FailureGroup
-from distributed_something.results.forecast import Estimate, Speed
-from distributed_something.results.progress import SlowJob
+from distributed_something.results.status.forecast import Estimate, Speed
+from distributed_something.results.status.progress import SlowJob
 
 
 class RunState(Enum):

@@ -1,0 +1,140 @@
+"""The command `retry`: sends the failed jobs of a run again."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from distributed_something.cli.context import Context, shorten_path
+from distributed_something.cli.group import Command, Number
+from distributed_something.cli.retry.planner import RetryChoice, RetryPlanner
+from distributed_something.cli.submit_command import SubmitView
+from distributed_something.core.text import format_row
+from distributed_something.worker import MAX_JOB_SECONDS
+
+if TYPE_CHECKING:
+    from distributed_something.core.monitor_file import MonitorFile
+    from distributed_something.jobs.submission.journal import SubmissionJournal
+    from distributed_something.jobs.submission.retry import RetryBatch
+
+MAX_MINUTES = MAX_JOB_SECONDS / 60
+
+
+@click.command(
+    "retry",
+    cls=Command,
+    needs="A run that has failed jobs. Its records in the bucket are enough, so it may have been cleaned up.",
+    examples=("retry --dry-run", "retry --only time-out --timeout 60", "retry --with files/exampleJob.json"),
+    next_step="startCluster FLEETFILE, then monitor MONITORFILE",
+)
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.option(
+    "--only", multiple=True, metavar="ID|CAUSE|JOB",
+    help="Only these jobs: a group's ID (at least 3 characters of it), a cause such as time-out, or a job's ID. May be "
+    "given several times.",
+)  # fmt: skip
+@click.option("--timeout", metavar="MINUTES", type=Number(0, MAX_MINUTES, min_open=True),
+              help="Another time limit for the programs.")  # fmt: skip
+@click.option("--with", "job_file", metavar="JOBFILE", type=click.Path(path_type=Path),
+              help="Take everything but the groups from this corrected Job file.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Send the jobs even if the queue holds other jobs.")
+@click.option("--dry-run", is_flag=True, help="Print which jobs would be sent and the first message, but send nothing.")
+@click.pass_obj
+def retry(
+    context: Context,
+    monitor_file: Path | None,
+    only: tuple[str, ...],
+    timeout: float | None,
+    job_file: Path | None,
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    """Send the failed jobs of a run again."""
+    from distributed_something.jobs.submission.journal import SubmissionJournal
+
+    run = _load_run(context, monitor_file)
+    choice = RetryChoice(only, timeout, job_file, yes=yes, dry_run=dry_run)
+    # This Job file does not exist; the journal and messages about it only need a name for the run's retries.
+    name = shorten_path(context.project / "files" / f"{run.MONITOR_APP_NAME}-{run.run}.retry")
+    if dry_run:
+        RetryPlanner(context, run, choice, name).print_plan()
+        return
+    journal = SubmissionJournal(name, replace=True, command="retry of this run")
+    with closing(journal):
+        journal.lock()
+        choice.interrupted_jobs = _settle_interruption(context, run, journal)
+        planner = RetryPlanner(context, run, choice, name)
+        if planner.print_plan():
+            _send_jobs(context, planner.batch, journal)
+        else:
+            journal.discard()
+        if planner.to_send or choice.interrupted_jobs:
+            _print_next_steps(context, run)
+
+
+def _load_run(context: Context, path: Path | None) -> MonitorFile:
+    """Return the run of the given monitor file, or the app's newest run. Raise InputError if it is another app's."""
+    from distributed_something.core.errors import InputError
+    from distributed_something.core.monitor_file import load_monitor_file
+    from distributed_something.run.monitor_file_copy import load_default_monitor_file
+
+    settings = context.settings
+    if path is None:
+        run, source = load_default_monitor_file(context.clients.s3, settings, context.project)
+    else:
+        run, source = load_monitor_file(path), path
+    if run.MONITOR_APP_NAME != settings.APP_NAME:
+        problem = f"this is a run of {run.MONITOR_APP_NAME}, but {context.config_file} has APP_NAME {settings.APP_NAME}"
+        raise InputError(source, "MONITOR_APP_NAME", problem, "give that app's config: --config FILE")
+    return run
+
+
+def _settle_interruption(context: Context, run: MonitorFile, journal: SubmissionJournal) -> int:
+    """Correct the documents of an interrupted `retry`, and return how many jobs it sent."""
+    from distributed_something.aws.s3 import read_s3_time
+    from distributed_something.core.clock import Clock
+    from distributed_something.core.errors import translate_aws_errors
+    from distributed_something.jobs.submission.document import DocumentWriter
+    from distributed_something.jobs.submission.retry import settle_interrupted_retry
+
+    if not journal.is_interrupted:
+        return 0
+    s3, bucket, clock = context.clients.s3, context.settings.AWS_BUCKET, Clock()
+    with translate_aws_errors("reading what an interrupted retry sent"):
+        writer = DocumentWriter(s3, bucket, clock, read_s3_time(s3, bucket, clock.now()) - clock.now())
+        return settle_interrupted_retry(s3, bucket, run.keys, journal, writer)
+
+
+def _send_jobs(context: Context, batch: RetryBatch, journal: SubmissionJournal) -> None:
+    """Create what `setup` creates, and send the jobs."""
+    from distributed_something.core.clock import Clock
+    from distributed_something.jobs.submission.document import find_git_commit
+    from distributed_something.jobs.submission.submit import Submission, submit_jobs
+    from distributed_something.run.setup import set_up_run
+
+    clients, settings, print_progress = context.clients, context.settings, context.console.print_progress
+    set_up_run(clients, settings, print_progress, Clock().sleep)
+    commit = find_git_commit(context.project)
+    submission = Submission(batch.source, batch.plan, journal, git_commit=commit, retry=batch)
+    with SubmitView(batch.plan.count, context.console) as progress:
+        sent = submit_jobs(clients, settings, submission, Clock(), progress=progress, print_progress=print_progress)
+    print_progress(format_row("jobs", f"{sent:,} of {batch.plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
+
+
+def _print_next_steps(context: Context, run: MonitorFile) -> None:
+    """Print the commands that run the jobs: only `monitor` if the app's containers are still running."""
+    from distributed_something.core.errors import translate_aws_errors
+    from distributed_something.core.monitor_file import build_monitor_file_path
+    from distributed_something.run.setup import find_active_run
+
+    with translate_aws_errors("looking for an active run"):
+        is_active = find_active_run(context.clients, context.settings) is not None
+    path = build_monitor_file_path(context.project, run.MONITOR_APP_NAME)
+    commands = [("monitor", str(shorten_path(path)))]
+    if not is_active:
+        commands.insert(0, ("startCluster", context.command_line.fleet_file))
+    for number, words in enumerate(commands):
+        context.console.print_progress(f"{'then' if number else 'next'}: {context.format_command(*words)}")

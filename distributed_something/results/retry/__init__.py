@@ -1,0 +1,4 @@
+"""Which failed jobs of a run `retry` sends again.
+
+`cli` imports this package. Start with `retry_jobs.py`.
+"""

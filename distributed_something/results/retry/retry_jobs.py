@@ -1,0 +1,173 @@
+"""The failed jobs of a run that can be sent again: their messages, and what has become of them since.
+
+A failed job is looked up in all later runs of the app, and in the lists of jobs that earlier `retry` commands sent.
+This takes one request for each failed job and later run, until a run is found in which the job has ended.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS, iter_bucket_objects
+from distributed_something.core.submission import RetryList, parse_retry_list
+from distributed_something.observe.documents.parallel import read_in_parallel
+from distributed_something.observe.documents.run_start import list_runs
+from distributed_something.results.job_counter import FailedJob
+from distributed_something.results.outcome import read_record
+from distributed_something.worker import RunKeys
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from distributed_something.core.monitor_file import MonitorFile
+    from distributed_something.observe.queue import QueueState
+
+
+class RetryState(Enum):
+    """What has become of a failed job since it failed."""
+
+    FAILED = "failed"  # it can be sent again
+    SUCCEEDED = "succeeded"
+    SENT = "sent"  # it was sent again, and its message may still be in the queue
+    REPLACED = "replaced"  # it was sent again with another ID, and failed in the same run with this ID
+
+
+@dataclass(frozen=True)
+class RetryJob:
+    """A failed job, and what its record says about sending it again.
+
+    `message`: None if the record does not exist or has no message; text if the worker could not read it. `again_since`:
+    the attribute from `submitJob --again`, or "". Memory is in bytes; None if unknown.
+    """
+
+    failed: FailedJob
+    state: RetryState
+    message: dict[str, Any] | str | None
+    again_since: str = ""
+    peak_memory: int | None = None
+    memory_limit: int | None = None
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """What the job queue tells about jobs that were sent. `queue`: None if it does not exist.
+
+    `now`: AWS's time. `settling_seconds`: how long SQS's counts may not include jobs that were just sent.
+    """
+
+    queue: QueueState | None
+    now: float
+    settling_seconds: float
+
+    def may_contain(self, sent: float) -> bool:
+        """Return whether a message that was sent at `sent` (seconds since 1970) may still be in the queue."""
+        if self.queue is None or sent < self.queue.created - CLOCK_TOLERANCE_SECONDS - 1:
+            return False
+        return self.queue.counts.jobs > 0 or self.now - sent < self.settling_seconds
+
+
+@dataclass(frozen=True)
+class LaterEnds:
+    """The ends of a job in later runs: whether it succeeded, and when it last failed (seconds since 1970, or 0)."""
+
+    is_success: bool = False
+    failed: float = 0.0
+    begun: float = 0.0  # when an attempt that was not the last one ended
+
+
+@dataclass
+class RetryReader:
+    """Reads what became of the failed jobs of the run in `file`. AWS errors are not caught."""
+
+    s3: S3Client
+    file: MonitorFile
+    view: QueueView
+    _lists: list[RetryList] = field(default_factory=list)
+    _later_runs: list[str] = field(default_factory=list)
+
+    def load_jobs(self, failures: Sequence[FailedJob], all_failed: Iterable[str]) -> list[RetryJob]:
+        """Return what is known about each failed job, in the same order. `all_failed`: all failed jobs of the run."""
+        bucket, app = self.file.MONITOR_BUCKET_NAME, self.file.MONITOR_APP_NAME
+        self._lists = load_retry_lists(self.s3, bucket, self.file.keys)
+        runs = list_runs(self.s3, bucket, app)
+        self._later_runs = sorted((run for run in runs if run > self.file.run), reverse=True)
+        read = partial(self._load_job, frozenset(all_failed))
+        return [job for _, job in read_in_parallel(failures, read)]
+
+    def _load_job(self, all_failed: frozenset[str], failed: FailedJob) -> RetryJob:
+        record = self._read_record(self.file.run, failed.job)
+        message = record.get("message")
+        return RetryJob(
+            failed,
+            self._find_state(all_failed, failed),
+            message if isinstance(message, (dict, str)) else None,
+            str(record.get("again_since") or ""),
+            _read_bytes(record, "peak_memory_bytes"),
+            _read_bytes(record, "memory_limit_bytes"),
+        )
+
+    def _find_state(self, all_failed: frozenset[str], failed: FailedJob) -> RetryState:
+        sent = max((retries.began for retries in self._lists if failed.job in retries.jobs), default=0.0)
+        new_ids = {retries.jobs.get(failed.job, failed.job) for retries in self._lists} - {failed.job}
+        if new_ids & all_failed:
+            return RetryState.REPLACED
+        ends = [self._find_later_ends(failed.job, self._later_runs)]
+        ends += (self._find_later_ends(new_id, [*self._later_runs, self.file.run]) for new_id in sorted(new_ids))
+        if any(end.is_success for end in ends):
+            return RetryState.SUCCEEDED
+        sent = max([sent, *(end.begun for end in ends)])
+        is_open = sent > max([failed.ended, *(end.failed for end in ends)])
+        return RetryState.SENT if is_open and self.view.may_contain(sent) else RetryState.FAILED
+
+    def _find_later_ends(self, job: str, runs: Iterable[str]) -> LaterEnds:
+        """Return how the job ended in the newest of these runs in which it has ended."""
+        begun = 0.0
+        for run in runs:
+            record = self._read_record(run, job)
+            ended = _parse_time(record.get("ended"))
+            if record.get("state") in ("done", "skipped"):
+                return LaterEnds(is_success=True)
+            if record.get("state") == "failed" and record.get("final", True):
+                return LaterEnds(failed=ended, begun=begun)
+            begun = max(begun, ended)
+        return LaterEnds(begun=begun)
+
+    def _read_record(self, run: str, job: str) -> dict[str, Any]:
+        key = RunKeys(self.file.MONITOR_APP_NAME, run).record(job)
+        return read_record(self.s3, self.file.MONITOR_BUCKET_NAME, key)
+
+
+def load_retry_lists(s3: S3Client, bucket: str, keys: RunKeys) -> list[RetryList]:
+    """Return the lists of jobs that `retry` sent again. A list that is not valid is left out."""
+
+    def read(key: str) -> RetryList | None:
+        try:
+            return parse_retry_list(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        except ValueError:
+            return None
+
+    names = [item["Key"] for item in iter_bucket_objects(s3, bucket, keys.retries)]
+    return [retries for _, retries in read_in_parallel(names, read) if retries is not None]
+
+
+def count_states(jobs: Iterable[RetryJob]) -> Counter[RetryState]:
+    """Return how many of the jobs are in each state."""
+    return Counter(job.state for job in jobs)
+
+
+def _parse_time(value: object) -> float:
+    try:
+        return datetime.fromisoformat(str(value)).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _read_bytes(record: dict[str, Any], key: str) -> int | None:
+    value = record.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

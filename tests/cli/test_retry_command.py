@@ -1,0 +1,319 @@
+"""`retry` on the command line, in an emulated account: which jobs it sends, what it refuses, and what it advises."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distributed_something.cli.context import Context, ExitCode
+from distributed_something.cli.main import main
+from distributed_something.cli.retry import planner, retry_command
+from distributed_something.core.monitor_file import build_monitor_file_key
+from distributed_something.jobs.submission import submit
+from distributed_something.observe.documents.submissions import list_submissions
+from distributed_something.results.retry.retry_jobs import load_retry_lists
+from distributed_something.worker import job_id
+from tests.support.emulated_runs import emulated_account
+from tests.support.fakes import MONITOR_FILE, SETTINGS
+from tests.support.run_documents import RunDocuments
+
+CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}
+BUCKET = SETTINGS.AWS_BUCKET
+LATER = replace(MONITOR_FILE, MONITOR_START_TIME=MONITOR_FILE.MONITOR_START_TIME + 3_600_000)
+MIB = 1024 * 1024
+
+
+def build_message(number: int) -> dict[str, Any]:
+    return {"command": "work {n}", "output_location": "results/{job}", "group": {"n": number}}
+
+
+class Project:
+    """A project, whose run has records of failed jobs but no resources in AWS except the bucket."""
+
+    def __init__(self, folder: Path, clients: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.clients, self.capsys = folder, clients, capsys
+        clients.s3.create_bucket(Bucket=BUCKET)
+        self.sent: list[dict[str, Any]] = []  # the entries of all batches
+        clients.sqs.meta.events.register(
+            "before-parameter-build.sqs.SendMessageBatch", lambda params, **_: self.sent.extend(params["Entries"])
+        )
+        self.run, self.later = RunDocuments(clients.s3, MONITOR_FILE), RunDocuments(clients.s3, LATER)
+        self.run.put_object(build_monitor_file_key("App"), json.dumps(asdict(MONITOR_FILE)).encode())
+        (folder / "config.py").write_text("".join(f"{name} = {value!r}\n" for name, value in CONFIG.items()))
+        (folder / "files").mkdir()
+
+    def fail_jobs(self, count: int, documents: RunDocuments | None = None, **more: Any) -> list[str]:
+        """Write records of failed jobs, and return their IDs."""
+        messages = [build_message(number) for number in range(count)]
+        for message in messages:
+            values = {"reason": "exit code 1", "reason_class": "program", "message": message} | more
+            (documents or self.run).end_job(job_id(message), "failed", **values)
+        return [job_id(message) for message in messages]
+
+    def retry(self, *arguments: str) -> tuple[int, str, str]:
+        """Run the command; return its exit code and what it wrote to standard output and standard error."""
+        code = main(["retry", *arguments])
+        captured = self.capsys.readouterr()
+        return code, captured.out, captured.err
+
+    def send_jobs(self, *arguments: str) -> str:
+        code, _, error = self.retry(*arguments)
+        assert code == ExitCode.DONE, error
+        return error
+
+    def empty_queue(self) -> None:
+        url = self.clients.sqs.get_queue_url(QueueName=SETTINGS.SQS_QUEUE_NAME)["QueueUrl"]
+        self.clients.sqs.purge_queue(QueueUrl=url)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Project]:
+    with emulated_account() as clients:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(Context, "clients", clients)
+        monkeypatch.setattr(planner, "SETTLING_SECONDS", 0.0)
+        yield Project(tmp_path, clients, capsys)
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, sent: int) -> None:
+    """Simulate Ctrl-C after at least `sent` jobs."""
+
+    def report_progress(done: int, total: int) -> None:
+        if done >= sent:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(retry_command.SubmitView, "__enter__", lambda self: report_progress)
+
+
+def read_attributes(message: dict[str, Any]) -> dict[str, str]:
+    return {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+
+
+def test_failed_jobs_are_sent_with_their_original_messages_and_everything_that_setup_creates_is_created(
+    project: Project,
+) -> None:
+    failed = project.fail_jobs(2)
+    project.run.end_job("done")
+    error = project.send_jobs()
+    messages = project.sent
+    assert sorted(job_id(json.loads(message["MessageBody"])) for message in messages) == sorted(failed)
+    for message in messages:
+        job = job_id(json.loads(message["MessageBody"]))
+        assert read_attributes(message) == {"retry_of": MONITOR_FILE.run, "retry_job": job}
+    assert project.clients.ecs.describe_services(cluster="app-cluster", services=["AppService"])["services"]
+    (document,) = list_submissions(project.clients.s3, BUCKET, "App")
+    assert (document.job_file, document.planned, document.count) == (f"retry of {MONITOR_FILE.run}", 2, 2)
+    assert error.splitlines()[-2:] == [
+        "next: python run.py startCluster files/YOURFleet.json",
+        "then: python run.py monitor files/AppSpotFleetRequestId.json",
+    ]
+    assert not list((project.folder / "files").iterdir())
+
+
+def test_a_longer_limit_changes_neither_the_id_nor_the_location(project: Project) -> None:
+    (failed,) = project.fail_jobs(1)
+    project.send_jobs("--timeout", "90", "--only", "program")
+    (message,) = project.sent
+    assert json.loads(message["MessageBody"]) == build_message(0) | {"timeout_minutes": 90}
+    assert job_id(json.loads(message["MessageBody"])) == failed
+
+
+def test_older_results_that_did_not_count_do_not_count_for_the_repeated_job_either(project: Project) -> None:
+    project.fail_jobs(1, again_since="2026-11-23T10:45:00.000Z")
+    project.send_jobs()
+    assert read_attributes(project.sent[0])["again_since"] == "2026-11-23T10:45:00.000Z"
+
+
+def test_jobs_that_succeeded_in_a_later_run_are_counted_and_not_sent(project: Project) -> None:
+    failed = project.fail_jobs(5)
+    project.later.end_job(failed[0])
+    project.later.end_job(failed[1], "skipped")
+    project.later.end_job(failed[2], "failed", ended="2026-11-23T12:00:00.000Z")
+    error = project.send_jobs()
+    assert re.search(r"^succeeded +2 of them since", error, re.M), error
+    assert re.search(r"^to send +3 jobs$", error, re.M), error
+
+
+def test_a_dry_run_prints_the_groups_and_the_first_message_and_creates_nothing(project: Project) -> None:
+    project.fail_jobs(3)
+    code, output, _ = project.retry("--dry-run")
+    assert code == ExitCode.DONE
+    first, group, title, message = output.splitlines()
+    assert first == "to send         3 jobs"
+    assert re.fullmatch(r" {16}F[0-9a-f]{6} 3 jobs: exit code 1.*", group)
+    assert title == "the first message:"
+    assert json.loads(message)["command"] == "work {n}"
+    assert project.clients.sqs.list_queues().get("QueueUrls", []) == []
+    assert list_submissions(project.clients.s3, BUCKET, "App") == []
+    assert not list((project.folder / "files").iterdir())
+
+
+def test_a_queue_with_jobs_is_refused_in_one_line_unless_yes_is_given(project: Project) -> None:
+    project.fail_jobs(3)
+    project.send_jobs()
+    code, _, error = project.retry()
+    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert error.startswith("run.py: queue AppQueue: it still holds 3 jobs; ")
+    error = project.send_jobs("--yes")
+    assert re.search(r"^sent before +3 of them, which have not ended yet$", error, re.M), error
+    assert len(project.sent) == 3
+
+
+def test_jobs_whose_messages_were_lost_with_the_queue_are_sent_again(project: Project) -> None:
+    project.fail_jobs(3)
+    project.send_jobs()
+    project.empty_queue()
+    project.send_jobs()
+    assert len(project.sent) == 6
+
+
+def test_an_interrupted_retry_is_continued_by_the_same_command(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.fail_jobs(400)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 100)
+        code, _, error = project.retry()
+    assert code == ExitCode.INTERRUPTED
+    found = re.search(r"interrupted: ([\d,]+) of 400 jobs were sent; run the command again$", error, re.M)
+    assert found, error
+    sent = int(found[1])
+    assert 100 <= sent < 400
+    error = project.send_jobs()
+    assert re.search(rf"^sent before +{sent} of them", error, re.M), error
+    bodies = [message["MessageBody"] for message in project.sent]
+    assert (len(bodies), len(set(bodies))) == (400, 400)
+    assert sorted(document.count for document in list_submissions(project.clients.s3, BUCKET, "App")) == sorted(
+        [sent, 400 - sent]
+    )
+    assert not list((project.folder / "files").iterdir())
+
+
+def test_after_a_killed_retry_the_same_command_sends_the_other_jobs_and_corrects_the_documents(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.fail_jobs(400)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 100)
+        for name in ("_end_retry_list", "_end_document"):  # a killed process does not write these
+            patch.setattr(submit._JobSender, name, lambda self, document: None)
+        project.retry()
+    keys = MONITOR_FILE.keys
+    assert len(load_retry_lists(project.clients.s3, BUCKET, keys)[0].jobs) == 400
+    project.send_jobs()
+    assert len({message["MessageBody"] for message in project.sent}) == 400
+    assert sum(len(retries.jobs) for retries in load_retry_lists(project.clients.s3, BUCKET, keys)) == 400
+    documents = list_submissions(project.clients.s3, BUCKET, "App")
+    assert sum(document.count for document in documents) == 400
+    assert all(document.ended for document in documents)
+
+
+def test_a_corrected_job_file_gives_the_shared_keys_and_the_failed_jobs_give_the_groups(project: Project) -> None:
+    failed = project.fail_jobs(2)
+    job_file = project.folder / "job.json"
+    job_file.write_text(json.dumps({"command": "other {n}", "output_location": "new", "groups": "missing.csv"}))
+    project.send_jobs("--with", "job.json")
+    messages = project.sent
+    bodies = [json.loads(message["MessageBody"]) for message in messages]
+    assert sorted(body["group"]["n"] for body in bodies) == [0, 1]
+    assert {body["command"] for body in bodies} == {"other {n}"}
+    assert {read_attributes(message)["retry_job"] for message in messages} == set(failed)
+
+    for body in bodies:
+        project.later.end_job(job_id(body))
+    project.empty_queue()
+    assert re.search(r"^succeeded +2 ", project.send_jobs(), re.M)
+
+
+def test_everything_that_is_wrong_is_reported_at_once(project: Project) -> None:
+    project.fail_jobs(2)
+    project.send_jobs()
+    (project.folder / "job.json").write_text(json.dumps({"command": "other {plate}", "shell": 1}))
+    code, _, error = project.retry("--only", "nothing", "--with", "job.json")
+    assert code == ExitCode.INPUT
+    assert [line.split(": ")[1] for line in error.splitlines()] == ["queue AppQueue", "--only 'nothing'"]
+    code, _, error = project.retry("--yes", "--with", "missing.json")
+    assert code == ExitCode.DONE, "the jobs are in the queue, so the Job file is not needed"
+
+
+def test_a_corrected_job_file_is_checked_like_in_submitjob(project: Project) -> None:
+    project.fail_jobs(2)
+    (project.folder / "job.json").write_text(json.dumps({"command": "other {plate}"}))
+    code, _, error = project.retry("--with", "job.json")
+    assert code == ExitCode.INPUT
+    assert "nothing fills the placeholder {plate}" in error
+    assert project.clients.sqs.list_queues().get("QueueUrls", []) == []
+
+
+def test_a_message_that_the_worker_could_not_read_is_sent_again_as_it_was(project: Project) -> None:
+    project.run.end_job("message-1", "failed", message="not JSON", reason_class="bad message", reason="no JSON")
+    project.send_jobs()
+    assert [message["MessageBody"] for message in project.sent] == ["not JSON"]
+
+
+def test_a_job_whose_message_is_unknown_or_has_no_group_is_left_out(project: Project) -> None:
+    project.fail_jobs(1)
+    project.run.end_job("old", "failed")
+    project.run.end_job("message-1", "failed", message="not JSON")
+    (project.folder / "job.json").write_text(json.dumps({"command": "other {n}"}))
+    error = project.send_jobs("--with", "job.json")
+    assert re.search(r"^left out +2, because their messages are unknown$", error, re.M), error
+    assert re.search(r"^to send +1 job$", error, re.M), error
+
+
+@pytest.mark.parametrize(("peak", "advice"), [
+    (1500, "MEMORY = 3584 would probably have been enough (an estimate)."),
+    (1990, "They need more than that; try twice the limit, MEMORY = 4096."),
+    (None, "They need more than that; try twice the limit, MEMORY = 4096."),
+])  # fmt: skip
+def test_for_jobs_that_ran_out_of_memory_it_says_which_memory_is_enough(
+    project: Project, peak: int | None, advice: str
+) -> None:
+    with (project.folder / "config.py").open("a") as config:
+        config.write("DOCKER_CORES = 2\n")
+    values = {"reason_class": "out of memory", "memory_limit_bytes": 2000 * MIB}
+    project.fail_jobs(2, **values, peak_memory_bytes=peak and peak * MIB)
+    _, _, error = project.retry("--dry-run")
+    text = " ".join(error.split())
+    assert advice in text
+    assert "Change MEMORY in the config" in text
+    assert max(map(len, error.splitlines())) <= 80
+
+
+def test_a_run_without_failed_jobs_and_a_missing_run_are_said(project: Project) -> None:
+    project.run.end_job("done")
+    assert re.search(r"^to send +no jobs$", project.send_jobs("--only", "anything"), re.M)
+    project.clients.s3.delete_object(Bucket=BUCKET, Key=build_monitor_file_key("App"))
+    code, _, error = project.retry()
+    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert "files/AppSpotFleetRequestId.json: this monitor file does not exist, and there is no copy in s3://" in error
+
+
+def test_a_run_of_another_app_is_refused(project: Project) -> None:
+    path = project.folder / "other.json"
+    path.write_text(json.dumps(asdict(replace(MONITOR_FILE, MONITOR_APP_NAME="Other"))))
+    code, _, error = project.retry("other.json")
+    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert "--config FILE" in error
+
+
+@pytest.mark.parametrize(("state", "row"), [("failed", r"replaced +1 of them"), ("done", r"succeeded +1 of them")])
+def test_a_corrected_job_that_ended_in_the_same_run_takes_the_place_of_the_failed_job(
+    project: Project, state: str, row: str
+) -> None:
+    project.fail_jobs(1)
+    (project.folder / "job.json").write_text(json.dumps({"command": "other {n}"}))
+    project.send_jobs("--with", "job.json")
+    corrected = json.loads(project.sent[0]["MessageBody"])
+    project.run.end_job(job_id(corrected), state, message=corrected, ended="2026-11-23T12:00:00.000Z")
+    project.empty_queue()
+    error = project.send_jobs()
+    assert re.search(f"^{row}", error, re.M), error
+    bodies = [json.loads(entry["MessageBody"]) for entry in project.sent[1:]]
+    assert bodies == ([corrected] if state == "failed" else [])
