@@ -59,7 +59,7 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
 @click.option("--watch", is_flag=True, help="Show the status again and again, until the run has ended.")
 @click.pass_obj
 def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bool) -> None:
-    """Show how a run is going or how it ended, and why jobs failed."""
+    """Show a run's progress or end, and why jobs failed."""
     from distributed_something.core.clock import Clock
     from distributed_something.core.errors import translate_aws_errors
     from distributed_something.run.run_status import RunView, observe_status
