@@ -122,7 +122,8 @@ def test_a_job_that_always_fails_is_reported_with_its_reason_and_kept_in_its_rec
         assert "jobs done       3" in result.stdout
         assert "jobs failed     1" in result.stdout
         assert "B2-" in result.stdout
-        assert "exit code 7 (after 3 attempts)" in result.stdout
+        assert "  exit code 7: well # is empty  " in result.stdout
+        assert " (after 3 attempts)" in result.stdout
         assert "| well B2 is empty" in result.stdout
         assert "removed         dead-letter queue TryoutDead" in result.stdout
         failed = [record for record in test_project.read_records() if record["state"] == "failed"]
