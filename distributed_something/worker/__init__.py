@@ -58,8 +58,8 @@ _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name i
 
 __all__ = [
     "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS", "MESSAGES_FILE",
-    "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed", "Folders", "Job",
-    "JobDefaults", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
+    "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed",
+    "Folders", "Job", "JobDefaults", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
     "build_machine_log_group", "fill_shell", "find_named_permission", "get_error_code", "is_access_denied",
     "is_missing_object", "is_run_closed", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
     "missing_files", "missing_key", "missing_text", "parse_upload_flags", "reject_truncated_responses", "serve",
