@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from distributed_something.core.errors import is_missing_object
 from distributed_something.core.text import (
     TERMINAL_COLUMNS,
+    format_cost,
     format_count,
     format_duration,
     format_one_line,
@@ -113,9 +114,11 @@ def format_run_outcome(
 
     `seconds`: how long the run took. `cost`: its cost in USD, if it is known. `has_table`: whether `jobs.tsv` is saved.
     """
-    lines = _format_counts(outcome)
+    lines = [format_row("verdict", _format_verdict(outcome)), *_format_counts(outcome)]
+    lines.append(format_row("time", format_duration(seconds)))
+    if cost is not None:
+        lines.append(format_row("cost", f"{format_cost(cost)} USD (estimated from machine hours and spot prices)"))
     lines += [
-        format_row("time", format_duration(seconds)),
         format_row("machines", outcome.machines),
         format_row("records, logs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.jobs}"),
     ]
@@ -151,6 +154,21 @@ def format_shared_value(shared: SharedValue) -> str:
     """Return text such as "38 of 41 have plate = P7"."""
     text = f"{shared.key} = {shared.value}"
     return f"{shared.jobs:,} of {shared.total:,} have {format_one_line(text)}"
+
+
+def _format_verdict(outcome: RunOutcome) -> str:
+    """Return in one sentence how the run ended."""
+    if outcome.is_complete:
+        return "every job is done"
+    counts, problems = outcome.counts, []
+    if counts.failed:
+        total = "" if outcome.submitted is None else f" of {outcome.submitted - counts.repeated:,}"
+        problems.append(f"{counts.failed:,}{total} {'job' if counts.failed == 1 and not total else 'jobs'} failed")
+    if outcome.left:
+        problems.append(f"{format_count(outcome.left, 'job')} left in the queue")
+    if unknown := outcome.unrecorded + outcome.unread:
+        problems.append(f"{format_count(unknown, 'job')} unaccounted for")
+    return ", ".join(problems)
 
 
 def _format_counts(outcome: RunOutcome) -> list[str]:

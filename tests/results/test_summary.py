@@ -36,6 +36,7 @@ def format_lines(outcome: RunOutcome, letters: DeadLetters | None = None, second
 
 def test_a_complete_run() -> None:
     assert format_lines(COMPLETE) == [
+        "verdict         every job is done",
         "jobs done       48",
         "jobs failed     0",
         "time            67 min",
@@ -47,7 +48,8 @@ def test_a_complete_run() -> None:
 def test_every_number_has_a_row_of_its_own() -> None:
     counts = JobCounts(done=12_000, already_there=3_000, failed=2, repeated_failures=1)
     outcome = RunOutcome(15_016, counts, 4, [FailedJob("a", 1.0, "r")], 1, unread=6)
-    assert format_lines(outcome)[:7] == [
+    assert format_lines(outcome)[:8] == [
+        "verdict         2 of 15,015 jobs failed, 4 jobs left in the queue, 9 jobs unaccounted for",
         "jobs done       12,000",
         "already there   3,000",
         "jobs failed     2",
@@ -63,7 +65,7 @@ def test_every_number_has_a_row_of_its_own() -> None:
 ])  # fmt: skip
 def test_the_age_of_results_that_were_already_there_is_shown(newest: float, age: str) -> None:
     outcome = replace(COMPLETE, counts=JobCounts(already_there=48), result_times=(START, newest))
-    assert format_lines(outcome)[1] == f"already there   48 (results from {age})"
+    assert format_lines(outcome)[2] == f"already there   48 (results from {age})"
 
 
 @pytest.mark.parametrize(("count", "last"), [(2, "all/b"), (1_200, "… and 1,198 more files")])
