@@ -26,6 +26,7 @@ def clone(tmp_path: Path) -> Path:
     folder = tmp_path / "clone"
     shutil.copytree(ROOT / "distributed_something", folder / "distributed_something")
     shutil.copy(ROOT / "run.py", folder)
+    shutil.copytree(ROOT / "worker", folder / "worker")
     return folder
 
 

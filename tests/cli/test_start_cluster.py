@@ -34,12 +34,13 @@ class Project:
         self.folder, self.patch, self.capsys = folder, patch, capsys
         self.sqs, self.bucket = FakeSqs(), FakeBucket()
         self.sqs.created = 0
+        self.bucket.modified = time.time()
         (folder / "config.py").write_text("".join(f"{name} = {value!r}\n" for name, value in CONFIG.items()))
         patch.chdir(folder)
         clients = SimpleNamespace(sqs=self.sqs, s3=self.bucket, ec2=None, sts=None)
         patch.setattr(Context, "clients", clients)
-        patch.setattr("distributed_something.fleet.fleet_file.load_fleet_file", lambda *_, **__: {})
-        for name in ("check_fleet_file", "_check_setup_resources", "_find_auto_monitor", "_find_unfinished_start"):
+        patch.setattr(run_commands, "_load_fleet_file", lambda *_: {})
+        for name in ("check_fleet_file", "_find_queues", "_find_auto_monitor", "_find_unfinished_start"):
             patch.setattr(start, name, lambda *_: None)
         patch.setattr(run_commands, "_stop_if_check_fails", lambda *_: None)
         patch.setattr(start, "resolve_owner", self._request)

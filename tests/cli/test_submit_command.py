@@ -35,6 +35,7 @@ class Project:
         patch.chdir(folder)
         clients = SimpleNamespace(sqs=self.sqs, s3=self.bucket, impatient_s3=self.bucket)
         patch.setattr(Context, "clients", clients)
+        patch.setattr(Context, "check_setup", lambda _: None)
 
     def write_jobs(self, count: int, **shared: Any) -> None:
         content = {"command": "work {n}", "output_location": "results/{job}", "expected_files": 1} | shared

@@ -121,7 +121,9 @@ def test_a_run_that_ends_with_jobs_in_its_queue_is_not_complete_and_its_summary_
     assert command.run.summary == command.output.printed
     lines = command.run.summary.splitlines()
     assert "has ended, but jobs are still waiting" in lines[0]
-    assert lines[1:4] == ["jobs done       7", "jobs failed     0", "in the queue    5"]
+    assert lines[1:5] == [
+        "verdict         5 jobs left in the queue", "jobs done       7", "jobs failed     0", "in the queue    5"
+    ]  # fmt: skip
 
 
 def test_a_later_monitor_shows_the_summary_of_the_end_and_does_not_change_it(command: MonitorCommand) -> None:
