@@ -59,8 +59,8 @@ in_example = $(patsubst examples/%/requirements.txt,$(venv)/.example-%,\
 demo: $(venv)/.demo $(filter %/.example-$(EXAMPLE),$(in_example))  ## run an example on this computer, without AWS (EXAMPLE=NAME; default: cellcount)
 	@$(in_venv) examples/demo.sh $(or $(EXAMPLE),cellcount)
 
-test: $(venv)/.test  ## run all tests except those of the examples
-	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -q -n 2 --dist loadfile
+test: $(venv)/.test  ## run all tests except the long ones and those of the examples
+	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -m "not long" -q -n 2 --dist loadfile
 
 test-examples: $(venv)/.test $(in_example)  ## run the examples with their real programs
 	@$(in_venv) python -m pytest tests/examples/ -q -n 2 --dist loadfile -rs --durations=0 --durations-min=1
@@ -77,7 +77,8 @@ lint: $(venv)/.test  ## check format, style, types, spelling, Dockerfiles, and s
 
 check: lint test test-examples  ## run lint, test, and test-examples
 
-check-long: check  ## run check, then demo and test of the last commit in a bare Debian container (needs Docker)
+check-long: check  ## run check and the long tests, then demo and test of the last commit in a bare Debian container (needs Docker)
+	@$(in_venv) python -m pytest tests/ -m long -q
 	@.ci/bare-machine
 
 bench: $(venv)/.test  ## measure how fast this computer sends and processes jobs

@@ -25,7 +25,7 @@ from tests.support.emulator import KEYS, WorkerLab, run_ministack
 BRIEF = Size(jobs=100, workers=3, seconds=14, seed=11, lease=3, calm_seconds=100, program_seconds=0.2)
 
 
-@pytest.mark.parametrize("name", ["ministack", "roto"])
+@pytest.mark.parametrize("name", ["ministack", pytest.param("roto", marks=pytest.mark.long)])
 def test_chaos_does_not_lose_jobs_and_every_result_and_record_is_correct(name: str, tmp_path: Path) -> None:
     outcome = run_chaos(BRIEF, getattr(emulator, f"run_{name}"), tmp_path)
     assert outcome.is_ok, f"{format_outcome(outcome, name)}\n{outcome.log[-20_000:]}"

@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, wait_until
 
 WRITE = ["sh", "-c", "echo {n} > {output_dir}/answer"]
@@ -49,6 +51,7 @@ def test_a_worker_that_cannot_be_imported_ends_the_run_with_its_last_lines_and_n
         assert len(project.read_results()) == 4
 
 
+@pytest.mark.long
 def test_the_auto_monitor_also_ends_a_run_whose_worker_cannot_be_imported(tmp_path: Path) -> None:
     with create_project(tmp_path / "p", AUTO_MONITOR="True") as project:
         (project.folder / "worker" / "generic-worker.py").write_text("import numpyy\n")

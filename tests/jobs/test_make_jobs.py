@@ -156,7 +156,7 @@ def test_excluded_jobs_are_left_out() -> None:
     assert groups == [{"plate": "P1", "well": "A01", "site": "1"}]
 
 
-@quick
+@hypothesis_settings(quick, max_examples=30)  # each one runs two commands
 @given(
     plates=st.lists(st.sampled_from(["P1", "P2", "x-1", "2024-11-05"]), min_size=1, unique=True),
     row=st.integers(0, 15), column=st.integers(1, 24), sites=st.integers(1, 4), pad=st.integers(1, 3),

@@ -26,7 +26,7 @@ RECORD_KEYS = {
     "seconds", "time_limit_seconds", "exit_code", "reason", "reason_class", "telling_line", "last_lines",
     "program_seconds", "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs",
     "bytes_out", "outputs", "overwritten", "results_of", "output_location",
-    "earlier_attempts", "other_submissions", "log", "message_id", "message",
+    "earlier_attempts", "other_submissions", "retry_of", "again_since", "log", "message_id", "message",
 }  # fmt: skip
 
 
@@ -259,6 +259,7 @@ def test_a_link_to_a_file_is_uploaded_as_that_file(lab: WorkerLab) -> None:
     assert [output["key"].rpartition("/")[2] for output in record["outputs"]] == ["latest", "v1"]
 
 
+@pytest.mark.long
 def test_a_job_that_lasts_ten_times_as_long_as_its_lease_runs_only_once(own_lab: WorkerLab, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     own_lab.visibility = 2

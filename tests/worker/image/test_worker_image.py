@@ -359,7 +359,7 @@ def test_a_program_can_read_the_mounted_bucket_but_not_write_to_it(run: Containe
     assert run_docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"
 
 
-@pytest.mark.parametrize("signal", ["KILL", "STOP"])
+@pytest.mark.parametrize("signal", ["KILL", pytest.param("STOP", marks=pytest.mark.long)])
 def test_the_bucket_is_mounted_again_if_the_mount_dies_or_hangs(
     run: Containers, mounting_image: str, signal: str
 ) -> None:
