@@ -310,7 +310,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         "",
         "the worker stops with an error",
-        "read its log",
+        "correct what its log shows, push the image (make push), and run setup",
         78,
         exit_codes=range(1, 256),
     ),

@@ -86,6 +86,6 @@ def _build_stopped_task(task: Mapping[str, Any]) -> StoppedTask:
     containers = task.get("containers", ())
     reasons = [str(task.get("stoppedReason", "")), *(str(container.get("reason", "")) for container in containers)]
     codes = tuple(int(container["exitCode"]) for container in containers if container.get("exitCode"))
-    reason = "; ".join(reason for reason in reasons if reason)
+    reason = "; ".join(dict.fromkeys(filter(None, reasons)))  # ECS often repeats the container's reason for the task
     task_id = str(task.get("taskArn", "")).rsplit("/", 1)[-1]
     return StoppedTask(convert_to_seconds(task.get("stoppedAt")), str(task.get("stopCode", "")), reason, codes, task_id)

@@ -466,6 +466,32 @@ def test_the_last_log_line_is_part_of_the_evidence_for_an_exit_code() -> None:
     assert "its log ends: worker: AWS_BUCKET is missing" in find_first_cause(evidence).evidence
 
 
+def test_a_wrong_processor_type_is_recognized_in_the_log() -> None:
+    evidence = replace(
+        IDLE,
+        stopped_tasks=(build_stopped_task(EXITED, 1),),
+        log_tail=LogTail(NOW - 60, ("exec /usr/bin/python3: exec format error",)),
+    )
+    assert "different processor type" in find_first_cause(evidence).title
+
+
+ENDED_FLEET = FleetState("cancelled", 0, ())
+
+
+def test_if_the_containers_failed_before_the_fleet_ended_the_failure_comes_first() -> None:
+    """A new fleet alone would fail in the same way."""
+    tasks = (build_stopped_task(EXITED, 1), build_stopped_task(EXITED, 1), build_stopped_task("Scaling activity"))
+    cause = find_first_cause(replace(IDLE, fleet=ENDED_FLEET, machines=(), stopped_tasks=tasks))
+    assert "stops with an error" in cause.title
+    assert cause.remedy.endswith("run setup; then run startCluster")
+
+
+def test_a_single_failed_container_does_not_explain_why_a_fleet_has_ended() -> None:
+    tasks = (build_stopped_task(EXITED, 1), build_stopped_task("Scaling activity"))
+    evidence = replace(IDLE, fleet=ENDED_FLEET, machines=(), stopped_tasks=tasks)
+    assert find_first_cause(evidence).title == "the fleet has ended"
+
+
 def test_paused_machines_are_reported_with_their_reason() -> None:
     evidence = replace(
         HEALTHY,

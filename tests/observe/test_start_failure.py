@@ -58,6 +58,14 @@ def test_the_newest_failed_container_is_reported_with_its_last_lines(aws: ExactC
     )
 
 
+def test_a_reason_that_ecs_gives_for_the_task_and_its_container_is_reported_once(aws: ExactClients) -> None:
+    reason = "CannotPullContainerError: x/y:1: not found"
+    task = build_task(1, 60, "TaskFailedToStart", stoppedReason=reason, containers=[{"reason": reason}])
+    expect_tasks(aws, task)
+    expect_log(aws, 1)
+    assert find_failure(aws).message == reason
+
+
 def test_containers_that_were_stopped_on_purpose_or_in_an_earlier_run_are_ignored(aws: ExactClients) -> None:
     scaled = build_task(
         1, 60, "ServiceSchedulerInitiated", stoppedReason="Scaling activity initiated by (deployment x)"

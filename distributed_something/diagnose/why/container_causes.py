@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from distributed_something.core.aws_errors import SERVICE_FAILURE_PATTERNS, TASK_FAILURE_PATTERNS, is_harmless_stop
+from distributed_something.core.aws_errors import (
+    SERVICE_FAILURE_PATTERNS,
+    TASK_FAILURE_PATTERNS,
+    find_failure_pattern,
+    is_harmless_stop,
+)
 from distributed_something.core.text import format_count
 from distributed_something.diagnose.why.cause import (
     Cause,
@@ -18,6 +23,7 @@ from distributed_something.diagnose.why.cause import (
 from distributed_something.observe.evidence import Evidence
 
 CONSEQUENCE_WEIGHT = 45  # maximum for ECS events if no machine has joined: the missing machines cause them
+FAILED_RUN_WEIGHT = 96  # of why no container works if the fleet has ended, which is then only a consequence
 SILENT_WORKER_SECONDS = 900.0  # a running worker logs at least its resource usage within this time
 
 
@@ -68,18 +74,31 @@ def diagnose_service_events(evidence: Evidence) -> Iterator[Cause]:
 
 
 def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
-    """Explain why containers stopped, if the service runs fewer than it should."""
-    service, log_tail = evidence.service, evidence.log_tail
+    """Explain why containers stopped, if the service runs fewer than it should.
+
+    If the fleet has ended and most containers had failed, the failure is why it ended: starting a new fleet is then
+    useless until the failure is corrected.
+    """
+    service, log_tail, fleet = evidence.service, evidence.log_tail, evidence.fleet
     if service is not None and 0 < service.desired <= service.running:
         return
     recent_tasks = list_recent_reports(evidence, evidence.stopped_tasks)
     failed_tasks = [task for task in recent_tasks if not is_harmless_stop(task.kind, task.message)]
     share = 0.5 if service and service.running else 1.0
-    last_line = f"; its log ends: {log_tail.lines[-1]}" if log_tail and log_tail.lines else ""
+    has_ended_run = fleet is not None and not fleet.is_active and len(failed_tasks) > len(recent_tasks) / 2
+    log = log_tail.lines if log_tail else ()
     for pattern, tasks in group_by_pattern(TASK_FAILURE_PATTERNS, failed_tasks):
-        if pattern is not None:
-            proof = format_reports(tasks) + (last_line if pattern.exit_codes else "")
-            yield Cause(round(pattern.weight * share), pattern.cause, proof, pattern.remedy)
+        if pattern is None:
+            continue
+        proof, weight, remedy = format_reports(tasks), round(pattern.weight * share), pattern.remedy
+        if pattern.exit_codes and log:
+            proof += f"; its log ends: {log[-1]}"
+            # ECS reports only an exit code for a program of the wrong processor type; its log has the words.
+            pattern = find_failure_pattern(TASK_FAILURE_PATTERNS, "", log[-1]) or pattern
+            remedy = pattern.remedy
+        if has_ended_run:
+            weight, remedy = FAILED_RUN_WEIGHT, f"{remedy}; then run startCluster"
+        yield Cause(weight, pattern.cause, proof, remedy)
 
 
 def diagnose_image_pull(evidence: Evidence) -> Iterator[Cause]:
