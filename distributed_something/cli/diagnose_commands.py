@@ -72,7 +72,9 @@ def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bo
         if monitor_file is None
         else context.load_monitor_file(monitor_file, "status")
     )
-    retry = context.format_command("retry", str(monitor_file or context.default_monitor_file))
+    line = (
+        context.command_line if monitor_file is None else replace(context.command_line, monitor_file=str(monitor_file))
+    )
     clock = Clock()
     with translate_aws_errors("looking at the run"):
         view = RunView.open(context.clients, file)
@@ -81,7 +83,7 @@ def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bo
             current = watch_status(view, context.console, clock, pause=pause, footer=WATCH_FOOTER)
         else:
             current = observe_status(view, clock.now())
-        print_status(view, current, context.console, retry, as_json=as_json)
+        print_status(view, current, context.console, line, as_json=as_json)
     if current.has_failures:
         raise SystemExit(ExitCode.UNFINISHED)
 

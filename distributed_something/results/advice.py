@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from distributed_something.core.text import LABEL_COLUMNS, TERMINAL_COLUMNS, format_row, format_wrapped_lines
+from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.outcome import RunOutcome
@@ -61,8 +62,8 @@ class Recipe(Enum):
 class Advice:
     """What to correct and how to continue.
 
-    `jobs`: how many failed jobs have this cause. `example`: one of them. `has_failed`, `has_waiting`: whether jobs have
-    failed and whether jobs are in the queue.
+    `jobs`: how many failed jobs have this cause. `example`: one of those that failed in the most frequent way.
+    `has_failed`, `has_waiting`: whether jobs have failed and whether jobs are in the queue.
     """
 
     cause: AdviceCause
@@ -108,7 +109,8 @@ def choose_advice(outcome: RunOutcome, *, is_hopeless: bool) -> Advice | None:
     else:
         cause, jobs = causes.most_common(1)[0]
         recipe = _choose_recipe(cause, is_hopeless=is_hopeless, has_waiting=has_waiting)
-    example = next((failed for failed in outcome.failures if classify_failure(failed) is cause), None)
+    groups = group_failures([failed for failed in outcome.failures if classify_failure(failed) is cause])
+    example = groups[0].example if groups else None
     return Advice(cause, recipe, jobs, example, has_failed, has_waiting)
 
 

@@ -13,11 +13,13 @@ from distributed_something.observe.queue import count_jobs
 from distributed_something.results.advice import choose_advice, format_advice
 from distributed_something.results.job_table import JobTable
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
-from distributed_something.results.summary import DeadLetters, format_run_outcome
+from distributed_something.results.summary import DeadLetters, find_run_summary, format_run_outcome
 from distributed_something.run.monitor.history import RunHistory, load_history
 from distributed_something.run.monitor.policy import EndReason
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.results.command_line import CommandLine
@@ -28,13 +30,16 @@ MAX_MESSAGE_SECONDS = 14 * 86400.0  # SQS keeps a message for at most 14 days, s
 
 def load_current_outcome(clients: Clients, file: MonitorFile, now: float) -> RunOutcome:
     """Return how the run's jobs ended so far, during the run or after it. AWS errors are not caught."""
-    history, _ = load_history(clients.s3, file, now)
+    summary = find_run_summary(clients.s3, file)
+    if summary is not None and summary.is_clean:  # what is in the queue now, or was sent since, is another run's
+        return load_run_outcome(clients.s3, file, summary.jobs.get("submitted"), summary.jobs.get("left") or 0)
+    history, now = load_history(clients.s3, file, now)
     left = 0 if history.ended is not None else count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     submitted = None
     if history.start is not None:
         reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
         until = math.inf if history.ended is None else history.ended
-        submitted = observe_submitted_jobs(reader, file, history.start, until)
+        submitted = observe_submitted_jobs(reader, file, history.start, now, until)
     return load_run_outcome(clients.s3, file, submitted, left)
 
 
@@ -51,6 +56,17 @@ def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> i
     submitted = observe_submitted_jobs(reader, file, history.start, now)
     left = count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     return _count_recorded_failures(load_run_outcome(clients.s3, file, submitted, left), history)
+
+
+def find_job_file(s3: S3Client, file: MonitorFile, until: float) -> str:
+    """Return the name of the Job file that was submitted last until then (seconds since 1970); "" if unknown.
+
+    AWS errors are not caught.
+    """
+    reader = SubmissionReader(s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
+    since = file.MONITOR_START_TIME / 1000 - MAX_MESSAGE_SECONDS
+    documents = [item for item in reader.list_submissions(since, until) if item.began <= until]
+    return next((item.job_file for item in reversed(documents) if item.queue == file.MONITOR_QUEUE_NAME), "")
 
 
 class EndedRun:
@@ -107,19 +123,11 @@ class EndedRun:
 
     def format_advice(self, line: CommandLine) -> str:
         """Return what to do next; "" if every job is done. AWS errors are not caught."""
-        is_hopeless = self._tick.end_reason not in (None, EndReason.RUN, EndReason.FLEET, EndReason.COST)
-        advice = choose_advice(self.outcome, is_hopeless=is_hopeless)
+        advice = choose_advice(self.outcome, is_hopeless=self._tick.end_reason is EndReason.NOTHING_WORKS)
         if advice is None:
             return ""
-        return format_advice(advice, line.select_job_file(self._find_job_file()))
-
-    def _find_job_file(self) -> str:
-        """Return the name of the Job file that was submitted last before the end of the run; "" if unknown."""
-        file, until = self._file, self._tick.history.ended or self._tick.snapshot.at
-        reader = SubmissionReader(self._clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
-        since = file.MONITOR_START_TIME / 1000 - MAX_MESSAGE_SECONDS
-        documents = [item for item in reader.list_submissions(since, until) if item.began <= until]
-        return next((item.job_file for item in reversed(documents) if item.queue == file.MONITOR_QUEUE_NAME), "")
+        until = self._tick.history.ended or self._tick.snapshot.at
+        return format_advice(advice, line.select_job_file(find_job_file(self._clients.s3, self._file, until)))
 
     def _find_dead_letters(self) -> DeadLetters | None:
         name = self._file.MONITOR_DEAD_LETTER_QUEUE

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
+from distributed_something.results.advice import choose_advice
 from distributed_something.results.causes import compute_group_cost, group_failures
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.status.document import (
@@ -25,6 +26,7 @@ from distributed_something.results.status.progress import RunProgress
 from distributed_something.results.summary import RunSummary, find_run_summary
 from distributed_something.run.monitor.budget import classify_cost, format_cost_warning
 from distributed_something.run.monitor.history import RunHistory, load_history
+from distributed_something.run.monitor.policy import EndReason
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -89,7 +91,8 @@ def compute_group_costs(status: RunStatus) -> list[float | None]:
 def _choose_current_state(snapshot: RunSnapshot, history: RunHistory) -> RunState:
     if history.ended is not None or history.empty_looks:
         return RunState.ENDING
-    if snapshot.queue is None and snapshot.fleet is None:
+    has_machines = snapshot.fleet is not None and (snapshot.fleet.is_active or snapshot.fleet.machines)
+    if snapshot.queue is None and not has_machines:
         return RunState.STOPPED  # `cleanup` ended it, or its queue was deleted
     return RunState.RUNNING if snapshot.totals.containers else RunState.STARTING
 
@@ -153,6 +156,7 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory)
         machines=MachineNumbers(interrupted_attempts=progress.interrupted_attempts),
         slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
         reason="" if summary.reason == "run" else summary.reason,
+        advice=choose_advice(outcome, is_hopeless=summary.reason == EndReason.NOTHING_WORKS.value),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from distributed_something.cli.retry import retry_command
 from distributed_something.core.monitor_file import build_monitor_file_key
 from distributed_something.jobs.submission import submit
 from distributed_something.results.retry.retry_jobs import load_retry_lists
+from distributed_something.run.monitor.history import RunHistory, save_history
 from distributed_something.worker import job_id
 from tests.support.emulated_runs import emulated_account
 from tests.support.fakes import MONITOR_FILE, SETTINGS
@@ -241,12 +242,23 @@ def test_everything_that_is_wrong_is_reported_at_once(project: Project) -> None:
     assert code == ExitCode.DONE, "the jobs are in the queue, so the Job file is not needed"
 
 
-def test_a_corrected_job_file_is_checked_like_in_submitjob(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"command": "other {plate}"}, "nothing fills the placeholder {plate}"),
+        ({"command": "other {n}", "timeout_minute": 3}, "timeout_minutes"),
+    ],
+)
+def test_a_corrected_job_file_is_checked_like_in_submitjob(
+    project: Project, content: dict[str, Any], text: str
+) -> None:
     project.fail_jobs(2)
-    (project.folder / "job.json").write_text(json.dumps({"command": "other {plate}"}))
+    (project.folder / "job.json").write_text(json.dumps(content))
+    (project.folder / "worker").mkdir()
+    (project.folder / "worker" / "generic-worker.py").write_text("from distributed_something.worker import main\n")
     code, _, error = project.retry("--with", "job.json")
     assert code == ExitCode.INPUT
-    assert "nothing fills the placeholder {plate}" in error
+    assert text in error
     assert project.clients.sqs.list_queues().get("QueueUrls", []) == []
 
 
@@ -287,11 +299,25 @@ def test_for_jobs_that_ran_out_of_memory_it_says_which_memory_is_enough(
 
 def test_a_run_without_failed_jobs_and_a_missing_run_are_said(project: Project) -> None:
     project.run.end_job("done")
-    assert re.search(r"^to send +no jobs$", project.send_jobs("--only", "anything"), re.M)
+    assert re.search(r"^to send +no jobs$", project.send_jobs(), re.M)
+    code, _, error = project.retry("--only", "anything")
+    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert f"--only: no job of the run {MONITOR_FILE.run} failed" in error
     project.clients.s3.delete_object(Bucket=BUCKET, Key=build_monitor_file_key("App"))
     code, _, error = project.retry()
     assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
     assert "files/AppSpotFleetRequestId.json: this monitor file does not exist, and there is no copy in s3://" in error
+
+
+def test_jobs_that_were_sent_after_the_end_of_the_run_are_not_missing_in_it(project: Project) -> None:
+    """The messages that retry itself sent belong to the next run."""
+    project.fail_jobs(2)
+    end = MONITOR_FILE.MONITOR_START_TIME / 1000 + 60
+    history = RunHistory(at=end, submissions_since=end - 60, other_jobs=2, dead_letters=0, ended=end)
+    save_history(project.clients.s3, MONITOR_FILE, history)
+    assert "no record" not in project.send_jobs()
+    project.empty_queue()
+    assert "no record" not in project.send_jobs()
 
 
 def test_a_run_of_another_app_is_refused(project: Project) -> None:

@@ -171,3 +171,10 @@ def test_the_job_file_that_was_submitted_last_is_named() -> None:
     assert LOCAL.select_job_file("merge.json").job_file == "files/merge.json"
     assert LOCAL.select_job_file("elsewhere.json").job_file == "files/job.json"
     assert LOCAL.format_command("submitJob", "my jobs.json") == "python run.py --local submitJob 'my jobs.json'"
+
+
+def test_the_example_is_from_the_most_frequent_failure() -> None:
+    advice = choose_advice(build_outcome(("program", 7), *[("program", 1)] * 3), is_hopeless=False)
+    assert advice is not None
+    assert advice.example is not None
+    assert advice.example.exit_code == 1

@@ -13,6 +13,7 @@ import pytest
 
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.results import status as status_package
+from distributed_something.results.command_line import CommandLine
 from distributed_something.results.status.document import JobNumbers, RunState, RunStatus, build_status_document
 from distributed_something.results.summary import RunSummary, save_run_summary
 from distributed_something.run.monitor.history import RunHistory, save_history
@@ -24,6 +25,7 @@ from tests.support.run_documents import RunDocuments
 
 SCHEMA = json.loads((files(status_package) / "schema.json").read_text())
 validate = fastjsonschema.compile(SCHEMA)
+LINE = CommandLine(monitor_file="files/App.json", fleet_file="files/fleet.json", job_file="files/job.json")
 RETRY = "python run.py retry files/App.json"
 
 
@@ -69,7 +71,7 @@ def run() -> Iterator[Run]:
 
 def build_document(run: Run, status: RunStatus) -> dict[str, Any]:
     output = FakeOutput()
-    print_status(run.view, status, output, RETRY, as_json=True)
+    print_status(run.view, status, output, LINE, as_json=True)
     document: dict[str, Any] = json.loads(output.printed)
     validate(document)
     return document
@@ -130,7 +132,18 @@ def test_a_run_that_has_ended_is_read_from_the_bucket(
     assert build_document(run, status)["state"] == state.value
 
 
-def test_a_run_that_was_cleaned_up_without_a_summary_has_stopped(run: Run) -> None:
+CANCELED_FLEET = {
+    "SpotFleetRequestId": MONITOR_FILE.MONITOR_FLEET_ID, "SpotFleetRequestState": "cancelled",
+    "SpotFleetRequestConfig": {"TargetCapacity": 2, "IamFleetRole": "arn:role"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fleets", [[], [CANCELED_FLEET]])
+def test_a_run_that_was_cleaned_up_without_a_summary_has_stopped(run: Run, fleets: list[dict[str, Any]]) -> None:
+    run.account.account.responses |= {
+        "ec2.DescribeSpotFleetRequests": {"SpotFleetRequestConfigs": fleets},
+        "ec2.DescribeSpotFleetInstances": {"ActiveInstances": []},
+    }
     run.begin(5)
     run.write_journal(3, 0)
     run.account.has_queue = False
@@ -165,12 +178,16 @@ def test_a_status_with_unknown_values_fits_the_schema() -> None:
     validate(build_status_document(status, RETRY, []))
 
 
-def test_the_printed_status_ends_with_the_command_to_type(run: Run) -> None:
+def test_the_printed_status_ends_with_the_same_advice_as_the_summary(run: Run) -> None:
     run.begin(5, ended=START + 3600)
     run.write_journal(3, 2)
     run.end("run", is_complete=False)
     output = FakeOutput()
     status = run.observe()
-    print_status(run.view, status, output, RETRY, as_json=False)
-    assert output.printed.splitlines()[-1] == f"next: {RETRY}"
+    print_status(run.view, status, output, LINE, as_json=False)
+    assert output.printed.splitlines()[-3:] == [
+        f"next: {RETRY} --with files/job.json",
+        "      python run.py startCluster files/fleet.json",
+        "      python run.py monitor files/App.json",
+    ]
     assert "    | ValueError: 0" in output.printed

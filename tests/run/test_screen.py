@@ -81,6 +81,20 @@ def test_a_state_other_than_running_is_explained(state: RunState, text: str) -> 
     assert any(text in line for line in show(replace(STATUS, state=state)))
 
 
+@pytest.mark.parametrize(
+    ("state", "jobs", "text"),
+    [
+        (RunState.FAILED, JobNumbers(3, done=2, failed=1), "the run has ended; some jobs failed"),
+        (RunState.FAILED, JobNumbers(3, done=2), "the run has ended; not every job is done"),
+        (RunState.STOPPED, JobNumbers(3, done=1, failed=1, waiting=1), "the run has ended with jobs left"),
+        (RunState.STOPPED, JobNumbers(3, failed=3), "the run has ended"),
+    ],
+)
+def test_the_end_of_a_run_is_described_as_its_numbers_are(state: RunState, jobs: JobNumbers, text: str) -> None:
+    lines = show(replace(STATUS, state=state, jobs=jobs, ended=STATUS.at))
+    assert [line.strip() for line in lines if line.startswith(" state")] == [f"state  {text}"]
+
+
 def test_a_finished_fleet_does_not_have_more_machines_than_its_target() -> None:
     status = replace(STATUS, machines=MachineNumbers(running=2, target=0))
     assert any("2 machines, 2 stopping" in line for line in show(status))

@@ -65,7 +65,7 @@ class RetryPlanner:
             self.jobs = self._load_selected_jobs()
         with problems.collect():
             if self.jobs:
-                _ = self.batch
+                self._check_batch()
         problems.raise_if_any()
         console.print_progress(format_row("run", f"{self.run.run} of {self.run.MONITOR_APP_NAME}"))
         self._print_counts()
@@ -110,13 +110,23 @@ class RetryPlanner:
     @cached_property
     def batch(self) -> RetryBatch:
         """The messages to send. Raise InputError if the corrected Job file is not valid."""
+        from distributed_something.jobs.job_keys import collect_own_names
         from distributed_something.jobs.submission.retry import FailedMessage, correct_messages, repeat_messages
 
         failed = [FailedMessage(job.failed.job, job.message or "", job.again_since) for job in self.to_send]
         keys, timeout = self.run.keys, self.choice.timeout
         if self.choice.job_file is None or not failed:
             return repeat_messages(keys, self.name, failed, timeout)
-        return correct_messages(keys, self.choice.job_file, failed, timeout, self.context.list_objects)
+        own_names = collect_own_names(self.context.project / "worker")
+        return correct_messages(keys, self.choice.job_file, failed, timeout, self.context.list_objects, own_names)
+
+    def _check_batch(self) -> None:
+        """Raise InputError if a corrected Job file is not valid, or if the project's worker rejects its messages."""
+        from distributed_something.cli.submit_command import check_own_worker
+        from distributed_something.jobs.job_file import JobFile
+
+        if isinstance(self.batch.source, JobFile):
+            check_own_worker(self.context, self.batch.source, self.batch.plan.samples)
 
     def _check_queue(self) -> None:
         """Raise InputError if the queue holds more jobs than an interrupted `retry` sent."""
@@ -136,14 +146,17 @@ class RetryPlanner:
     def _load_selected_jobs(self) -> list[RetryJob]:
         from distributed_something.aws.s3 import read_s3_time
         from distributed_something.core.clock import Clock
-        from distributed_something.core.errors import translate_aws_errors
+        from distributed_something.core.errors import InputError, translate_aws_errors
         from distributed_something.observe.queue import SETTLING_SECONDS
         from distributed_something.results.causes import group_failures
         from distributed_something.results.retry.retry_jobs import QueueView, RetryReader
         from distributed_something.results.retry.retry_selection import select_failures
 
         failures = self.outcome.failures
-        selected = select_failures(group_failures(failures), self.choice.only if failures else ())
+        if self.choice.only and not failures:
+            remedy = "leave out --only, or give the monitor file of the run whose jobs failed"
+            raise InputError("--only", "", f"no job of the run {self.run.run} failed", remedy)
+        selected = select_failures(group_failures(failures), self.choice.only)
         if not selected:
             return []
         if len(selected) >= MANY_JOBS:

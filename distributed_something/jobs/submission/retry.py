@@ -26,6 +26,7 @@ from distributed_something.core.submission import (
     parse_retry_list,
 )
 from distributed_something.jobs.job_file import JobFile, parse_job_file
+from distributed_something.jobs.job_keys import OwnNames
 from distributed_something.jobs.sources import ObjectLister
 from distributed_something.jobs.submission.document import DocumentWriter
 from distributed_something.jobs.submission.journal import SubmissionJournal
@@ -106,11 +107,12 @@ def correct_messages(
     failed: Sequence[FailedMessage],
     timeout_minutes: float | None,
     list_objects: ObjectLister,
+    own_names: OwnNames | None = None,
 ) -> RetryBatch:
     """Return messages with the shared keys of a Job file and the groups of the failed jobs.
 
     Each message must contain a group. Raise InputError, which lists all problems, under the same conditions as
-    `submitJob`; the Job file's own groups are ignored.
+    `submitJob`; the Job file's own groups are ignored. `own_names`: as for `parse_job_file`.
     """
     content = {key: value for key, value in read_json_object(job_file, "a job file").items() if key not in GROUPS_KEYS}
     if timeout_minutes is not None:
@@ -119,7 +121,7 @@ def correct_messages(
     for job in failed:
         by_group.setdefault(json.dumps(_get_group(job.message), sort_keys=True), []).append(job)
     groups = [_get_group(jobs[0].message) for jobs in by_group.values()]
-    corrected = parse_job_file(job_file, content | {"groups": groups}, list_objects)
+    corrected = parse_job_file(job_file, content | {"groups": groups}, list_objects, own_names)
     plan = plan_submission(corrected)
     new_ids = (job_id(json.loads(body)) for body in corrected.iter_bodies())
     jobs = {job.job: new_id for same, new_id in zip(by_group.values(), new_ids, strict=True) for job in same}

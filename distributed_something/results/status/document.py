@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+from distributed_something.results.advice import Advice
 from distributed_something.results.causes import FailureGroup
 from distributed_something.results.status.forecast import Estimate, Speed
 from distributed_something.results.status.progress import SlowJob
@@ -79,7 +80,8 @@ class RunStatus:
     """The status of one run at one moment. Times are in seconds since 1970.
 
     `reason`: why the run ended early, such as "cost"; empty if it did not. `remaining`: seconds. `messages`: what
-    happened, newest first. `attempt_seconds`: how long all attempts have taken together.
+    happened, newest first. `attempt_seconds`: how long all attempts have taken together. `advice`: what to do if the
+    run has ended and not every job is done.
     """
 
     app: str
@@ -100,6 +102,7 @@ class RunStatus:
     median_seconds: float | None = None
     reason: str = ""
     messages: Sequence[str] = ()
+    advice: Advice | None = None
 
     @property
     def elapsed(self) -> float:

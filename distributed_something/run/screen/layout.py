@@ -26,8 +26,6 @@ _STATE_TEXTS = {
     RunState.STARTING: "waiting for the first container",
     RunState.ENDING: "no jobs are left; the run is ending",
     RunState.DONE: "every job is done",
-    RunState.FAILED: "the run has ended; some jobs failed",
-    RunState.STOPPED: "the run has ended with jobs left",
 }
 
 
@@ -99,7 +97,7 @@ def _build_title(status: RunStatus, width: int) -> Text:
 def _build_bar(status: RunStatus, width: int) -> Text:
     share = status.jobs.share
     if share is None:
-        return _cut(Text(f" {_STATE_TEXTS.get(status.state, 'the number of jobs is unknown')}"), width)
+        return _cut(Text(f" {_format_state(status) or 'the number of jobs is unknown'}"), width)
     # A run is only at 100 % when every job has ended.
     percent = f"{100 if share == 1 else min(99, int(100 * share))} %"
     columns = width - 8
@@ -114,8 +112,8 @@ def _build_numbers(status: RunStatus, width: int) -> list[Text]:
     jobs = status.jobs
     total = "" if jobs.submitted is None else f"of {jobs.submitted:,}"
     rows = [_build_row("jobs", "   ".join(_format_counts(jobs)), total, width)]
-    if status.state not in (RunState.RUNNING,) and status.state in _STATE_TEXTS:
-        rows.append(_build_row("state", _STATE_TEXTS[status.state], status.reason, width))
+    if state := _format_state(status):
+        rows.append(_build_row("state", state, status.reason, width))
     if status.speed is not None and not status.ended:
         speed = f"{_format_trend(status.speed.trend)}  {_format_rate(status.speed.per_minute)} a minute"
         rows.append(_build_row("speed", speed, _format_remaining(status.remaining), width))
@@ -125,6 +123,18 @@ def _build_numbers(status: RunStatus, width: int) -> list[Text]:
         busy = f"{status.jobs.running:,} of {format_count(status.machines.slots, 'slot')} busy"
         rows.append(_build_row("fleet", _format_fleet(status), busy, width))
     return rows
+
+
+def _format_state(status: RunStatus) -> str:
+    """Return the state in words; "" while the run is running."""
+    match status.state:
+        case RunState.FAILED if not status.jobs.failed:
+            return "the run has ended; not every job is done"
+        case RunState.FAILED:
+            return "the run has ended; some jobs failed"
+        case RunState.STOPPED:
+            return "the run has ended" + (" with jobs left" if status.jobs.waiting else "")
+    return _STATE_TEXTS.get(status.state, "")
 
 
 def _format_counts(jobs: JobNumbers) -> list[str]:

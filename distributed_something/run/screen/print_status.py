@@ -7,9 +7,12 @@ from dataclasses import replace
 
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, explain_aws_error
+from distributed_something.results.advice import format_advice
+from distributed_something.results.command_line import CommandLine
 from distributed_something.results.outcome import add_example_details
 from distributed_something.results.status.document import RunStatus, build_status_document
 from distributed_something.run.output import Output
+from distributed_something.run.run_outcome import find_job_file
 from distributed_something.run.run_status import RunView, compute_group_costs, observe_status
 from distributed_something.run.screen.layout import ScreenSize, build_screen, format_failure_details
 from distributed_something.run.screen.view import StatusView
@@ -17,11 +20,9 @@ from distributed_something.run.screen.view import StatusView
 PRINTED_ROWS = 40  # for a status that is printed once, which may be longer than the terminal
 
 
-def print_status(view: RunView, status: RunStatus, output: Output, retry_command: str, *, as_json: bool) -> None:
-    """Print the status to standard output. `retry_command`: the command that runs all failed jobs again.
-
-    AWS errors are not caught.
-    """
+def print_status(view: RunView, status: RunStatus, output: Output, line: CommandLine, *, as_json: bool) -> None:
+    """Print the status to standard output and, after the run, what to do next. AWS errors are not caught."""
+    retry_command = line.format_command("retry", line.monitor_file)
     if not status.state.has_ended:
         groups = add_example_details(view.clients.s3, view.file, status.failures)
         status = replace(status, failures=groups)
@@ -31,7 +32,10 @@ def print_status(view: RunView, status: RunStatus, output: Output, retry_command
         return
     lines = [line.plain.rstrip() for line in build_screen(status, costs, "", ScreenSize(height=PRINTED_ROWS))]
     output.print_result("\n".join([*lines, *format_failure_details(status.failures, retry_command)]))
-    if status.jobs.failed:
+    if status.advice is not None:
+        job_file = find_job_file(view.clients.s3, view.file, status.ended or status.at)
+        output.print_result("\n" + format_advice(status.advice, line.select_job_file(job_file)))
+    elif status.jobs.failed:
         output.print_result(f"\nnext: {retry_command}")
 
 
