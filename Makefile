@@ -78,7 +78,7 @@ lint: $(venv)/.test  ## check format, style, types, spelling, Dockerfiles, and s
 check: lint test test-examples  ## run lint, test, and test-examples
 
 check-long: check  ## run check and the long tests, then demo and test of the last commit in a bare Debian container (needs Docker)
-	@$(in_venv) python -m pytest tests/ -m long -q
+	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -m long -q -n 2
 	@.ci/bare-machine
 
 bench: $(venv)/.test  ## measure how fast this computer sends and processes jobs

@@ -109,6 +109,7 @@ def test_an_outage_of_a_second_does_not_use_up_all_attempts(tmp_path: Path) -> N
         assert "jobs done       4" in project.run("monitor", MONITOR_FILE).stdout
 
 
+@pytest.mark.long
 def test_a_sick_machine_is_recognized_although_fewer_than_five_jobs_are_left(tmp_path: Path) -> None:
     """The machine that runs the first job breaks. The other one needs three seconds for each job."""
     with create_project(tmp_path / "p", JOB_RETRIES=40, DOCKER_CORES=1) as project:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.project import MONITOR_FILE, Project, create_project
 
 # Each job notes that it started. "slow" takes longer than the first limit; "wrong" needs another command.
@@ -94,6 +96,7 @@ def test_three_of_twelve_failed_jobs_run_again_with_a_longer_limit(tmp_path: Pat
         assert re.search(r"^to send +9 jobs$", rest.stderr, re.M), rest.stderr
 
 
+@pytest.mark.long
 def test_retry_refuses_while_the_queue_holds_jobs_and_never_sends_a_job_that_still_waits(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     with create_project(tmp_path / "p", JOB_RETRIES=1) as project:

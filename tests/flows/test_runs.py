@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, list_project_processes, wait_until
 
 SQUARE_SCRIPT = "import sys; open(sys.argv[2] + '/answer.txt', 'w').write(str(int(sys.argv[1]) ** 2))"
@@ -36,6 +38,7 @@ def assert_no_resources_remain(test_project: Project) -> None:
     assert not tasks.exists() or list(tasks.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_run_with_the_unedited_example_files_processes_96_wells_from_another_folder(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     clone.mkdir()
@@ -148,6 +151,7 @@ def test_no_resources_remain_after_a_run_even_if_commands_are_repeated(tmp_path:
     assert list_project_processes(test_project.folder) == []
 
 
+@pytest.mark.long
 def test_an_interrupted_machine_is_replaced_and_its_jobs_are_done_on_another_machine(tmp_path: Path) -> None:
     script = "import sys, time; time.sleep(1); open(sys.argv[1] + '/ok.txt', 'w').write('ok')"
     with create_project(tmp_path / "p") as test_project:
@@ -165,6 +169,7 @@ def test_an_interrupted_machine_is_replaced_and_its_jobs_are_done_on_another_mac
         assert len(test_project.read_results()) == 12
 
 
+@pytest.mark.long
 def test_two_projects_can_run_at_the_same_time(tmp_path: Path) -> None:
     with create_project(tmp_path / "first") as first, create_project(tmp_path / "second") as second:
         for test_project, count in ((first, 5), (second, 7)):

@@ -7,6 +7,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from distributed_something.localcloud import start_local_cloud
 from distributed_something.localcloud.base.layout import build_layout
 from tests.support.gates import Gates, get_target_capacity, list_running_machines
@@ -15,6 +17,7 @@ from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, l
 SHORT_JOBS = ("a", "b", "c", "d", "e", "f")
 
 
+@pytest.mark.long
 def test_idle_machines_are_terminated_during_a_long_job_despite_interruptions_and_two_killed_monitors(
     tmp_path: Path,
 ) -> None:
@@ -65,6 +68,7 @@ def test_idle_machines_are_terminated_during_a_long_job_despite_interruptions_an
     assert list_project_processes(test_project.folder) == []
 
 
+@pytest.mark.long
 def test_at_max_cost_running_jobs_finish_no_new_jobs_start_and_startcluster_continues_the_run(tmp_path: Path) -> None:
     """A spot machine in the local cloud costs 0.00001 USD per hour, and this run has two."""
     gates, cost_per_second = Gates(tmp_path / "gates"), 2 * 0.00001 / 3600

@@ -89,6 +89,7 @@ def test_the_wheel_alone_runs_a_project_and_creates_another_one(tmp_path: Path, 
     assert "already has this version" in run(project, python, "run.py", "--project", str(second), "upgrade").stdout
 
 
+@pytest.mark.long
 def test_a_project_from_an_example_runs_its_four_commands(tmp_path: Path) -> None:
     project = create_project(tmp_path / "mine", "--from", "helloworld")
     summary = run_readme_commands(project, sys.executable, PYTHONPATH=str(ROOT))
