@@ -91,8 +91,8 @@ def compute_group_costs(status: RunStatus) -> list[float | None]:
 def _choose_current_state(snapshot: RunSnapshot, history: RunHistory) -> RunState:
     if history.ended is not None or history.empty_looks:
         return RunState.ENDING
-    has_machines = snapshot.fleet is not None and (snapshot.fleet.is_active or snapshot.fleet.machines)
-    if snapshot.queue is None and not has_machines:
+    fleet = snapshot.fleet
+    if snapshot.queue is None and (fleet is None or not (fleet.is_active or fleet.machines)):
         return RunState.STOPPED  # `cleanup` ended it, or its queue was deleted
     return RunState.RUNNING if snapshot.totals.containers else RunState.STARTING
 
