@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -34,9 +35,10 @@ def test_a_worker_that_cannot_be_imported_ends_the_run_with_its_last_lines_and_n
         end = project.run("monitor", MONITOR_FILE, check=False)
         assert end.returncode == 3
         lines = end.stdout.splitlines()
-        assert lines[0] == (
-            "no container has started in 20 s, although machines are running. The machines were stopped, and the queue"
-            " was kept"
+        assert re.fullmatch(
+            r"no container has started in \d+ s, although machines are running\. The machines were stopped, and the"
+            r" queue was kept",
+            lines[0],
         )
         assert "ECS             Essential container in task exited (exit code 1)" in lines
         assert "  | ModuleNotFoundError: No module named 'numpyy'" in lines
@@ -49,6 +51,26 @@ def test_a_worker_that_cannot_be_imported_ends_the_run_with_its_last_lines_and_n
         project.run("startCluster", "files/fleet.json")
         assert "jobs done       4" in project.run("monitor", MONITOR_FILE).stdout
         assert len(project.read_results()) == 4
+
+
+def test_containers_whose_log_driver_is_refused_end_the_run_and_setup_is_the_way_out(tmp_path: Path) -> None:
+    with create_project(tmp_path / "p") as project:
+        project.run("setup")
+        project.run("submitJob", write_jobs(project, WRITE))
+        project.build_client("logs").delete_log_group(logGroupName="Tryout_perInstance")
+        project.run("startCluster", "files/fleet.json")
+        end = project.run("monitor", MONITOR_FILE, check=False)
+        assert end.returncode == 3
+        assert "cause           containers cannot write to their log" in end.stdout.splitlines()
+        assert "remedy          run setup, which creates the log groups" in end.stdout
+        assert "failed to initialize logging driver" in " ".join(end.stdout.split())
+        assert "in the queue    4" in end.stdout.splitlines()
+        next_command = end.stdout.partition("\nnext: ")[2].splitlines()[0]
+        assert next_command.endswith(" setup")
+
+        project.run("setup")
+        project.run("startCluster", "files/fleet.json")
+        assert "jobs done       4" in project.run("monitor", MONITOR_FILE).stdout
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from moto import mock_aws
 
 from distributed_something.localcloud.base.layout import CloudLayout, build_layout
-from distributed_something.localcloud.play.task_logs import MAX_COPIED_BYTES, TaskLogCopier
+from distributed_something.localcloud.play.runners import TaskStartError
+from distributed_something.localcloud.play.task_logs import MAX_COPIED_BYTES, CloudWatchTaskLogs
 from tests.support.fakes import START
 
 OPTIONS = {"awslogs-group": "Plum_perInstance", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "Plum"}
@@ -30,7 +32,10 @@ def copy_log(layout: CloudLayout, container: dict[str, Any] = CONTAINER, groups:
         logs = boto3.client("logs", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
         for name in groups or ("Plum_perInstance",):
             logs.create_log_group(logGroupName=name)
-        TaskLogCopier(layout, lambda _: logs, lambda: START).copy_log("us-east-1", container, "1234")
+        task_logs = CloudWatchTaskLogs(layout, lambda _: logs, lambda: START)
+        with suppress(TaskStartError):
+            task_logs.open_stream("us-east-1", container, "1234")
+        task_logs.copy_log("us-east-1", container, "1234")
         streams = logs.describe_log_streams(logGroupName=(groups or ("Plum_perInstance",))[0])["logStreams"]
         if not streams:
             return []
@@ -64,3 +69,14 @@ def test_a_missing_log_or_group_does_not_stop_the_local_cloud(layout: CloudLayou
     assert copy_log(layout) == []
     (layout.task_logs / "1234.log").write_text("line\n")
     assert copy_log(layout, groups=("Other",)) == []
+
+
+def test_a_container_whose_log_group_does_not_exist_cannot_start(layout: CloudLayout) -> None:
+    with mock_aws():
+        logs = boto3.client("logs", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+        task_logs = CloudWatchTaskLogs(layout, lambda _: logs, lambda: START)
+        with pytest.raises(TaskStartError, match="failed to initialize logging driver"):
+            task_logs.open_stream("us-east-1", CONTAINER, "1234")
+        logs.create_log_group(logGroupName="Plum_perInstance")
+        for _ in range(2):  # a stream that exists is used
+            task_logs.open_stream("us-east-1", CONTAINER, "1234")

@@ -95,14 +95,14 @@ class CloudDaemon:
     def _build_simulator(self, default_worker: Path) -> CloudSimulator:
         from distributed_something.localcloud.client.connection import build_client
         from distributed_something.localcloud.play.simulator import CloudSimulator  # moto takes a second to import
-        from distributed_something.localcloud.play.task_logs import TaskLogCopier
+        from distributed_something.localcloud.play.task_logs import CloudWatchTaskLogs
 
-        log_copier = TaskLogCopier(self.layout, lambda region: build_client(self.state, region, "logs"))
+        task_logs = CloudWatchTaskLogs(self.layout, lambda region: build_client(self.state, region, "logs"))
         task_environment, function_environment = (
             partial(builder, self.state.moto, self.state.ministack)
             for builder in (build_task_environment, build_function_environment)
         )
-        return CloudSimulator(self.layout, default_worker, task_environment, function_environment, log_copier.copy_log)
+        return CloudSimulator(self.layout, default_worker, task_environment, function_environment, task_logs)
 
     def _build_machine_apps(self) -> dict[str, WsgiApp]:
         from distributed_something.localcloud.daemon.ec2_metadata import MetadataEndpoint

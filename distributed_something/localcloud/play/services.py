@@ -29,7 +29,7 @@ from distributed_something.localcloud.play.placement import (
     format_placement_failure,
 )
 from distributed_something.localcloud.play.runners import TaskRunner, TaskStartError, TaskWorker, WorkOrder
-from distributed_something.localcloud.play.task_logs import LogCopy, no_copy
+from distributed_something.localcloud.play.task_logs import NoTaskLogs, TaskLogs
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +87,13 @@ class ServiceSimulator:
     """Simulates the services in one region's ECS backend."""
 
     def __init__(
-        self, ecs: Any, machines: MachineSimulator, environment: TaskEnvironmentBuilder, copy_log: LogCopy = no_copy
+        self,
+        ecs: Any,
+        machines: MachineSimulator,
+        environment: TaskEnvironmentBuilder,
+        task_logs: TaskLogs | None = None,
     ) -> None:
-        self.ecs, self.copy_log = ecs, copy_log
+        self.ecs, self.task_logs = ecs, task_logs or NoTaskLogs()
         self.machines = machines
         self.environment = environment
         self.running_tasks: list[RunningTask] = []
@@ -150,7 +154,9 @@ class ServiceSimulator:
                 durations[key] = max(durations.get(key, 0), now - running_task.started)
                 if code:
                     definition = self.ecs.describe_task_definition(running_task.task.task_definition_arn)
-                    self.copy_log(self.ecs.region_name, definition.container_definitions[0], running_task.task.id)
+                    self.task_logs.copy_log(
+                        self.ecs.region_name, definition.container_definitions[0], running_task.task.id
+                    )
             running_task.task.mark_stopped(code)
             self.stopped_tasks.append((now, running_task.task))
         for key, seconds in durations.items():
@@ -262,6 +268,7 @@ class ServiceSimulator:
         endpoint_variables = self.environment(self.ecs.region_name, task.id, machine.instance_id)
         order = build_work_order(task, container, endpoint_variables, machine)
         try:
+            self.task_logs.open_stream(self.ecs.region_name, container, task.id)
             worker = runner.start_task(order)
         except TaskStartError as error:
             log.error("%s: %s", service.name, error)

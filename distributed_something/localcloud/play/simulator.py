@@ -23,7 +23,7 @@ from distributed_something.localcloud.play.functions import FunctionRunner, Sche
 from distributed_something.localcloud.play.machines import Machine, MachineSimulator
 from distributed_something.localcloud.play.runners import ContainerRunner, ProcessRunner, TaskRunner
 from distributed_something.localcloud.play.services import RunningTask, ServiceSimulator, TaskEnvironmentBuilder
-from distributed_something.localcloud.play.task_logs import LogCopy, no_copy
+from distributed_something.localcloud.play.task_logs import NoTaskLogs, TaskLogs
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CloudSimulator:
         default_worker: Path,
         task_environment: TaskEnvironmentBuilder,
         function_environment: Callable[[str], dict[str, str]],
-        copy_log: LogCopy = no_copy,
+        task_logs: TaskLogs | None = None,
     ) -> None:
         patch_moto_ec2(replace_methods)
         patch_moto_ecs(replace_methods)
@@ -52,7 +52,7 @@ class CloudSimulator:
         self.layout = layout
         self.task_environment = task_environment
         self.function_environment = function_environment
-        self.copy_log = copy_log
+        self.task_logs = task_logs or NoTaskLogs()
         self.functions = FunctionRunner(layout)
         self.runner: TaskRunner = ProcessRunner(layout, default_worker)
         self.regions: dict[str, SimulatedRegion] = {}
@@ -120,7 +120,7 @@ class CloudSimulator:
     def _get_region(self, name: str) -> SimulatedRegion:
         if name not in self.regions:
             machines = MachineSimulator(ec2_backends[ACCOUNT_ID][name], ecs_backends[ACCOUNT_ID][name])
-            services = ServiceSimulator(machines.ecs, machines, self.task_environment, self.copy_log)
+            services = ServiceSimulator(machines.ecs, machines, self.task_environment, self.task_logs)
             events, lambda_ = events_backends[ACCOUNT_ID][name], lambda_backends[ACCOUNT_ID][name]
             schedules = ScheduleSimulator(events, lambda_, self.functions, self.function_environment)
             self.regions[name] = SimulatedRegion(machines, services, schedules)
