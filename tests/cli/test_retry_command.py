@@ -67,6 +67,12 @@ class Project:
         assert code == ExitCode.DONE, error
         return error
 
+    def find_problems(self, *arguments: str) -> list[str]:
+        """Run the command, which must be refused; return the file or option that each line of the error names."""
+        code, out, error = self.retry(*arguments)
+        assert (code, out) == (ExitCode.INPUT, ""), error
+        return [line.removeprefix("run.py: ").split(": ")[0] for line in error.splitlines()]
+
     def empty_queue(self) -> None:
         url = self.clients.sqs.get_queue_url(QueueName=SETTINGS.SQS_QUEUE_NAME)["QueueUrl"]
         self.clients.sqs.purge_queue(QueueUrl=url)
@@ -235,11 +241,15 @@ def test_everything_that_is_wrong_is_reported_at_once(project: Project) -> None:
     project.fail_jobs(2)
     project.send_jobs()
     (project.folder / "job.json").write_text(json.dumps({"command": "other {plate}", "shell": 1}))
-    code, _, error = project.retry("--only", "nothing", "--with", "job.json")
-    assert code == ExitCode.INPUT
-    assert [line.split(": ")[1] for line in error.splitlines()] == ["queue AppQueue", "--only 'nothing'"]
-    code, _, error = project.retry("--yes", "--with", "missing.json")
-    assert code == ExitCode.DONE, "the jobs are in the queue, so the Job file is not needed"
+    assert project.find_problems("--only", "nothing", "--with", "job.json") == ["queue AppQueue", "--only 'nothing'"]
+    assert project.find_problems("--only", "nothing", "--only", "F123456", "--with", "missing.json") == [
+        "queue AppQueue", "--only 'nothing'", "--only 'F123456'", "missing.json",
+    ]  # fmt: skip
+    assert project.find_problems("--with", "job.json") == ["queue AppQueue", "job.json", "job.json"]
+    assert project.find_problems("--yes", "--with", "missing.json") == ["missing.json"]
+    assert project.find_problems("wrong.json", "--with", "missing.json") == ["wrong.json", "missing.json"]
+    assert project.find_problems("20260101T000000Z", "--with", "config.py") == ["20260101T000000Z", "config.py"]
+    assert len(project.sent) == 2
 
 
 @pytest.mark.parametrize(
