@@ -52,6 +52,7 @@ class RetryPlanner:
     choice: RetryChoice
     name: Path
     jobs: list[RetryJob] = field(default_factory=list)  # those that `--only` selects
+    left_out: int = 0  # how many others can be sent later
 
     def print_plan(self) -> bool:
         """Print what will be sent, and return whether there is anything to send.
@@ -198,12 +199,12 @@ class RetryPlanner:
         from distributed_something.core.errors import InputError, translate_aws_errors
         from distributed_something.observe.queue import SETTLING_SECONDS
         from distributed_something.results.causes import group_failures
-        from distributed_something.results.retry.retry_jobs import QueueView, RetryReader
+        from distributed_something.results.retry.retry_jobs import QueueView, RetryReader, RetryState, count_states
         from distributed_something.results.retry.retry_selection import select_failures
 
         failures = self.outcome.failures
         if self.choice.only and not failures:
-            remedy = "leave out --only, or give the monitor file of the run whose jobs failed"
+            remedy = "leave out --only, or give the name or the monitor file of the run whose jobs failed"
             raise InputError("--only", "", f"no job of the run {self.run.run} failed", remedy)
         selected = select_failures(group_failures(failures), self.choice.only)
         if not selected:
@@ -214,8 +215,15 @@ class RetryPlanner:
         now = read_s3_time(s3, self.run.MONITOR_BUCKET_NAME, Clock().now())
         settling_seconds = 0.0 if self.context.local else SETTLING_SECONDS  # the local cloud's counts are exact
         reader = RetryReader(s3, self.run, QueueView(self.queue, now, settling_seconds))
+        names = {failed.job for failed in selected}
+        others = [failed for failed in failures if failed.job not in names]
         with translate_aws_errors("reading the records of the failed jobs"):
-            return reader.load_jobs(selected, [failed.job for failed in failures])
+            jobs = reader.load_jobs(selected, [failed.job for failed in failures])
+            self.left_out = len(others)
+            if len(others) < MANY_JOBS:  # of more jobs, those that have succeeded since are counted too
+                states = count_states(reader.load_jobs(others, [failed.job for failed in failures]))
+                self.left_out = states[RetryState.FAILED]
+        return jobs
 
     def _print_counts(self) -> None:
         from distributed_something.results.retry.retry_jobs import RetryState, count_states
@@ -239,8 +247,9 @@ class RetryPlanner:
         if unknown := self.outcome.unrecorded + self.outcome.unread:
             rows(format_row("no record", f"{unknown:,}; send these again with submitJob"))
         self._print_jobs_to_send()
-        if left_out := len(self.outcome.failures) - chosen:
-            rows(format_row("not selected", f"{format_count(left_out, 'failed job')}; to send them later, type:"))
+        if self.left_out:
+            text = f"{format_count(self.left_out, 'other failed job')}; to send them later, type:"
+            rows(format_row("not selected", text))
             rows(format_row("", self.context.format_command("retry", self.run.run)))
 
     def _print_jobs_to_send(self) -> None:
