@@ -13,6 +13,7 @@ import pytest
 
 from distributed_something.cli.context import ExitCode
 from distributed_something.core.monitor_file import MonitorFile, build_monitor_file_key, build_run_name
+from distributed_something.results.summary import RunSummary, save_run_summary
 from distributed_something.run.finish import RunEnd
 from distributed_something.run.monitor_file_copy import save_run_copy
 from tests.support.failed_run import BUCKET, LATER, Project, open_project
@@ -73,13 +74,17 @@ def test_failed_jobs_that_only_left_out_are_sent_by_the_command_that_retry_print
 def test_jobs_that_succeeded_since_or_wait_in_the_queue_are_not_left_out(project: Project) -> None:
     fail_two_kinds(project)
     project.later.end_job("slow")
-    error = project.send_jobs("--only", "exit code 1")
+    error = project.send_jobs("--only", "program")
     assert "not selected" not in error
     assert "not selected" not in project.send_jobs("--yes", "--only", "slow")
 
 
 @pytest.mark.parametrize("command", ["status", "retry", "why"])
-def test_a_command_accepts_a_runs_name_instead_of_its_monitor_file(project: Project, command: str) -> None:
+def test_a_command_accepts_a_runs_name_instead_of_its_monitor_file(
+    project: Project, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history: dict[str, Any] = {"HistoryRecords": []}  # moto does not implement this request
+    monkeypatch.setattr(project.clients.ec2, "describe_spot_fleet_request_history", lambda **_: history)
     failed = project.run.end_job("slow", "failed", message={"group": {"n": 9}}, reason_class="time-out", reason="slow")
     project.run.write_journal("container", failed)
     save_run_copy(project.clients.s3, BUCKET, MONITOR_FILE)
@@ -92,8 +97,7 @@ def test_a_command_accepts_a_runs_name_instead_of_its_monitor_file(project: Proj
 def test_advice_about_an_earlier_run_retries_that_run_and_monitors_the_next_one(project: Project) -> None:
     failed = project.run.end_job("slow", "failed", message={"group": {"n": 9}}, reason_class="time-out", reason="slow")
     project.run.write_journal("container", failed)
-    summary = {"ended": "run", "is_clean": True, "is_complete": False, "jobs": {"submitted": 1, "left": 0}}
-    project.run.put_object(MONITOR_FILE.keys.summary_data, json.dumps(summary).encode())
+    save_run_summary(project.clients.s3, MONITOR_FILE, RunSummary("run", True, False, "text"), None)
     save_run_copy(project.clients.s3, BUCKET, MONITOR_FILE)
     start_later_run(project)
     _, out, _ = project.run_command("status", RUN)
