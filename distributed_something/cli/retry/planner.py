@@ -205,8 +205,8 @@ class RetryPlanner:
         failures = self.outcome.failures
         if self.choice.only and not failures:
             earlier = self._list_earlier_runs()
-            names = f" (earlier runs: {format_names(earlier, MAX_RUNS_SHOWN)})" if earlier else ""
-            remedy = f"leave out --only, or give the name of the run whose jobs failed{names}"
+            shown = f" (earlier runs: {format_names(earlier, MAX_RUNS_SHOWN)})" if earlier else ""
+            remedy = f"leave out --only, or give the name of the run whose jobs failed{shown}"
             raise InputError("--only", "", f"no job of the run {self.run.run} failed", remedy)
         selected = select_failures(group_failures(failures), self.choice.only)
         if not selected:
