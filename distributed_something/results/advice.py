@@ -163,7 +163,11 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
         Recipe.SUBMIT: [("setup",), ("submitJob", line.job_file)],
         Recipe.CONTINUE: [],
     }
-    commands = [*send[recipe], ("startCluster", line.fleet_file), ("monitor", line.monitor_file)]
+    commands = [
+        *send[recipe],
+        ("startCluster", line.fleet_file),
+        ("monitor", line.next_monitor_file or line.monitor_file),
+    ]
     build = [line.format_build_command()] if recipe is Recipe.REBUILD and line.has_image else []
     return [*build, *(line.format_command(*command) for command in commands)]
 

@@ -13,12 +13,15 @@ class CommandLine:
 
     `options`: the options that every command needs, such as `--local` or `--project examples/fiji`. `monitor_file`,
     `fleet_file`, and `job_file`: paths as the user would type them; a word in capitals if the path is unknown.
-    `job_files`: all Job files in the project's `files/` folder. `has_image`: whether workers run in containers, so that
-    a corrected image must be built; `is_pushed`: whether it must also be pushed, because it is not used from here.
+    `monitor_file` belongs to the run that the advice is about, and may also be that run's name. `next_monitor_file`:
+    the file that `startCluster` writes for the next run; "" if it is the same. `job_files`: all Job files in the
+    project's `files/` folder. `has_image`: whether workers run in containers, so that a corrected image must be built;
+    `is_pushed`: whether it must also be pushed, because it is not used from here.
     """
 
     options: tuple[str, ...] = ()
     monitor_file: str = "MONITORFILE"
+    next_monitor_file: str = ""
     fleet_file: str = "FLEETFILE"
     job_file: str = "JOBFILE"
     job_files: tuple[str, ...] = ()
