@@ -158,7 +158,7 @@ def format_failures(outcome: RunOutcome, cost: float | None = None, retry_comman
         lines.append(f"… and {format_count(unlisted, 'more failed job')} that are not grouped; see jobs.tsv")
     if retry_command:
         command = f"{retry_command} --only {outcome.groups[0].id}"
-        lines.append("to run only the jobs of one cause again, type its ID, for example:")
+        lines.append("to run only the jobs of one cause again, give its ID, for example:")
         lines += [f"{RETRY_INDENT}{line}" for line in wrap_command(command, TERMINAL_COLUMNS - len(RETRY_INDENT))]
     return lines
 

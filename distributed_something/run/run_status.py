@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
 
+SUMMARY_SECONDS = 600.0  # within which a monitor saves the summary after a run's end
+
 
 @dataclass(frozen=True)
 class RunView:
@@ -71,11 +73,16 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
     file, progress = view.file, view.progress
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
-    start, totals = file.MONITOR_START_TIME / 1000, snapshot.totals
+    start, totals, counts = file.MONITOR_START_TIME / 1000, snapshot.totals, progress.counter.count_jobs()
     state = _choose_current_state(snapshot, history)
-    is_active = state in (RunState.STARTING, RunState.RUNNING)
-    jobs = JobNumbers(
-        snapshot.submitted, totals.done, totals.already_there, totals.failed, snapshot.running, snapshot.waiting
+    is_active = state in (RunState.STARTING, RunState.RUNNING) and snapshot.jobs > 0
+    jobs = JobNumbers(  # the lines were read after the totals
+        snapshot.submitted,
+        max(totals.done, counts.done),
+        max(totals.already_there, counts.already_there),
+        max(totals.failed, counts.failed),
+        snapshot.running,
+        snapshot.waiting,
     )
     remaining = estimate_remaining_seconds(progress, start, snapshot.at, snapshot.jobs) if is_active else None
     speed = measure_speed(progress, start, snapshot.at) if is_active else measure_average_speed(progress, start)
@@ -99,12 +106,22 @@ def compute_group_costs(status: RunStatus) -> list[float | None]:
 
 
 def _choose_current_state(snapshot: RunSnapshot, history: RunHistory) -> RunState:
+    fleet = snapshot.fleet
+    is_removed = snapshot.queue is None and (fleet is None or not (fleet.is_active or fleet.machines))
+    # A monitor that has removed everything saves a summary soon, unless it was killed.
+    if is_removed and (history.ended is None or snapshot.at - history.ended > SUMMARY_SECONDS):
+        return _choose_stopped_state(snapshot)
     if history.ended is not None or history.empty_looks:
         return RunState.ENDING
-    fleet = snapshot.fleet
-    if snapshot.queue is None and (fleet is None or not (fleet.is_active or fleet.machines)):
-        return RunState.STOPPED  # `cleanup` ended it, or its queue was deleted
     return RunState.RUNNING if snapshot.totals.containers else RunState.STARTING
+
+
+def _choose_stopped_state(snapshot: RunSnapshot) -> RunState:
+    """Return the state of a run that `cleanup` ended, or whose queue was deleted."""
+    totals = snapshot.totals
+    if snapshot.submitted is None or totals.ended < snapshot.submitted:
+        return RunState.STOPPED
+    return choose_ended_state(reason="run", is_complete=not totals.failed)
 
 
 def _find_end(history: RunHistory, progress: RunProgress) -> float:

@@ -144,7 +144,7 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
         ],
         "retry": retry_command if status.jobs.failed else None,
         "cost": {
-            "usd": _round(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end),
+            "usd": _round_usd(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end),
             "max_usd": status.cost.limit,
         },
         "machines": {
@@ -177,7 +177,7 @@ def _build_group(group: FailureGroup, retry: str, usd: float | None) -> dict[str
         },
         "shared": [{"key": shared.key, "value": shared.value, "jobs": shared.jobs} for shared in group.shared],
         "first": _format_time(group.first),
-        "usd": _round(usd),
+        "usd": _round_usd(usd),
         "retry": retry,
     }
 
@@ -190,6 +190,11 @@ def _build_estimate(estimate: Estimate | None) -> dict[str, Any] | None:
 
 def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
+
+
+def _round_usd(value: float | None) -> float | None:
+    """Return the cost with six significant digits: 0 would mean that it is free."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _format_time(seconds: float | None) -> str | None:

@@ -220,7 +220,7 @@ def _build_failures(
     if not groups:
         return []
     shown = list(zip(groups, costs, strict=True))[:space]
-    columns = width - NUMBERS_WIDTH - len(groups[0].id) - 2
+    columns = width - NUMBERS_WIDTH - len(groups[0].id) - 3
     causes = [wrap_text(group.cause, columns, MAX_CAUSE_LINES) for group, _ in shown]
     if len(groups) > len(shown) or sum(map(len, causes)) > space:
         causes = [[shorten_text(format_one_line(group.cause), columns)] for group, _ in shown]
