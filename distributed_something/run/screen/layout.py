@@ -15,6 +15,7 @@ from distributed_something.core.text import (
     format_count,
     format_duration,
     format_one_line,
+    measure_columns,
     shorten_text,
     wrap_text,
 )
@@ -237,14 +238,18 @@ def _build_failures(
 
 
 def _build_slowest(status: RunStatus, width: int) -> list[Text]:
+    """Return a row with as many of the slowest jobs as fit, at least one."""
     if not status.slowest or status.median_seconds is None or status.slowest[0].seconds < MIN_SLOW_SECONDS:
         return []
-    times, usual = [format_duration(slow.seconds) for slow in status.slowest], format_duration(status.median_seconds)
-    right = f"(median {usual})"
-    space = width - 1 - LABEL_WIDTH - len(right) - sum(len(f" {text}, ") for text in times)
-    names = [shorten_text(format_one_line(slow.job), max(3, space // len(times))) for slow in status.slowest]
-    jobs = ", ".join(f"{name} {text}" for name, text in zip(names, times, strict=True))
-    return [_build_row("slow", jobs, right, width)]
+    right = f"(median {format_duration(status.median_seconds)})"
+    space = width - 1 - LABEL_WIDTH - len(right) - 1
+    jobs = [f"{format_one_line(slow.job)} {format_duration(slow.seconds)}" for slow in status.slowest]
+    while len(jobs) > 1 and measure_columns(", ".join(jobs)) > space:
+        jobs.pop()
+    if len(jobs) == 1:
+        time = format_duration(status.slowest[0].seconds)
+        jobs = [f"{shorten_text(format_one_line(status.slowest[0].job), space - len(time) - 1)} {time}"]
+    return [_build_row("slow", ", ".join(jobs), right, width)]
 
 
 def _build_messages(messages: Sequence[str], width: int) -> list[Text]:
