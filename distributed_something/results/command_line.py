@@ -6,6 +6,27 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
+WRAPPED_INDENT = "    "  # of a command's second line and further ones
+
+
+def wrap_command(command: str, columns: int) -> list[str]:
+    """Return a command in lines of at most `columns` columns, which a shell reads as one. A long word may be wider.
+
+    No line ends with an option, because its value may follow.
+    """
+    if len(command) <= columns:
+        return [command]
+    lines: list[list[str]] = [[]]
+    for word in map(shlex.quote, shlex.split(command)):
+        width = len(" ".join([*lines[-1], word, "\\"])) + (len(WRAPPED_INDENT) if lines[1:] else 0)
+        if lines[-1] and width > columns:
+            is_option = len(lines[-1]) > 1 and lines[-1][-1].startswith("-")
+            lines.append([lines[-1].pop()] if is_option else [])
+        lines[-1].append(word)
+    first, *others = map(" ".join, lines)
+    texts = [first, *(f"{WRAPPED_INDENT}{line}" for line in others)]
+    return [*(f"{text} \\" for text in texts[:-1]), texts[-1]]
+
 
 @dataclass(frozen=True)
 class CommandLine:

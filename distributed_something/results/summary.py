@@ -20,9 +20,11 @@ from distributed_something.core.text import (
     format_row,
     measure_columns,
     shorten_text,
+    wrap_text,
 )
-from distributed_something.results.causes import FailureGroup, SharedValue, compute_group_cost
-from distributed_something.results.job_counter import OverwrittenFiles
+from distributed_something.results.causes import FailureGroup, SharedValue, compute_group_cost, list_telling_lines
+from distributed_something.results.command_line import wrap_command
+from distributed_something.results.job_counter import FailedJob, OverwrittenFiles
 from distributed_something.results.outcome import MAX_RECORDS_READ, RunOutcome
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ MAX_SHARED_VALUES_SHOWN = 3
 MAX_GROUPS_SAVED = 1_000
 NUMBER_COLUMNS = 8  # width of the columns for jobs and USD
 ID_COLUMNS = 9
+MAX_TELLING_LINES = 3  # of the screen, for each line that says why a job failed
+RETRY_INDENT = "    "
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class RunSummary:
     is_complete: bool
     text: str
     jobs: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the counts in the JSON document
+    saved: float | None = field(default=None, compare=False)  # when it was saved, in seconds since 1970
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,11 @@ def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outco
 def find_run_summary(s3: S3Client, file: MonitorFile) -> RunSummary | None:
     """Return the summary that was saved at the end of the run, or None if there is none. AWS errors are not caught."""
     try:
-        texts = [
-            s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key)["Body"].read().decode()
+        responses = [
+            s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key)
             for key in (file.keys.summary_data, file.keys.summary)
         ]
+        texts = [response["Body"].read().decode() for response in responses]
         document = json.loads(texts[0])
     except ClientError as error:
         if is_missing_object(error):
@@ -100,19 +106,21 @@ def find_run_summary(s3: S3Client, file: MonitorFile) -> RunSummary | None:
     if not isinstance(document, dict):
         return None
     flags = (document.get("clean") is True, document.get("complete") is True)
-    jobs = document.get("jobs")
+    jobs, modified = document.get("jobs"), responses[0].get("LastModified")
     return RunSummary(
-        str(document.get("reason")), *flags, texts[1].rstrip("\n"), jobs if isinstance(jobs, dict) else {}
-    )
+        str(document.get("reason")), *flags, texts[1].rstrip("\n"), jobs if isinstance(jobs, dict) else {},
+        modified.timestamp() if modified else None,
+    )  # fmt: skip
 
 
 def format_run_outcome(
     outcome: RunOutcome, file: MonitorFile, seconds: float, letters: DeadLetters | None, cost: float | None = None, *,
-    has_table: bool = False,
+    has_table: bool = False, retry_command: str = "",
 ) -> str:  # fmt: skip
     """Return the text about the run's jobs.
 
     `seconds`: how long the run took. `cost`: its cost in USD, if it is known. `has_table`: whether `jobs.tsv` is saved.
+    `retry_command`: runs all failed jobs again.
     """
     lines = [format_row("verdict", _format_verdict(outcome)), *_format_counts(outcome)]
     lines.append(format_row("time", format_duration(seconds)))
@@ -126,13 +134,14 @@ def format_run_outcome(
         lines.append(format_row("all jobs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.job_table}"))
     lines += _format_overwritten_files(outcome.overwritten)
     lines += _format_dead_letters(letters)
-    return "\n".join(lines + format_failures(outcome, cost))
+    return "\n".join(lines + format_failures(outcome, cost, retry_command))
 
 
-def format_failures(outcome: RunOutcome, cost: float | None = None) -> list[str]:
+def format_failures(outcome: RunOutcome, cost: float | None = None, retry_command: str = "") -> list[str]:
     """Return lines about the failed jobs by cause; none if no job failed.
 
     They are at most TERMINAL_COLUMNS wide, except for the addresses of logs. `cost`: of the run in USD, if it is known.
+    `retry_command`: as for `format_run_outcome`.
     """
     if not outcome.groups:
         return []
@@ -147,6 +156,10 @@ def format_failures(outcome: RunOutcome, cost: float | None = None) -> list[str]
         lines.append(f"… and {format_count(len(others), 'more cause')} ({jobs}); see jobs.tsv")
     if (unlisted := outcome.counts.failed - len(outcome.failures)) > 0:
         lines.append(f"… and {format_count(unlisted, 'more failed job')} that are not grouped; see jobs.tsv")
+    if retry_command:
+        command = f"{retry_command} --only {outcome.groups[0].id}"
+        lines.append("to run only the jobs of one cause again, give its ID, for example:")
+        lines += [f"{RETRY_INDENT}{line}" for line in wrap_command(command, TERMINAL_COLUMNS - len(RETRY_INDENT))]
     return lines
 
 
@@ -154,6 +167,11 @@ def format_shared_value(shared: SharedValue) -> str:
     """Return text such as "38 of 41 have plate = P7"."""
     text = f"{shared.key} = {shared.value}"
     return f"{shared.jobs:,} of {shared.total:,} have {format_one_line(text)}"
+
+
+def wrap_telling_lines(failed: FailedJob, columns: int) -> list[str]:
+    """Return in lines of at most `columns` columns why the job failed."""
+    return [text for line in list_telling_lines(failed) for text in wrap_text(line, columns, MAX_TELLING_LINES)]
 
 
 def _format_verdict(outcome: RunOutcome) -> str:
@@ -194,7 +212,7 @@ def _format_group(group: FailureGroup, cost: float | None) -> list[str]:
     attempts = f" (after {format_count(example.attempts, 'attempt')})" if example.attempts else ""
     width = TERMINAL_COLUMNS - ID_COLUMNS - measure_columns(attempts) - len("for example ")
     details = [f"for example {shorten_text(format_one_line(example.job), width)}{attempts}"]
-    details.append(f"| {format_one_line(example.telling_line or example.reason)}")
+    details += [f"| {line}" for line in wrap_telling_lines(example, TERMINAL_COLUMNS - ID_COLUMNS - len("| "))]
     details += map(format_shared_value, group.shared[:MAX_SHARED_VALUES_SHOWN])
     lines = [_format_columns(f"{group.id:<{ID_COLUMNS}}{group.cause}", f"{len(group.jobs):,}", _format_cost(cost))]
     lines += [" " * ID_COLUMNS + shorten_text(detail, TERMINAL_COLUMNS - ID_COLUMNS) for detail in details]
@@ -257,5 +275,7 @@ def _build_failure(group: FailureGroup) -> dict[str, Any]:
     return {
         "id": group.id, "cause": group.cause, "reason_class": group.reason_class, "exit_code": group.exit_code,
         "jobs": len(group.jobs),
-        "example": {"job": example.job, "telling_line": example.telling_line or None, "log": example.log or None},
+        "example": {
+            "job": example.job, "telling_line": list_telling_lines(example)[-1], "log": example.log or None,
+        },
     }  # fmt: skip

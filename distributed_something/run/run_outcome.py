@@ -112,13 +112,14 @@ class EndedRun:
         self._has_saved_table = not problem
         return f"note: jobs.tsv, the table of the run's jobs, could not be written: {problem}" if problem else ""
 
-    def format_outcome(self) -> str:
-        """Return the text of the summary about the run's jobs."""
+    def format_outcome(self, line: CommandLine) -> str:
+        """Return the text of the summary about the run's jobs. `line`: how the user types commands."""
         ended = self._tick.history.ended or self._tick.snapshot.at
         seconds = ended - self._file.MONITOR_START_TIME / 1000
+        confirmed = ("--yes",) if self.outcome.left else ()  # else `retry` refuses because of the jobs in the queue
         return format_run_outcome(
             self.outcome, self._file, seconds, self._find_dead_letters(), self._tick.history.cost,
-            has_table=self._has_saved_table,
+            has_table=self._has_saved_table, retry_command=line.format_command("retry", line.monitor_file, *confirmed),
         )  # fmt: skip
 
     def format_advice(self, line: CommandLine) -> str:

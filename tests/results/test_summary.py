@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from dataclasses import replace
 from typing import Any
 
@@ -112,6 +114,31 @@ def test_failed_jobs_are_shown_by_cause_with_an_example() -> None:
         "         for example P1-A01-0123456789 (after 1 attempt)",
         "         | no reason given",
     ]
+
+
+def test_a_reason_is_not_cut_off_and_is_shown_beside_the_log_if_the_log_does_not_explain_the_failure() -> None:
+    address = f"s3://{'bucket' * 5}/{'images/' * 5}A01.tif"
+    missing = FailedJob("a", 1.0, f"the input {address} does not exist (NoSuchKey)", "missing input")
+    upload = FailedJob("b", 2.0, "the upload was refused", "upload", exit_code=0, telling_line="5 images done")
+    lines = [line.strip() for line in format_failures_of(build_outcome([missing, upload]))]
+    assert [line for line in lines if line.startswith("|")] == [
+        f"| the input {address[:59]}", f"| {address[59:]} does not exist (NoSuchKey)",
+        "| the upload was refused", "| 5 images done",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [
+    "python run.py retry files/AppSpotFleetRequestId.json",
+    "python run.py --local --project '/tmp/a folder/project' retry '/tmp/a folder/project/files/AppSpotFleet.json'",
+])  # fmt: skip
+def test_the_command_that_runs_the_jobs_of_one_cause_again_is_shown(command: str) -> None:
+    outcome = build_outcome([FailedJob("a", 1.0, "r", "disk")])
+    text = format_run_outcome(outcome, MONITOR_FILE, 1.0, None, retry_command=command)
+    hint, _, shown = text.partition("to run only the jobs of one cause again, give its ID, for example:\n")
+    assert hint
+    assert max(map(len, shown.splitlines())) <= 80
+    words = subprocess.run(["bash", "-c", f"printf '%s\\n' {shown}"], capture_output=True, text=True, check=True)
+    assert words.stdout.splitlines() == shlex.split(f"{command} --only {outcome.groups[0].id}")
 
 
 def test_the_cost_of_each_cause_is_shown_if_it_is_known() -> None:

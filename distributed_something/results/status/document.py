@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from distributed_something.results.advice import Advice
-from distributed_something.results.causes import FailureGroup
+from distributed_something.results.causes import FailureGroup, list_telling_lines
 from distributed_something.results.status.forecast import Estimate, Speed
 from distributed_something.results.status.progress import SlowJob
 
@@ -81,7 +81,7 @@ class RunStatus:
 
     `reason`: why the run ended early, such as "cost"; empty if it did not. `remaining`: seconds. `messages`: what
     happened, newest first. `attempt_seconds`: how long all attempts have taken together. `advice`: what to do if the
-    run has ended and not every job is done.
+    run has ended and not every job is done. `speed`: None if it is not known yet; the average once no jobs are left.
     """
 
     app: str
@@ -144,14 +144,14 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
         ],
         "retry": retry_command if status.jobs.failed else None,
         "cost": {
-            "usd": _round(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end),
+            "usd": _round_usd(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end),
             "max_usd": status.cost.limit,
         },
         "machines": {
             "running": status.machines.running, "target": status.machines.target, "slots": status.machines.slots,
             "interrupted_attempts": status.machines.interrupted_attempts,
         },
-        "jobs_per_minute": round(status.speed.per_minute, 3) if status.speed else None,
+        "jobs_per_minute": round(status.speed.per_minute, 6) if status.speed else None,
         "remaining_seconds": _build_estimate(status.remaining),
         "slowest": [{"job": slow.job, "seconds": round(slow.seconds, 1)} for slow in status.slowest],
         "median_seconds": _round(status.median_seconds),
@@ -161,6 +161,7 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
 
 def _build_group(group: FailureGroup, retry: str, usd: float | None) -> dict[str, Any]:
     example = group.example
+    telling_line = list_telling_lines(example)[-1]
     return {
         "id": group.id,
         "cause": group.cause,
@@ -170,13 +171,13 @@ def _build_group(group: FailureGroup, retry: str, usd: float | None) -> dict[str
         "job_ids": [failed.job for failed in group.jobs],
         "example": {
             "job": example.job,
-            "telling_line": example.telling_line or None,
-            "last_lines": list(example.last_lines),
+            "telling_line": telling_line,
+            "last_lines": list(example.last_lines) or [telling_line],
             "log": example.log or None,
         },
         "shared": [{"key": shared.key, "value": shared.value, "jobs": shared.jobs} for shared in group.shared],
         "first": _format_time(group.first),
-        "usd": _round(usd),
+        "usd": _round_usd(usd),
         "retry": retry,
     }
 
@@ -189,6 +190,11 @@ def _build_estimate(estimate: Estimate | None) -> dict[str, Any] | None:
 
 def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
+
+
+def _round_usd(value: float | None) -> float | None:
+    """Return the cost with six significant digits: 0 would mean that it is free."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _format_time(seconds: float | None) -> str | None:

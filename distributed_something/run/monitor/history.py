@@ -70,7 +70,7 @@ class RunHistory:
 def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds: float) -> RunHistory:
     """Return `history` with one more snapshot added. SQS's counts take `settling_seconds` to settle."""
     recent = tuple((at, jobs) for at, jobs in history.recent if snapshot.at - at <= settling_seconds)
-    cost = history.cost + _compute_cost_since(history, snapshot)
+    cost = history.cost + compute_cost_since(history, snapshot)
     at = max(history.at or snapshot.at, snapshot.at)  # snapshots from two monitors may arrive out of order
     updated = replace(
         history, at=at, recent=(*recent, (snapshot.at, snapshot.jobs)), cost=cost, hourly=snapshot.hourly or 0.0
@@ -86,6 +86,17 @@ def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds:
         return replace(updated, empty_since=None, empty_looks=0)
     since = snapshot.at if history.empty_since is None else history.empty_since
     return replace(updated, empty_since=since, empty_looks=history.empty_looks + 1)
+
+
+def compute_cost_since(history: RunHistory, snapshot: RunSnapshot) -> float:
+    """Return the cost from the history's last snapshot until this one, in USD.
+
+    An unwatched fleet is not scaled down, so the time between two snapshots is charged at the higher of the two rates.
+    If no machines are left, the time is not charged, because it is unknown when the last machine was terminated.
+    """
+    if history.at is None or not snapshot.hourly:
+        return 0.0
+    return max(history.hourly, snapshot.hourly) * max(0.0, snapshot.at - history.at) / 3600
 
 
 def build_history_key(file: MonitorFile) -> str:
@@ -129,17 +140,6 @@ def open_history(s3: S3Client, file: MonitorFile, observe_start: Callable[[float
     if history.start is None:
         history = replace(history, **asdict(observe_start(now)))
     save_history(s3, file, replace(history, ended=None, empty_since=None, empty_looks=0))
-
-
-def _compute_cost_since(history: RunHistory, snapshot: RunSnapshot) -> float:
-    """Return the cost since the last snapshot, in USD.
-
-    An unwatched fleet is not scaled down, so the time between two snapshots is charged at the higher of the two rates.
-    If no machines are left, the time is not charged, because it is unknown when the last machine was terminated.
-    """
-    if history.at is None or not snapshot.hourly:
-        return 0.0
-    return max(history.hourly, snapshot.hourly) * max(0.0, snapshot.at - history.at) / 3600
 
 
 def _parse_history(content: Any, default: RunHistory) -> RunHistory:
