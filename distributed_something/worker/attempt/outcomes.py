@@ -64,7 +64,8 @@ class OutcomeCallbacks:
     succeeded: Callable[[int], None]  # bytes of disk space that the job used
     failed: Callable[[str, str, str], None]  # job ID, reason, reason class
     recorded: Callable[[dict[str, Any]], None] = lambda record: None  # what the journal needs (see `write_record`)
-    failed_elsewhere: Callable[[], None] = lambda: None  # instead of `failed`, if the machine cannot be the cause
+    # Instead of `failed`, with the job's ID, if the machine cannot be the cause:
+    failed_elsewhere: Callable[[str], None] = lambda job_id: None
 
 
 class AttemptFinisher:
@@ -180,7 +181,7 @@ class AttemptFinisher:
             return
         self._upload_failed_results(attempt)
         if attempt.retry_of or attempt.has_failed_elsewhere:
-            self._callbacks.failed_elsewhere()
+            self._callbacks.failed_elsewhere(attempt.name)
         else:
             self._callbacks.failed(attempt.name, _format_reason(reason, attempt.folders.log), reason_class)
         if end.is_final:
@@ -192,7 +193,7 @@ class AttemptFinisher:
         """Record the failure, and delete the message: `submitJob --replace` removed all waiting ones like it."""
         log.info("%s was replaced, and is not tried again", attempt.name)
         self._write_record(attempt, AttemptEnd(FAILED_STATE, False, reason, reason_class, is_replaced=True))
-        self._callbacks.failed_elsewhere()
+        self._callbacks.failed_elsewhere(attempt.name)
         self._delete_message(attempt)
 
     def _build_failure(self, attempt: Attempt, reason: str, reason_class: str) -> AttemptEnd:

@@ -170,7 +170,7 @@ class AttemptHarness:
             lambda size: self.callback_calls.append("success"),
             lambda *args: self.callback_calls.append(": ".join(args[1:])),
             self.recorded.append,
-            lambda: self.callback_calls.append("failed elsewhere"),
+            lambda job_id: self.callback_calls.append("failed elsewhere"),
         )
         finisher = AttemptFinisher(self.context, self.keeper, callbacks, self._delete_soon, self.is_replaced)
         tools = ProgramTools(self.launcher, JobLogs(None, ""), self.oom_kills)
