@@ -122,9 +122,11 @@ def _diagnose_jobs(context: Context, run: MonitorFile, monitor_file: Path | None
     from distributed_something.core.errors import AWSError, format_lookup_error
     from distributed_something.diagnose.why.job_causes import diagnose_failing_jobs
     from distributed_something.results.outcome import load_failures
+    from distributed_something.run.monitor.history import load_history
 
     try:
-        outcome = load_failures(context.clients.s3, run)
+        history, _ = load_history(context.clients.s3, run, 0.0)
+        outcome = load_failures(context.clients.s3, run, replaced_at=history.replaced_at)
     except AWSError as error:
         context.console.print_progress(f"note: the failed jobs cannot be read ({format_lookup_error(error)})")
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +54,7 @@ _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
 @click.option(
     "--replace", is_flag=True,
     help="First remove all waiting jobs from the queue, for example after submitting a wrong command. Running "
-    "jobs are not stopped; if one fails, it is tried again with its old message.",
+    "jobs are not stopped, but if one fails, it is not tried again.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask before sending the jobs of a Job file a second time.")
 @click.pass_obj
@@ -86,8 +86,20 @@ def submit_job(
         commit = find_git_commit(context.project)
         sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit), view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
+    _print_next_step(context)
+
+
+def _print_next_step(context: Context) -> None:
+    """Print the command that runs the jobs: `monitor` if the app's machines are already running."""
+    from distributed_something.core.errors import AWSError
+    from distributed_something.run.setup import find_active_run
+
     line = context.command_line
-    console.print_progress(f"next: {line.format_command('startCluster', line.fleet_file)}")
+    command = ("startCluster", line.fleet_file)
+    with suppress(*AWSError):  # the jobs are sent, and `startCluster` says if a run is active
+        if find_active_run(context.clients, context.settings) is not None:
+            command = ("monitor", line.monitor_file)
+    context.console.print_progress(f"next: {line.format_command(*command)}")
 
 
 def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile, SubmissionPlan]:

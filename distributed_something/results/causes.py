@@ -28,6 +28,8 @@ SEGMENTATION_FAULT, OUT_OF_MEMORY = "segmentation fault", "killed, probably for 
 _CAUSES_BY_EXIT_CODE = {-11: SEGMENTATION_FAULT, 139: SEGMENTATION_FAULT, -9: OUT_OF_MEMORY, 137: OUT_OF_MEMORY}
 _LIMIT_CLASSES = ("time-out", "out of memory", "disk")
 _CRASH_CLASSES = ("program", "signal", "")  # older workers give no class
+# Titles of the list of groups, for jobs that failed for good and for those that may still be done.
+FAILED_TITLE, FAILING_TITLE = "failed, by cause", "failed attempts of jobs that have not ended, by cause"
 MIN_SHARE, MIN_TIMES_USUAL, MIN_SHARING_JOBS = 0.6, 5.0, 3
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,14 @@ from distributed_something.core.text import (
     shorten_text,
     wrap_text,
 )
-from distributed_something.results.causes import FailureGroup, SharedValue, compute_group_cost, list_telling_lines
+from distributed_something.results.causes import (
+    FAILED_TITLE,
+    FAILING_TITLE,
+    FailureGroup,
+    SharedValue,
+    compute_group_cost,
+    list_telling_lines,
+)
 from distributed_something.results.command_line import wrap_command
 from distributed_something.results.job_counter import FailedJob, OverwrittenFiles
 from distributed_something.results.outcome import MAX_RECORDS_READ, RunOutcome
@@ -80,6 +87,8 @@ def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outco
     document = {"app": file.MONITOR_APP_NAME, "run": file.run, "reason": summary.reason, "clean": summary.is_clean,
                 "complete": summary.is_complete, "jobs": _build_counts(outcome),
                 "failures": None if outcome is None else [*map(_build_failure, outcome.groups[:MAX_GROUPS_SAVED])],
+                "failing": None if outcome is None else
+                [*map(_build_failure, outcome.failing_groups[:MAX_GROUPS_SAVED])],
                 }  # fmt: skip
     for key, body, kind in (
         (file.keys.summary, f"{summary.text}\n", "text/plain; charset=utf-8"),
@@ -138,28 +147,26 @@ def format_run_outcome(
 
 
 def format_failures(outcome: RunOutcome, cost: float | None = None, retry_command: str = "") -> list[str]:
-    """Return lines about the failed jobs by cause; none if no job failed.
+    """Return lines about the jobs that failed and those whose attempts failed, by cause; none if there are none.
 
     They are at most TERMINAL_COLUMNS wide, except for the addresses of logs. `cost`: of the run in USD, if it is known.
     `retry_command`: as for `format_run_outcome`.
     """
-    if not outcome.groups:
-        return []
-    has_costs = bool(cost) and outcome.total_seconds > 0
-    lines = [_format_columns("failed, by cause", "jobs", "USD" if has_costs else None)]
-    for group in outcome.groups[:MAX_GROUPS_SHOWN]:
-        group_cost = compute_group_cost(group, cost, outcome.total_seconds) if has_costs else None
-        lines += _format_group(group, group_cost)
+    seconds = outcome.total_seconds if cost else 0.0
+    lines = _format_groups(FAILED_TITLE, outcome.groups, cost, seconds)
     others = outcome.groups[MAX_GROUPS_SHOWN:]
     if others:
         jobs = format_count(sum(len(group.jobs) for group in others), "failed job")
         lines.append(f"… and {format_count(len(others), 'more cause')} ({jobs}); see jobs.tsv")
     if (unlisted := outcome.counts.failed - len(outcome.failures)) > 0:
         lines.append(f"… and {format_count(unlisted, 'more failed job')} that are not grouped; see jobs.tsv")
-    if retry_command:
+    if retry_command and outcome.groups:
         command = f"{retry_command} --only {outcome.groups[0].id}"
         lines.append("to run only the jobs of one cause again, give its ID, for example:")
         lines += [f"{RETRY_INDENT}{line}" for line in wrap_command(command, TERMINAL_COLUMNS - len(RETRY_INDENT))]
+    lines += _format_groups(FAILING_TITLE, outcome.failing_groups, cost, seconds)
+    if (more := len(outcome.failing_groups) - MAX_GROUPS_SHOWN) > 0:
+        lines.append(f"… and {format_count(more, 'more cause')}")
     return lines
 
 
@@ -180,7 +187,7 @@ def _format_verdict(outcome: RunOutcome) -> str:
         return "every job is done"
     counts, problems = outcome.counts, []
     if counts.failed:
-        total = "" if outcome.submitted is None else f" of {outcome.submitted - counts.repeated:,}"
+        total = "" if outcome.submitted is None else f" of {outcome.submitted - counts.repeated - counts.replaced:,}"
         problems.append(f"{counts.failed:,}{total} {'job' if counts.failed == 1 and not total else 'jobs'} failed")
     if outcome.left:
         problems.append(f"{format_count(outcome.left, 'job')} left in the queue")
@@ -201,9 +208,22 @@ def _format_counts(outcome: RunOutcome) -> list[str]:
         lines.append(format_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue)"))
     if counts.repeated:
         lines.append(format_row("", f"and {format_count(counts.repeated, 'more end')} of jobs that were sent again"))
+    if counts.replaced:
+        jobs = f"{counts.replaced:,} that failed after submitJob --replace"
+        lines.append(format_row("replaced", f"{jobs}; not tried again"))
     if outcome.unread:
         what = f"{outcome.unread:,} records that no journal mentions (the limit is {MAX_RECORDS_READ:,})"
         lines.append(format_row("not counted", what))
+    return lines
+
+
+def _format_groups(title: str, groups: Sequence[FailureGroup], cost: float | None, seconds: float) -> list[str]:
+    """Return the title and the largest groups; no lines without groups. `seconds`: of all attempts, or 0 if unknown."""
+    if not groups:
+        return []
+    lines = [_format_columns(title, "jobs", "USD" if seconds > 0 else None)]
+    for group in groups[:MAX_GROUPS_SHOWN]:
+        lines += _format_group(group, compute_group_cost(group, cost, seconds))
     return lines
 
 
@@ -264,7 +284,8 @@ def _build_counts(outcome: RunOutcome | None) -> dict[str, Any] | None:
     counts = outcome.counts
     return {
         "submitted": outcome.submitted, "done": counts.done, "already_there": counts.already_there,
-        "failed": counts.failed, "repeated": counts.repeated, "left": outcome.left, "unrecorded": outcome.unrecorded,
+        "failed": counts.failed, "repeated": counts.repeated, "replaced": counts.replaced,
+        "left": outcome.left, "unrecorded": outcome.unrecorded,
         "unread": outcome.unread, "overwritten_files": outcome.overwritten.count,
     }  # fmt: skip
 

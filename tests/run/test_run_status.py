@@ -15,6 +15,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.text import measure_columns
 from distributed_something.observe.snapshot import observe_run
 from distributed_something.results import status as status_package
+from distributed_something.results.advice import Recipe
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.status.document import JobNumbers, RunState, RunStatus, build_status_document
 from distributed_something.results.summary import RunSummary, save_run_summary
@@ -26,6 +27,7 @@ from distributed_something.run.run_status import (
     observe_status,
 )
 from distributed_something.run.screen.print_status import print_status
+from distributed_something.worker.machine.times import build_utc_timestamp
 from tests.support.fakes import MONITOR_FILE, START, FakeOutput
 from tests.support.run_account import RunAccount, emulate_run_account
 from tests.support.run_documents import RunDocuments
@@ -137,6 +139,25 @@ def test_a_run_that_has_ended_is_read_from_the_bucket(
     assert status.has_failures == (not is_complete)
     assert all(call.startswith("s3.") for call in run.account.account.calls), "AWS's other services are not needed"
     assert build_document(run, status)["state"] == state.value
+
+
+def test_a_run_in_which_nothing_worked_shows_the_attempts_of_the_jobs_in_the_queue(run: Run) -> None:
+    replaced_at = START + 600
+    run.begin(5, replaced_at=replaced_at)
+    lines = [
+        run.documents.end_job(job, "failed", final=False, reason="exit code 3", exit_code=3, reason_class="program",
+                          ended=build_utc_timestamp(replaced_at + seconds))
+        for job, seconds in (("old", -5), ("a", 5), ("b", 6), ("b", 7))
+    ]  # fmt: skip
+    run.documents.write_journal("c1", *lines)
+    run.end("nothing works", is_complete=False, left=5)
+    status = run.observe()
+    document = build_document(run, status)
+    (group,) = document["failing"]
+    assert (group["job_ids"], group["retry"], document["failures"]) == (["a", "b"], None, [])
+    assert (document["jobs"]["failed"], document["jobs"]["waiting"], document["retry"]) == (0, 5, None)
+    assert status.advice is not None
+    assert (status.advice.recipe, status.advice.jobs) == (Recipe.RESUBMIT, 2)
 
 
 CANCELED_FLEET = {

@@ -30,27 +30,31 @@ _REMEDIES_BY_CAUSE = {
 
 
 def diagnose_failing_jobs(outcome: RunOutcome, line: CommandLine) -> Iterator[Cause]:
-    """Yield the most frequent kinds of failures, by reason class and exit code, each with an example."""
+    """Yield the most frequent kinds of failures, by reason class and exit code, each with an example.
+
+    Jobs in the queue whose attempts failed count only if no job has succeeded; otherwise, they may still be done.
+    """
     groups: defaultdict[tuple[str, int | None], list[FailedJob]] = defaultdict(list)
-    for failed in outcome.failures:
+    has_success = bool(outcome.counts.done or outcome.counts.already_there)
+    for failed in outcome.failures if has_success else outcome.all_failures:
         groups[failed.reason_class, failed.exit_code].append(failed)
-    counts = outcome.counts
-    base = SOME_JOBS_WEIGHT if counts.done or counts.already_there else EVERY_JOB_WEIGHT
+    base = SOME_JOBS_WEIGHT if has_success else EVERY_JOB_WEIGHT
     largest = sorted(groups.values(), key=len, reverse=True)[:MAX_GROUPS]
     for number, failures in enumerate(largest):
-        yield _build_cause(base - number, failures, line)
+        yield _build_cause(base - number, failures, line, has_failed=bool(outcome.counts.failed))
 
 
-def _build_cause(weight: int, failures: list[FailedJob], line: CommandLine) -> Cause:
+def _build_cause(weight: int, failures: list[FailedJob], line: CommandLine, *, has_failed: bool) -> Cause:
+    """Return the cause of these failures. `has_failed`: whether any job failed for good; `retry` sends only those."""
     example = max(failures, key=lambda failed: bool(failed.log))  # logs are known only for the first failures
     last_line = f"; its last line: {example.last_lines[-1]}" if example.last_lines else ""
     log = f"; log: {example.log}" if example.log else ""
     remedy = _REMEDIES_BY_CAUSE.get(classify_failure(example), "read the record")
-    retry = line.format_command("retry", line.monitor_file)
+    command = ("retry", line.monitor_file) if has_failed else ("submitJob", line.job_file, "--replace")
     return Cause(
         weight,
         f"{format_count(len(failures), 'job')} failed: {example.reason_class or 'unknown reason'}"
         + ("" if example.exit_code is None else f", exit code {example.exit_code}"),
         f"for example {example.job}: {example.reason}{last_line}{log}",
-        f"{remedy}; once the run has ended, type: {retry}",
+        f"{remedy}; once the run has ended, type: {line.format_command(*command)}",
     )

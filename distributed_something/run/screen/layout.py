@@ -19,7 +19,7 @@ from distributed_something.core.text import (
     shorten_text,
     wrap_text,
 )
-from distributed_something.results.causes import FailureGroup
+from distributed_something.results.causes import FAILED_TITLE, FAILING_TITLE, FailureGroup
 from distributed_something.results.command_line import wrap_command
 from distributed_something.results.status.document import JobNumbers, RunState, RunStatus
 from distributed_something.results.status.forecast import Estimate, Speed
@@ -51,7 +51,10 @@ class ScreenSize:
 
 
 def build_screen(status: RunStatus, group_costs: Sequence[float | None], footer: str, size: ScreenSize) -> list[Text]:
-    """Return the lines of the screen, from the title to the footer. `group_costs`: USD per group of failures."""
+    """Return the lines of the screen, from the title to the footer.
+
+    `group_costs`: USD per group of `status.failures`, and then of `status.failing`.
+    """
     width = min(max(size.width, MIN_WIDTH), MAX_WIDTH) - 1  # some terminals wrap a line that fills the last column
     lines = [_build_title(status, width), _build_bar(status, width), *_build_numbers(status, width)]
     others = _build_slowest(status, width)
@@ -59,12 +62,17 @@ def build_screen(status: RunStatus, group_costs: Sequence[float | None], footer:
         others += [_build_rule(width), *messages]
     if footer:
         others += [_build_rule(width), _cut(Text(f" {footer}", style="dim"), width)]
-    space = max(MIN_GROUP_LINES, size.height - len(lines) - len(others) - LINES_AROUND_GROUPS)
-    return [*lines, *_build_failures(status.failures, group_costs, width, space), *others]
+    space, count = size.height - len(lines) - len(others) - LINES_AROUND_GROUPS, len(status.failures)
+    if status.failures and status.failing:  # they share the space, and the second list needs its own lines around it
+        space = (space - LINES_AROUND_GROUPS) // 2
+    space = max(MIN_GROUP_LINES, space)
+    lines += _build_failures(FAILED_TITLE, status.failures, group_costs[:count], width, space)
+    lines += _build_failures(FAILING_TITLE, status.failing, group_costs[count:], width, space)
+    return [*lines, *others]
 
 
-def format_failure_details(groups: Sequence[FailureGroup], retry_command: str) -> list[str]:
-    """Return lines with an example of each of the largest groups, and the command that runs its jobs again."""
+def format_failure_details(groups: Sequence[FailureGroup], retry_command: str = "") -> list[str]:
+    """Return lines with an example of each of the largest groups, and the command that runs its jobs again, if any."""
     lines = [line for group in groups[:MAX_DETAILED_GROUPS] for line in _format_details(group, retry_command)]
     if (more := len(groups) - MAX_DETAILED_GROUPS) > 0:
         lines += ["", f"… and {format_count(more, 'more cause')}: status --json lists all of them with their jobs"]
@@ -82,7 +90,8 @@ def _format_details(group: FailureGroup, retry_command: str) -> list[str]:
     lines += [f"{DETAIL_INDENT}{shorten_text(detail, columns)}" for detail in details]
     if example.log:
         lines.append(f"{DETAIL_INDENT}log: {example.log}")
-    return [*lines, *(f"{DETAIL_INDENT}{line}" for line in wrap_command(f"{retry_command} --only {group.id}", columns))]
+    command = wrap_command(f"{retry_command} --only {group.id}", columns) if retry_command else []
+    return [*lines, *(f"{DETAIL_INDENT}{line}" for line in command)]
 
 
 def format_status_line(status: RunStatus) -> str:
@@ -215,7 +224,7 @@ def _format_speed(speed: Speed) -> str:
 
 
 def _build_failures(
-    groups: Sequence[FailureGroup], costs: Sequence[float | None], width: int, space: int
+    title: str, groups: Sequence[FailureGroup], costs: Sequence[float | None], width: int, space: int
 ) -> list[Text]:
     """Return the causes in at most `space` lines, and LINES_AROUND_GROUPS. If all fit, a cause may take two lines."""
     if not groups:
@@ -225,7 +234,7 @@ def _build_failures(
     causes = [wrap_text(group.cause, columns, MAX_CAUSE_LINES) for group, _ in shown]
     if len(groups) > len(shown) or sum(map(len, causes)) > space:
         causes = [[shorten_text(format_one_line(group.cause), columns)] for group, _ in shown]
-    rows = [_build_rule(width), _join(Text(" failed, by cause"), Text(f"{'jobs':>8}{'USD':>10}"), width)]
+    rows = [_build_rule(width), _join(Text(f" {title}"), Text(f"{'jobs':>8}{'USD':>10}"), width)]
     for (group, usd), (cause, *others) in zip(shown, causes, strict=True):
         numbers = f"{len(group.jobs):>8,}{'' if usd is None else format_cost(usd, short=True):>10}"
         rows.append(_join(Text(f" {group.id} {cause}"), Text(numbers), width))
