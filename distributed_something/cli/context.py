@@ -40,7 +40,8 @@ class ExitCode(IntEnum):
 class Context:
     """The state of one run.py command.
 
-    The fields are the options that can be given before or after the command's name.
+    Most fields are the options that can be given before or after the command's name. `runs_workers`: whether the
+    command may lead to workers being started; the others work with the local cloud without a container engine.
     """
 
     local: bool = False
@@ -49,6 +50,7 @@ class Context:
     project: Path = field(default_factory=Path.cwd)
     default_project: Path | None = None  # used without --project
     debug: bool = False
+    runs_workers: bool = True
     console: Console = field(default_factory=Console)
 
     def format_command(self, *words: str) -> str:
@@ -175,7 +177,7 @@ class Context:
         settings = self.settings
         cloud = start_local_cloud(
             self.project,
-            containers=self.containers,
+            containers=self.containers and self.runs_workers,
             region=settings.AWS_REGION,
             default_worker=find_template_file("worker"),
         )

@@ -24,6 +24,7 @@ WATCH_FOOTER = "Ctrl-C stops watching; the run continues"
     needs="config.py and AWS credentials; the Fleet file if you have one.",
     examples=("check", "check files/exampleFleet.json"),
     next_step="setup, after you have corrected the problems it found",
+    runs_workers=False,
 )
 @click.argument("fleet_file", required=False, metavar="[FLEETFILE]", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -53,6 +54,7 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     needs="A run that startCluster started. It may have ended, and its resources may be removed.",
     examples=("status", "status --watch", "status files/DistributedSomethingSpotFleetRequestId.json --json"),
     next_step="retry, if jobs failed",
+    runs_workers=False,
 )
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
@@ -99,6 +101,7 @@ def _load_newest_monitor_file(context: Context) -> MonitorFile:
     needs="config.py; the monitor file if startCluster has already written it.",
     examples=("why", "why files/DistributedSomethingSpotFleetRequestId.json"),
     next_step="Follow the advice for the most likely cause, or continue with monitor.",
+    runs_workers=False,
 )
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the causes as JSON.")

@@ -130,6 +130,7 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
     needs="config.py, and the monitor file to clean up one run; without a file, the whole app is cleaned up.",
     examples=("cleanup files/DistributedSomethingSpotFleetRequestId.json", "cleanup --verify"),
     next_step="setup, for the next run",
+    runs_workers=False,
 )
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
 @click.option("--verify", is_flag=True, help="Only list what remains of this run or, without a file, of all runs.")
