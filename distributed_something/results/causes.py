@@ -26,6 +26,8 @@ SEGMENTATION_FAULT, OUT_OF_MEMORY = "segmentation fault", "killed, probably for 
 # The exit code of a program that a signal ended (negative), and of a shell that reports this of its own program.
 _CAUSES_BY_EXIT_CODE = {-11: SEGMENTATION_FAULT, 139: SEGMENTATION_FAULT, -9: OUT_OF_MEMORY, 137: OUT_OF_MEMORY}
 _CRASH_CLASSES = ("program", "signal", "")  # older workers give no class
+# Titles of the list of groups, for jobs that failed for good and for those that may still be done.
+FAILED_TITLE, FAILING_TITLE = "failed, by cause", "failed attempts of jobs that have not ended, by cause"
 MIN_SHARE, MIN_TIMES_USUAL, MIN_SHARING_JOBS = 0.6, 5.0, 3
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,13 @@ from distributed_something.core.text import (
     measure_columns,
     shorten_text,
 )
-from distributed_something.results.causes import FailureGroup, SharedValue, compute_group_cost
+from distributed_something.results.causes import (
+    FAILED_TITLE,
+    FAILING_TITLE,
+    FailureGroup,
+    SharedValue,
+    compute_group_cost,
+)
 from distributed_something.results.job_counter import OverwrittenFiles
 from distributed_something.results.outcome import MAX_RECORDS_READ, RunOutcome
 
@@ -75,6 +81,8 @@ def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outco
     document = {"app": file.MONITOR_APP_NAME, "run": file.run, "reason": summary.reason, "clean": summary.is_clean,
                 "complete": summary.is_complete, "jobs": _build_counts(outcome),
                 "failures": None if outcome is None else [*map(_build_failure, outcome.groups[:MAX_GROUPS_SAVED])],
+                "failing": None if outcome is None else
+                [*map(_build_failure, outcome.failing_groups[:MAX_GROUPS_SAVED])],
                 }  # fmt: skip
     for key, body, kind in (
         (file.keys.summary, f"{summary.text}\n", "text/plain; charset=utf-8"),
@@ -130,23 +138,21 @@ def format_run_outcome(
 
 
 def format_failures(outcome: RunOutcome, cost: float | None = None) -> list[str]:
-    """Return lines about the failed jobs by cause; none if no job failed.
+    """Return lines about the jobs that failed and those whose attempts failed, by cause; none if there are none.
 
     They are at most TERMINAL_COLUMNS wide, except for the addresses of logs. `cost`: of the run in USD, if it is known.
     """
-    if not outcome.groups:
-        return []
-    has_costs = bool(cost) and outcome.total_seconds > 0
-    lines = [_format_columns("failed, by cause", "jobs", "USD" if has_costs else None)]
-    for group in outcome.groups[:MAX_GROUPS_SHOWN]:
-        group_cost = compute_group_cost(group, cost, outcome.total_seconds) if has_costs else None
-        lines += _format_group(group, group_cost)
+    seconds = outcome.total_seconds if cost else 0.0
+    lines = _format_groups(FAILED_TITLE, outcome.groups, cost, seconds)
     others = outcome.groups[MAX_GROUPS_SHOWN:]
     if others:
         jobs = format_count(sum(len(group.jobs) for group in others), "failed job")
         lines.append(f"… and {format_count(len(others), 'more cause')} ({jobs}); see jobs.tsv")
     if (unlisted := outcome.counts.failed - len(outcome.failures)) > 0:
         lines.append(f"… and {format_count(unlisted, 'more failed job')} that are not grouped; see jobs.tsv")
+    lines += _format_groups(FAILING_TITLE, outcome.failing_groups, cost, seconds)
+    if (more := len(outcome.failing_groups) - MAX_GROUPS_SHOWN) > 0:
+        lines.append(f"… and {format_count(more, 'more cause')}")
     return lines
 
 
@@ -186,6 +192,16 @@ def _format_counts(outcome: RunOutcome) -> list[str]:
     if outcome.unread:
         what = f"{outcome.unread:,} records that no journal mentions (the limit is {MAX_RECORDS_READ:,})"
         lines.append(format_row("not counted", what))
+    return lines
+
+
+def _format_groups(title: str, groups: Sequence[FailureGroup], cost: float | None, seconds: float) -> list[str]:
+    """Return the title and the largest groups; no lines without groups. `seconds`: of all attempts, or 0 if unknown."""
+    if not groups:
+        return []
+    lines = [_format_columns(title, "jobs", "USD" if seconds > 0 else None)]
+    for group in groups[:MAX_GROUPS_SHOWN]:
+        lines += _format_group(group, compute_group_cost(group, cost, seconds))
     return lines
 
 

@@ -86,7 +86,9 @@ class EndedRun:
         self._table = JobTable()  # a new one, in case reading was attempted before
         snapshot, history, s3 = self._tick.snapshot, self._tick.history, self._clients.s3
         if history.ended is None or history.start is None:
-            return load_run_outcome(s3, self._file, snapshot.submitted, snapshot.jobs, self._table)
+            return load_run_outcome(
+                s3, self._file, snapshot.submitted, snapshot.jobs, self._table, replaced_at=history.replaced_at
+            )
         # Jobs that were submitted after the end belong to the next run, which may use the same queue.
         reader = SubmissionReader(s3, self._file.MONITOR_BUCKET_NAME, self._file.MONITOR_APP_NAME)
         submitted = observe_submitted_jobs(reader, self._file, history.start, snapshot.at, until=history.ended)

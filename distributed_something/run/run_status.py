@@ -11,7 +11,7 @@ from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.results.advice import choose_advice
-from distributed_something.results.causes import compute_group_cost, group_failures
+from distributed_something.results.causes import FailureGroup, compute_group_cost, group_failures
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.status.document import (
     CostNumbers,
@@ -75,6 +75,7 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
         state=_choose_current_state(snapshot, history), at=snapshot.at, started=start, ended=None, jobs=jobs,
         failures=group_failures(progress.counter.list_failed_jobs(), progress.counter.group_values),
+        failing=_group_failing_jobs(progress, history),
         attempt_seconds=progress.counter.total_seconds, cost=_estimate_cost(file, history, remaining),
         machines=_count_machines(file, snapshot, progress), speed=measure_speed(progress, start, snapshot.at),
         remaining=remaining, slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
@@ -82,10 +83,20 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
     )  # fmt: skip
 
 
+def _group_failing_jobs(progress: RunProgress, history: RunHistory) -> list[FailureGroup]:
+    """Return the causes of failed attempts while no job has succeeded. Later, most of these jobs will still be done."""
+    if history.failing_since is None:
+        return []
+    return group_failures(progress.counter.list_failing_jobs(history.replaced_at or 0.0))
+
+
 def compute_group_costs(status: RunStatus) -> list[float | None]:
-    """Return what each group of failures has cost, in USD: its share of the time that all attempts took."""
+    """Return what each group of `failures`, and then of `failing`, has cost, in USD.
+
+    That is the group's share of the time that all attempts took.
+    """
     cost, seconds = status.cost.so_far, status.attempt_seconds
-    return [compute_group_cost(group, cost, seconds) for group in status.failures]
+    return [compute_group_cost(group, cost, seconds) for group in (*status.failures, *status.failing)]
 
 
 def _choose_current_state(snapshot: RunSnapshot, history: RunHistory) -> RunState:
@@ -143,7 +154,7 @@ def _format_time(seconds: float) -> str:
 def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory) -> RunStatus:
     file, progress = view.file, view.progress
     submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
-    outcome = load_run_outcome(view.clients.s3, file, submitted, left)
+    outcome = load_run_outcome(view.clients.s3, file, submitted, left, replaced_at=history.replaced_at)
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
     start = file.MONITOR_START_TIME / 1000
@@ -151,7 +162,8 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
         state=choose_ended_state(reason=summary.reason, is_complete=summary.is_complete), at=ended, started=start,
-        ended=ended, jobs=_count_ended_jobs(outcome), failures=outcome.groups, attempt_seconds=outcome.total_seconds,
+        ended=ended, jobs=_count_ended_jobs(outcome), failures=outcome.groups,
+        failing=outcome.failing_groups, attempt_seconds=outcome.total_seconds,
         cost=CostNumbers(history.cost, None, file.MONITOR_MAX_COST or None),
         machines=MachineNumbers(interrupted_attempts=progress.interrupted_attempts),
         slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,

@@ -11,7 +11,9 @@ import pytest
 from distributed_something.cli.context import ExitCode
 from tests.support.project import Project, create_project
 
-JOBS = {"output_location": "results/{n}", "groups": [{"n": str(number)} for number in range(12)]}
+# Many more jobs than a container lets fail before it pauses: the run ends while most of them wait in the queue.
+JOB_COUNT = 60
+JOBS = {"output_location": "results/{n}", "groups": [{"n": str(number)} for number in range(JOB_COUNT)]}
 
 
 @pytest.fixture
@@ -43,8 +45,8 @@ def test_a_wrong_command_in_the_queue_is_replaced(project: Project) -> None:
     project.write_job_file(command="echo {n} > {output_dir}/n.txt", shell=True, **JOBS)
     for arguments in commands:
         last = project.run(*arguments)
-    assert "jobs done       12" in last.stdout
-    assert sorted(project.read_results().values()) == sorted(f"{number}\n" for number in range(12))
+    assert f"jobs done       {JOB_COUNT}" in last.stdout
+    assert sorted(project.read_results().values()) == sorted(f"{number}\n" for number in range(JOB_COUNT))
 
 
 def test_why_names_the_failures_after_the_run(project: Project) -> None:

@@ -195,6 +195,7 @@ def test_the_text_and_the_numbers_are_saved(bucket: Any) -> None:
         "app": "App", "run": RUN, "reason": "run", "clean": True, "complete": False,
         "jobs": {"submitted": 20, "done": 5, "already_there": 4, "failed": 3, "repeated": 2, "left": 1, "unread": 2,
                  "unrecorded": 3, "overwritten_files": 0},
+        "failing": [],
         "failures": [{
             "id": group.id, "cause": "exit code 3: no image #", "reason_class": "program", "exit_code": 3, "jobs": 1,
             "example": {"job": "a", "telling_line": "no image 5", "log": "s3://b/log"},
@@ -271,3 +272,21 @@ def test_a_summary_that_cannot_be_read_is_not_overwritten(bucket: Any) -> None:
     with pytest.raises(ClientError):
         save(bucket)
     assert bucket.objects[TEXT_KEY] == b"text\n"
+
+
+def test_a_run_that_ended_before_any_job_failed_for_good_names_the_causes_of_the_failed_attempts() -> None:
+    failing = [FailedJob(f"job-{n}", 1.0, "the program 'none' cannot be started", "program") for n in range(12)]
+    outcome = replace(
+        RunOutcome(60, JobCounts(), 60, [], 1), failing=failing, failing_groups=tuple(group_failures(failing))
+    )
+    lines = format_lines(outcome)
+    assert lines[0] == "verdict         60 jobs left in the queue"
+    assert lines[2] == "jobs failed     0"
+    start = lines.index(next(line for line in lines if line.startswith("failed attempts of jobs that have not ended")))
+    assert lines[start].split()[-1] == "jobs"
+    assert lines[start + 1].split()[1:] == ["the", "program", "'none'", "cannot", "be", "started", "12"]
+    assert all(measure_columns(line) <= 80 for line in lines)
+    bucket: Any = FakeBucket()
+    save_run_summary(bucket, MONITOR_FILE, SUMMARY, outcome)
+    (saved,) = json.loads(bucket.objects[DATA_KEY])["failing"]
+    assert (saved["jobs"], saved["cause"]) == (12, "the program 'none' cannot be started")

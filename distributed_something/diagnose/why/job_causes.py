@@ -32,7 +32,7 @@ _REMEDIES_BY_CAUSE = {
 def diagnose_failing_jobs(outcome: RunOutcome, line: CommandLine) -> Iterator[Cause]:
     """Yield the most frequent kinds of failures, by reason class and exit code, each with an example."""
     groups: defaultdict[tuple[str, int | None], list[FailedJob]] = defaultdict(list)
-    for failed in outcome.failures:
+    for failed in outcome.all_failures:
         groups[failed.reason_class, failed.exit_code].append(failed)
     counts = outcome.counts
     base = SOME_JOBS_WEIGHT if counts.done or counts.already_there else EVERY_JOB_WEIGHT

@@ -81,7 +81,8 @@ class RunStatus:
 
     `reason`: why the run ended early, such as "cost"; empty if it did not. `remaining`: seconds. `messages`: what
     happened, newest first. `attempt_seconds`: how long all attempts have taken together. `advice`: what to do if the
-    run has ended and not every job is done.
+    run has ended and not every job is done. `failures`: the failed jobs by cause. `failing`: the jobs that have not
+    ended and whose latest attempt failed, by cause, after the run or while no job has succeeded.
     """
 
     app: str
@@ -93,6 +94,7 @@ class RunStatus:
     ended: float | None
     jobs: JobNumbers
     failures: Sequence[FailureGroup] = ()
+    failing: Sequence[FailureGroup] = ()
     attempt_seconds: float = 0.0
     cost: CostNumbers = CostNumbers()
     machines: MachineNumbers = MachineNumbers()
@@ -123,7 +125,10 @@ def choose_ended_state(*, reason: str, is_complete: bool) -> RunState:
 
 
 def build_status_document(status: RunStatus, retry_command: str, group_costs: Sequence[float | None]) -> dict[str, Any]:
-    """Return the document that `status --json` prints. `retry_command`: the one for all failed jobs."""
+    """Return the document that `status --json` prints.
+
+    `retry_command`: the one for all failed jobs. `group_costs`: USD per group of `failures`, and then of `failing`.
+    """
     return {
         "app": status.app,
         "run": status.run,
@@ -138,10 +143,7 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
             "submitted": status.jobs.submitted, "done": status.jobs.done, "already_there": status.jobs.already_there,
             "failed": status.jobs.failed, "running": status.jobs.running, "waiting": status.jobs.waiting,
         },
-        "failures": [
-            _build_group(group, f"{retry_command} --only {group.id}", usd)
-            for group, usd in zip(status.failures, group_costs, strict=True)
-        ],
+        **_build_groups(status, retry_command, group_costs),
         "retry": retry_command if status.jobs.failed else None,
         "cost": {
             "usd": _round(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end),
@@ -159,7 +161,17 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
     }  # fmt: skip
 
 
-def _build_group(group: FailureGroup, retry: str, usd: float | None) -> dict[str, Any]:
+def _build_groups(status: RunStatus, retry_command: str, costs: Sequence[float | None]) -> dict[str, Any]:
+    """Return the groups of failed and of failing jobs. The latter have no `retry`: most of them are in the queue."""
+    count = len(status.failures)
+    failures, failing = zip(status.failures, costs, strict=False), zip(status.failing, costs[count:], strict=True)
+    return {
+        "failures": [_build_group(group, f"{retry_command} --only {group.id}", usd) for group, usd in failures],
+        "failing": [_build_group(group, None, usd) for group, usd in failing],
+    }
+
+
+def _build_group(group: FailureGroup, retry: str | None, usd: float | None) -> dict[str, Any]:
     example = group.example
     return {
         "id": group.id,

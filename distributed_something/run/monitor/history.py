@@ -32,7 +32,9 @@ class RunHistory:
     `at`: the time of the last snapshot. `empty_since`: when the queue became empty. `empty_looks`: how many snapshots
     in a row have shown an empty queue. `submissions_since`, `other_jobs`, `dead_letters`, `unfinished`: the run's
     start, as in RunStart; None if an older version started the run. `failing_since`: since when attempts have failed or
-    containers have paused while no job has succeeded. `unstarted_since`: since when there have been machines although
+    containers have paused while no job has succeeded. `replaced_at`: when `submitJob --replace` last removed the
+    waiting jobs during the run. `failed_before`, `attempts_before`: the containers' totals then, which say nothing
+    about the jobs that replaced them. `unstarted_since`: since when there have been machines although
     no container has written its first journal. `recent`: (time, jobs) for each snapshot within the settling time.
     `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`: whether
     the monitor has closed the run because of MAX_COST. `ended`: when the run had no jobs left. From then on, the run is
@@ -47,6 +49,9 @@ class RunHistory:
     dead_letters: int | None = None
     unfinished: tuple[tuple[str, int], ...] = ()
     failing_since: float | None = None
+    replaced_at: float | None = None
+    failed_before: int = 0
+    attempts_before: int = 0
     unstarted_since: float | None = None
     recent: tuple[tuple[float, int], ...] = ()
     cost: float = 0.0
@@ -153,6 +158,7 @@ def _parse_history(content: Any, default: RunHistory) -> RunHistory:
     history = replace(default, **values, recent=recent, unfinished=unfinished)
     required = (history.empty_looks, history.cost, history.hourly, history.at)
     optional = (history.empty_since, history.ended, history.failing_since, history.unstarted_since,
+                history.replaced_at, history.failed_before, history.attempts_before,
                 history.submissions_since, history.other_jobs, history.dead_letters)  # fmt: skip
     if not all(isinstance(number, (int, float)) for number in (*required, *(each or 0 for each in optional))):
         raise TypeError("not a history")

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from distributed_something.core.text import format_cost, format_count, format_duration, format_one_line
-from distributed_something.results.causes import FailureGroup
+from distributed_something.results.causes import FAILED_TITLE, FAILING_TITLE, FailureGroup
 from distributed_something.results.status.document import JobNumbers, RunState, RunStatus
 from distributed_something.results.status.forecast import Estimate
 
@@ -38,18 +38,25 @@ class ScreenSize:
 
 
 def build_screen(status: RunStatus, group_costs: Sequence[float | None], footer: str, size: ScreenSize) -> list[Text]:
-    """Return the lines of the screen, from the title to the footer. `group_costs`: USD per group of failures."""
+    """Return the lines of the screen, from the title to the footer.
+
+    `group_costs`: USD per group of `status.failures`, and then of `status.failing`.
+    """
     width = min(max(size.width, MIN_WIDTH), MAX_WIDTH) - 1  # some terminals wrap a line that fills the last column
     lines = [_build_title(status, width), _build_bar(status, width), *_build_numbers(status, width)]
-    lines += _build_failures(status.failures, group_costs, width, size.height)
+    count, height = len(status.failures), size.height
+    if status.failures and status.failing:  # they share the space, and the second list needs three more lines
+        height = LINES_BESIDE_GROUPS + (height - LINES_BESIDE_GROUPS - 3) // 2
+    lines += _build_failures(FAILED_TITLE, status.failures, group_costs[:count], width, height)
+    lines += _build_failures(FAILING_TITLE, status.failing, group_costs[count:], width, height)
     lines += _build_slowest(status, width)
     if messages := _build_messages(status.messages, width):
         lines += [_build_rule(width), *messages]
     return [*lines, _build_rule(width), _cut(Text(f" {footer}", style="dim"), width)] if footer else lines
 
 
-def format_failure_details(groups: Sequence[FailureGroup], retry_command: str) -> list[str]:
-    """Return lines with an example of each of the largest groups, and the command that runs its jobs again."""
+def format_failure_details(groups: Sequence[FailureGroup], retry_command: str = "") -> list[str]:
+    """Return lines with an example of each of the largest groups, and the command that runs its jobs again, if any."""
     lines: list[str] = []
     for group in groups[:MAX_DETAILED_GROUPS]:
         example = group.example
@@ -62,7 +69,8 @@ def format_failure_details(groups: Sequence[FailureGroup], retry_command: str) -
             lines.append(f"    | {format_one_line(example.telling_line)}")
         if example.log:
             lines.append(f"    log: {example.log}")
-        lines.append(f"    {retry_command} --only {group.id}")
+        if retry_command:
+            lines.append(f"    {retry_command} --only {group.id}")
     return lines
 
 
@@ -179,13 +187,13 @@ def _format_rate(per_minute: float) -> str:
 
 
 def _build_failures(
-    groups: Sequence[FailureGroup], costs: Sequence[float | None], width: int, height: int
+    title: str, groups: Sequence[FailureGroup], costs: Sequence[float | None], width: int, height: int
 ) -> list[Text]:
     if not groups:
         return []
     most = max(MIN_GROUPS, height - LINES_BESIDE_GROUPS)
     shown = list(zip(groups, costs, strict=True))[:most]
-    rows = [_build_rule(width), _join(Text(" failed, by cause"), Text(f"{'jobs':>8}{'USD':>10}"), width)]
+    rows = [_build_rule(width), _join(Text(f" {title}"), Text(f"{'jobs':>8}{'USD':>10}"), width)]
     for group, usd in shown:
         numbers = f"{len(group.jobs):>8,}{'' if usd is None else format_cost(usd, short=True):>10}"
         rows.append(_join(Text(f" {group.id} {format_one_line(group.cause)}"), Text(numbers), width))
