@@ -111,7 +111,7 @@ class Context:
         """Raise InputError if there is no such file, or if it is another kind of file (see `check_given_file`)."""
         from distributed_something.diagnose.given_files import check_given_file
 
-        check_given_file(path, kind, command, self.command_line, self.project)
+        check_given_file(path, kind, command, self.command_line, self.project, self.find_remaining_commands)
 
     @property
     def default_monitor_file(self) -> Path:
@@ -134,6 +134,31 @@ class Context:
             note = f"note: {path} belongs to the app {file.MONITOR_APP_NAME}; for {app}, type: {own}"
             self.console.print_progress(note)
         return file
+
+    def find_remaining_commands(self) -> tuple[str, ...]:
+        """Return the names of a run's commands that must still be typed; none if that cannot be looked up.
+
+        The local cloud is not started for this: while it is not running, nothing exists.
+        """
+        from distributed_something.core.clock import Clock
+        from distributed_something.core.errors import UserFacingError
+        from distributed_something.localcloud import find_local_cloud
+        from distributed_something.results.command_line import RUN_COMMANDS
+        from distributed_something.run.setup import list_remaining_commands
+
+        try:
+            settings = self.settings
+            if self.local and find_local_cloud(self.project, settings.AWS_REGION) is None:
+                return RUN_COMMANDS
+            return list_remaining_commands(self.clients, settings, Clock().now(), has_exact_counts=self.local)
+        except UserFacingError:
+            return ()
+
+    def print_next_command(self, usual: str) -> None:
+        """Print the command of a run to type next. `usual`: its name if that cannot be looked up."""
+        name = next(iter(self.find_remaining_commands()), usual)
+        (command,) = self.command_line.list_run_commands([name])
+        self.console.print_progress(f"next: {command}")
 
     def check_setup(self) -> None:
         """Raise InputError with everything that `setup` must create first, as far as that can be looked up.

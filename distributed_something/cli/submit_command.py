@@ -86,8 +86,7 @@ def submit_job(
         commit = find_git_commit(context.project)
         sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit), view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
-    line = context.command_line
-    console.print_progress(f"next: {line.format_command('startCluster', line.fleet_file)}")
+    context.print_next_command("startCluster")
 
 
 def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile, SubmissionPlan]:
