@@ -122,7 +122,7 @@ def format_run_outcome(
 
     `seconds`: how long the run took. `cost`: its cost in USD, if it is known. `has_table`: whether `jobs.tsv` is saved.
     """
-    lines = [format_row("verdict", _format_verdict(outcome)), *_format_counts(outcome)]
+    lines = [format_row("verdict", format_verdict(outcome)), *_format_counts(outcome)]
     lines.append(format_row("time", format_duration(seconds)))
     if cost is not None:
         lines.append(format_row("cost", f"{format_cost(cost)} USD (estimated from machine hours and spot prices)"))
@@ -156,13 +156,7 @@ def format_failures(outcome: RunOutcome, cost: float | None = None) -> list[str]
     return lines
 
 
-def format_shared_value(shared: SharedValue) -> str:
-    """Return text such as "38 of 41 have plate = P7"."""
-    text = f"{shared.key} = {shared.value}"
-    return f"{shared.jobs:,} of {shared.total:,} have {format_one_line(text)}"
-
-
-def _format_verdict(outcome: RunOutcome) -> str:
+def format_verdict(outcome: RunOutcome) -> str:
     """Return in one sentence how the run ended."""
     if outcome.is_complete:
         return "every job is done"
@@ -175,6 +169,12 @@ def _format_verdict(outcome: RunOutcome) -> str:
     if unknown := outcome.unrecorded + outcome.unread:
         problems.append(f"{format_count(unknown, 'job')} unaccounted for")
     return ", ".join(problems)
+
+
+def format_shared_value(shared: SharedValue) -> str:
+    """Return text such as "38 of 41 have plate = P7"."""
+    text = f"{shared.key} = {shared.value}"
+    return f"{shared.jobs:,} of {shared.total:,} have {format_one_line(text)}"
 
 
 def _format_counts(outcome: RunOutcome) -> list[str]:
