@@ -52,8 +52,9 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
 
 @click.command(
     cls=Command,
-    needs="A run that startCluster started. It may have ended, and its resources may be removed.",
-    examples=("status", "status --watch", "status files/DistributedSomethingSpotFleetRequestId.json --json"),
+    needs="A run that startCluster started: its monitor file or its name, or neither for the newest run. It may have "
+    "ended, and its resources may be removed.",
+    examples=("status", "status --watch", "status 20261123T104500Z --json"),
     next_step="retry, if jobs failed",
     runs_workers=False,
 )
@@ -70,14 +71,7 @@ def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bo
 
     if as_json and watch:
         raise click.UsageError("--json and --watch cannot be used together")
-    file = (
-        _load_newest_monitor_file(context)
-        if monitor_file is None
-        else context.load_monitor_file(monitor_file, "status")
-    )
-    line = (
-        context.command_line if monitor_file is None else replace(context.command_line, monitor_file=str(monitor_file))
-    )
+    file, line = context.load_run(monitor_file, "status"), context.build_run_line(monitor_file)
     clock = Clock()
     with translate_aws_errors("looking at the run"):
         view = RunView.open(context.clients, file)
@@ -91,15 +85,9 @@ def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bo
         raise SystemExit(ExitCode.UNFINISHED)
 
 
-def _load_newest_monitor_file(context: Context) -> MonitorFile:
-    from distributed_something.run.monitor_file_copy import load_default_monitor_file
-
-    return load_default_monitor_file(context.clients.s3, context.settings, context.project)[0]
-
-
 @click.command(
     cls=Command,
-    needs="config.py; the monitor file if startCluster has already written it.",
+    needs="config.py; the monitor file, or a run's name, if startCluster has already started it.",
     examples=("why", "why files/DistributedSomethingSpotFleetRequestId.json"),
     next_step="Follow the advice for the most likely cause, or continue with monitor.",
     runs_workers=False,
@@ -122,19 +110,16 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
     )
     from distributed_something.run.run_outcome import find_job_file
 
-    run = context.load_monitor_file(monitor_file, "why") if monitor_file else None
+    run = context.load_run(monitor_file, "why") if monitor_file else None
     settings, clients = context.settings, context.clients
     subject = build_subject_from_run(run) if run else observe_active_subject(clients, settings)
-    if run is None and subject.fleet is None and context.default_monitor_file.is_file():  # the newest run has ended
-        monitor_file = context.default_monitor_file
-        run = context.load_monitor_file(monitor_file, "why")
-        subject = build_subject_from_run(run)
+    if run is None and subject.fleet is None:  # the newest run has ended, or there is none
+        run = context.find_newest_run("why")
+        subject = build_subject_from_run(run) if run else subject
     evidence = gather_evidence(clients, subject, time.time())
     if run is None and subject.fleet is not None:
         run = build_monitor_file(settings, subject.fleet, subject.start or 0.0)
-    line = (
-        context.command_line if monitor_file is None else replace(context.command_line, monitor_file=str(monitor_file))
-    )
+    line = context.build_run_line(monitor_file)
     jobs = _load_jobs(context, run, evidence) if run else JobEvidence()
     if run is not None and jobs.outcome is not None:
         line = line.select_job_file(find_job_file(clients.s3, run, evidence.at))

@@ -14,6 +14,7 @@ from distributed_something.cli.group import Command, Number
 from distributed_something.core.text import format_row
 
 if TYPE_CHECKING:
+    from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.run.monitor.policy import Pace
     from distributed_something.run.run_context import RunContext
 
@@ -90,7 +91,8 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
 
 @click.command(
     cls=Command,
-    needs="The monitor file, which startCluster writes. Leave this command running; if it stops, run it again.",
+    needs="The monitor file, which startCluster writes, or its copy in the bucket. Leave this command running; if it "
+    "stops, run it again.",
     examples=(
         "monitor files/DistributedSomethingSpotFleetRequestId.json",
         "monitor files/DistributedSomethingSpotFleetRequestId.json True",
@@ -109,8 +111,7 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
 
     if cheapest is None and str(monitor_file).lower() in ("true", "false"):  # the mode without a file
         monitor_file, cheapest = None, str(monitor_file).capitalize()
-    monitor_file = monitor_file or context.default_monitor_file
-    run = context.load_monitor_file(monitor_file, "monitor")
+    run = _load_monitored_run(context, monitor_file)
     lowest_cost = cheapest == "True" or cheapest_option
     end = monitor_run(_build_run_context(context, monitor_file), run, cheapest=lowest_cost, pace=_choose_pace(context))
     if context.cloud is not None:
@@ -124,7 +125,8 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
 
 @click.command(
     cls=Command,
-    needs="config.py, and the monitor file to clean up one run; without a file, the whole app is cleaned up.",
+    needs="config.py, and the monitor file or the run's name to clean up one run; without it, the whole app is cleaned "
+    "up.",
     examples=("cleanup files/DistributedSomethingSpotFleetRequestId.json", "cleanup --verify"),
     next_step="setup, for the next run",
     runs_workers=False,
@@ -145,7 +147,7 @@ def cleanup(
         report_remaining_resources,
     )
 
-    run = context.load_monitor_file(monitor_file, "cleanup") if monitor_file else None
+    run = context.load_run(monitor_file, "cleanup") if monitor_file else None
     run_context = _build_run_context(context)
     if stale:
         clean = clean_up_stale_runs(run_context, yes=yes)
@@ -156,6 +158,28 @@ def cleanup(
         clean = clean_up_and_verify(run_context, run, source, yes=yes, failed_too=failed_too)
     if not clean:
         raise SystemExit(ExitCode.CLOUD)
+
+
+def _load_monitored_run(context: Context, given: Path | None) -> MonitorFile:
+    """Return the monitor file of the run to watch, and print a note if it is the copy in the bucket.
+
+    Raise InputError if the name of an earlier run was given: its queue and its service are now those of a newer run.
+    """
+    from distributed_something.core.errors import InputError
+    from distributed_something.run.monitor_file_copy import find_newest_copy
+
+    run, path = context.load_run(given, "monitor"), given or context.default_monitor_file
+    if path.exists():
+        return run
+    if str(given) != run.run:
+        context.console.print_progress(f"note: {path} does not exist; using its copy in the bucket")
+        return run
+    newest = find_newest_copy(context.clients.s3, context.settings)
+    if newest is not None and newest.run > run.run:
+        problem = f"{newest.run} is the newest run of {run.MONITOR_APP_NAME}, and monitor acts only on that one"
+        remedy = f"to see this run, type: {context.format_command('status', run.run)}"
+        raise InputError(run.run, "", problem, remedy)
+    return run
 
 
 def _load_fleet_file(context: Context, path: Path) -> dict[str, Any]:
@@ -182,11 +206,10 @@ def _load_fleet_file(context: Context, path: Path) -> dict[str, Any]:
 
 
 def _build_run_context(context: Context, monitor_file: Path | None = None) -> RunContext:
-    """Return the context of a run's command; `monitor_file`: as the user typed it."""
+    """Return the context of a run's command; `monitor_file`: the file or the run's name, as the user typed it."""
     from distributed_something.run.run_context import RunContext
 
-    line = context.command_line
-    line = line if monitor_file is None else replace(line, monitor_file=str(monitor_file))
+    line = context.build_run_line(monitor_file)
     run_context = RunContext(context.clients, context.settings, context.console, command_line=line)
     # The local cloud's counts are exact.
     return replace(run_context, pause=0.5, settling_seconds=0.0) if context.local else run_context

@@ -75,8 +75,9 @@ def _suggest_commands_of_run(command: str, line: CommandLine, find_remaining: Ca
     written = f": startCluster writes {line.monitor_file}"
     if not names:
         return f"{written}; type, as far as you have not: {line.format_run_commands(RUN_COMMANDS)}"
-    # For an active run, startCluster writes the file again.
-    return f"{written}; type: {line.format_run_commands(RUN_COMMANDS[2:] if names == RUN_COMMANDS[3:] else names)}"
+    if names == RUN_COMMANDS[3:]:  # a run is active, so the bucket has a copy of its file
+        return f": {line.format_command(command, line.monitor_file)}"
+    return f"{written}; type: {line.format_run_commands(names)}"
 
 
 def check_project(project: Path, config_file: Path, others: tuple[Path, ...]) -> None:

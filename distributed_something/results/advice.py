@@ -187,7 +187,7 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
 
 
 def _list_start_commands(line: CommandLine) -> list[tuple[str, ...]]:
-    return [("startCluster", line.fleet_file), ("monitor", line.monitor_file)]
+    return [("startCluster", line.fleet_file), ("monitor", line.next_monitor_file or line.monitor_file)]
 
 
 def format_advice(advice: Advice, line: CommandLine) -> str:

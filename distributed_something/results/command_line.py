@@ -16,12 +16,15 @@ class CommandLine:
 
     `options`: the options that every command needs, such as `--local` or `--project examples/fiji`. `monitor_file`,
     `fleet_file`, and `job_file`: paths as the user would type them; a word in capitals if the path is unknown.
-    `job_files`: all Job files in the project's `files/` folder. `has_image`: whether workers run in containers, so that
-    a corrected image must be built; `is_pushed`: whether it must also be pushed, because it is not used from here.
+    `monitor_file` belongs to the run that the advice is about, and may also be that run's name. `next_monitor_file`:
+    the file that `startCluster` writes for the next run; "" if it is the same. `job_files`: all Job files in the
+    project's `files/` folder. `has_image`: whether workers run in containers, so that a corrected image must be built;
+    `is_pushed`: whether it must also be pushed, because it is not used from here.
     """
 
     options: tuple[str, ...] = ()
     monitor_file: str = "MONITORFILE"
+    next_monitor_file: str = ""
     fleet_file: str = "FLEETFILE"
     job_file: str = "JOBFILE"
     job_files: tuple[str, ...] = ()
@@ -34,7 +37,8 @@ class CommandLine:
 
     def list_run_commands(self, names: Sequence[str]) -> list[str]:
         """Return these commands, which are among RUN_COMMANDS, with the project's files."""
-        files = {"submitJob": self.job_file, "startCluster": self.fleet_file, "monitor": self.monitor_file}
+        monitor_file = self.next_monitor_file or self.monitor_file
+        files = {"submitJob": self.job_file, "startCluster": self.fleet_file, "monitor": monitor_file}
         return [self.format_command(name, *((files[name],) if name in files else ())) for name in names]
 
     def format_run_commands(self, names: Sequence[str]) -> str:

@@ -80,8 +80,10 @@ def test_the_containers_option_is_passed_to_the_local_cloud(
 
 
 @pytest.mark.parametrize(
-    "words", [("why",), ("status",), ("check",), ("cleanup",), ("interrupt",), ("retry", "--dry-run")]
-)
+    "words",
+    [("why",), ("status", "files/monitor.json"), ("check",), ("cleanup",), ("interrupt",),
+     ("retry", "--dry-run", "files/monitor.json")],
+)  # fmt: skip
 def test_commands_that_start_no_worker_need_no_container_engine(
     project: Path, container_options: list[bool], words: tuple[str, ...]
 ) -> None:

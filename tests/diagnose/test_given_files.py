@@ -79,12 +79,11 @@ def test_a_wrong_file_is_recognized_and_the_right_command_is_named(words: tuple[
 @pytest.mark.parametrize(
     ("remaining", "count"),
     [(("setup", "submitJob", "startCluster", "monitor"), 4), (("submitJob", "startCluster", "monitor"), 3),
-     (("startCluster", "monitor"), 2), (("monitor",), 2)],
+     (("startCluster", "monitor"), 2)],
 )  # fmt: skip
 def test_the_commands_that_are_still_missing_are_named_in_their_order(
     monkeypatch: pytest.MonkeyPatch, remaining: tuple[str, ...], count: int
 ) -> None:
-    """For an active run without its monitor file, startCluster writes the file again."""
     monkeypatch.setattr(Context, "find_remaining_commands", lambda _: remaining)
     assert run("monitor").err.endswith(f"type: {'; then: '.join(COMMANDS[-count:])}\n")
 
@@ -93,6 +92,13 @@ def test_the_commands_that_are_still_missing_are_named_in_their_order(
 def test_if_it_is_unknown_what_exists_all_commands_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Context, "find_remaining_commands", lambda _: ())
     assert run("monitor").err.endswith(f"type, as far as you have not: {'; then: '.join(COMMANDS)}\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_while_a_run_is_active_its_own_monitor_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the file is lost, its copy in the bucket is used."""
+    monkeypatch.setattr(Context, "find_remaining_commands", lambda _: ("monitor",))
+    assert run("status", "files/none.json").err.endswith(f": {RUN_PY} status {MONITOR_FILE}\n")
 
 
 def test_a_fleet_file_that_was_given_is_the_one_to_start_with(project: Path) -> None:

@@ -343,16 +343,17 @@ def test_the_commands_that_are_still_missing_are_named_in_their_order_and_once(
     evidence: Evidence, steps: tuple[str, ...]
 ) -> None:
     causes = rank_causes(replace(evidence, machines=(), cluster_machines=()))
-    line = CommandLine(("--local",), "monitor.json", "fleet.json", "job.json")
-    text = format_diagnosis(evidence, causes, JobEvidence(), line)
+    text = format_diagnosis(evidence, causes, JobEvidence(), LINE)
     commands = [command.strip() for command in text.splitlines() if "python run.py" in command]
-    assert commands == line.list_run_commands(steps)
+    assert commands == LINE.list_run_commands(steps)
 
 
 # Failing jobs
 
 
-LINE = CommandLine(("--local",), "monitor.json", "fleet.json", "job.json", has_image=False)
+LINE = CommandLine(
+    ("--local",), monitor_file="monitor.json", fleet_file="fleet.json", job_file="job.json", has_image=False
+)
 RETRY = "python run.py --local retry monitor.json"
 
 
@@ -421,7 +422,7 @@ def test_jobs_of_the_next_run_in_the_queue_need_machines() -> None:
 HOPELESS = JobEvidence(build_outcome(failing=FAILURES[:5], left=90), has_ended=True, is_hopeless=True)
 
 
-def test_if_nothing_worked_the_failed_attempts_come_first_and_the_fleet_that_ended_is_no_cause() -> None:
+def test_if_nothing_worked_the_failed_attempts_come_first_and_not_the_fleet_that_ended() -> None:
     evidence = replace(IDLE, fleet=ENDED_FLEET, machines=(), service=ServiceState(0, 0, 0))
     (cause,) = rank_causes(evidence, HOPELESS, LINE)
     assert cause.title.startswith("5 jobs in the queue failed so far (F")

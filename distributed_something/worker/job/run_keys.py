@@ -99,6 +99,11 @@ class RunKeys:
         return f"{self.prefix}closed.json"
 
     @property
+    def monitor_file(self) -> str:
+        """The key of the copy of the run's monitor file."""
+        return f"{self.prefix}monitor_file.json"
+
+    @property
     def history(self) -> str:
         """The key of the monitor's history."""
         return f"{self.prefix}monitor.json"
