@@ -258,21 +258,27 @@ def _confirm_empty_queue(context: Context) -> None:
 def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, Any]) -> None:
     """Print the warnings from `check`, and end the command if `check` finds an error.
 
-    Before `setup`, this names everything that does not exist, because `check` looks only at the queues.
+    Before `setup`, one error names everything that does not exist, because `check` looks only at the queues.
     Warnings are not printed for the local cloud, which costs nothing and does not emulate everything that `check`
     examines.
     """
     from datetime import UTC, datetime
 
+    from distributed_something.core.errors import InputProblems
     from distributed_something.diagnose.check.check import run_preflight_checks
     from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
 
     findings = run_preflight_checks(context.clients, context.settings, fleet_file, content, datetime.now(UTC))
+    wrong = [finding for finding in findings if finding.level is FindingLevel.WRONG]
     least = FindingLevel.WRONG if context.local else FindingLevel.WARNING
     shown = (FindingLevel.WRONG,) if context.local else (FindingLevel.WRONG, FindingLevel.WARNING)
-    if any(finding.level in shown for finding in findings):
-        context.console.print_progress(format_findings(findings, least=least))
-    if code := choose_exit_code(findings):
-        if any(finding.topic == "queue" and finding.level is FindingLevel.WRONG for finding in findings):
+    problems, are_queues_wrong = InputProblems(), any(finding.topic == "queue" for finding in wrong)
+    with problems.collect():
+        if are_queues_wrong:
             context.check_setup()
+    is_setup_missing = problems.has_any and all(finding.topic == "queue" for finding in wrong)
+    if any(finding.level in shown for finding in findings) and not is_setup_missing:
+        context.console.print_progress(format_findings(findings, least=least))
+    problems.raise_if_any()
+    if code := choose_exit_code(findings):
         raise SystemExit(code)

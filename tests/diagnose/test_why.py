@@ -453,11 +453,15 @@ def test_if_no_container_worked_the_reason_is_the_only_cause() -> None:
 
 
 def test_while_no_job_has_succeeded_failures_come_first_and_then_only_after_other_problems() -> None:
-    every, some = (JobEvidence(build_outcome(*FAILURES, done=n), is_hopeless=not n) for n in (0, 3))
+    every, some = (JobEvidence(build_outcome(*FAILURES, done=n, left=9), is_hopeless=not n) for n in (0, 3))
     lowered = replace(IDLE, fleet=FleetState("active", 0, ()))
     assert "jobs failed" in rank_causes(lowered, every, LINE)[0].title
     assert rank_causes(lowered, some, LINE)[0].title == "the fleet is set to run no machines"
     assert len(rank_causes(HEALTHY, some, LINE)) == 3
+    no_jobs_left = JobEvidence(build_outcome(*FAILURES, done=3))
+    causes = rank_causes(replace(HEALTHY, counts=QueueCounts(0, 0)), no_jobs_left, LINE)
+    assert ["failed" in cause.title for cause in causes] == [True, True, True, False]
+    assert causes[-1].title == "there are no jobs"
 
 
 def test_many_causes_are_cut_and_status_shows_the_others() -> None:

@@ -96,7 +96,7 @@ def list_start_steps(evidence: Evidence) -> tuple[str, ...]:
 def build_start_cause(weight: int, title: str, proof: str, evidence: Evidence) -> Cause:
     """Return a cause that typing the remaining commands of a run removes. All such causes have the same remedy."""
     has_jobs = bool(evidence.counts and evidence.counts.jobs)
-    remedy = "new machines continue with the jobs in the queue; type:" if has_jobs else "type, in this order:"
+    remedy = "startCluster starts machines for the jobs in the queue; type:" if has_jobs else "type, in this order:"
     return Cause(weight, title, proof, remedy, steps=list_start_steps(evidence))
 
 

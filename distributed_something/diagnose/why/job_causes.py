@@ -22,7 +22,8 @@ from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.summary import format_shared_value
 
 MAX_GROUPS = 10  # as in `status`; the largest ones
-EVERY_JOB_WEIGHT = 100  # if no job is done, or the run has ended: failures explain this better than missing machines do
+# If no job is done, or none is left: failures explain this better than missing machines do.
+EVERY_JOB_WEIGHT = 100
 SOME_JOBS_WEIGHT = 58
 _REMEDIES_BY_CAUSE = {
     AdviceCause.NO_PROGRAM: "correct the command in {job_file}, or install the program {place}",
@@ -98,7 +99,8 @@ def diagnose_failing_jobs(jobs: JobEvidence, line: CommandLine) -> Iterator[Caus
     if jobs.outcome is None:
         return
     groups = _merge_groups(jobs.outcome.groups, jobs.outcome.failing_groups if _counts_attempts(jobs) else ())
-    base = EVERY_JOB_WEIGHT if jobs.has_ended or jobs.is_hopeless else SOME_JOBS_WEIGHT
+    is_over = jobs.has_ended or not jobs.outcome.left
+    base = EVERY_JOB_WEIGHT if is_over or jobs.is_hopeless else SOME_JOBS_WEIGHT
     # After the run, the text about the most frequent cause follows all causes, as in `status`.
     explained = {jobs.advice.cause} if jobs.has_ended and jobs.advice else set[AdviceCause]()
     for number, group in enumerate(groups[:MAX_GROUPS]):
