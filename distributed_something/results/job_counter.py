@@ -45,7 +45,8 @@ class JobCounts:
 
     `done`: jobs that the run did. `already_there`: submissions that were skipped. `failed`: jobs whose latest
     submission failed. `repeated_done` and `repeated_failures`: further submissions of jobs, which ended in this way in
-    the same run.
+    the same run. `replaced`: submissions that failed after `submitJob --replace` had replaced them; nothing is left to
+    do for them.
     """
 
     done: int = 0
@@ -53,6 +54,7 @@ class JobCounts:
     failed: int = 0
     repeated_done: int = 0
     repeated_failures: int = 0
+    replaced: int = 0
 
     @property
     def repeated(self) -> int:
@@ -61,7 +63,7 @@ class JobCounts:
     @property
     def ended(self) -> int:
         """Number of submissions that have ended."""
-        return self.done + self.already_there + self.failed + self.repeated
+        return self.done + self.already_there + self.failed + self.repeated + self.replaced
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class JobCounter:
         if not _is_final(line):
             self._add_attempt(job, line)
             self._add_failing_job(end, line)
+            self._add_replaced_job(end, line)
             return
         self._failing.pop(end, None)
         if end not in self._ends:
@@ -144,7 +147,9 @@ class JobCounter:
         done = sum(time > 0 for time in self._successes.values())
         failed = sum(self._is_failed(key) for key in self._failures)
         repeated_done, repeated_failures = self._counts["done"] - done, self._counts["failed"] - failed
-        return JobCounts(done, self._counts["skipped"], failed, repeated_done, repeated_failures)
+        return JobCounts(
+            done, self._counts["skipped"], failed, repeated_done, repeated_failures, self._counts["replaced"]
+        )
 
     def list_failed_jobs(self) -> list[FailedJob]:
         """Return the failed jobs, at most MAX_FAILURES_KEPT, in the order in which they failed."""
@@ -227,6 +232,12 @@ class JobCounter:
         known = self._failing.get(end)
         if known.ended < _parse_time(line.get("ended")) if known else len(self._failing) < MAX_FAILURES_KEPT:
             self._failing[end] = build_failed_job(line)
+
+    def _add_replaced_job(self, end: int, line: Mapping[str, Any]) -> None:
+        if line.get("replaced") and end not in self._ends:
+            self._ends.add(end)
+            self._counts["replaced"] += 1
+            self._failing.pop(end, None)
 
     def _add_seconds(self, job: str, line: Mapping[str, Any]) -> None:
         seconds = compute_line_seconds(line) or 0.0

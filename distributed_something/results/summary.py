@@ -162,7 +162,7 @@ def format_verdict(outcome: RunOutcome) -> str:
         return "every job is done"
     counts, problems = outcome.counts, []
     if counts.failed:
-        total = "" if outcome.submitted is None else f" of {outcome.submitted - counts.repeated:,}"
+        total = "" if outcome.submitted is None else f" of {outcome.submitted - counts.repeated - counts.replaced:,}"
         problems.append(f"{counts.failed:,}{total} {'job' if counts.failed == 1 and not total else 'jobs'} failed")
     if outcome.left:
         problems.append(f"{format_count(outcome.left, 'job')} left in the queue")
@@ -189,6 +189,9 @@ def _format_counts(outcome: RunOutcome) -> list[str]:
         lines.append(format_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue)"))
     if counts.repeated:
         lines.append(format_row("", f"and {format_count(counts.repeated, 'more end')} of jobs that were sent again"))
+    if counts.replaced:
+        jobs = f"{counts.replaced:,} that failed after submitJob --replace"
+        lines.append(format_row("replaced", f"{jobs}; not tried again"))
     if outcome.unread:
         what = f"{outcome.unread:,} records that no journal mentions (the limit is {MAX_RECORDS_READ:,})"
         lines.append(format_row("not counted", what))
@@ -262,7 +265,8 @@ def _build_counts(outcome: RunOutcome | None) -> dict[str, Any] | None:
     counts = outcome.counts
     return {
         "submitted": outcome.submitted, "done": counts.done, "already_there": counts.already_there,
-        "failed": counts.failed, "repeated": counts.repeated, "left": outcome.left, "unrecorded": outcome.unrecorded,
+        "failed": counts.failed, "repeated": counts.repeated, "replaced": counts.replaced,
+        "left": outcome.left, "unrecorded": outcome.unrecorded,
         "unread": outcome.unread, "overwritten_files": outcome.overwritten.count,
     }  # fmt: skip
 

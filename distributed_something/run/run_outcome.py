@@ -39,7 +39,7 @@ def load_current_outcome(clients: Clients, file: MonitorFile, now: float) -> Run
     if history.start is not None:
         reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
         until = math.inf if history.ended is None else history.ended
-        submitted = observe_submitted_jobs(reader, file, history.start, now, until)
+        submitted = observe_submitted_jobs(reader, file, history.start, now, until).count
     return load_run_outcome(clients.s3, file, submitted, left)
 
 
@@ -53,7 +53,7 @@ def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> i
     if history.start is None:
         return 0
     reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
-    submitted = observe_submitted_jobs(reader, file, history.start, now)
+    submitted = observe_submitted_jobs(reader, file, history.start, now).count
     left = count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     return _count_recorded_failures(load_run_outcome(clients.s3, file, submitted, left), history)
 
@@ -92,7 +92,7 @@ class EndedRun:
         # Jobs that were submitted after the end belong to the next run, which may use the same queue.
         reader = SubmissionReader(s3, self._file.MONITOR_BUCKET_NAME, self._file.MONITOR_APP_NAME)
         submitted = observe_submitted_jobs(reader, self._file, history.start, snapshot.at, until=history.ended)
-        return load_run_outcome(s3, self._file, submitted, 0, self._table)
+        return load_run_outcome(s3, self._file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at)
 
     def count_recorded_failures(self) -> int:
         """Return the same as `load_recorded_failures`."""

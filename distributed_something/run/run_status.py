@@ -67,9 +67,8 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
     start, totals = file.MONITOR_START_TIME / 1000, snapshot.totals
-    jobs = JobNumbers(
-        snapshot.submitted, totals.done, totals.already_there, totals.failed, snapshot.running, snapshot.waiting
-    )
+    submitted = None if snapshot.submitted is None else snapshot.submitted - totals.replaced
+    jobs = JobNumbers(submitted, totals.done, totals.already_there, totals.failed, snapshot.running, snapshot.waiting)
     remaining = estimate_remaining_seconds(progress, start, snapshot.at, snapshot.jobs)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
@@ -174,6 +173,5 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory)
 
 def _count_ended_jobs(outcome: RunOutcome) -> JobNumbers:
     counts = outcome.counts
-    return replace(
-        JobNumbers(outcome.submitted, counts.done, counts.already_there, counts.failed), waiting=outcome.left
-    )
+    submitted = None if outcome.submitted is None else outcome.submitted - counts.replaced
+    return replace(JobNumbers(submitted, counts.done, counts.already_there, counts.failed), waiting=outcome.left)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distributed_something.cli.context import ExitCode
-from tests.support.project import Project, create_project
+from tests.support.project import Project, create_project, wait_until
 
 # Many more jobs than a container lets fail before it pauses: the run ends while most of them wait in the queue.
 JOB_COUNT = 60
@@ -57,3 +57,23 @@ def test_why_names_the_failures_after_the_run(project: Project) -> None:
     first = text.partition("most likely")[2].partition("\nor ")[0]
     assert "failed: program, exit code 3" in first
     assert "no such plate" in " ".join(first.split())
+
+
+def test_a_wrong_command_is_replaced_while_the_monitor_watches(project: Project, tmp_path: Path) -> None:
+    """Some old jobs still fail afterwards, and containers have paused or will pause because of them."""
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    job_file = str(project.write_job_file(command=f"touch {seen}/{{n}}; exit 3", shell=True, **JOBS))
+    project.run("setup")
+    project.run("submitJob", job_file)
+    project.run("startCluster", str(project.folder / "files" / "fleet.json"))
+    monitor = project.start("monitor")
+    wait_until(lambda: len(list(seen.iterdir())) >= 4)
+    project.write_job_file(command="echo {n} > {output_dir}/n.txt", shell=True, **JOBS)
+    project.run("submitJob", "--replace", job_file)
+    summary, errors = monitor.communicate(timeout=120)
+    assert monitor.returncode == 0, summary + errors
+    assert "verdict         every job is done" in summary
+    assert f"jobs done       {JOB_COUNT}" in summary
+    assert "failed attempts" not in summary
+    assert len(project.read_results()) == JOB_COUNT

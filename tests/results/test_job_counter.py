@@ -216,3 +216,10 @@ def test_attempts_at_jobs_that_were_replaced_do_not_make_them_failing() -> None:
 
 def test_an_interrupted_attempt_does_not_make_a_job_failing() -> None:
     assert list_failing(build_line("a", "interrupted", 1, final=False)) == []
+
+
+def test_a_job_that_failed_after_it_was_replaced_needs_nothing_more() -> None:
+    lines = [build_line("a", "failed", 1, final=False), build_line("a", "failed", 2, final=False, replaced=True)]
+    assert count_ends(*lines, lines[1]) == JobCounts(replaced=1)
+    assert count_ends(*lines).ended == 1
+    assert list_failing(*lines) == list_failing(*reversed(lines)) == []

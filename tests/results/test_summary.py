@@ -193,8 +193,8 @@ def test_the_text_and_the_numbers_are_saved(bucket: Any) -> None:
     assert bucket.objects[TEXT_KEY].decode() == f"{SUMMARY.text}\n"
     assert json.loads(bucket.objects[DATA_KEY]) == {
         "app": "App", "run": RUN, "reason": "run", "clean": True, "complete": False,
-        "jobs": {"submitted": 20, "done": 5, "already_there": 4, "failed": 3, "repeated": 2, "left": 1, "unread": 2,
-                 "unrecorded": 3, "overwritten_files": 0},
+        "jobs": {"submitted": 20, "done": 5, "already_there": 4, "failed": 3, "repeated": 2, "replaced": 0, "left": 1,
+                 "unread": 2, "unrecorded": 3, "overwritten_files": 0},
         "failing": [],
         "failures": [{
             "id": group.id, "cause": "exit code 3: no image #", "reason_class": "program", "exit_code": 3, "jobs": 1,
@@ -290,3 +290,13 @@ def test_a_run_that_ended_before_any_job_failed_for_good_names_the_causes_of_the
     save_run_summary(bucket, MONITOR_FILE, SUMMARY, outcome)
     (saved,) = json.loads(bucket.objects[DATA_KEY])["failing"]
     assert (saved["jobs"], saved["cause"]) == (12, "the program 'none' cannot be started")
+
+
+def test_jobs_that_failed_after_they_were_replaced_have_a_row_and_are_not_missing() -> None:
+    outcome = RunOutcome(65, JobCounts(done=60, replaced=5), 0, [], 2)
+    lines = format_lines(outcome)
+    assert lines[0] == "verdict         every job is done"
+    assert "replaced        5 that failed after submitJob --replace; not tried again" in lines
+    assert format_lines(RunOutcome(65, JobCounts(done=59, failed=1, replaced=5), 0, [], 2))[0] == (
+        "verdict         1 of 60 jobs failed"
+    )

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from distributed_something.aws.s3 import parse_response_time
+from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS, parse_response_time
 from distributed_something.core.errors import is_missing_object
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.submission import parse_submission_time
+from distributed_something.observe.containers import PausedMachine
 from distributed_something.observe.documents.run_start import RunStart
 from distributed_something.observe.snapshot import RunSnapshot
 
@@ -80,17 +81,46 @@ def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds:
     updated = replace(
         history, at=at, recent=(*recent, (snapshot.at, snapshot.jobs)), cost=cost, hourly=snapshot.hourly or 0.0
     )
-    has_no_success = not (snapshot.totals.done or snapshot.totals.already_there)
-    is_failing = has_no_success and bool(snapshot.totals.attempts or snapshot.paused)
+    updated = _update_replacement(updated, snapshot, settling_seconds)
     failing_since = snapshot.at if history.failing_since is None else history.failing_since
-    updated = replace(updated, failing_since=failing_since if is_failing else None)
+    updated = replace(updated, failing_since=failing_since if _is_failing(updated, snapshot) else None)
     is_unstarted = bool(snapshot.fleet and snapshot.fleet.machines) and not snapshot.totals.containers
     unstarted_since = snapshot.at if history.unstarted_since is None else history.unstarted_since
     updated = replace(updated, unstarted_since=unstarted_since if is_unstarted else None)
-    if snapshot.jobs > 0:
+    if snapshot.jobs > 0 or snapshot.is_sending:
         return replace(updated, empty_since=None, empty_looks=0)
     since = snapshot.at if history.empty_since is None else history.empty_since
     return replace(updated, empty_since=since, empty_looks=history.empty_looks + 1)
+
+
+def list_counted_pauses(history: RunHistory, snapshot: RunSnapshot) -> list[PausedMachine]:
+    """Return the paused containers, without those that paused because of jobs that were replaced since."""
+    until = 0.0 if history.replaced_at is None else history.replaced_at + CLOCK_TOLERANCE_SECONDS
+    return [paused for paused in snapshot.paused if paused.since is None or paused.since > until]
+
+
+def _update_replacement(history: RunHistory, snapshot: RunSnapshot, settling_seconds: float) -> RunHistory:
+    """Take the time of a replacement, and the totals until the journals contain all attempts before it."""
+    if snapshot.replaced_at is None:
+        return history
+    has_settled = snapshot.at - snapshot.replaced_at > settling_seconds
+    if snapshot.replaced_at == history.replaced_at and has_settled:
+        return history
+    totals = snapshot.totals
+    return replace(
+        history, replaced_at=snapshot.replaced_at, failed_before=totals.failed, attempts_before=totals.attempts
+    )
+
+
+def _is_failing(history: RunHistory, snapshot: RunSnapshot) -> bool:
+    """Return whether attempts have failed or containers have paused, and no job has succeeded.
+
+    While jobs are being sent, the earlier ones may be about to be replaced.
+    """
+    totals = snapshot.totals
+    if totals.done or totals.already_there or snapshot.is_sending:
+        return False
+    return totals.attempts > history.attempts_before or bool(list_counted_pauses(history, snapshot))
 
 
 def build_history_key(file: MonitorFile) -> str:

@@ -16,7 +16,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.queue import SETTLING_SECONDS
 from distributed_something.observe.snapshot import RunSnapshot
-from distributed_something.run.monitor.history import RunHistory
+from distributed_something.run.monitor.history import RunHistory, list_counted_pauses
 
 # SQS's counts are approximate, so the queue counts as empty only after this many empty snapshots in a row that span at
 # least the settling time.
@@ -114,7 +114,7 @@ def has_every_job_failed(snapshot: RunSnapshot) -> bool:
     """
     totals = snapshot.totals
     has_success = bool(totals.done or totals.already_there)
-    is_every_end_known = snapshot.submitted is None or totals.failed >= snapshot.submitted
+    is_every_end_known = snapshot.submitted is None or totals.failed + totals.replaced >= snapshot.submitted
     return (
         snapshot.queue is not None
         and not snapshot.jobs
@@ -155,14 +155,15 @@ def _is_every_job_failing(snapshot: RunSnapshot, history: RunHistory, pace: Pace
     """Return whether no job has succeeded so far, and either all containers are paused or many jobs have failed.
 
     This must have been so for the settling time, because a success in one container's journal may be seen later than
-    the failures in another's.
+    the failures in another's. Jobs that `submitJob --replace` has replaced do not count.
     """
     service = snapshot.service
     if snapshot.queue is None or not snapshot.jobs or history.failing_since is None:
         return False
-    is_all_paused = service is not None and len(snapshot.paused) >= service.running > 0
+    is_all_paused = service is not None and len(list_counted_pauses(history, snapshot)) >= service.running > 0
+    failed = snapshot.totals.failed - history.failed_before
     has_settled = snapshot.at - history.failing_since >= pace.settling_seconds
-    return has_settled and (is_all_paused or snapshot.totals.failed >= HOPELESS_FAILURE_COUNT)
+    return has_settled and (is_all_paused or failed >= HOPELESS_FAILURE_COUNT)
 
 
 def _has_only_broken_containers(snapshot: RunSnapshot, history: RunHistory, file: MonitorFile, pace: Pace) -> bool:

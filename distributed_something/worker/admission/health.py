@@ -4,7 +4,7 @@ If several different jobs fail in a row, the machine is the likely cause. The co
 idle alarm waits, so that the fleet replaces the machine. If the machine has not been replaced when the pause ends, the
 container takes a single job as a probe. If the probe fails too, the container takes jobs again, because a longer pause
 would only cost time. If another machine fails in the same way, the jobs are the likely cause: the container then does
-not pause, or ends its pause.
+not pause, or ends its pause. It also ends its pause if `submitJob --replace` has replaced the jobs in the queue.
 
 If few jobs are left, these fail here again and again. The container then also pauses, but only if another machine does
 jobs and can therefore take these; otherwise, a pause would only cost time. Jobs that also failed on another machine,
@@ -74,15 +74,17 @@ class ContainerHealth:
 
     In every method, `now` is in seconds since 1970. `has_room` returns whether the disk has room for a job.
     `is_other_failing` returns whether jobs also fail in a row on another machine in the run, and `is_other_working`
-    whether another machine does jobs.
+    whether another machine does jobs. `are_jobs_replaced(since)` returns whether the jobs that waited at `since` were
+    replaced.
     """
 
     def __init__(
         self, has_room: Callable[[], bool] = lambda: True, is_other_failing: Callable[[], bool] = lambda: False,
         pause_seconds: float = DEFAULT_SICK_PAUSE_SECONDS, is_other_working: Callable[[], bool] = lambda: False,
+        are_jobs_replaced: Callable[[float], bool] = lambda since: False,
     ) -> None:  # fmt: skip
         self._has_room, self._is_other_failing, self._pause_seconds = has_room, is_other_failing, pause_seconds
-        self._is_other_working = is_other_working
+        self._is_other_working, self._are_jobs_replaced = is_other_working, are_jobs_replaced
         self._has_given_up = False  # True: no more pauses until the next success
         self._lock = threading.Lock()
         # How often each job failed since the last success, by id. The job that failed last is last.
@@ -107,11 +109,22 @@ class ContainerHealth:
         with self._lock:
             return self._has_given_up
 
-    def end_shared_pause(self) -> None:
-        """End the pause if jobs fail on another machine too. Several machines can start to pause at the same time."""
+    def end_needless_pause(self) -> None:
+        """End the pause if its jobs were replaced, or if jobs fail on another machine too.
+
+        Several machines can start to pause at the same time.
+        """
         with self._lock:
-            is_sick = self._sick_pause is not None
-        if is_sick and self._is_other_failing():  # called outside the lock, because it may have to wait for S3
+            pause = self._sick_pause
+        if pause is None:
+            return
+        # Called outside the lock, because both may have to wait for S3.
+        if self._are_jobs_replaced(pause.since):
+            log.warning("the jobs that failed were replaced: taking jobs again")
+            with self._lock:
+                self._failed_jobs.clear()
+                self._sick_pause = None
+        elif self._is_other_failing():
             log.warning("jobs fail on another machine too, so the jobs are the likely cause: taking jobs again")
             with self._lock:
                 self._sick_pause, self._has_given_up = None, True
@@ -219,7 +232,7 @@ class HealthReporter:
         """
         state = (self._health.current_pause, self._health.are_jobs_at_fault)
         if state == self._reported:
-            self._health.end_shared_pause()
+            self._health.end_needless_pause()
             return
         self._write(self._build_document(state[0], now, are_jobs_at_fault=state[1]))
         self._reported = state

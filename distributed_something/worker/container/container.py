@@ -23,6 +23,7 @@ from distributed_something.worker.admission.health import (
     has_disk_space,
 )
 from distributed_something.worker.admission.pauses import is_other_machine_failing, is_other_machine_working
+from distributed_something.worker.admission.replacement import ReplacementChecker
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
@@ -73,11 +74,15 @@ class Container:
         self._context = WorkerContext(settings, clients("sqs"), clients("s3"), self._clock, read_container_facts())
         self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
+        replacement = ReplacementChecker(
+            self._context.s3, settings.aws_bucket, settings.app_name, settings.queue_url, self._clock.now
+        )
         self.health = ContainerHealth(
             lambda: has_disk_space(settings.work_dir),
             partial(self._observe_other_machines, is_other_machine_failing),
             settings.sick_pause_seconds,
             partial(self._observe_other_machines, is_other_machine_working),
+            replacement.has_replaced_since,
         )
         self.gate = AdmissionGate(self.health, settings.work_dir, self._clock.now)
         leases = clients.create_lease_client(settings.visibility_seconds)
@@ -93,7 +98,9 @@ class Container:
         callbacks = OutcomeCallbacks(
             self.gate.record_success, self.gate.record_failure, self._journal.add_attempt, self.gate.release_probe
         )
-        finisher = AttemptFinisher(self._context, self._keeper, callbacks, self._deleter.delete_soon)
+        finisher = AttemptFinisher(
+            self._context, self._keeper, callbacks, self._deleter.delete_soon, replacement.is_message_replaced
+        )
         self._handler = JobHandler(self._context, hooks, self._keeper, self._stop, finisher, self._tools)
         self._intake = JobIntake(self._context, self._handler, self._stop, self.gate, read_boot_clock)
 
