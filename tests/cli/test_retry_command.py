@@ -270,6 +270,9 @@ def test_a_run_without_failed_jobs_is_a_success_that_names_earlier_runs(project:
         "earlier runs    20231114T221320Z",
         "                to send failed jobs of one of them: python run.py retry RUN",
     ]
+    code, _, error = project.retry("--only", "time-out")
+    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert error.endswith("give the name of the run whose jobs failed (earlier runs: 20231114T221320Z)\n")
 
 
 def test_while_jobs_wait_no_job_has_failed_so_far(project: Project) -> None:

@@ -204,7 +204,9 @@ class RetryPlanner:
 
         failures = self.outcome.failures
         if self.choice.only and not failures:
-            remedy = "leave out --only, or give the name or the monitor file of the run whose jobs failed"
+            earlier = self._list_earlier_runs()
+            shown = f" (earlier runs: {format_names(earlier, MAX_RUNS_SHOWN)})" if earlier else ""
+            remedy = f"leave out --only, or give the name of the run whose jobs failed{shown}"
             raise InputError("--only", "", f"no job of the run {self.run.run} failed", remedy)
         selected = select_failures(group_failures(failures), self.choice.only)
         if not selected:
@@ -220,7 +222,7 @@ class RetryPlanner:
         with translate_aws_errors("reading the records of the failed jobs"):
             jobs = reader.load_jobs(selected, [failed.job for failed in failures])
             self.left_out = len(others)
-            if len(others) < MANY_JOBS:  # of more jobs, those that have succeeded since are counted too
+            if 0 < len(others) < MANY_JOBS:  # of more jobs, those that have succeeded since are counted too
                 states = count_states(reader.load_jobs(others, [failed.job for failed in failures]))
                 self.left_out = states[RetryState.FAILED]
         return jobs
@@ -268,20 +270,24 @@ class RetryPlanner:
 
     def _explain_empty_plan(self) -> None:
         """Print why there is nothing to send, and which earlier runs may have failed jobs."""
-        from distributed_something.core.errors import translate_aws_errors
-        from distributed_something.run.monitor_file_copy import list_newest_runs
-
-        context, rows = self.context, self.context.console.print_progress
+        rows = self.context.console.print_progress
         if self.jobs:
             if not self.has_sent_jobs:
                 rows("each of these jobs has succeeded since, or a corrected job has taken its place")
             return
         rows(f"no job of the run {self.run.run} has failed{' so far' if self.outcome.left else ''}")
-        with translate_aws_errors("listing the earlier runs"):
-            runs = list_newest_runs(context.clients.s3, context.settings)
-        if earlier := [run for run in runs if run < self.run.run]:
+        if earlier := self._list_earlier_runs():
             rows(format_row("earlier runs", format_names(earlier, MAX_RUNS_SHOWN)))
-            rows(format_row("", f"to send failed jobs of one of them: {context.format_command('retry', 'RUN')}"))
+            rows(format_row("", f"to send failed jobs of one of them: {self.context.format_command('retry', 'RUN')}"))
+
+    def _list_earlier_runs(self) -> list[str]:
+        """Return the names of the app's runs before this one, newest first."""
+        from distributed_something.core.errors import translate_aws_errors
+        from distributed_something.run.monitor_file_copy import list_newest_runs
+
+        with translate_aws_errors("listing the earlier runs"):
+            runs = list_newest_runs(self.context.clients.s3, self.context.settings)
+        return [run for run in runs if run < self.run.run]
 
     def _print_memory_advice(self) -> None:
         from distributed_something.results.retry.memory_advice import estimate_memory
