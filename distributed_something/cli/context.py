@@ -40,7 +40,8 @@ class ExitCode(IntEnum):
 class Context:
     """The state of one run.py command.
 
-    The fields are the options that can be given before or after the command's name.
+    Most fields are the options that can be given before or after the command's name. `runs_workers`: whether the
+    command may lead to workers being started; the others work with the local cloud without a container engine.
     """
 
     local: bool = False
@@ -49,6 +50,7 @@ class Context:
     project: Path = field(default_factory=Path.cwd)
     default_project: Path | None = None  # used without --project
     debug: bool = False
+    runs_workers: bool = True
     console: Console = field(default_factory=Console)
 
     def format_command(self, *words: str) -> str:
@@ -109,7 +111,7 @@ class Context:
         """Raise InputError if there is no such file, or if it is another kind of file (see `check_given_file`)."""
         from distributed_something.diagnose.given_files import check_given_file
 
-        check_given_file(path, kind, command, self.command_line, self.project)
+        check_given_file(path, kind, command, self.command_line, self.project, self.find_remaining_commands)
 
     @property
     def default_monitor_file(self) -> Path:
@@ -193,6 +195,31 @@ class Context:
         note = f"note: {path} belongs to the app {file.MONITOR_APP_NAME}; for {app}, type: {own}"
         self.console.print_progress(note)
 
+    def find_remaining_commands(self) -> tuple[str, ...]:
+        """Return the names of a run's commands that must still be typed; none if that cannot be looked up.
+
+        The local cloud is not started for this: while it is not running, nothing exists.
+        """
+        from distributed_something.core.clock import Clock
+        from distributed_something.core.errors import UserFacingError
+        from distributed_something.localcloud import find_local_cloud
+        from distributed_something.results.command_line import RUN_COMMANDS
+        from distributed_something.run.setup import list_remaining_commands
+
+        try:
+            settings = self.settings
+            if self.local and find_local_cloud(self.project, settings.AWS_REGION) is None:
+                return RUN_COMMANDS
+            return list_remaining_commands(self.clients, settings, Clock().now(), has_exact_counts=self.local)
+        except UserFacingError:
+            return ()
+
+    def print_next_command(self, usual: str) -> None:
+        """Print the command of a run to type next. `usual`: its name if that cannot be looked up."""
+        name = next(iter(self.find_remaining_commands()), usual)
+        (command,) = self.command_line.list_run_commands([name])
+        self.console.print_progress(f"next: {command}")
+
     def check_setup(self) -> None:
         """Raise InputError with everything that `setup` must create first, as far as that can be looked up.
 
@@ -235,7 +262,7 @@ class Context:
         settings = self.settings
         cloud = start_local_cloud(
             self.project,
-            containers=self.containers,
+            containers=self.containers and self.runs_workers,
             region=settings.AWS_REGION,
             default_worker=find_template_file("worker"),
         )

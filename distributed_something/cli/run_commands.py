@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from distributed_something.run.monitor.policy import Pace
     from distributed_something.run.run_context import RunContext
 
-# SQS documents that its counts need at least a minute to include all jobs that were just sent.
-COUNT_DELAY_SECONDS = 5 * 60.0
 CHEAPEST_HELP = "After 15 minutes, stop replacing machines that are terminated."
 
 
@@ -43,8 +41,7 @@ def setup(context: Context) -> None:
             f" {known}; write {known}, unless {name} is a constant of your own"
         )
     set_up_run(context.clients, settings, print_progress, Clock().sleep)
-    line = context.command_line
-    print_progress(f"next: {line.format_command('submitJob', line.job_file)}")
+    context.print_next_command("submitJob")
 
 
 @click.command(
@@ -132,6 +129,7 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
     "up.",
     examples=("cleanup files/DistributedSomethingSpotFleetRequestId.json", "cleanup --verify"),
     next_step="setup, for the next run",
+    runs_workers=False,
 )
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
 @click.option("--verify", is_flag=True, help="Only list what remains of this run or, without a file, of all runs.")
@@ -239,59 +237,48 @@ def _confirm_empty_queue(context: Context) -> None:
 
     Raise InputError if there is no terminal to ask in.
     """
+    from distributed_something.core.clock import Clock
     from distributed_something.core.errors import InputError
+    from distributed_something.run.setup import is_queue_empty
 
-    if not _is_queue_empty(context):
+    clients, settings = context.clients, context.settings
+    if not is_queue_empty(clients, settings, Clock().now(), has_exact_counts=context.local):
         return
-    name, app = context.settings.SQS_QUEUE_NAME, context.settings.APP_NAME
+    name, app, line = settings.SQS_QUEUE_NAME, settings.APP_NAME, context.command_line
+    first = line.format_command("submitJob", line.job_file)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         problem = f"the queue {name} of {app} is empty, so its machines would have nothing to do"
-        raise InputError(context.config_file, "SQS_QUEUE_NAME", problem, "run submitJob first, or add --yes")
-    context.console.print_progress(f"The queue {name} is empty: run submitJob first.")
+        raise InputError(context.config_file, "SQS_QUEUE_NAME", problem, f"type first: {first}; or add --yes")
+    context.console.print_progress(f"The queue {name} is empty; type first: {first}")
     if not click.confirm("Start machines anyway?", default=False, err=True):
         context.console.print_progress("no machines were requested")
         raise SystemExit(ExitCode.INPUT)
 
 
-def _is_queue_empty(context: Context) -> bool:
-    """Return whether the queue exists and holds no jobs, not even some that SQS does not count yet."""
-    from datetime import UTC, datetime
-
-    from distributed_something.aws.s3 import read_s3_time
-    from distributed_something.core.errors import translate_aws_errors
-    from distributed_something.observe.documents.submissions import has_recent_submission, list_queue_submissions
-    from distributed_something.observe.queue import observe_queue
-
-    clients, settings = context.clients, context.settings
-    with translate_aws_errors(f"looking for jobs in the queue {settings.SQS_QUEUE_NAME}"):
-        queue = observe_queue(clients.sqs, settings.SQS_QUEUE_NAME)
-        if queue is None or queue.counts.jobs:
-            return False
-        if context.local:  # the local cloud's counts are exact
-            return True
-        now = read_s3_time(clients.s3, settings.AWS_BUCKET, datetime.now(UTC).timestamp())
-        submissions = list_queue_submissions(clients.s3, settings.AWS_BUCKET, settings.APP_NAME, queue, now)
-    return not has_recent_submission(submissions, now, COUNT_DELAY_SECONDS)
-
-
 def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, Any]) -> None:
     """Print the warnings from `check`, and end the command if `check` finds an error.
 
-    Before `setup`, this names everything that does not exist, because `check` looks only at the queues.
+    Before `setup`, one error names everything that does not exist, because `check` looks only at the queues.
     Warnings are not printed for the local cloud, which costs nothing and does not emulate everything that `check`
     examines.
     """
     from datetime import UTC, datetime
 
+    from distributed_something.core.errors import InputProblems
     from distributed_something.diagnose.check.check import run_preflight_checks
     from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
 
     findings = run_preflight_checks(context.clients, context.settings, fleet_file, content, datetime.now(UTC))
+    wrong = [finding for finding in findings if finding.level is FindingLevel.WRONG]
     least = FindingLevel.WRONG if context.local else FindingLevel.WARNING
     shown = (FindingLevel.WRONG,) if context.local else (FindingLevel.WRONG, FindingLevel.WARNING)
-    if any(finding.level in shown for finding in findings):
-        context.console.print_progress(format_findings(findings, least=least))
-    if code := choose_exit_code(findings):
-        if any(finding.topic == "queue" and finding.level is FindingLevel.WRONG for finding in findings):
+    problems, are_queues_wrong = InputProblems(), any(finding.topic == "queue" for finding in wrong)
+    with problems.collect():
+        if are_queues_wrong:
             context.check_setup()
+    is_setup_missing = problems.has_any and all(finding.topic == "queue" for finding in wrong)
+    if any(finding.level in shown for finding in findings) and not is_setup_missing:
+        context.console.print_progress(format_findings(findings, least=least))
+    problems.raise_if_any()
+    if code := choose_exit_code(findings):
         raise SystemExit(code)

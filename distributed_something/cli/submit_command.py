@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,20 +86,7 @@ def submit_job(
         commit = find_git_commit(context.project)
         sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit), view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
-    _print_next_step(context)
-
-
-def _print_next_step(context: Context) -> None:
-    """Print the command that runs the jobs: `monitor` if the app's machines are already running."""
-    from distributed_something.core.errors import AWSError
-    from distributed_something.run.setup import find_active_run
-
-    line = context.command_line
-    command = ("startCluster", line.fleet_file)
-    with suppress(*AWSError):  # the jobs are sent, and `startCluster` says if a run is active
-        if find_active_run(context.clients, context.settings) is not None:
-            command = ("monitor", line.monitor_file)
-    context.console.print_progress(f"next: {line.format_command(*command)}")
+    context.print_next_command("startCluster")
 
 
 def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile, SubmissionPlan]:

@@ -152,6 +152,11 @@ def list_next_commands(advice: Advice, line: CommandLine) -> list[str]:
     return _list_recipe_commands(advice.recipe, advice, line)
 
 
+def list_sending_commands(advice: Advice, line: CommandLine) -> list[str]:
+    """Return the first of these commands: those that send the jobs, without those that start and watch machines."""
+    return list_next_commands(advice, line)[: -len(_list_start_commands(line))]
+
+
 def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
     """Return the commands to type instead if the program or an upload is to be corrected; usually none."""
     if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM):
@@ -176,13 +181,13 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
         Recipe.SUBMIT: [("setup",), ("submitJob", line.job_file)],
         Recipe.CONTINUE: [],
     }
-    commands = [
-        *send[recipe],
-        ("startCluster", line.fleet_file),
-        ("monitor", line.next_monitor_file or line.monitor_file),
-    ]
+    commands = [*send[recipe], *_list_start_commands(line)]
     build = [line.format_build_command()] if recipe is Recipe.REBUILD and line.has_image else []
     return [*build, *(line.format_command(*command) for command in commands)]
+
+
+def _list_start_commands(line: CommandLine) -> list[tuple[str, ...]]:
+    return [("startCluster", line.fleet_file), ("monitor", line.next_monitor_file or line.monitor_file)]
 
 
 def format_advice(advice: Advice, line: CommandLine) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
+RUN_COMMANDS = ("setup", "submitJob", "startCluster", "monitor")  # in the order in which they are typed
 WRAPPED_INDENT = "    "  # of a command's second line and further ones
 
 
@@ -52,6 +54,16 @@ class CommandLine:
     def format_command(self, *arguments: str) -> str:
         """Return the command as a user would type it."""
         return shlex.join(("python", "run.py", *self.options, *arguments))
+
+    def list_run_commands(self, names: Sequence[str]) -> list[str]:
+        """Return these commands, which are among RUN_COMMANDS, with the project's files."""
+        monitor_file = self.next_monitor_file or self.monitor_file
+        files = {"submitJob": self.job_file, "startCluster": self.fleet_file, "monitor": monitor_file}
+        return [self.format_command(name, *((files[name],) if name in files else ())) for name in names]
+
+    def format_run_commands(self, names: Sequence[str]) -> str:
+        """Return these commands as one line: which to type first, and which then."""
+        return "; then: ".join(self.list_run_commands(names))
 
     def format_build_command(self) -> str:
         """Return the command that builds the project's image and, if machines pull it, pushes it."""

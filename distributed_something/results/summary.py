@@ -131,7 +131,7 @@ def format_run_outcome(
     `seconds`: how long the run took. `cost`: its cost in USD, if it is known. `has_table`: whether `jobs.tsv` is saved.
     `retry_command`: runs all failed jobs again.
     """
-    lines = [format_row("verdict", _format_verdict(outcome)), *_format_counts(outcome)]
+    lines = [format_row("verdict", format_verdict(outcome)), *_format_counts(outcome)]
     lines.append(format_row("time", format_duration(seconds)))
     if cost is not None:
         lines.append(format_row("cost", f"{format_cost(cost)} USD (estimated from machine hours and spot prices)"))
@@ -181,7 +181,7 @@ def wrap_telling_lines(failed: FailedJob, columns: int) -> list[str]:
     return [text for line in list_telling_lines(failed) for text in wrap_text(line, columns, MAX_TELLING_LINES)]
 
 
-def _format_verdict(outcome: RunOutcome) -> str:
+def format_verdict(outcome: RunOutcome) -> str:
     """Return in one sentence how the run ended."""
     if outcome.is_complete:
         return "every job is done"

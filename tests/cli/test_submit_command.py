@@ -15,7 +15,7 @@ import pytest
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
-from tests.support.fakes import RUN, SETTINGS, FakeBucket, FakeSqs, build_client_error
+from tests.support.fakes import SETTINGS, FakeBucket, FakeSqs, build_client_error
 from tests.support.run_documents import list_submissions
 
 CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}
@@ -33,20 +33,10 @@ class Project:
         (folder / "config.py").write_text("".join(f"{name} = {value!r}\n" for name, value in CONFIG.items()))
         self.write_jobs(60)
         patch.chdir(folder)
-        self.service = {
-            "serviceName": SETTINGS.names.service,
-            "status": "ACTIVE",
-            "desiredCount": 0,
-            "taskDefinition": "AppTask:1",
-        }
-        ecs = SimpleNamespace(
-            describe_services=lambda **_: {"services": [self.service]},
-            describe_task_definition=lambda **_: {
-                "taskDefinition": {"containerDefinitions": [{"environment": [{"name": "RUN", "value": RUN}]}]}
-            },
-        )
-        clients = SimpleNamespace(sqs=self.sqs, s3=self.bucket, impatient_s3=self.bucket, ecs=ecs)
+        clients = SimpleNamespace(sqs=self.sqs, s3=self.bucket, impatient_s3=self.bucket)
         patch.setattr(Context, "clients", clients)
+        self.remaining = ("startCluster", "monitor")
+        patch.setattr(Context, "find_remaining_commands", lambda _: self.remaining)
         patch.setattr(Context, "check_setup", lambda _: None)
 
     def write_jobs(self, count: int, **shared: Any) -> None:
@@ -181,6 +171,12 @@ def test_options_send_the_same_jobs_again_without_a_question(project: Project, o
     assert len(project.sqs.received) == waiting
 
 
+def test_the_next_command_is_monitor_while_a_run_is_active(project: Project) -> None:
+    project.remaining = ("monitor",)
+    last = project.submit()[1].splitlines()[-1]
+    assert last == "next: python run.py monitor files/AppSpotFleetRequestId.json"
+
+
 def test_other_jobs_are_sent_without_a_question(project: Project) -> None:
     project.submit()
     project.write_jobs(61)
@@ -299,14 +295,3 @@ def test_nothing_is_printed_for_a_worker_that_chooses_the_location_itself(projec
         "serve(make_job=make_job)\n"
     )
     assert project.submit("--dry-run") == (ExitCode.DONE, "")
-
-
-@pytest.mark.parametrize("options", [(), ("--replace",)])
-def test_while_a_run_is_active_its_monitor_is_next(project: Project, options: tuple[str, ...]) -> None:
-    project.service["desiredCount"] = 2
-    code, output = project.submit(*options)
-    assert (code, output.splitlines()[-1]) == (
-        ExitCode.DONE, "next: python run.py monitor files/AppSpotFleetRequestId.json"
-    )  # fmt: skip
-    project.service["desiredCount"] = 0
-    assert project.submit(*options, "--yes")[1].splitlines()[-1].startswith("next: python run.py startCluster")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,10 +54,14 @@ def test_why_names_the_failures_after_the_run(project: Project) -> None:
     project.write_job_file(command="echo no such plate >&2; exit 3", shell=True, **JOBS)
     run_until_nothing_works(project)
     text = project.run("why").stdout
-    assert "most likely" in text
-    first = text.partition("most likely")[2].partition("\nor ")[0]
-    assert "failed: program, exit code 3" in first
-    assert "no such plate" in " ".join(first.split())
+    groups = json.loads(project.run("status", "--json", check=False).stdout)
+    group = (groups["failures"] + groups["failing"])[0]
+    first = " ".join(text.partition("most likely")[2].partition("what to do")[0].split())
+    assert f"({group['id']}): {group['cause']}" in first
+    assert "no such plate" in first
+    # That the fleet has ended is a consequence, and a new fleet alone would fail in the same way.
+    assert "fleet has ended" not in text
+    assert text.partition("\nnext: ")[2].splitlines()[0].endswith("--replace")
 
 
 def test_a_wrong_command_is_replaced_while_the_monitor_watches(project: Project, tmp_path: Path) -> None:

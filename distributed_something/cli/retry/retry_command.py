@@ -61,6 +61,7 @@ def retry(
     """Send the failed jobs of a run again."""
     from distributed_something.jobs.submission.journal import SubmissionJournal
 
+    context.runs_workers = not dry_run
     run = _load_run(context, monitor_file, job_file)
     choice = RetryChoice(only, timeout, job_file, yes=yes, dry_run=dry_run)
     # This Job file does not exist; the journal and messages about it only need a name for the run's retries.
