@@ -309,10 +309,14 @@ def build_snapshot(
     at: float = START,
     running: int = 2,
     paused: int = 0,
+    machines: int = 1,
 ) -> RunSnapshot:
-    paused_machines = (PausedMachine("i-1", "exit code 1"),) * paused
+    """Return a snapshot with `running` containers, and `paused` of them paused on `machines` machines."""
+    paused_machines = tuple(PausedMachine(f"i-{n % machines + 1}", "exit code 1") for n in range(paused))
     fleet = FleetState("active", target=2, machines=("i-1", "i-2"))
-    return RunSnapshot(at, QueueCounts(jobs, 0), totals, 200, fleet, ServiceState(2, running, 0), paused_machines)
+    return RunSnapshot(
+        at, QueueCounts(jobs, totals.running), totals, 200, fleet, ServiceState(2, running, 0), paused_machines
+    )
 
 
 @pytest.mark.parametrize(
@@ -326,6 +330,11 @@ def build_snapshot(
         (build_snapshot(51, RunTotals(failed=49, attempts=80)), False),
         (build_snapshot(49, RunTotals(done=1, failed=50, attempts=51)), False),
         (build_snapshot(100, running=0), False),
+        # Of many paused containers, only the newest are known.
+        (build_snapshot(100, RunTotals(attempts=90), running=40, paused=5, machines=2), True),
+        (build_snapshot(100, RunTotals(attempts=90), running=40, paused=4, machines=2), False),
+        (build_snapshot(100, RunTotals(attempts=90), running=40, paused=5, machines=1), False),
+        (build_snapshot(100, RunTotals(attempts=90, running=35), running=40, paused=5, machines=2), False),
     ],
 )
 def test_a_run_in_which_no_job_succeeds_is_ended_before_it_costs_more(snapshot: RunSnapshot, is_hopeless: bool) -> None:
