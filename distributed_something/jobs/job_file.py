@@ -115,7 +115,8 @@ class JobFile:
             if problem not in shared_problems:
                 if self._is_shared_problem(problem, group):
                     shared_problems.add(problem)
-                remedy = "correct the job file or its table"
+                row = self.groups.locate(number)
+                remedy = f"correct the job file, or {row}" if row else "correct the job file or its table"
                 on_problem(InputError(self.path, self._format_place(number), problem, remedy))
 
     def report_problems(self, on_problem: ProblemHandler, *, has_valid_keys: bool) -> None:

@@ -12,11 +12,18 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from distributed_something.worker.job.addresses import BadAddress, check_input_address, is_bucket_name
+from distributed_something.worker.job.addresses import (
+    MAX_KEY_BYTES,
+    BadAddress,
+    check_input_address,
+    is_bucket_name,
+    is_whole_bucket,
+)
 from distributed_something.worker.job.job_id import add_missing_group, job_id
 from distributed_something.worker.job.placeholders import (
     TemplateError,
     fill_placeholders,
+    find_blank_part,
     list_placeholders,
     split_command,
 )
@@ -107,6 +114,11 @@ class Job:
         if any(part in ("", ".", "..") for part in self.output_location.split("/")):
             problem = 'which has an empty part, ".", or ".." between slashes'
             raise BadMessage(f"`output_location` is {self.output_location!r}, {problem}")
+        # A result adds at least a slash and one character.
+        if (length := len(self.output_location.encode(errors="surrogatepass")) + 2) > MAX_KEY_BYTES:
+            start = self.output_location[:100]
+            problem = f"makes keys of at least {length:,} bytes, but S3 allows only {MAX_KEY_BYTES:,}: {start}…"
+            raise BadMessage(f"`output_location` {problem}")
         if not all(self.commands):
             raise BadMessage("`command` is empty")
         if "\0" in "".join(map("".join, self.commands)):
@@ -246,6 +258,8 @@ def _build_location(template: str, values: Mapping[str, object], *, is_shared: b
     It always contains the job id, so two jobs never share a prefix, unless `is_shared`.
     """
     is_complete = is_shared or "job" in list_placeholders(template)
+    if part := find_blank_part(template, values):
+        raise BadMessage(f"`output_location` is {template!r}, but {part} is blank")
     full_template = template if is_complete else f"{template.rstrip('/')}/{{job}}"
     return fill_placeholders(full_template, values).strip("/")
 
@@ -259,7 +273,27 @@ def _build_inputs(message: Mapping[str, Any], values: Mapping[str, object]) -> I
     ):
         problem = f"`inputs` is {reprlib.repr(inputs)}"
         raise BadMessage(problem + ', not a list of strings or an object such as {"images/a.png": "a.png"}')
-    return {fill_placeholders(text, values): fill_placeholders(path, values) for text, path in inputs.items()}
+    return {_fill_input(text, values): _fill_path(path, values) for text, path in inputs.items()}
+
+
+def _fill_input(text: str, values: Mapping[str, object]) -> str:
+    """Return the address of an input. Raise BadMessage if a blank value would make it the address of more than that."""
+    if part := find_blank_part(text, values):
+        raise BadMessage(f"the input {text!r} has no address: {part} is blank")
+    return _check_filled_input(text, fill_placeholders(text, values))
+
+
+def _check_filled_input(template: str, address: str) -> str:
+    if template != address and is_whole_bucket(address):
+        problem = "a placeholder cannot stand for an entire bucket; write the address itself in `inputs`"
+        raise BadMessage(f"the input {template!r} is {address!r}: {problem}")
+    return address
+
+
+def _fill_path(path: str, values: Mapping[str, object]) -> str:
+    if part := find_blank_part(path, values):
+        raise BadMessage(f"the path {path!r} in `inputs` is incomplete: {part} is blank")
+    return fill_placeholders(path, values)
 
 
 def _read_text(message: Mapping[str, Any], key: str, default: str) -> str:
@@ -279,9 +313,11 @@ def _read_text_list(message: Mapping[str, Any], key: str) -> list[str]:
 def _expand_input(text: str, values: Mapping[str, object]) -> list[str]:
     """Return the addresses that an input stands for: several if it is a placeholder for a list of strings, else one."""
     addresses = values.get(text[1:-1]) if list_placeholders(text) == {text[1:-1]} else None
-    if isinstance(addresses, list) and all(isinstance(address, str) and address for address in addresses):
-        return addresses
-    return [fill_placeholders(text, values)]
+    if not isinstance(addresses, list):
+        return [_fill_input(text, values)]
+    if not all(isinstance(address, str) and address.strip() for address in addresses):
+        raise BadMessage(f"the input {text!r} is {reprlib.repr(addresses)}, not a list of addresses without blank ones")
+    return [_check_filled_input(text, address) for address in addresses]
 
 
 def _read_shared_location(message: Mapping[str, Any]) -> bool:
