@@ -33,6 +33,7 @@ from distributed_something.worker.job.worker_settings import JobDefaults
 
 Command = list[str] | str  # words, or one string for a shell
 Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
+SHORT_TEMP_DIR, MAX_TEMP_DIR_BYTES = Path("/tmp"), 64  # 43 bytes remain for a socket's name
 MAX_JOB_SECONDS = 11 * 3600  # SQS ends the lease of a received message after 12 hours
 
 
@@ -49,6 +50,15 @@ class JobMessage(dict[str, Any]):
 
 def _reject_fetch(inputs: Inputs) -> None:
     raise RuntimeError("folders.fetch can be called only in prepare()")
+
+
+def choose_temp_dir(folder: Path) -> Path:
+    """Return `folder`, or a folder with the same name in SHORT_TEMP_DIR if its path is longer than MAX_TEMP_DIR_BYTES.
+
+    The path of a Unix socket may have at most 107 bytes.
+    """
+    is_long = len(os.fsencode(folder)) > MAX_TEMP_DIR_BYTES
+    return SHORT_TEMP_DIR / folder.name if is_long and os.access(SHORT_TEMP_DIR, os.W_OK | os.X_OK) else folder
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,11 @@ class Folders:
     @cached_property
     def output_dir(self) -> Path:
         return self.root / "output"
+
+    @cached_property
+    def temp_dir(self) -> Path:
+        """The program's TMPDIR. It is next to `root`, and its path is short, because Unix sockets are created there."""
+        return choose_temp_dir(self.root.with_name(f"{self.root.name}.tmp"))
 
     @cached_property
     def log(self) -> Path:

@@ -217,7 +217,9 @@ def _describe_archived_object(name: str, error: ClientError) -> str:
     response = cast("Mapping[str, Any]", error.response)
     details = {**response.get("Error", {}), **response}  # botocore puts what it knows from its model at the top
     place = details.get("AccessTier") or details.get("StorageClass")
-    return f"the input {name} is archived{f' ({place})' if place else ''}; restore it in S3, and wait until that is done"
+    return (
+        f"the input {name} is archived{f' ({place})' if place else ''}; restore it in S3, and wait until that is done"
+    )
 
 
 def _explain_write_error(name: str, error: OSError) -> Failed:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from distributed_something.worker.job.checks import is_left_out
 from distributed_something.worker.job.addresses import MAX_KEY_BYTES
+from distributed_something.worker.job.checks import is_left_out
 from distributed_something.worker.job.failures import BadData, Failed, UploadError, is_name_error
 
 MAX_SHOWN_CHARACTERS = 100  # of a name that is too long

@@ -128,7 +128,9 @@ def test_an_input_that_would_be_both_a_file_and_a_folder_is_named_before_anythin
 ) -> None:
     put_objects(s3, *keys)
     addresses = f"s3://ours/{keys[0]} and s3://ours/{keys[1]}"
-    with pytest.raises(BadData, match=f"the inputs {addresses} cannot both be stored: 'a' would be a file and a folder"):
+    with pytest.raises(
+        BadData, match=f"the inputs {addresses} cannot both be stored: 'a' would be a file and a folder"
+    ):
         fetch_inputs(s3, ["p/"], "ours", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
