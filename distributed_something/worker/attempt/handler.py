@@ -10,6 +10,7 @@ after another; the stages of different jobs overlap.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,13 +38,14 @@ from distributed_something.worker.job.failures import (
     StaleMessage,
     UploadError,
 )
-from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Inputs, Job, parse_message
+from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
+from distributed_something.worker.shared_inputs.store import SharedInputs
 from distributed_something.worker.transfer.inputs import fetch_inputs
 from distributed_something.worker.transfer.reservations import Reservations
 from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
@@ -94,6 +96,8 @@ class JobHandler:
         self._clock = context.clock
         self._keeper, self._stop, self._finisher, self._tools = keeper, stop, finisher, tools
         self._buckets = OutputBuckets(context.s3)
+        folder = context.settings.work_dir / f"shared-{secrets.token_hex(6)}"
+        self.shared_inputs = SharedInputs(context.s3, folder, context.clock.sleep)
         self._hooks = HookRunner(
             hooks, context.settings.hook_seconds, context.clock.monotonic, lambda: stop.announce_end(inf)
         )
@@ -230,12 +234,21 @@ class JobHandler:
         folders, attempt.fetch_started = attempt.folders, self._clock.now()
         folders.input_dir.mkdir()
         folders.output_dir.mkdir()
+        if job.shared_inputs:
+            self._provide_shared_inputs(attempt, job)
         self._fetch_inputs(attempt, job, job.inputs)
         fetch = partial(self._fetch_inputs, attempt, job)
         self._hooks.prepare_job(attempt.name, job, folders, fetch, partial(self._check_can_start, attempt))
 
     def _check_output_bucket(self, job: Job) -> None:
         self._buckets.require_bucket(job.output_bucket)
+
+    def _provide_shared_inputs(self, attempt: Attempt, job: Job) -> None:
+        attempt.shared = self.shared_inputs.provide_files(
+            job.shared_inputs, job.input_bucket, attempt.folders.shared_dir, lambda: self._check_can_start(attempt)
+        )
+        attempt.inputs += attempt.shared.list_inputs()
+        attempt.bytes_in += attempt.shared.fetched_bytes
 
     def _fetch_inputs(self, attempt: Attempt, job: Job, inputs: Inputs) -> None:
         files = fetch_inputs(
@@ -252,7 +265,7 @@ class JobHandler:
         attempt.oom_kills = self._tools.oom_kills.count_kills()
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS)
         surroundings = ProgramSurroundings(
-            folders.root, folders.log, job.shell, own_env={"TMPDIR": str(folders.temp_dir)},
+            folders.root, folders.log, job.shell, own_env=_build_own_environment(job, folders),
             monotonic=self._clock.monotonic, now=self._clock.now,
         )  # fmt: skip
         self._tools.job_logs.follow_log(job.id, folders.log)
@@ -268,6 +281,7 @@ class JobHandler:
     def _publish_results(self, attempt: Attempt) -> None:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
+        attempt.shared.check_unchanged()
         upload = self._upload_shared_results if job.shared_location else self._upload_own_results
         attempt.outputs = upload(attempt, job)
         self._finisher.record_done(attempt)
@@ -366,6 +380,12 @@ class JobHandler:
             raise LostLease
         if self._stop.is_due:
             raise Interruption
+
+
+def _build_own_environment(job: Job, folders: Folders) -> dict[str, str]:
+    """Return the environment variables that only this job's program gets."""
+    shared = {"SHARED_DIR": str(folders.shared_dir)} if job.shared_inputs else {}
+    return {"TMPDIR": str(folders.temp_dir)} | shared
 
 
 def get_attempt_job(attempt: Attempt) -> Job:

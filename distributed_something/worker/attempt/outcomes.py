@@ -94,7 +94,8 @@ class AttemptFinisher:
         if not self._write_record(attempt, end, has_own_results=lambda: self._has_own_results(attempt)):
             raise JobAlreadyDone
         self._queue_deletion(attempt)
-        self._callbacks.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
+        own_bytes_in = attempt.bytes_in - attempt.shared.fetched_bytes  # the next job needs only as much
+        self._callbacks.succeeded(own_bytes_in + sum(output.size for output in attempt.outputs))
         log.info("done %s (%.1f s)", attempt.name, self._context.clock.now() - attempt.started)
 
     def claim_results(self, attempt: Attempt) -> bool:

@@ -75,7 +75,8 @@ class Container:
         self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
         self.health = ContainerHealth(
-            lambda: has_disk_space(settings.work_dir),
+            # Shared inputs that no job uses make room before the disk counts as full.
+            lambda: has_disk_space(settings.work_dir) or self._handler.shared_inputs.make_room(),
             partial(self._observe_other_machines, is_other_machine_failing),
             settings.sick_pause_seconds,
             partial(self._observe_other_machines, is_other_machine_working),
@@ -125,6 +126,7 @@ class Container:
         if self._handler.has_hanging_hook:
             self._exit_code = 1
         self._tools.launcher.end()
+        self._handler.shared_inputs.remove_all()
         self._ended.set()
         self._keeper.end()
         self._deleter.end()

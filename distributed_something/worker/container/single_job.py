@@ -74,6 +74,7 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
         return 1
     finally:
         launcher.end()
+        handler.shared_inputs.remove_all()
         remove_folder(attempt.folders.temp_dir)
     (folder / VERDICT_FILE).write_text(json.dumps(verdict.build_document(attempt), indent=1), encoding="utf-8")
     return 0

@@ -17,6 +17,7 @@ from distributed_something.worker.job.addresses import (
     BadAddress,
     check_input_address,
     is_bucket_name,
+    is_url,
     is_whole_bucket,
 )
 from distributed_something.worker.job.job_id import add_missing_group, job_id
@@ -80,6 +81,11 @@ class Folders:
         return self.root / "output"
 
     @cached_property
+    def shared_dir(self) -> Path:
+        """The folder with the job's shared inputs. It exists only if the job has any."""
+        return self.root / "shared"
+
+    @cached_property
     def temp_dir(self) -> Path:
         """The program's TMPDIR. It is next to `root`, and its path is short, because Unix sockets are created there."""
         return choose_temp_dir(self.root.with_name(f"{self.root.name}.tmp"))
@@ -104,6 +110,8 @@ class Job:
     job of the same run wrote, unless `may_replace` is set. Set `has_done_document` if the number of files does not show
     whether the job is done; a document in the app's bucket then says so. Jobs with a shared location always have one.
 
+    `shared_inputs` are inputs in S3 that the container fetches only once, to `folders.shared_dir`.
+
     Raise BadMessage if the output location, a bucket, or the command is invalid.
     """
 
@@ -124,6 +132,7 @@ class Job:
     shared_location: bool = False
     may_replace: bool = False
     has_done_document: bool = False
+    shared_inputs: Inputs = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if any(part in ("", ".", "..") for part in self.output_location.split("/")):
@@ -144,10 +153,12 @@ class Job:
         if not is_bucket_name(self.output_bucket):
             raise BadMessage(f"`output_bucket` is {self.output_bucket!r}, which is not a bucket name")
         try:
-            for text in self.inputs:
+            for text in (*self.inputs, *self.shared_inputs):
                 check_input_address(text, self.input_bucket)
         except BadAddress as error:
             raise BadMessage(str(error)) from None
+        for text in filter(is_url, self.shared_inputs):  # not every web server says whether a file has changed
+            raise BadMessage(f"the shared input {text!r} is not in S3; copy it there, or write it in `inputs`")
 
     @property
     def needs_done_document(self) -> bool:
@@ -193,7 +204,8 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
         "id": lambda: identity,
         "command": lambda: _build_command(message, values),
         "shell": lambda: message.get("shell") is True,
-        "inputs": lambda: _build_inputs(message, values),
+        "inputs": lambda: _build_inputs(message, "inputs", values),
+        "shared_inputs": lambda: _build_inputs(message, "shared_inputs", values),
         "input_bucket": lambda: fill_placeholders(_read_text(message, "input_bucket", defaults.aws_bucket), values),
         "output_bucket": lambda: fill_placeholders(_read_text(message, "output_bucket", defaults.aws_bucket), values),
         "output_location": lambda: _build_location(
@@ -232,6 +244,8 @@ def build_placeholder_values(message: Mapping[str, Any], folders: Folders, ident
         "input_dir": str(folders.input_dir),
         "output_dir": str(folders.output_dir),
         "scripts_dir": _get_scripts_folder(),
+        # Otherwise, this may be a name of the user's own.
+        **({"shared_dir": str(folders.shared_dir)} if message.get("shared_inputs") else {}),
     }
     return {**message, **group_values, **worker_values}
 
@@ -279,14 +293,14 @@ def _build_location(template: str, values: Mapping[str, object], *, is_shared: b
     return fill_placeholders(full_template, values).strip("/")
 
 
-def _build_inputs(message: Mapping[str, Any], values: Mapping[str, object]) -> Inputs:
-    inputs = message.get("inputs", [])
+def _build_inputs(message: Mapping[str, Any], key: str, values: Mapping[str, object]) -> Inputs:
+    inputs = message.get(key, [])
     if isinstance(inputs, list):
-        return [address for text in _read_text_list(message, "inputs") for address in _expand_input(text, values)]
+        return [address for text in _read_text_list(message, key) for address in _expand_input(text, values)]
     if not isinstance(inputs, dict) or not all(
         isinstance(part, str) and part for pair in inputs.items() for part in pair
     ):
-        problem = f"`inputs` is {reprlib.repr(inputs)}"
+        problem = f"`{key}` is {reprlib.repr(inputs)}"
         raise BadMessage(problem + ', not a list of strings or an object such as {"images/a.png": "a.png"}')
     return {_fill_input(text, values): _fill_path(path, values) for text, path in inputs.items()}
 

@@ -26,7 +26,7 @@ from distributed_something.worker.transfer.s3_file import (
     fetch_object_part,
     list_remaining_parts,
 )
-from distributed_something.worker.transfer.s3_listing import list_s3_objects
+from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 from distributed_something.worker.transfer.web import MissingWebFile, WebRefusal, fetch_web_file
 
 # S3 error codes for a missing key or bucket, or for a name that is not valid for either. Retrying cannot help.
@@ -68,13 +68,8 @@ def fetch_inputs(
     input does not exist, BadData if it is archived or cannot be stored under its name on any disk, and Failed if it
     cannot be read or written, if two inputs would have the same file name, or if the file already exists.
     """
-    sources: dict[Path, tuple[str, str]] = {}
     fetcher = _InputFetcher(s3, check, sleep)
-    for text in inputs:
-        target = inputs[text] if isinstance(inputs, Mapping) else ""
-        for source, path in fetcher.iter_sources(text, bucket, folder, target):
-            if sources.setdefault(path, source) != source or _does_file_exist(path, source):
-                raise Failed(f"two inputs would have the same file name: {path.name}", "missing input")
+    sources = fetcher.collect_sources(inputs, bucket, folder)
     if not sources:
         return []
     _make_folders(sources, folder)
@@ -82,11 +77,46 @@ def fetch_inputs(
         return fetcher.fetch_all(sources, pool)
 
 
+def list_input_objects(
+    s3: Any, inputs: Iterable[str] | Mapping[str, str], bucket: str, folder: Path,
+    check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
+) -> dict[Path, RemoteObject]:  # fmt: skip
+    """Return the objects that inputs in S3 stand for, keyed by the path to which `fetch_inputs` would download them.
+
+    Nothing is downloaded, but the folders are created. Each key takes a request, as do 1,000 objects below a prefix.
+    The errors are those of `fetch_inputs`.
+    """
+    fetcher = _InputFetcher(s3, check, sleep)
+    sources = fetcher.collect_sources(inputs, bucket, folder)
+    _make_folders(sources, folder)
+    return {path: fetcher.find_object(*source) for path, source in sources.items()}
+
+
 class _InputFetcher:
     """The requests for one call of `fetch_inputs`."""
 
     def __init__(self, s3: Any, check: Callable[[], None], sleep: Callable[[float], None]) -> None:
         self._s3, self._check, self._sleep = s3, check, sleep
+        self._listed: dict[tuple[str, str], ListedObject] = {}  # the objects below prefixes
+
+    def collect_sources(
+        self, inputs: Iterable[str] | Mapping[str, str], bucket: str, folder: Path
+    ) -> dict[Path, tuple[str, str]]:
+        """Return the (bucket, key) of each object, keyed by the path of its file."""
+        sources: dict[Path, tuple[str, str]] = {}
+        for text in inputs:
+            target = inputs[text] if isinstance(inputs, Mapping) else ""
+            for source, path in self.iter_sources(text, bucket, folder, target):
+                if sources.setdefault(path, source) != source or _does_file_exist(path, source):
+                    raise Failed(f"two inputs would have the same file name: {path.name}", "missing input")
+        return sources
+
+    def find_object(self, bucket: str, key: str) -> RemoteObject:
+        """Return what S3 says about an object, without a request if it was listed."""
+        if listed := self._listed.get((bucket, key)):
+            return RemoteObject(bucket, key, listed.size, listed.etag)
+        response = self._fetch_with_retries(bucket, key, lambda: self._s3.head_object(Bucket=bucket, Key=key))
+        return RemoteObject(bucket, key, response["ContentLength"], response.get("ETag", ""))
 
     def iter_sources(self, text: str, bucket: str, folder: Path, target: str) -> Iterator[tuple[tuple[str, str], Path]]:
         """Yield the (bucket, key) of each object that an input stands for, and the path of its file.
@@ -108,6 +138,7 @@ class _InputFetcher:
         keys = [key for key in objects if key[-1] != "/"]
         if not keys:
             raise MissingInput(f"the input s3://{bucket}/{text} contains no files")
+        self._listed |= {(bucket, key): objects[key] for key in keys}
         for key in keys:
             relative = f"{target.rstrip('/')}/{key[len(text) :]}"
             yield (bucket, key), _resolve_input_path(folder, relative, _format_address(bucket, key))
