@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.admission.health import MIN_FREE_BYTES, has_disk_space
-from distributed_something.worker.attempt.work_folder import remove_folder
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.job.job import Inputs
 from distributed_something.worker.transfer.inputs import InputFile, fetch_inputs, list_input_objects
@@ -122,7 +122,7 @@ class SharedInputs:
         """Remove the store at the container's end."""
         with self._lock:
             self._files.clear()
-            remove_folder(self._folder)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextmanager
     def _hold_fetch_lock(self, check: Callable[[], None]) -> Any:
