@@ -422,3 +422,17 @@ def test_a_blank_output_location_is_refused_for_each_job(tmp_path: Path) -> None
     groups = [{"place": "a"}, {"place": ""}, {"place": None}]
     lines = find_plan_problems(tmp_path, COMMAND | {"output_location": "{place}", "groups": groups})
     assert [line.split(": ")[1] for line in lines] == ["groups[2]", "groups[3]"]
+
+
+def test_shared_inputs_are_checked_like_inputs_and_fill_shared_dir(tmp_path: Path) -> None:
+    content = {
+        "shared_inputs": ["refs/{genome}"],
+        "command": "align {shared_dir}/{genome}",
+        "groups": [{"genome": "a"}],
+    }
+    assert plan_submission(write_job_file(tmp_path, content)).count == 1
+    assert "write a list of strings" in find_load_problems(tmp_path, content | {"shared_inputs": 7})[0]
+    (line,) = find_plan_problems(tmp_path, content | {"groups": [{"genome": ""}]})
+    assert "groups[1]: the input 'refs/{genome}' has no address" in line
+    (line,) = find_plan_problems(tmp_path, content | {"shared_inputs": []})
+    assert "nothing fills the placeholder {shared_dir}" in line

@@ -385,7 +385,7 @@ class JobHandler:
 def _build_own_environment(job: Job, folders: Folders) -> dict[str, str]:
     """Return the environment variables that only this job's program gets."""
     shared = {"SHARED_DIR": str(folders.shared_dir)} if job.shared_inputs else {}
-    return {"TMPDIR": str(folders.temp_dir)} | shared
+    return {"TMPDIR": str(folders.short_temp_dir)} | shared
 
 
 def get_attempt_job(attempt: Attempt) -> Job:

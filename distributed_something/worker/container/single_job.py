@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +21,11 @@ from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.handler import JobHandler, ProgramTools, get_attempt_job
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
-from distributed_something.worker.attempt.work_folder import remove_folder
+from distributed_something.worker.attempt.work_folder import remove_temp_dir
 from distributed_something.worker.container.stop import StopRequest
 from distributed_something.worker.hooks.hook_calls import Hooks
 from distributed_something.worker.job.failures import Failed
-from distributed_something.worker.job.job import Folders, Job, choose_temp_dir
+from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.container_log import start_container_log
 from distributed_something.worker.logs.job_log import JobLogs
@@ -75,7 +74,7 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
     finally:
         launcher.end()
         handler.shared_inputs.remove_all()
-        remove_folder(attempt.folders.temp_dir)
+        remove_temp_dir(attempt.folders)
     (folder / VERDICT_FILE).write_text(json.dumps(verdict.build_document(attempt), indent=1), encoding="utf-8")
     return 0
 
@@ -83,10 +82,6 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
 @dataclass(frozen=True)
 class _SingleJobFolders(Folders):
     """Job folders whose log is next to the folder in which the program runs."""
-
-    @cached_property
-    def temp_dir(self) -> Path:
-        return choose_temp_dir(self.root.with_name(f"job-{secrets.token_hex(6)}.tmp"))
 
     @cached_property
     def log(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import reprlib
@@ -53,15 +54,6 @@ def _reject_fetch(inputs: Inputs) -> None:
     raise RuntimeError("folders.fetch can be called only in prepare()")
 
 
-def choose_temp_dir(folder: Path) -> Path:
-    """Return `folder`, or a folder with the same name in SHORT_TEMP_DIR if its path is longer than MAX_TEMP_DIR_BYTES.
-
-    The path of a Unix socket may have at most 107 bytes.
-    """
-    is_long = len(os.fsencode(folder)) > MAX_TEMP_DIR_BYTES
-    return SHORT_TEMP_DIR / folder.name if is_long and os.access(SHORT_TEMP_DIR, os.W_OK | os.X_OK) else folder
-
-
 @dataclass(frozen=True)
 class Folders:
     """The folders of one attempt. They are created before the attempt and removed after it; the program runs in `root`.
@@ -87,8 +79,22 @@ class Folders:
 
     @cached_property
     def temp_dir(self) -> Path:
-        """The program's TMPDIR. It is next to `root`, and its path is short, because Unix sockets are created there."""
-        return choose_temp_dir(self.root.with_name(f"{self.root.name}.tmp"))
+        """The folder for the program's temporary files. It is next to `root`, because the program may create files with
+        any name inside `root`."""
+        return self.root.with_name(f"{self.root.name}.tmp")
+
+    @cached_property
+    def short_temp_dir(self) -> Path:
+        """The path that the program gets as TMPDIR: `temp_dir`, or a link to it if its path is long.
+
+        Unix sockets are created in TMPDIR, and their paths may have at most 107 bytes.
+        """
+        folder = self.temp_dir
+        is_long = len(os.fsencode(folder)) > MAX_TEMP_DIR_BYTES
+        if not is_long or not os.access(SHORT_TEMP_DIR, os.W_OK | os.X_OK):
+            return folder
+        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+        return SHORT_TEMP_DIR / f"job-{digest}.tmp"
 
     @cached_property
     def log(self) -> Path:

@@ -136,9 +136,7 @@ def test_several_slots_wait_for_one_fetch(lab: Lab, monkeypatch: pytest.MonkeyPa
     assert len(lab.gets) == 1
 
 
-def test_a_job_that_must_stop_does_not_wait_and_the_next_one_fetches(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_that_must_stop_does_not_wait_and_the_next_one_fetches(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "WAIT_SECONDS", 0.01)
     put_objects(lab.s3, "ref/a")
 
