@@ -115,7 +115,8 @@ class JobFile:
             if problem not in shared_problems:
                 if self._is_shared_problem(problem, group):
                     shared_problems.add(problem)
-                remedy = "correct the job file or its table"
+                row = self.groups.locate(number)
+                remedy = f"correct the job file, or {row}" if row else "correct the job file or its table"
                 on_problem(InputError(self.path, self._format_place(number), problem, remedy))
 
     def report_problems(self, on_problem: ProblemHandler, *, has_valid_keys: bool) -> None:
@@ -175,7 +176,7 @@ class JobFile:
     def _map_placeholders(self) -> dict[str, str]:
         """Return the shared key that uses each placeholder, keyed by placeholder."""
         placeholders: dict[str, str] = {}
-        for key in ("command", "inputs", "input_bucket", "output_location", "output_bucket"):
+        for key in ("command", "inputs", "shared_inputs", "input_bucket", "output_location", "output_bucket"):
             for text in iter_texts(self.shared.get(key)):
                 placeholders.update(dict.fromkeys(list_placeholders(text), key))
         return placeholders
@@ -183,7 +184,8 @@ class JobFile:
     def _iter_placeholder_errors(
         self, placeholders: dict[str, str], keys: tuple[str, ...], number: int
     ) -> Iterator[InputError]:
-        filled = {*self.shared, *keys, *_WORKER_PLACEHOLDERS}
+        shared_dir = ["shared_dir"] if self.shared.get("shared_inputs") else []
+        filled = {*self.shared, *keys, *_WORKER_PLACEHOLDERS, *shared_dir}
         remedy = f"use one of its keys ({', '.join(keys)}), or add this key" if keys else "use {group} or {job}"
         for name, key in sorted(placeholders.items()):
             if name not in filled:

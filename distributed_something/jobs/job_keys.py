@@ -60,6 +60,7 @@ class KnownJobKeys(BaseModel):
     command: Annotated[str | list[Any] | None, BeforeValidator(_validate_command)] = None
     shell: StrictBool = False
     inputs: Annotated[Any, BeforeValidator(_validate_inputs)] = []
+    shared_inputs: Annotated[Any, BeforeValidator(_validate_inputs)] = []
     input_bucket: NonEmptyText | None = None
     output_location: NonEmptyText | None = None
     output_bucket: NonEmptyText | None = None

@@ -76,6 +76,7 @@ class Advice:
 
 _CAUSES_BY_REASON_CLASS = {
     "bad message": AdviceCause.MESSAGE,
+    "bad data": AdviceCause.MESSAGE,
     "shared file": AdviceCause.MESSAGE,
     "missing input": AdviceCause.MISSING_INPUT,
     "out of memory": AdviceCause.MEMORY,

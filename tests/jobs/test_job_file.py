@@ -397,3 +397,42 @@ def test_for_a_misspelled_placeholder_the_error_suggests_a_similar_placeholder(t
     with pytest.raises(InputError) as caught:
         list(job_file.iter_checked_messages())
     assert caught.value.remedy.startswith("write {output_dir}, or use one of its keys (plate)")
+
+
+@pytest.mark.parametrize("inputs", [["{path}"], ["s3://bucket/{path}"], {"{path}": "a.tif"}])
+@pytest.mark.parametrize(
+    ("name", "table", "place"),
+    [
+        ("wells.csv", "path,well\nimg/a.tif,A01\n\n,A02\n", "line 4 of wells.csv"),
+        ("wells.tsv", "path\twell\nimg/a.tif\tA01\n \tA02\n", "line 3 of wells.tsv"),
+        ("wells.jsonl", '{"path": "a"}\n{"path": null}\n', "line 2 of wells.jsonl"),
+    ],
+)
+def test_a_row_whose_input_is_blank_is_refused_with_its_line(
+    tmp_path: Path, inputs: object, name: str, table: str, place: str
+) -> None:
+    (tmp_path / name).write_text(table)
+    (line,) = find_plan_problems(tmp_path, COMMAND | {"inputs": inputs, "groups": name})
+    assert line.startswith("job.json: groups[2]: the input ")
+    assert "{path} is blank" in line
+    assert place in line
+
+
+def test_a_blank_output_location_is_refused_for_each_job(tmp_path: Path) -> None:
+    groups = [{"place": "a"}, {"place": ""}, {"place": None}]
+    lines = find_plan_problems(tmp_path, COMMAND | {"output_location": "{place}", "groups": groups})
+    assert [line.split(": ")[1] for line in lines] == ["groups[2]", "groups[3]"]
+
+
+def test_shared_inputs_are_checked_like_inputs_and_fill_shared_dir(tmp_path: Path) -> None:
+    content = {
+        "shared_inputs": ["refs/{genome}"],
+        "command": "align {shared_dir}/{genome}",
+        "groups": [{"genome": "a"}],
+    }
+    assert plan_submission(write_job_file(tmp_path, content)).count == 1
+    assert "write a list of strings" in find_load_problems(tmp_path, content | {"shared_inputs": 7})[0]
+    (line,) = find_plan_problems(tmp_path, content | {"groups": [{"genome": ""}]})
+    assert "groups[1]: the input 'refs/{genome}' has no address" in line
+    (line,) = find_plan_problems(tmp_path, content | {"shared_inputs": []})
+    assert "nothing fills the placeholder {shared_dir}" in line

@@ -10,6 +10,7 @@ from typing import Any
 from distributed_something.worker.attempt.lease import Lease
 from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.program_result import Result
+from distributed_something.worker.shared_inputs.store import SharedFiles
 from distributed_something.worker.transfer.inputs import InputFile
 from distributed_something.worker.transfer.results import ResultFile
 from distributed_something.worker.transfer.s3_listing import ListedObject
@@ -54,6 +55,7 @@ class Attempt:
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
     result: Result | None = None
     bytes_in: int = 0
+    shared: SharedFiles = field(default_factory=SharedFiles)
     inputs: list[InputFile] = field(default_factory=list)
     outputs: list[ResultFile] = field(default_factory=list)
     # Other jobs' files in a shared location that this attempt replaced: `key` and `job`, the other job.

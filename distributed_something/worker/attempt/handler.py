@@ -10,11 +10,14 @@ after another; the stages of different jobs overlap.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any, Protocol
+
+from botocore.exceptions import ClientError
 
 from distributed_something.worker.admission.health import has_disk_space
 from distributed_something.worker.attempt.already_done import is_current_result, observe_prior_results
@@ -24,7 +27,7 @@ from distributed_something.worker.attempt.job_record import find_final_failure, 
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.attempt.work_folder import build_job_folders, make_job_folder, remove_job_folder
-from distributed_something.worker.job.checks import find_failure
+from distributed_something.worker.hooks.hook_calls import HookRunner, Hooks
 from distributed_something.worker.job.failures import (
     AWS_ERRORS,
     Failed,
@@ -38,30 +41,24 @@ from distributed_something.worker.job.failures import (
 from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.program_result import Result
-from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
-from distributed_something.worker.program.processors import run_on_all_processors
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
+from distributed_something.worker.shared_inputs.store import SharedInputs
 from distributed_something.worker.transfer.inputs import fetch_inputs
 from distributed_something.worker.transfer.reservations import Reservations
 from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
-from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
+from distributed_something.worker.transfer.s3_listing import (
+    ListedObject,
+    OutputBuckets,
+    list_s3_objects,
+)
 from distributed_something.worker.transfer.shared_results import SharingRules, upload_shared_results
 from distributed_something.worker.transfer.stored_result import ResultOwner
 
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
 log = logging.getLogger("worker")
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """The three functions of `generic-worker.py`."""
-
-    make_job: Callable[[dict[str, Any], Folders, Settings], Job]
-    prepare: Callable[[Job, Folders], None]
-    failure: Callable[[Job, Folders, Result], str | None]
 
 
 class StopState(Protocol):
@@ -74,6 +71,9 @@ class StopState(Protocol):
     @property
     def is_due(self) -> bool:
         """Whether running programs must also end now."""
+
+    def announce_end(self, seconds: float) -> None:
+        """Announce that the container will stop in `seconds`, so that no more jobs are started."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,18 @@ class JobHandler:
     ) -> None:  # fmt: skip
         self._context, self._s3, self._settings = context, context.s3, context.settings
         self._clock = context.clock
-        self._hooks, self._keeper, self._stop, self._finisher, self._tools = hooks, keeper, stop, finisher, tools
+        self._keeper, self._stop, self._finisher, self._tools = keeper, stop, finisher, tools
+        self._buckets = OutputBuckets(context.s3)
+        folder = context.settings.work_dir / f"shared-{secrets.token_hex(6)}"
+        self.shared_inputs = SharedInputs(context.s3, folder, context.clock.sleep)
+        self._hooks = HookRunner(
+            hooks, context.settings.hook_seconds, context.clock.monotonic, lambda: stop.announce_end(inf)
+        )
+
+    @property
+    def has_hanging_hook(self) -> bool:
+        """Whether a hook did not end in time, which ends the container."""
+        return self._hooks.has_hanging_hook
 
     def take_message(self, raw: dict[str, Any], received: float) -> Attempt:
         """Create the attempt for a message that SQS returned.
@@ -178,9 +189,9 @@ class JobHandler:
         attempt.message = parse_message(attempt.raw["Body"])
         attempt.name = job_id(attempt.message)
         make_job_folder(attempt.folders)
-        with run_on_all_processors():
-            job = self._hooks.make_job(deepcopy(attempt.message), attempt.folders, self._settings)
-        job.id = attempt.name  # a hook that reuses an id would mix up the records of two jobs
+        job = self._hooks.build_job(
+            attempt.name, attempt.message, attempt.folders, self._settings, partial(self._check_can_start, attempt)
+        )
         attempt.job = job
         if self._settings.check_if_done:
             self._check_prior_results(attempt, job)
@@ -192,6 +203,8 @@ class JobHandler:
             raise Failed(f"failed {attempt.failures} times; the worker of the last attempt was lost", "crash")
         if attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS < min(job.timeout_seconds, MAX_JOB_SECONDS):
             raise StaleMessage
+        if attempt.listed_objects is None:  # otherwise, the output bucket exists
+            self._check_output_bucket(job)
         self._prepare_inputs(attempt, job)
 
     def _check_recorded_failure(self, attempt: Attempt) -> None:
@@ -203,10 +216,14 @@ class JobHandler:
 
     def _check_prior_results(self, attempt: Attempt, job: Job) -> None:
         """Raise JobAlreadyDone if the job's results already exist."""
-        prior = observe_prior_results(
-            self._context, job, is_first_attempt=attempt.earlier_attempts == 0, message_id=attempt.message_id,
-            again_since=attempt.again_since,
-        )  # fmt: skip
+        try:
+            prior = observe_prior_results(
+                self._context, job, is_first_attempt=attempt.earlier_attempts == 0, message_id=attempt.message_id,
+                again_since=attempt.again_since,
+            )  # fmt: skip
+        except ClientError:
+            self._check_output_bucket(job)
+            raise
         attempt.listed_objects = prior.listed_objects
         if prior.outputs is not None:
             attempt.outputs, attempt.is_recorded = prior.outputs, prior.is_recorded
@@ -217,9 +234,21 @@ class JobHandler:
         folders, attempt.fetch_started = attempt.folders, self._clock.now()
         folders.input_dir.mkdir()
         folders.output_dir.mkdir()
+        if job.shared_inputs:
+            self._provide_shared_inputs(attempt, job)
         self._fetch_inputs(attempt, job, job.inputs)
-        with run_on_all_processors():
-            self._hooks.prepare(job, replace(folders, fetch=partial(self._fetch_inputs, attempt, job)))
+        fetch = partial(self._fetch_inputs, attempt, job)
+        self._hooks.prepare_job(attempt.name, job, folders, fetch, partial(self._check_can_start, attempt))
+
+    def _check_output_bucket(self, job: Job) -> None:
+        self._buckets.require_bucket(job.output_bucket)
+
+    def _provide_shared_inputs(self, attempt: Attempt, job: Job) -> None:
+        attempt.shared = self.shared_inputs.provide_files(
+            job.shared_inputs, job.input_bucket, attempt.folders.shared_dir, lambda: self._check_can_start(attempt)
+        )
+        attempt.inputs += attempt.shared.list_inputs()
+        attempt.bytes_in += attempt.shared.fetched_bytes
 
     def _fetch_inputs(self, attempt: Attempt, job: Job, inputs: Inputs) -> None:
         files = fetch_inputs(
@@ -236,8 +265,9 @@ class JobHandler:
         attempt.oom_kills = self._tools.oom_kills.count_kills()
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS)
         surroundings = ProgramSurroundings(
-            folders.root, folders.log, job.shell, monotonic=self._clock.monotonic, now=self._clock.now
-        )
+            folders.root, folders.log, job.shell, own_env=_build_own_environment(job, folders),
+            monotonic=self._clock.monotonic, now=self._clock.now,
+        )  # fmt: skip
         self._tools.job_logs.follow_log(job.id, folders.log)
         attempt.has_started = True
         try:
@@ -251,6 +281,7 @@ class JobHandler:
     def _publish_results(self, attempt: Attempt) -> None:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
+        attempt.shared.check_unchanged()
         upload = self._upload_shared_results if job.shared_location else self._upload_own_results
         attempt.outputs = upload(attempt, job)
         self._finisher.record_done(attempt)
@@ -321,8 +352,9 @@ class JobHandler:
             raise Failed(f"the program ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
         if result.stopped:
             self._check_can_continue(attempt)
-        with run_on_all_processors():
-            reason = find_failure(self._hooks.failure(job, attempt.folders, result), result)
+        reason = self._hooks.find_failure(
+            attempt.name, job, attempt.folders, result, partial(self._check_can_continue, attempt)
+        )
         if reason is not None:
             raise self._classify_failure(reason, attempt, result)
         self._check_can_continue(attempt)
@@ -348,6 +380,12 @@ class JobHandler:
             raise LostLease
         if self._stop.is_due:
             raise Interruption
+
+
+def _build_own_environment(job: Job, folders: Folders) -> dict[str, str]:
+    """Return the environment variables that only this job's program gets."""
+    shared = {"SHARED_DIR": str(folders.shared_dir)} if job.shared_inputs else {}
+    return {"TMPDIR": str(folders.short_temp_dir)} | shared
 
 
 def get_attempt_job(attempt: Attempt) -> Job:

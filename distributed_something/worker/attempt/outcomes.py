@@ -38,6 +38,7 @@ from distributed_something.worker.attempt.record_content import (
 )
 from distributed_something.worker.job.failures import (
     AWS_ERRORS,
+    BAD_DATA_CLASS,
     Failed,
     JobAlreadyDone,
     LostLease,
@@ -52,7 +53,7 @@ from distributed_something.worker.transfer.shared_results import SHARED_FILE_CLA
 MAX_LINE_CHARACTERS = 200  # of the log's most telling line that are quoted in a reason
 MAX_ATTRIBUTE_CHARACTERS = 1000  # in a message attribute
 # S3 is strongly consistent, so retrying does not make a missing object appear, nor does another job's file change.
-FINAL_REASON_CLASSES = frozenset({"bad message", "missing input", SHARED_FILE_CLASS})
+FINAL_REASON_CLASSES = frozenset({"bad message", "missing input", BAD_DATA_CLASS, SHARED_FILE_CLASS})
 log = logging.getLogger("worker")
 
 
@@ -93,7 +94,8 @@ class AttemptFinisher:
         if not self._write_record(attempt, end, has_own_results=lambda: self._has_own_results(attempt)):
             raise JobAlreadyDone
         self._queue_deletion(attempt)
-        self._callbacks.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
+        own_bytes_in = attempt.bytes_in - attempt.shared.fetched_bytes  # the next job needs only as much
+        self._callbacks.succeeded(own_bytes_in + sum(output.size for output in attempt.outputs))
         log.info("done %s (%.1f s)", attempt.name, self._context.clock.now() - attempt.started)
 
     def claim_results(self, attempt: Attempt) -> bool:

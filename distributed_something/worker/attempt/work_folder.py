@@ -27,18 +27,34 @@ def build_job_folders(work_dir: Path) -> Folders:
 
 
 def make_job_folder(folders: Folders) -> None:
-    """Create the job folder. Raise OSError if that fails."""
+    """Create the job folder and the program's TMPDIR. Raise OSError if that fails."""
     folders.root.mkdir(mode=0o700)
+    folders.temp_dir.mkdir(mode=0o700)
+    if folders.short_temp_dir != folders.temp_dir:
+        folders.short_temp_dir.symlink_to(folders.temp_dir)
 
 
 def remove_job_folder(folders: Folders) -> None:
-    """Remove the job folder and its log. Failures are logged, not raised."""
+    """Remove the job folder, its TMPDIR, and its log. Failures are logged, not raised."""
+    remove_temp_dir(folders)
     for path in (folders.log, folders.root):  # the program may have replaced the root with a link
         with suppress(OSError):
             path.unlink()
-    free_names = (f"{folders.root}-{number}" for number in count())
-    # The folder does not exist if the attempt never began.
-    nested_folders = [str(folders.root)] if folders.root.exists() else []
+    _remove_folder(folders.root)
+
+
+def remove_temp_dir(folders: Folders) -> None:
+    """Remove the folder for temporary files and the link to it. Failures are logged, not raised."""
+    for path in (folders.short_temp_dir, folders.temp_dir):  # the program may have replaced the folder with a link
+        with suppress(OSError):
+            path.unlink()
+    _remove_folder(folders.temp_dir)
+
+
+def _remove_folder(root: Path) -> None:
+    """Remove a folder, if it exists, whatever it contains. Failures are logged, not raised."""
+    free_names = (f"{root}-{number}" for number in count())
+    nested_folders = [str(root)] if root.exists() else []
     for folder in nested_folders:  # _empty_folder appends to the list
         _try_removal(partial(_empty_folder, folder, nested_folders, free_names))
     for folder in reversed(nested_folders):

@@ -25,7 +25,7 @@ from distributed_something.worker.admission.health import (
 from distributed_something.worker.admission.pauses import is_other_machine_failing, is_other_machine_working
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
 from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
+from distributed_something.worker.attempt.handler import JobHandler, ProgramTools
 from distributed_something.worker.attempt.job_record import build_record_address
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
@@ -33,6 +33,7 @@ from distributed_something.worker.container.intake import JobIntake
 from distributed_something.worker.container.journal import Journal
 from distributed_something.worker.container.slot import Slot
 from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS, StopRequest
+from distributed_something.worker.hooks.hook_calls import Hooks
 from distributed_something.worker.job.failures import AWS_ERRORS
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.container_log import start_container_log, stop_container_log
@@ -74,7 +75,8 @@ class Container:
         self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
         self.health = ContainerHealth(
-            lambda: has_disk_space(settings.work_dir),
+            # Shared inputs that no job uses make room before the disk counts as full.
+            lambda: has_disk_space(settings.work_dir) or self._handler.shared_inputs.make_room(),
             partial(self._observe_other_machines, is_other_machine_failing),
             settings.sick_pause_seconds,
             partial(self._observe_other_machines, is_other_machine_working),
@@ -121,7 +123,10 @@ class Container:
         for helper in helpers:
             helper.start()
         self._run_slots()
+        if self._handler.has_hanging_hook:
+            self._exit_code = 1
         self._tools.launcher.end()
+        self._handler.shared_inputs.remove_all()
         self._ended.set()
         self._keeper.end()
         self._deleter.end()

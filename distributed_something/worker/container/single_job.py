@@ -18,12 +18,14 @@ from typing import Any
 
 from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools, get_attempt_job
+from distributed_something.worker.attempt.handler import JobHandler, ProgramTools, get_attempt_job
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
+from distributed_something.worker.attempt.work_folder import remove_temp_dir
 from distributed_something.worker.container.stop import StopRequest
+from distributed_something.worker.hooks.hook_calls import Hooks
 from distributed_something.worker.job.failures import Failed
-from distributed_something.worker.job.job import Folders
+from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.container_log import start_container_log
 from distributed_something.worker.logs.job_log import JobLogs
@@ -71,6 +73,8 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
         return 1
     finally:
         launcher.end()
+        handler.shared_inputs.remove_all()
+        remove_temp_dir(attempt.folders)
     (folder / VERDICT_FILE).write_text(json.dumps(verdict.build_document(attempt), indent=1), encoding="utf-8")
     return 0
 
@@ -94,6 +98,9 @@ class _SingleJobHandler(JobHandler):
             attempt.folders.output_dir, job.output_location, job.leave_out
         )  # raises Failed if a file could not be uploaded
         self._finisher.record_done(attempt)
+
+    def _check_output_bucket(self, job: Job) -> None:
+        """Check nothing, because nothing is uploaded."""
 
     def _release_attempt(self, attempt: Attempt) -> None:
         pass

@@ -18,6 +18,7 @@ DEFAULT_SICK_PAUSE_SECONDS = 20 * 60  # longer than the 15 minutes after which t
 # three attempts, and ten attempts take seven minutes.
 DEFAULT_RETRY_SECONDS = (0, 15, 60)
 MAX_RETRY_SECONDS = 12 * 3600  # SQS limit for hiding a message
+DEFAULT_HOOK_SECONDS = 600  # how long a hook may run
 DEFAULT_JOURNAL_SECONDS = 60  # the shortest time between two writes of a container's journal, unless it is set
 
 
@@ -62,6 +63,7 @@ class Settings(JobDefaults):
     machine: str
     image: str
     work_dir: Path
+    hook_seconds: int = DEFAULT_HOOK_SECONDS
 
     @property
     def keys(self) -> RunKeys:
@@ -95,7 +97,9 @@ def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
         aws_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION", ""),
         machine=env.get("INSTANCE_ID") or socket.gethostname(),
         image=env.get("DOCKER_IMAGE", ""),
-        work_dir=Path(env.get("WORK_DIR") or tempfile.gettempdir()),
+        # Absolute, because the program runs in a folder of its own.
+        work_dir=Path(os.path.abspath(env.get("WORK_DIR") or tempfile.gettempdir())),
+        hook_seconds=_read_number(env, "HOOK_SECONDS", DEFAULT_HOOK_SECONDS, least=1),
     )
 
 

@@ -30,6 +30,9 @@ from distributed_something.worker.program.channel import Channel
 from distributed_something.worker.program.processors import run_on_all_processors
 
 WORKER_HOME = Path(__file__).resolve().parents[3]  # /opt/worker in the image
+# File names and text are UTF-8, whatever the image's locale is. An option, because an environment variable would also
+# reach the program.
+UTF8_OPTIONS = ("-X", "utf8")
 LAUNCHER_START_SECONDS = 60.0  # long enough for a busy machine
 KILL_WAIT_SECONDS = 10.0  # after SIGKILL, which normally ends a program at once
 _SERVE_CODE = (
@@ -114,7 +117,7 @@ class LauncherPool:
         """Start one process with `slots` launchers and return the connections. Raise OSError if that fails."""
         pairs = [socket.socketpair() for _ in range(slots)]
         launcher_ends = [end.fileno() for _, end in pairs]
-        python = [*get_loader_command(), sys.executable, "-E", "-s", "-S"]
+        python = [*get_loader_command(), sys.executable, *UTF8_OPTIONS, "-E", "-s", "-S"]
         words = [*python, "-c", _SERVE_CODE, str(WORKER_HOME), *map(str, launcher_ends)]
         # LD_PRELOAD is meant for the program, not for the launcher.
         env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}

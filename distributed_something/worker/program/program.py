@@ -23,13 +23,15 @@ def _list_worker_variables() -> tuple[str, ...]:
     """Return the environment variables that are meant only for the worker and must not reach the program.
 
     In the image, the worker's Python runs with -E, so PYTHONPATH and PYTHONHOME are meant for the program. Python sets
-    LC_CTYPE itself if no locale is set (PEP 538). If LC_CTYPE is missing from the kernel's copy of
-    the initial environment, Python set it.
+    LC_CTYPE itself if no locale is set (PEP 538). If LC_CTYPE is missing from the kernel's copy of the initial
+    environment, Python set it.
     """
-    if not sys.flags.ignore_environment:
-        return ("PYTHONPATH", "PYTHONHOME")
-    at_start = Path("/proc/self/environ").read_bytes().split(b"\0")
-    return () if any(entry.startswith(b"LC_CTYPE=") for entry in at_start) else ("LC_CTYPE",)
+    names = () if sys.flags.ignore_environment else ("PYTHONPATH", "PYTHONHOME")
+    try:
+        at_start = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:  # not on Linux
+        return names
+    return names if any(entry.startswith(b"LC_CTYPE=") for entry in at_start) else (*names, "LC_CTYPE")
 
 
 _WORKER_VARIABLES = _list_worker_variables()
@@ -39,14 +41,16 @@ _WORKER_VARIABLES = _list_worker_variables()
 class ProgramSurroundings:
     """The surroundings of a program, which runs in `folder` and appends its output to `log`.
 
-    If `shell` is set, the command is one string for a shell. `monotonic` is the clock, in seconds, that is used to time
-    the program; `now` returns the time in seconds since 1970.
+    If `shell` is set, the command is one string for a shell. `own_env`: the job's own environment variables, which
+    override those in `env`. `monotonic` is the clock, in seconds, that is used to time the program; `now` returns the
+    time in seconds since 1970.
     """
 
     folder: Path
     log: Path
     shell: bool = False
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    own_env: Mapping[str, str] = field(default_factory=dict)
     monotonic: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
 
@@ -57,6 +61,7 @@ def run_command(
 ) -> Result:  # fmt: skip
     """Run one command until it ends. Raise Failed if it cannot be started or its launcher is lost."""
     clean = {name: value for name, value in surroundings.env.items() if name not in _WORKER_VARIABLES}
+    clean |= surroundings.own_env
     words = ["/bin/sh", "-c", str(command)] if surroundings.shell else list(command)
     try:
         with launcher.open_program(surroundings.folder) as program:

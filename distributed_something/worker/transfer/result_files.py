@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-from distributed_something.worker.job.failures import Failed, UploadError
+from distributed_something.worker.job.addresses import MAX_KEY_BYTES
+from distributed_something.worker.job.checks import is_left_out
+from distributed_something.worker.job.failures import BadData, Failed, UploadError, is_name_error
 
-MAX_KEY_BYTES = 1024  # S3's limit
+MAX_SHOWN_CHARACTERS = 100  # of a name that is too long
 
 
 def list_result_files(folder: Path, location: str, leave_out: Sequence[str] = ()) -> dict[str, Path]:
     """Return the files that `upload_results` uploads, as a mapping from keys to paths.
 
-    `location` is the prefix of the keys. Files that match a pattern in `leave_out` are not results. Raise Failed if a
-    file cannot become an object in S3, and UploadError if a folder cannot be read.
+    `location` is the prefix of the keys. Files that match a pattern in `leave_out` are not results. Raise BadData if
+    the name or path of a file is too long or not UTF-8, Failed if a file cannot become an object in S3 for another
+    reason, and UploadError if a folder cannot be read.
     """
-    return {_build_key(location, name): path for name, path in _list_files(folder) if not _is_left_out(name, leave_out)}
+    return {_build_key(location, name): path for name, path in _list_files(folder) if not is_left_out(name, leave_out)}
 
 
 def _list_files(folder: Path) -> list[tuple[str, Path]]:
@@ -28,14 +30,15 @@ def _list_files(folder: Path) -> list[tuple[str, Path]]:
         for root, folders, names in os.walk(folder, onerror=_raise_error):
             paths = (Path(root, name) for name in folders + names)
             files += ((path.relative_to(folder).as_posix(), path) for path in paths if _is_result_file(path, folder))
+    except RecursionError:  # os.walk calls itself for each level; a key with as many slashes would be too long anyway
+        raise BadData("the output folder has too many folders inside each other") from None
     except OSError as error:
+        if is_name_error(error):
+            name = os.path.relpath(str(error.filename), folder)
+            problem = f"has a path of {len(name.encode(errors='replace')):,} bytes ({error.strerror})"
+            raise BadData(f"the output {name[:MAX_SHOWN_CHARACTERS]}… {problem}") from None
         raise UploadError(f"the output folder cannot be read: {error}") from None
     return sorted(files)
-
-
-def _is_left_out(name: str, patterns: Sequence[str]) -> bool:
-    """Return whether a pattern matches `name`. A pattern without `/` is compared only with the last part of `name`."""
-    return any(fnmatchcase(name if "/" in pattern else name.rpartition("/")[2], pattern) for pattern in patterns)
 
 
 def _raise_error(error: OSError) -> None:
@@ -65,7 +68,8 @@ def _build_key(location: str, name: str) -> str:
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
-        raise Failed(f"the name of the output {name!r} is not UTF-8") from None
+        raise BadData(f"the name of the output {name!r} is not UTF-8") from None
     if length > MAX_KEY_BYTES:
-        raise Failed(f"an output's key is {length:,} bytes long, but S3 allows only {MAX_KEY_BYTES:,}: {key[:100]}…")
+        start = key[:MAX_SHOWN_CHARACTERS]
+        raise BadData(f"an output's key is {length:,} bytes long, but S3 allows only {MAX_KEY_BYTES:,}: {start}…")
     return key

@@ -161,6 +161,14 @@ class AttemptHarness:
         """Return the content of the default message's only result."""
         return bytes(self.s3.get_object(Bucket="ours", Key=f"App/{JOB_ID}/a")["Body"].read())
 
+    def replace_settings(self, **variables: str) -> None:
+        """Set environment variables of the container."""
+        self.settings = read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(self.settings.work_dir)} | variables)
+
+    def build_handler(self, **hooks: Any) -> JobHandler:
+        """Return a handler for several messages."""
+        return self._build_handler(hooks)
+
     def _build_handler(self, hooks: dict[str, Any]) -> JobHandler:
         all_hooks: dict[str, Any] = {
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,

@@ -13,7 +13,7 @@ from botocore.response import StreamingBody
 
 from distributed_something.worker.admission.health import UNRELATED_REASON_CLASSES
 from distributed_something.worker.attempt.outcomes import FINAL_REASON_CLASSES
-from distributed_something.worker.job.failures import Failed, MissingInput
+from distributed_something.worker.job.failures import BadData, Failed, MissingInput
 from distributed_something.worker.transfer.inputs import InputFile, fetch_inputs
 from distributed_something.worker.transfer.retry import RETRY_PAUSES_SECONDS
 from tests.support.objects import put_objects
@@ -122,10 +122,66 @@ def test_a_key_that_leads_out_of_the_input_folder_is_rejected(s3: Any, tmp_path:
     assert read_files(tmp_path) == {}
 
 
-def test_an_input_that_would_be_both_a_file_and_a_folder_fails(s3: Any, tmp_path: Path) -> None:
-    put_objects(s3, "p/a", "p/a/b")
-    with pytest.raises(Failed, match="cannot be written to the machine's disk"):
+@pytest.mark.parametrize("keys", [["p/a", "p/a/b"], ["p/a", "p/a/b/c/d"]])
+def test_an_input_that_would_be_both_a_file_and_a_folder_is_named_before_anything_is_fetched(
+    s3: Any, tmp_path: Path, keys: list[str]
+) -> None:
+    put_objects(s3, *keys)
+    addresses = f"s3://ours/{keys[0]} and s3://ours/{keys[1]}"
+    with pytest.raises(
+        BadData, match=f"the inputs {addresses} cannot both be stored: 'a' would be a file and a folder"
+    ):
         fetch_inputs(s3, ["p/"], "ours", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_fetch_that_needs_a_folder_where_a_file_is_fails_with_the_inputs_address(
+    s3: Any, tmp_path: Path
+) -> None:
+    put_objects(s3, "p/a", "q/a/b")
+    fetch_inputs(s3, ["p/"], "ours", tmp_path)
+    with pytest.raises(BadData, match="the input s3://ours/q/a/b cannot be stored as a file"):
+        fetch_inputs(s3, ["q/"], "ours", tmp_path)
+
+
+LONG_NAME = "n" * 300
+
+
+@pytest.mark.parametrize("key", [f"p/{LONG_NAME}", f"p/{LONG_NAME}/x", f"p/x/{LONG_NAME}", "p/" + 130 * "ä"])
+@pytest.mark.parametrize("is_prefix", [True, False])
+def test_a_name_that_the_disk_refuses_is_the_jobs_fault_and_not_the_machines(
+    s3: Any, tmp_path: Path, key: str, is_prefix: bool
+) -> None:
+    put_objects(s3, key)
+    inputs = ["p/"] if is_prefix else {key: key}
+    with pytest.raises(BadData, match=f"the input s3://ours/{key} cannot be stored as a file") as failed:
+        fetch_inputs(s3, inputs, "ours", tmp_path)
+    assert "machine" not in str(failed.value)
+    assert failed.value.reason_class in FINAL_REASON_CLASSES & UNRELATED_REASON_CLASSES
+
+
+@pytest.mark.parametrize("target", ["d/" * 3000 + "x", ("e" * 250 + "/") * 17])
+def test_a_path_that_is_too_long_for_the_disk_is_the_jobs_fault(s3: Any, tmp_path: Path, target: str) -> None:
+    put_objects(s3, "in/a")
+    with pytest.raises(BadData, match="the input s3://ours/in/a cannot be stored as a file"):
+        fetch_inputs(s3, {"in/a": target}, "ours", tmp_path)
+
+
+@pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
+@pytest.mark.parametrize("text", ["in/a", "in/"])
+def test_an_archived_input_is_named_and_not_retried(s3: Any, tmp_path: Path, storage_class: str, text: str) -> None:
+    s3.put_object(Bucket="ours", Key="in/a", Body=b"a", StorageClass=storage_class)
+    with pytest.raises(BadData, match=rf"s3://ours/in/a is archived \({storage_class}\); restore it") as failed:
+        fetch_inputs(s3, [text], "ours", tmp_path, sleep=never_sleep)
+    assert failed.value.reason_class in FINAL_REASON_CLASSES & UNRELATED_REASON_CLASSES
+
+
+def test_an_input_in_an_archive_tier_is_archived_too(s3: Any, tmp_path: Path) -> None:
+    error = build_s3_error("InvalidObjectState", 403)
+    error.response |= {"StorageClass": "INTELLIGENT_TIERING", "AccessTier": "ARCHIVE_ACCESS"}  # type: ignore[typeddict-item]
+    Calls(s3, fail_first_calls(99, "GetObject", error))
+    with pytest.raises(BadData, match=r"archived \(ARCHIVE_ACCESS\)"):
+        fetch_inputs(s3, ["in/a"], "ours", tmp_path, sleep=never_sleep)
 
 
 def test_a_small_input_takes_one_request(s3: Any, tmp_path: Path) -> None:
@@ -184,8 +240,7 @@ def test_an_input_that_does_not_exist_is_reported_without_a_retry(
 @pytest.mark.parametrize(
     ("code", "status"),
     [
-        ("AccessDenied", 403), ("InvalidAccessKeyId", 403), ("KMS.DisabledException", 400), ("InvalidObjectState", 403),
-        ("PreconditionFailed", 412),
+        ("AccessDenied", 403), ("InvalidAccessKeyId", 403), ("KMS.DisabledException", 400), ("PreconditionFailed", 412),
     ],
 )  # fmt: skip
 def test_a_job_with_an_unreadable_input_is_retried_because_the_machine_may_be_the_cause(

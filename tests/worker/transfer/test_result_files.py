@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from distributed_something.worker.job.failures import Failed
+from distributed_something.worker.attempt.work_folder import remove_job_folder
+from distributed_something.worker.job.failures import BadData, Failed
+from distributed_something.worker.job.job import Folders
 from distributed_something.worker.transfer.result_files import list_result_files
 
 
@@ -47,7 +50,7 @@ def test_a_link_that_cannot_be_a_result_is_rejected_with_its_name(
 
 def test_a_name_that_makes_a_key_too_long_is_rejected(output_folder: Path) -> None:
     (output_folder / ("ä" * 120)).touch()
-    with pytest.raises(Failed, match="1,141 bytes long, but S3 allows only 1,024"):
+    with pytest.raises(BadData, match="1,141 bytes long, but S3 allows only 1,024"):
         list_result_files(output_folder, "x" * 900)
 
 
@@ -55,3 +58,17 @@ def test_an_output_whose_name_is_not_utf8_is_rejected_with_its_name(output_folde
     (output_folder / "a\udcff").touch()
     with pytest.raises(Failed, match=r"the name of the output 'a\\udcff' is not UTF-8"):
         list_result_files(output_folder, "here")
+
+
+@pytest.mark.parametrize(("name", "depth"), [("n" * 250, 18), ("d", 2100)])
+def test_a_path_that_is_too_long_for_the_disk_is_rejected(output_folder: Path, name: str, depth: int) -> None:
+    folder = os.open(output_folder, os.O_RDONLY)
+    for _ in range(depth):  # a program reaches such a path with relative paths
+        os.mkdir(name, dir_fd=folder)
+        parent, folder = folder, os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(parent)
+    os.close(os.open("file", os.O_CREAT, dir_fd=folder))
+    os.close(folder)
+    with pytest.raises(BadData, match="the output"):
+        list_result_files(output_folder, "here")
+    remove_job_folder(Folders(output_folder))
