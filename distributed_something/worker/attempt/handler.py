@@ -10,16 +10,18 @@ after another; the stages of different jobs overlap.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 from distributed_something.worker.admission.health import has_disk_space
 from distributed_something.worker.attempt.already_done import is_current_result, observe_prior_results
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
-from distributed_something.worker.attempt.context import WorkerContext
+from distributed_something.worker.attempt.context import StopState, WorkerContext
 from distributed_something.worker.attempt.job_record import find_final_failure, is_submission_done, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
@@ -44,13 +46,15 @@ from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
 from distributed_something.worker.program.processors import run_on_all_processors
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
-from distributed_something.worker.transfer.inputs import fetch_inputs
+from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.reservations import Reservations
 from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
+from distributed_something.worker.transfer.retry import add_deadline, check_requests
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 from distributed_something.worker.transfer.shared_results import SharingRules, upload_shared_results
 from distributed_something.worker.transfer.stored_result import ResultOwner
 
+MAX_ENDING_SECONDS = 2.0  # after the container was told to stop, for the end of an attempt that has no program yet
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
 log = logging.getLogger("worker")
 
@@ -62,18 +66,6 @@ class Hooks:
     make_job: Callable[[dict[str, Any], Folders, Settings], Job]
     prepare: Callable[[Job, Folders], None]
     failure: Callable[[Job, Folders, Result], str | None]
-
-
-class StopState(Protocol):
-    """Whether the container must stop now or soon; implemented by StopRequest."""
-
-    @property
-    def is_announced(self) -> bool:
-        """Whether the container must stop, so that no more jobs are started."""
-
-    @property
-    def is_due(self) -> bool:
-        """Whether running programs must also end now."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +87,8 @@ class JobHandler:
         self._context, self._s3, self._settings = context, context.s3, context.settings
         self._clock = context.clock
         self._hooks, self._keeper, self._stop, self._finisher, self._tools = hooks, keeper, stop, finisher, tools
+        self._attempts: dict[Path, Attempt] = {}  # that have not ended yet, by their folders
+        self._lock = threading.Lock()
 
     def take_message(self, raw: dict[str, Any], received: float) -> Attempt:
         """Create the attempt for a message that SQS returned.
@@ -103,11 +97,19 @@ class JobHandler:
         """
         folders, now = build_job_folders(self._settings.work_dir), self._clock.now()
         lease = self._keeper.add_lease(raw["ReceiptHandle"], received, get_message_age(raw, now))
-        return Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
+        attempt = Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
+        self._attempts[folders.root] = attempt
+        return attempt
+
+    @property
+    def has_attempts(self) -> bool:
+        """Whether any attempt has not ended yet."""
+        return bool(self._attempts)
 
     def begin_attempt(self, attempt: Attempt) -> bool:
         """Fetch the inputs, and return whether there is a program to run."""
-        return self._run_stage(attempt, self._prepare_attempt)
+        with check_requests(lambda: self._check_can_start(attempt)):
+            return self._run_stage(attempt, self._prepare_attempt)
 
     def run_attempt(self, attempt: Attempt) -> bool:
         """Run the program, and return whether the attempt must be finished."""
@@ -120,14 +122,37 @@ class JobHandler:
 
     def return_attempt(self, attempt: Attempt) -> None:
         """Return the attempt's job to the queue. The program must not have been started."""
-        self._end_attempt(attempt, partial(self._finisher.return_interrupted, attempt))
+        if self._begin_ending(attempt):
+            self._end_attempt(attempt, partial(self._finisher.return_interrupted, attempt))
+
+    def return_stalled_attempts(self) -> None:
+        """Return the jobs of a stopping container without waiting for their stages, which may hang in a request.
+
+        A job whose program was not started returns at once, and any other job when the stop is overdue. The thread that
+        runs the stage finds the lease lost, and publishes nothing.
+        """
+        for attempt in list(self._attempts.values()):
+            if attempt.is_settled or attempt.is_deletion_queued or (attempt.has_started and not self._stop.is_overdue):
+                continue
+            if self._begin_ending(attempt):
+                self._end_attempt(attempt, partial(self._finisher.return_stalled, attempt))
+            elif self._clock.monotonic() - (attempt.ending_since or 0.0) >= MAX_ENDING_SECONDS:
+                self._end_attempt(attempt, partial(self._finisher.release_message, attempt))
+
+    def _begin_ending(self, attempt: Attempt) -> bool:
+        """Return whether the calling thread must end the attempt; False if another thread does or did."""
+        with self._lock:
+            is_first = attempt.ending_since is None
+            if is_first:
+                attempt.ending_since = self._clock.monotonic()
+        return is_first
 
     def _run_stage(self, attempt: Attempt, stage: Callable[[Attempt], None]) -> bool:
         """Run one stage, and return whether the attempt continues. If it does not, handle its outcome."""
         end = self._catch_ending(attempt, stage)
-        if end is not None:
+        if end is not None and self._begin_ending(attempt):
             self._end_attempt(attempt, end)
-        return end is None
+        return end is None and attempt.ending_since is None
 
     def _end_attempt(self, attempt: Attempt, end: Callable[[], None]) -> None:
         try:
@@ -170,6 +195,7 @@ class JobHandler:
         return None
 
     def _release_attempt(self, attempt: Attempt) -> None:
+        self._attempts.pop(attempt.folders.root, None)
         if not attempt.is_deletion_queued:
             self._keeper.release_lease(attempt.lease)
         remove_job_folder(attempt.folders)
@@ -215,6 +241,7 @@ class JobHandler:
 
     def _prepare_inputs(self, attempt: Attempt, job: Job) -> None:
         folders, attempt.fetch_started = attempt.folders, self._clock.now()
+        attempt.fetch_end = self._clock.monotonic() + self._settings.max_transfer_seconds
         folders.input_dir.mkdir()
         folders.output_dir.mkdir()
         self._fetch_inputs(attempt, job, job.inputs)
@@ -222,10 +249,12 @@ class JobHandler:
             self._hooks.prepare(job, replace(folders, fetch=partial(self._fetch_inputs, attempt, job)))
 
     def _fetch_inputs(self, attempt: Attempt, job: Job, inputs: Inputs) -> None:
-        files = fetch_inputs(
-            self._s3, inputs, job.input_bucket, attempt.folders.input_dir, lambda: self._check_can_start(attempt),
-            self._clock.sleep,
+        check = add_deadline(
+            lambda: self._check_can_start(attempt), attempt.fetch_end, self._clock.monotonic,
+            lambda: Failed(self._describe_limit("fetching the inputs"), "aws"),
         )  # fmt: skip
+        source = InputSource(self._s3, job.input_bucket, job.input_arguments, self._settings.allow_unsafe_inputs)
+        files = fetch_inputs(source, inputs, attempt.folders.input_dir, check, self._clock.sleep)
         attempt.inputs += files
         attempt.bytes_in += sum(file.size for file in files)
 
@@ -252,19 +281,30 @@ class JobHandler:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
         upload = self._upload_shared_results if job.shared_location else self._upload_own_results
-        attempt.outputs = upload(attempt, job)
+        check = add_deadline(
+            lambda: self._check_can_continue(attempt),
+            self._clock.monotonic() + self._settings.max_transfer_seconds, self._clock.monotonic,
+            lambda: UploadError(self._describe_limit("uploading the results")),
+        )  # fmt: skip
+        with check_requests(check):
+            attempt.outputs = upload(attempt, job, check)
         self._finisher.record_done(attempt)
 
-    def _upload_own_results(self, attempt: Attempt, job: Job) -> list[ResultFile]:
+    def _describe_limit(self, transfer: str) -> str:
+        return (
+            f"{transfer} took longer than {self._settings.max_transfer_seconds / 60:g} minutes (MAX_TRANSFER_MINUTES)"
+        )
+
+    def _upload_own_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
         """Upload the results to the job's own location."""
         replaceable = self._claim_output_location(attempt, job)
         return upload_results(
             self._s3, job.output_dir or attempt.folders.output_dir,
             self._build_destination(job, replaceable),
-            leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
+            leave_out=job.leave_out, check=check, sleep=self._clock.sleep,
         )  # fmt: skip
 
-    def _upload_shared_results(self, attempt: Attempt, job: Job) -> list[ResultFile]:
+    def _upload_shared_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
         """Upload the results to a location that other jobs also use."""
         if self._is_done_elsewhere(attempt, job):
             raise JobAlreadyDone
@@ -279,7 +319,7 @@ class JobHandler:
                 reservations, job.may_replace, partial(self._claim_results, attempt),
                 partial(is_current_result, self._context), record_overwrite,
             ),
-            leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
+            leave_out=job.leave_out, check=check, sleep=self._clock.sleep,
         )  # fmt: skip
 
     def _build_destination(self, job: Job, replaceable: dict[str, ListedObject]) -> ResultDestination:
