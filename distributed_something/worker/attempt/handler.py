@@ -24,7 +24,7 @@ from distributed_something.worker.attempt.attempt import Attempt, get_message_ag
 from distributed_something.worker.attempt.context import StopState, WorkerContext
 from distributed_something.worker.attempt.job_record import find_final_failure, is_submission_done, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
-from distributed_something.worker.attempt.outcomes import AttemptFinisher
+from distributed_something.worker.attempt.outcomes import AttemptFinisher, describe_transfer_limit
 from distributed_something.worker.attempt.work_folder import build_job_folders, make_job_folder, remove_job_folder
 from distributed_something.worker.job.checks import find_failure
 from distributed_something.worker.job.failures import (
@@ -54,7 +54,7 @@ from distributed_something.worker.transfer.s3_listing import ListedObject, list_
 from distributed_something.worker.transfer.shared_results import SharingRules, upload_shared_results
 from distributed_something.worker.transfer.stored_result import ResultOwner
 
-MAX_ENDING_SECONDS = 2.0  # after the container was told to stop, for the end of an attempt that has no program yet
+MAX_ENDING_SECONDS = 2.0  # after a stop request, for the end of an attempt whose program was not started
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
 log = logging.getLogger("worker")
 
@@ -251,7 +251,7 @@ class JobHandler:
     def _fetch_inputs(self, attempt: Attempt, job: Job, inputs: Inputs) -> None:
         check = add_deadline(
             lambda: self._check_can_start(attempt), attempt.fetch_end, self._clock.monotonic,
-            lambda: Failed(self._describe_limit("fetching the inputs"), "aws"),
+            lambda: Failed(describe_transfer_limit("fetching the inputs", self._settings), "aws"),
         )  # fmt: skip
         source = InputSource(self._s3, job.input_bucket, job.input_arguments, self._settings.allow_unsafe_inputs)
         files = fetch_inputs(source, inputs, attempt.folders.input_dir, check, self._clock.sleep)
@@ -281,19 +281,10 @@ class JobHandler:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
         upload = self._upload_shared_results if job.shared_location else self._upload_own_results
-        check = add_deadline(
-            lambda: self._check_can_continue(attempt),
-            self._clock.monotonic() + self._settings.max_transfer_seconds, self._clock.monotonic,
-            lambda: UploadError(self._describe_limit("uploading the results")),
-        )  # fmt: skip
+        check = self._finisher.limit_upload(lambda: self._check_can_continue(attempt))
         with check_requests(check):
             attempt.outputs = upload(attempt, job, check)
         self._finisher.record_done(attempt)
-
-    def _describe_limit(self, transfer: str) -> str:
-        return (
-            f"{transfer} took longer than {self._settings.max_transfer_seconds / 60:g} minutes (MAX_TRANSFER_MINUTES)"
-        )
 
     def _upload_own_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
         """Upload the results to the job's own location."""

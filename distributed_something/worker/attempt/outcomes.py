@@ -45,6 +45,7 @@ from distributed_something.worker.job.failures import (
     is_missing_queue,
 )
 from distributed_something.worker.job.job_id import HASH_CHARACTERS
+from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.program.telling_line import read_telling_line
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
 from distributed_something.worker.transfer.retry import add_deadline
@@ -145,6 +146,14 @@ class AttemptFinisher:
             end = AttemptEnd(INTERRUPTED_STATE, False, "its worker was stopped", "interrupted")
             self._try_write_record(attempt, end)
 
+    def limit_upload(self, check: Callable[[], None]) -> Callable[[], None]:
+        """Return a check for an upload that starts now: it calls `check`, and ends an upload that takes too long."""
+        clock, settings = self._context.clock, self._settings
+        return add_deadline(
+            check, clock.monotonic() + settings.max_transfer_seconds, clock.monotonic,
+            lambda: UploadError(describe_transfer_limit("uploading files", settings)),
+        )  # fmt: skip
+
     def return_stalled(self, attempt: Attempt) -> None:
         """Return the job of a stopping container while a stage of the attempt still hangs in a request.
 
@@ -216,7 +225,7 @@ class AttemptFinisher:
         if not is_released:
             _check_lease(attempt)
         record = build_record(self._context, attempt, end)
-        check = self._build_transfer_check((lambda: None) if is_released else partial(_check_lease, attempt))
+        check = self.limit_upload((lambda: None) if is_released else partial(_check_lease, attempt))
         written = write_record(self._context, record, attempt.folders.log, has_own_results, check)
         if written is not None:
             attempt.has_failed_elsewhere = _has_failed_elsewhere(written)
@@ -244,19 +253,11 @@ class AttemptFinisher:
                 self._context.s3,
                 folder,
                 destination,
-                check=self._build_transfer_check(partial(_check_lease, attempt)),
+                check=self.limit_upload(partial(_check_lease, attempt)),
                 sleep=self._context.clock.sleep,
             )
         except (*AWS_ERRORS, Failed, OSError) as error:
             log.warning("the files of the failed attempt at %s could not be uploaded: %s", attempt.name, error)
-
-    def _build_transfer_check(self, check: Callable[[], None]) -> Callable[[], None]:
-        """Return a check for an upload that starts now: it calls `check`, and ends an upload that takes too long."""
-        clock, seconds = self._context.clock, self._settings.max_transfer_seconds
-        return add_deadline(
-            check, clock.monotonic() + seconds, clock.monotonic,
-            lambda: UploadError(f"an upload took longer than {seconds / 60:g} minutes (MAX_TRANSFER_MINUTES)"),
-        )  # fmt: skip
 
     def _resend_message(self, attempt: Attempt) -> None:
         self._sqs.send_message(
@@ -318,6 +319,11 @@ def _check_lease(attempt: Attempt) -> None:
     """Raise LostLease if the lease is lost. Checked before each step, because every call to AWS takes time."""
     if attempt.lease.is_lost:
         raise LostLease
+
+
+def describe_transfer_limit(transfer: str, settings: Settings) -> str:
+    """Return the reason for the end of a transfer that took too long."""
+    return f"{transfer} took longer than {settings.max_transfer_seconds / 60:g} minutes (MAX_TRANSFER_MINUTES)"
 
 
 def _has_failed_elsewhere(record: dict[str, Any]) -> bool:

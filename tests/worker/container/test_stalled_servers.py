@@ -21,9 +21,9 @@ SLOW_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 90
 
 
 class StallingServer:
-    """A proxy in front of an emulator that stops forwarding requests of which `is_stalled` is true.
+    """A proxy in front of an emulator that does not forward requests for which `is_stalled` returns true.
 
-    It reads a request's first bytes to decide. A stalled client gets `dribble`, one byte at a time, or nothing.
+    `is_stalled` gets a request's first bytes. A stalled client gets `dribble`, one byte at a time, and then nothing.
     """
 
     def __init__(self, target: str, is_stalled: Callable[[bytes], bool], dribble: bytes = b"") -> None:
