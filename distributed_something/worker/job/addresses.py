@@ -63,7 +63,7 @@ def check_web_address(url: str, *, allow_unsafe: bool) -> None:
         remedy = "use https://, or set ALLOW_UNSAFE_INPUTS = 'True' in the config"
         raise BadAddress(f"the input {url!r} is not encrypted, so anyone on the way could change it; {remedy}")
     try:
-        is_internal = parts.hostname == "localhost" or is_internal_ip(parts.hostname)
+        is_internal = parts.hostname.rstrip(".") == "localhost" or is_internal_ip(parts.hostname)
     except ValueError:  # a name, which is checked when it is resolved
         is_internal = False
     if is_internal:

@@ -48,6 +48,7 @@ class Server(BaseHTTPRequestHandler):
             self._respond(302, b"", Location="/loop")
         elif self.path == "/short":
             self._respond(200, SCRIPT[:10], **{"Content-Length": str(len(SCRIPT))})
+            self.close_connection = True
         elif self.path in ("/script.py", "/script.py?from=moved", "/busy"):
             self._respond(200, SCRIPT, **({"ETag": '"1"'} if "from=moved" not in self.path else {}))
         else:
