@@ -94,7 +94,10 @@ def _request_file(url: str, check: Callable[[], None], *, allow_unsafe: bool) ->
         if response.status not in _REDIRECTS or not location:
             return response
         response.close()
-        url = urljoin(url, location)
+        try:
+            url = urljoin(url, location)
+        except ValueError:
+            raise ForbiddenAddress(f"{location!r}, to which it redirects, is not a valid web address") from None
     raise WebRefusal(f"more than {MAX_REDIRECTS} redirects")
 
 
