@@ -436,3 +436,28 @@ def test_shared_inputs_are_checked_like_inputs_and_fill_shared_dir(tmp_path: Pat
     assert "groups[1]: the input 'refs/{genome}' has no address" in line
     (line,) = find_plan_problems(tmp_path, content | {"shared_inputs": []})
     assert "nothing fills the placeholder {shared_dir}" in line
+
+
+@pytest.mark.parametrize(("keys", "paid"), [({"requester_pays": True}, [True]), ({}, [False])])
+def test_a_bucket_is_listed_at_the_requesters_cost_only_if_the_job_file_says_so(
+    tmp_path: Path, keys: dict[str, bool], paid: list[bool]
+) -> None:
+    listed: list[bool] = []
+
+    def list_objects(bucket: str, prefix: str, requester_pays: bool = False) -> list[str]:
+        listed.append(requester_pays)
+        return ["p/a"]
+
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps({"command": "true", "groups": {"s3": "s3://bucket/p/"}} | keys))
+    assert len(list(load_job_file(path, list_objects).iter_bodies())) == 1
+    assert listed == paid
+
+
+@pytest.mark.parametrize("address", ["http://example.org/{n}", "https://127.0.0.1/{n}", "https://[::1]/{n}"])
+def test_a_job_with_an_unsafe_input_is_a_problem_unless_the_config_allows_it(tmp_path: Path, address: str) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps({"command": "true", "inputs": [address], "groups": [{"n": 1}]}))
+    with pytest.raises(InputError, match="set ALLOW_UNSAFE_INPUTS = 'True' in the config"):
+        list(load_job_file(path, lambda *_: [], allow_unsafe_inputs=False).iter_checked_messages())
+    assert list(load_job_file(path, lambda *_: []).iter_checked_messages())

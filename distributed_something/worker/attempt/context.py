@@ -1,9 +1,9 @@
-"""The context that all job-related parts of a container share."""
+"""The context that all job-related parts of a container share, and what they know about the end of the container."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.clock import Clock
@@ -19,3 +19,22 @@ class WorkerContext:
     s3: Any
     clock: Clock = field(default_factory=Clock)
     facts: ContainerFacts = field(default_factory=ContainerFacts)
+
+
+class StopState(Protocol):
+    """Whether the container must stop now or soon; implemented by StopRequest."""
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether the container must stop, so that no more jobs are started."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether running programs must also end now."""
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether all jobs must return to the queue now."""
+
+    def announce_end(self, seconds: float) -> None:
+        """Announce that the container will stop in `seconds`, so that no more jobs are started."""

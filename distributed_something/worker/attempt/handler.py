@@ -11,21 +11,23 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from distributed_something.worker.admission.health import has_disk_space
 from distributed_something.worker.attempt.already_done import is_current_result, observe_prior_results
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
-from distributed_something.worker.attempt.context import WorkerContext
+from distributed_something.worker.attempt.context import StopState, WorkerContext
 from distributed_something.worker.attempt.job_record import find_final_failure, is_submission_done, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
-from distributed_something.worker.attempt.outcomes import AttemptFinisher
+from distributed_something.worker.attempt.outcomes import AttemptFinisher, describe_transfer_limit
 from distributed_something.worker.attempt.work_folder import build_job_folders, make_job_folder, remove_job_folder
 from distributed_something.worker.hooks.hook_calls import HookRunner, Hooks
 from distributed_something.worker.job.failures import (
@@ -46,34 +48,17 @@ from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
 from distributed_something.worker.shared_inputs.store import SharedInputs
-from distributed_something.worker.transfer.inputs import fetch_inputs
+from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.reservations import Reservations
 from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
-from distributed_something.worker.transfer.s3_listing import (
-    ListedObject,
-    OutputBuckets,
-    list_s3_objects,
-)
+from distributed_something.worker.transfer.retry import add_deadline, check_requests
+from distributed_something.worker.transfer.s3_listing import ListedObject, OutputBuckets, list_s3_objects
 from distributed_something.worker.transfer.shared_results import SharingRules, upload_shared_results
 from distributed_something.worker.transfer.stored_result import ResultOwner
 
+MAX_ENDING_SECONDS = 2.0  # after a stop request, for the end of an attempt whose program was not started
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
 log = logging.getLogger("worker")
-
-
-class StopState(Protocol):
-    """Whether the container must stop now or soon; implemented by StopRequest."""
-
-    @property
-    def is_announced(self) -> bool:
-        """Whether the container must stop, so that no more jobs are started."""
-
-    @property
-    def is_due(self) -> bool:
-        """Whether running programs must also end now."""
-
-    def announce_end(self, seconds: float) -> None:
-        """Announce that the container will stop in `seconds`, so that no more jobs are started."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +82,12 @@ class JobHandler:
         self._keeper, self._stop, self._finisher, self._tools = keeper, stop, finisher, tools
         self._buckets = OutputBuckets(context.s3)
         folder = context.settings.work_dir / f"shared-{secrets.token_hex(6)}"
-        self.shared_inputs = SharedInputs(context.s3, folder, context.clock.sleep)
+        self.shared_inputs = SharedInputs(folder, context.clock.sleep)
         self._hooks = HookRunner(
             hooks, context.settings.hook_seconds, context.clock.monotonic, lambda: stop.announce_end(inf)
         )
+        self._attempts: dict[Path, Attempt] = {}  # that have not ended yet, by their folders
+        self._lock = threading.Lock()
 
     @property
     def has_hanging_hook(self) -> bool:
@@ -114,11 +101,19 @@ class JobHandler:
         """
         folders, now = build_job_folders(self._settings.work_dir), self._clock.now()
         lease = self._keeper.add_lease(raw["ReceiptHandle"], received, get_message_age(raw, now))
-        return Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
+        attempt = Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
+        self._attempts[folders.root] = attempt
+        return attempt
+
+    @property
+    def has_attempts(self) -> bool:
+        """Whether any attempt has not ended yet."""
+        return bool(self._attempts)
 
     def begin_attempt(self, attempt: Attempt) -> bool:
         """Fetch the inputs, and return whether there is a program to run."""
-        return self._run_stage(attempt, self._prepare_attempt)
+        with check_requests(lambda: self._check_can_start(attempt)):
+            return self._run_stage(attempt, self._prepare_attempt)
 
     def run_attempt(self, attempt: Attempt) -> bool:
         """Run the program, and return whether the attempt must be finished."""
@@ -131,14 +126,37 @@ class JobHandler:
 
     def return_attempt(self, attempt: Attempt) -> None:
         """Return the attempt's job to the queue. The program must not have been started."""
-        self._end_attempt(attempt, partial(self._finisher.return_interrupted, attempt))
+        if self._begin_ending(attempt):
+            self._end_attempt(attempt, partial(self._finisher.return_interrupted, attempt))
+
+    def return_stalled_attempts(self) -> None:
+        """Return the jobs of a stopping container without waiting for their stages, which may hang in a request.
+
+        A job whose program was not started returns at once, and any other job when the stop is overdue. The thread that
+        runs the stage finds the lease lost, and publishes nothing.
+        """
+        for attempt in list(self._attempts.values()):
+            if attempt.is_settled or attempt.is_deletion_queued or (attempt.has_started and not self._stop.is_overdue):
+                continue
+            if self._begin_ending(attempt):
+                self._end_attempt(attempt, partial(self._finisher.return_stalled, attempt))
+            elif self._clock.monotonic() - (attempt.ending_since or 0.0) >= MAX_ENDING_SECONDS:
+                self._end_attempt(attempt, partial(self._finisher.release_message, attempt))
+
+    def _begin_ending(self, attempt: Attempt) -> bool:
+        """Return whether the calling thread must end the attempt; False if another thread does or did."""
+        with self._lock:
+            is_first = attempt.ending_since is None
+            if is_first:
+                attempt.ending_since = self._clock.monotonic()
+        return is_first
 
     def _run_stage(self, attempt: Attempt, stage: Callable[[Attempt], None]) -> bool:
         """Run one stage, and return whether the attempt continues. If it does not, handle its outcome."""
         end = self._catch_ending(attempt, stage)
-        if end is not None:
+        if end is not None and self._begin_ending(attempt):
             self._end_attempt(attempt, end)
-        return end is None
+        return end is None and attempt.ending_since is None
 
     def _end_attempt(self, attempt: Attempt, end: Callable[[], None]) -> None:
         try:
@@ -181,6 +199,7 @@ class JobHandler:
         return None
 
     def _release_attempt(self, attempt: Attempt) -> None:
+        self._attempts.pop(attempt.folders.root, None)
         if not attempt.is_deletion_queued:
             self._keeper.release_lease(attempt.lease)
         remove_job_folder(attempt.folders)
@@ -232,6 +251,7 @@ class JobHandler:
 
     def _prepare_inputs(self, attempt: Attempt, job: Job) -> None:
         folders, attempt.fetch_started = attempt.folders, self._clock.now()
+        attempt.fetch_end = self._clock.monotonic() + self._settings.max_transfer_seconds
         folders.input_dir.mkdir()
         folders.output_dir.mkdir()
         if job.shared_inputs:
@@ -245,18 +265,26 @@ class JobHandler:
 
     def _provide_shared_inputs(self, attempt: Attempt, job: Job) -> None:
         attempt.shared = self.shared_inputs.provide_files(
-            job.shared_inputs, job.input_bucket, attempt.folders.shared_dir, lambda: self._check_can_start(attempt)
+            self._build_source(job), job.shared_inputs, attempt.folders.shared_dir, self._limit_fetch(attempt)
         )
         attempt.inputs += attempt.shared.list_inputs()
         attempt.bytes_in += attempt.shared.fetched_bytes
 
     def _fetch_inputs(self, attempt: Attempt, job: Job, inputs: Inputs) -> None:
-        files = fetch_inputs(
-            self._s3, inputs, job.input_bucket, attempt.folders.input_dir, lambda: self._check_can_start(attempt),
-            self._clock.sleep,
-        )  # fmt: skip
+        source, check = self._build_source(job), self._limit_fetch(attempt)
+        files = fetch_inputs(source, inputs, attempt.folders.input_dir, check, self._clock.sleep)
         attempt.inputs += files
         attempt.bytes_in += sum(file.size for file in files)
+
+    def _build_source(self, job: Job) -> InputSource:
+        return InputSource(self._s3, job.input_bucket, job.input_arguments, self._settings.allow_unsafe_inputs)
+
+    def _limit_fetch(self, attempt: Attempt) -> Callable[[], None]:
+        """Return a check that ends the fetch of an attempt's inputs if it must stop or takes too long."""
+        return add_deadline(
+            lambda: self._check_can_start(attempt), attempt.fetch_end, self._clock.monotonic,
+            lambda: Failed(describe_transfer_limit("fetching the inputs", self._settings), "aws"),
+        )  # fmt: skip
 
     def _run_program(self, attempt: Attempt) -> None:
         self._check_can_start(attempt)
@@ -283,19 +311,21 @@ class JobHandler:
         self._check_program_result(attempt, job)
         attempt.shared.check_unchanged()
         upload = self._upload_shared_results if job.shared_location else self._upload_own_results
-        attempt.outputs = upload(attempt, job)
+        check = self._finisher.limit_upload(lambda: self._check_can_continue(attempt))
+        with check_requests(check):
+            attempt.outputs = upload(attempt, job, check)
         self._finisher.record_done(attempt)
 
-    def _upload_own_results(self, attempt: Attempt, job: Job) -> list[ResultFile]:
+    def _upload_own_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
         """Upload the results to the job's own location."""
         replaceable = self._claim_output_location(attempt, job)
         return upload_results(
             self._s3, job.output_dir or attempt.folders.output_dir,
             self._build_destination(job, replaceable),
-            leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
+            leave_out=job.leave_out, check=check, sleep=self._clock.sleep,
         )  # fmt: skip
 
-    def _upload_shared_results(self, attempt: Attempt, job: Job) -> list[ResultFile]:
+    def _upload_shared_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
         """Upload the results to a location that other jobs also use."""
         if self._is_done_elsewhere(attempt, job):
             raise JobAlreadyDone
@@ -310,7 +340,7 @@ class JobHandler:
                 reservations, job.may_replace, partial(self._claim_results, attempt),
                 partial(is_current_result, self._context), record_overwrite,
             ),
-            leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
+            leave_out=job.leave_out, check=check, sleep=self._clock.sleep,
         )  # fmt: skip
 
     def _build_destination(self, job: Job, replaceable: dict[str, ListedObject]) -> ResultDestination:

@@ -109,8 +109,9 @@ def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
 
 
 def write_record(
-    context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False
-) -> dict[str, Any] | None:
+    context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Any] | None:  # fmt: skip
     """Write the job's log and record, or return None if another attempt's record must be kept.
 
     Return what the journal needs: the record with the job's history, and the stored object's ETag as `record_etag`.
@@ -120,8 +121,8 @@ def write_record(
     because this run has done it, its record is kept too, and a line about the skipped submission is added to it.
 
     `has_own_results()` returns whether the results in S3 came from this attempt; if so, this attempt's record replaces
-    the other one. Raise LostLease if another attempt has claimed the results, and UploadError if the record cannot be
-    written.
+    the other one. `check` can end the upload of the log by raising an exception. Raise LostLease if another attempt has
+    claimed the results, and UploadError if the record cannot be written.
     """
     job, existing, etag, is_log_stored = record["job"], None, None, False
     if record["state"] != DONE_STATE or record["attempts"] > 1:
@@ -134,7 +135,7 @@ def write_record(
                 return None
             _check_claim(existing, record)
             if not is_log_stored:
-                _store_log(context, record, log)
+                _store_log(context, record, log, check)
                 is_log_stored = True
         elif stored is None:
             return None  # the message was delivered again
@@ -245,7 +246,7 @@ def _check_claim(existing: dict[str, Any] | None, record: dict[str, Any]) -> Non
         raise LostLease
 
 
-def _store_log(context: WorkerContext, record: dict[str, Any], log: Path) -> None:
+def _store_log(context: WorkerContext, record: dict[str, Any], log: Path, check: Callable[[], None]) -> None:
     if record["log"] is None:
         return
     bucket = context.settings.aws_bucket
@@ -253,4 +254,4 @@ def _store_log(context: WorkerContext, record: dict[str, Any], log: Path) -> Non
     with ThreadPoolExecutor(MAX_PARALLEL_LOG_PARTS, initializer=use_all_processors) as pool:
         large = log.stat().st_size > LARGE_FILE_BYTES
         send = partial(upload_file_parts, pool=pool) if large else upload_whole_file
-        send(context.s3, log, bucket, key, lambda: None)
+        send(context.s3, log, bucket, key, check)

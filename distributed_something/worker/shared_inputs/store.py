@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from typing import Any
 from distributed_something.worker.admission.health import MIN_FREE_BYTES, has_disk_space
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.job.job import Inputs
-from distributed_something.worker.transfer.inputs import InputFile, fetch_inputs, list_input_objects
+from distributed_something.worker.transfer.inputs import InputFile, InputSource, fetch_inputs, list_input_objects
 from distributed_something.worker.transfer.s3_file import RemoteObject
 
 WAIT_SECONDS = 0.5  # how often a job that waits for another job's fetch checks whether it must stop
@@ -77,20 +77,22 @@ class SharedInputs:
     `folder` is created when it is needed. It must be on the same disk as the jobs' folders.
     """
 
-    def __init__(self, s3: Any, folder: Path, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._s3, self._folder, self._sleep = s3, folder, sleep
+    def __init__(self, folder: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._folder, self._sleep = folder, sleep
         self._lock, self._fetch_lock = threading.RLock(), threading.Lock()
         self._files: dict[str, StoredFile] = {}
         self._use_count = 0
 
-    def provide_files(self, inputs: Inputs, bucket: str, target: Path, check: Callable[[], None]) -> SharedFiles:
+    def provide_files(
+        self, source: InputSource, inputs: Inputs, target: Path, check: Callable[[], None]
+    ) -> SharedFiles:
         """Put links to the inputs' files into the folder `target`, and return the files.
 
         What is not in the store is fetched, by one job at a time. `check` can end this by raising an exception. Raise
         MissingInput, BadData, and Failed as `fetch_inputs` does, and Failed with the class `disk` if there is no room.
         """
         target.mkdir()
-        wanted = list_input_objects(self._s3, inputs, bucket, target, check, self._sleep)
+        wanted = list_input_objects(source, inputs, target, check, self._sleep)
         linked: list[StoredFile] = []
         remaining = self._link_files(wanted, linked)
         fetched_bytes = 0
@@ -98,7 +100,7 @@ class SharedInputs:
             with self._hold_fetch_lock(check):
                 remaining = self._link_files(remaining, linked)  # another job may have fetched them in the meantime
                 missing = {_build_name(remote): remote for remote in remaining.values()}
-                fetched_bytes = self._fetch_files(missing, check)
+                fetched_bytes = self._fetch_files(source, missing, check)
                 remaining = self._link_files(remaining, linked)
         if remaining:
             raise Failed("the shared inputs were removed while they were fetched", "machine")
@@ -162,7 +164,7 @@ class SharedInputs:
         with suppress(FileNotFoundError):
             self._files.pop(name).path.unlink()
 
-    def _fetch_files(self, missing: Mapping[str, RemoteObject], check: Callable[[], None]) -> int:
+    def _fetch_files(self, source: InputSource, missing: Mapping[str, RemoteObject], check: Callable[[], None]) -> int:
         """Fetch the objects to the store under these names, and return the number of bytes."""
         size = sum(remote.size for remote in missing.values())
         if missing and not self.make_room(size):
@@ -173,7 +175,7 @@ class SharedInputs:
             for bucket, pairs in groupby(by_bucket, key=lambda pair: pair[1].bucket):
                 names = {remote.key: name for name, remote in pairs}
                 parts = {key: f"{name}.part" for key, name in names.items()}
-                for file in fetch_inputs(self._s3, parts, bucket, self._folder, check, self._sleep):
+                for file in fetch_inputs(replace(source, bucket=bucket), parts, self._folder, check, self._sleep):
                     name = names[file.address.removeprefix(f"s3://{bucket}/")]
                     self._keep_file(name, missing[name], file)
         finally:

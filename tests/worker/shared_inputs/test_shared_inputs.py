@@ -14,6 +14,7 @@ import pytest
 from distributed_something.worker.job.failures import BadData, Failed, Interruption, MissingInput
 from distributed_something.worker.shared_inputs import store
 from distributed_something.worker.shared_inputs.store import SharedFiles, SharedInputs
+from distributed_something.worker.transfer.inputs import InputSource
 from tests.support.objects import put_objects
 
 
@@ -22,12 +23,13 @@ class Lab:
 
     def __init__(self, s3: Any, folder: Path) -> None:
         self.s3, self.folder, self.gets = s3, folder, list[str]()
-        self.shared = SharedInputs(s3, folder / "shared-x", lambda seconds: None)
+        self.source = InputSource(s3, "ours")
+        self.shared = SharedInputs(folder / "shared-x", lambda seconds: None)
         s3.meta.events.register("before-call.s3.GetObject", lambda **_: self.gets.append("GetObject"))
 
     def provide(self, job: str, inputs: Any, check: Any = lambda: None) -> SharedFiles:
         (self.folder / job).mkdir()
-        return self.shared.provide_files(inputs, "ours", self.folder / job / "shared", check)
+        return self.shared.provide_files(self.source, inputs, self.folder / job / "shared", check)
 
     def read(self, job: str) -> dict[str, bytes]:
         folder = self.folder / job / "shared"
