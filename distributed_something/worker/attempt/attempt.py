@@ -71,6 +71,11 @@ class Attempt:
         return self.earlier_attempts + 1
 
     @property
+    def uncounted_attempts(self) -> int:
+        """How many earlier attempts did not count as failures."""
+        return self.earlier_attempts - self.failures
+
+    @property
     def message_id(self) -> str:
         """The ID that SQS gave the job's message when it was first sent."""
         return _get_attribute(self.raw, FIRST_ID_ATTRIBUTE) or str(self.raw.get("MessageId", ""))

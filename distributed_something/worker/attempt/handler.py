@@ -10,13 +10,13 @@ after another; the stages of different jobs overlap.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
-from distributed_something.worker.admission.health import has_disk_space
 from distributed_something.worker.attempt.already_done import is_current_result, observe_prior_results
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
 from distributed_something.worker.attempt.context import WorkerContext
@@ -39,11 +39,14 @@ from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Fo
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.logs.capped_log import remove_middle
 from distributed_something.worker.logs.job_log import JobLogs
+from distributed_something.worker.program.disk_guard import DiskGuard
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
 from distributed_something.worker.program.processors import run_on_all_processors
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
+from distributed_something.worker.program.script_faults import NOT_STARTED_CODES, explain_script
 from distributed_something.worker.transfer.inputs import fetch_inputs
 from distributed_something.worker.transfer.reservations import Reservations
 from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
@@ -52,6 +55,10 @@ from distributed_something.worker.transfer.shared_results import SharingRules, u
 from distributed_something.worker.transfer.stored_result import ResultOwner
 
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
+# A full disk does not cause failures of these classes, so it does not excuse them either.
+DISK_INDEPENDENT_CLASSES = frozenset({"missing input", "bad message", "time-out", "out of memory", "aws", "upload"})
+# If the disk is often full and no job of this container filled it, the job may have done so in another way.
+MAX_UNCOUNTED_ATTEMPTS = 5
 log = logging.getLogger("worker")
 
 
@@ -78,10 +85,11 @@ class StopState(Protocol):
 
 @dataclass(frozen=True)
 class ProgramTools:
-    """Tools for running programs: launchers, log streams, and the out-of-memory kill counter."""
+    """Tools for running programs: launchers, log streams, the disk's guard, and the out-of-memory kill counter."""
 
     launcher: LauncherPool
     job_logs: JobLogs
+    disk: DiskGuard
     oom_kills: OomKills = field(default_factory=OomKills)
 
 
@@ -102,6 +110,7 @@ class JobHandler:
         `received`: when the receive call was made, on the lease keeper's clock.
         """
         folders, now = build_job_folders(self._settings.work_dir), self._clock.now()
+        self._tools.disk.add_job(folders)
         lease = self._keeper.add_lease(raw["ReceiptHandle"], received, get_message_age(raw, now))
         return Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
 
@@ -159,20 +168,32 @@ class JobHandler:
         except LostLease:
             return partial(finisher.log_lost_lease, attempt)
         except Failed as error:
-            return partial(finisher.record_failure, attempt, str(error), error.reason_class)
+            return self._judge_failure(attempt, str(error), error.reason_class)
         except AWS_ERRORS as error:
             return partial(finisher.record_failure, attempt, f"AWS: {error}", "aws")
         except OSError as error:
-            return partial(finisher.record_failure, attempt, f"this machine: {error}", "machine")
+            return self._judge_failure(attempt, f"this machine: {error}", "machine")
         except (Exception, SystemExit) as error:  # an error in a hook must end this attempt, not the slot
             log.exception("the worker's own code failed on %s", attempt.name)
-            return partial(finisher.record_failure, attempt, f"{type(error).__name__}: {error}", "worker code")
+            return self._judge_failure(attempt, f"{type(error).__name__}: {error}", "worker code")
         return None
+
+    def _judge_failure(self, attempt: Attempt, reason: str, reason_class: str) -> Callable[[], None]:
+        """Return the function that handles a failure, which does not count if another job had filled the disk."""
+        verdict = None
+        if reason_class not in DISK_INDEPENDENT_CLASSES:
+            verdict = self._tools.disk.judge_failure(attempt.folders)
+        if verdict is None:
+            return partial(self._finisher.record_failure, attempt, reason, reason_class)
+        is_counted = not verdict.is_culprit_known and attempt.uncounted_attempts >= MAX_UNCOUNTED_ATTEMPTS
+        end = self._finisher.record_failure if verdict.is_at_fault or is_counted else self._finisher.return_interrupted
+        return partial(end, attempt, f"{verdict.reason} ({reason})", "disk")
 
     def _release_attempt(self, attempt: Attempt) -> None:
         if not attempt.is_deletion_queued:
             self._keeper.release_lease(attempt.lease)
         remove_job_folder(attempt.folders)
+        self._tools.disk.remove_job(attempt.folders)
 
     def _prepare_attempt(self, attempt: Attempt) -> None:
         attempt.message = parse_message(attempt.raw["Body"])
@@ -241,12 +262,18 @@ class JobHandler:
         self._tools.job_logs.follow_log(job.id, folders.log)
         attempt.has_started = True
         try:
-            attempt.result = run_commands(
-                self._tools.launcher, job.commands, surroundings, attempt.time_limit,
-                should_stop=lambda: self._stop.is_due or attempt.lease.is_lost,
-            )  # fmt: skip
+            with self._tools.disk.watch_program(folders):
+                attempt.result = run_commands(
+                    self._tools.launcher, job.commands, surroundings, attempt.time_limit,
+                    should_stop=lambda: self._must_stop_program(attempt),
+                )  # fmt: skip
         finally:
             self._tools.job_logs.unfollow_log(job.id, folders.log)
+
+    def _must_stop_program(self, attempt: Attempt) -> bool:
+        """Keep the log small and return whether the running program must end now. Called several times a second."""
+        remove_middle(attempt.folders.log)
+        return self._stop.is_due or attempt.lease.is_lost or self._tools.disk.must_stop(attempt.folders)
 
     def _publish_results(self, attempt: Attempt) -> None:
         job = get_attempt_job(attempt)
@@ -321,6 +348,7 @@ class JobHandler:
             raise Failed(f"the program ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
         if result.stopped:
             self._check_can_continue(attempt)
+            raise Failed("the worker stopped the program", "disk")
         with run_on_all_processors():
             reason = find_failure(self._hooks.failure(job, attempt.folders, result), result)
         if reason is not None:
@@ -328,13 +356,20 @@ class JobHandler:
         self._check_can_continue(attempt)
 
     def _classify_failure(self, reason: str, attempt: Attempt, result: Result) -> Failed:
-        if self._tools.oom_kills.claim_kill(attempt.oom_kills):
+        runs_alone = self._settings.docker_cores == 1
+        if self._tools.oom_kills.claim_kill(attempt.oom_kills, result.exit_code, runs_alone=runs_alone):
             return Failed(f"out of memory: the kernel killed the program ({reason})", "out of memory")
         if result.exit_code < 0:
             return Failed(f"killed by signal {-result.exit_code}", "signal")
-        if not has_disk_space(self._settings.work_dir):
-            return Failed(f"the disk is full ({reason})", "disk")
+        if result.exit_code in NOT_STARTED_CODES:
+            reason = self._explain_missing_program(reason, attempt)
         return Failed(reason)
+
+    def _explain_missing_program(self, reason: str, attempt: Attempt) -> str:
+        """Return the reason with what is wrong with a script that the job's command names, if anything is."""
+        commands, folder = get_attempt_job(attempt).commands, attempt.folders.root
+        explained = (explain_script(command, folder, os.environ) for command in commands)
+        return next((f"{reason}: {explanation}" for explanation in explained if explanation), reason)
 
     def _check_can_start(self, attempt: Attempt) -> None:
         """Raise Interruption or LostLease if no program may be started."""

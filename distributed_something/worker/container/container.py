@@ -47,6 +47,7 @@ from distributed_something.worker.machine.spot_notice import SpotWatcher
 from distributed_something.worker.machine.times import read_boot_clock
 from distributed_something.worker.machine.usage import USAGE_REPORT_SECONDS, UsageReporter
 from distributed_something.worker.machine.worker_clients import Clients
+from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.processors import use_one_processor
 
@@ -87,7 +88,8 @@ class Container:
             describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
             clock=self._clock,
         )  # fmt: skip
-        self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
+        disk = DiskGuard(partial(read_disk_space, settings.work_dir), self._clock.monotonic)
+        self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs, disk)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
         self._journal = self._build_journal()
         callbacks = OutcomeCallbacks(

@@ -21,6 +21,7 @@ from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.machine.clock import Clock
+from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
 from tests.support.emulator import wait_until
@@ -93,6 +94,7 @@ class AttemptHarness:
 
     def __init__(self, s3: Any, tmp_path: Path, launcher: LauncherPool) -> None:
         self.launcher, self.oom_kills = launcher, OomKills()
+        self.disk = DiskGuard(lambda: read_disk_space(tmp_path))
         self.clock, self.lease_clock = Clock(), time.monotonic
         self.queue, self.stop, self.s3 = FakeQueue(), StopRequest(time.monotonic), s3
         self.callback_calls: list[str] = []
@@ -172,7 +174,7 @@ class AttemptHarness:
             lambda: self.callback_calls.append("failed elsewhere"),
         )
         finisher = AttemptFinisher(self.context, self.keeper, callbacks, self._delete_soon)
-        tools = ProgramTools(self.launcher, JobLogs(None, ""), self.oom_kills)
+        tools = ProgramTools(self.launcher, JobLogs(None, ""), self.disk, self.oom_kills)
         return JobHandler(self.context, Hooks(**all_hooks), self.keeper, self.stop, finisher, tools)
 
     def _delete_soon(self, lease: Lease) -> None:

@@ -34,7 +34,7 @@ def test_text_is_not_changed(texts: list[str]) -> None:
 
 def test_bytes_that_are_not_text_become_harmless_characters(harness: JobLogsHarness) -> None:
     events = harness.run_job(b"\x00\x1b[31mred\tx\xff\xb5\r\n\n50%\r60%\r\nend\xe2\x82")
-    assert events == ["␀␛[31mred\tx\ufffd\ufffd", " ", "50%␍60%", "end\ufffd"]
+    assert events == ["␀red\tx\ufffd\ufffd", " ", "60%", "end\ufffd"]
 
 
 @pytest.mark.parametrize("character", ["a", "é", "€", "😀", "\0"])
