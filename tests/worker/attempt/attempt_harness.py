@@ -116,7 +116,7 @@ class AttemptHarness:
         `hours_since_first`: how long ago the message was first received. `attributes`: the message's
         attributes.
         """
-        handler = self._build_handler(hooks)
+        handler = self.build_handler(hooks)
         attempt = handler.take_message(
             build_message(body, receives, hours_since_first, attributes or {}, message_id), self.lease_clock()
         )
@@ -126,7 +126,7 @@ class AttemptHarness:
 
     def begin_attempt(self, body: Any = None) -> Attempt:
         """Take one message through the first stage only, remove its folder, and return the attempt."""
-        handler = self._build_handler({})
+        handler = self.build_handler({})
         attempt = handler.take_message(build_message(body), self.lease_clock())
         handler.begin_attempt(attempt)
         handler.return_attempt(attempt)
@@ -134,7 +134,7 @@ class AttemptHarness:
 
     def return_message(self) -> None:
         """Return a message that was received but not started, as a container does when it ends."""
-        handler = self._build_handler({})
+        handler = self.build_handler({})
         handler.return_attempt(handler.take_message(build_message(), self.lease_clock()))
         self._check_cleanup()
 
@@ -163,7 +163,8 @@ class AttemptHarness:
         """Return the content of the default message's only result."""
         return bytes(self.s3.get_object(Bucket="ours", Key=f"App/{JOB_ID}/a")["Body"].read())
 
-    def _build_handler(self, hooks: dict[str, Any]) -> JobHandler:
+    def build_handler(self, hooks: dict[str, Any]) -> JobHandler:
+        """Return a handler with these hooks; the others keep their standard behavior."""
         all_hooks: dict[str, Any] = {
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
         } | hooks  # fmt: skip
