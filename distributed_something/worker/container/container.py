@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -24,6 +24,7 @@ from distributed_something.worker.admission.health import (
 )
 from distributed_something.worker.admission.pauses import is_other_machine_failing, is_other_machine_working
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
+from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
 from distributed_something.worker.attempt.job_record import build_record_address
@@ -141,12 +142,13 @@ class Container:
 
     def _run_slots(self) -> None:
         """Run the intake and all slots until they end. The calling thread stays free for signal handlers."""
-        slots = self._settings.docker_cores
-        with ThreadPoolExecutor(slots, "finish", initializer=use_one_processor) as uploads:
-            loops = [
-                Slot(n, self._intake, self._handler, uploads, self._stop, n * self._settings.seconds_to_start).run
-                for n in range(slots)
-            ]
+        slots, delay = self._settings.docker_cores, self._settings.seconds_to_start
+        with ThreadPoolExecutor(slots, "finish") as pool:
+
+            def finish_soon(attempt: Attempt) -> Future[None]:
+                return pool.submit(self._run_or_stop, partial(self._handler.finish_attempt, attempt))
+
+            loops = [Slot(n, self._intake, self._handler, finish_soon, self._stop, n * delay).run for n in range(slots)]
             threads = [threading.Thread(target=self._run_or_stop, args=(loop,)) for loop in (self._intake.run, *loops)]
             for thread in threads:
                 thread.start()
@@ -155,7 +157,7 @@ class Container:
                     self._stop.announce_end(self._notices.get(timeout=0.2 if self._stop.is_announced else 1.0))
 
     def _run_or_stop(self, loop: Callable[[], None]) -> None:
-        """Run `loop`, and stop the whole container if it fails.
+        """Run `loop` (or another part of a slot's work), and stop the whole container if it fails.
 
         A container that continued with fewer slots would do less work for the same price and would never release the
         failed slot's job.

@@ -19,8 +19,8 @@ WINDOWS = (
 SCRIPTS = [
     (b"#!/bin/sh\r\necho hello\r\n", WINDOWS.format("/bin/sh\r")),
     (b"#!/usr/bin/env python3\r\nprint()\r\n", WINDOWS.format("python3\r")),
-    (b"#! /opt/none/bin/perl -w\n", "the first line of run.sh names the interpreter '/opt/none/bin/perl', which does not"
-     " exist in this image"),
+    (b"#! /opt/none/bin/perl -w\n", "the first line of run.sh names the interpreter '/opt/none/bin/perl', which does"
+     " not exist in this image"),
     (b"#!/usr/bin/env no-such-program\n", "the first line of run.sh names the interpreter 'no-such-program', which this"
      " image does not have"),
     (b"\xef\xbb\xbf#!/bin/sh\n", "run.sh begins with an invisible byte order mark; save it as UTF-8 without one"),
