@@ -39,7 +39,7 @@ MAX_REPORTED_JOBS = 10  # a health document lists only the most recent failed jo
 MAX_REASON_CHARACTERS = 1000
 # Failures of these classes are not evidence against the machine.
 UNRELATED_REASON_CLASSES = frozenset(
-    {"missing input", "bad message", "crash", "interrupted", "lost lease", "shared file"}
+    {"missing input", "bad message", "crash", "interrupted", "lost lease", "shared file", "disk"}
 )
 log = logging.getLogger("worker")
 

@@ -86,10 +86,10 @@ class Faults:
     def draw(self, service: str) -> str:
         """Draw a fault for a request to this service. Return an empty string for no fault."""
         self.counts["requests"] += 1
-        if service in self.outage:
-            return self._count(f"{service} outage", "unavailable")
         if service in self.silence:
             return self._count(f"{service} silence", "silent")
+        if service in self.outage:
+            return self._count(f"{service} outage", "unavailable")
         if not self.on or service not in FAULTY_SERVICES:
             return ""
         shares = SHARES | S3_SHARES if service == "s3" else SHARES
