@@ -50,6 +50,10 @@ IDLE_ALARM = 'True'
 # Whether to mount the bucket in the container as the read-only folder /home/ubuntu/bucket, for programs that read paths
 # there. Run `make build` after you change this. Without the mount, inputs are fetched, which is simpler and faster.
 MOUNT_S3 = 'False'
+MAX_TRANSFER_MINUTES = 120  # an attempt fails if the fetch of its inputs takes longer, or the upload of its results
+# Whether web inputs may be http:// addresses, which anyone on the way can change, and addresses of the machine itself,
+# where the machine's credentials can be read.
+ALLOW_UNSAFE_INPUTS = 'False'
 
 # LOGS:
 LOG_GROUP_NAME = APP_NAME

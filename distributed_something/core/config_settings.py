@@ -156,6 +156,10 @@ class Settings(BaseModel):
         default=0, ge=0, le=10_000_000, allow_inf_nan=False, description="USD per run; 0: no limit"
     )
     EXPORT_LOGS: ConfigBoolean = True
+    MAX_TRANSFER_MINUTES: ConfigNumber = Field(
+        default=120, gt=0, le=720, allow_inf_nan=False, description="minutes for a job's fetch, and for its upload"
+    )
+    ALLOW_UNSAFE_INPUTS: ConfigBoolean = False
     OWNER: Annotated[
         str,
         build_pattern_validator(
@@ -215,6 +219,7 @@ class Settings(BaseModel):
             "AWS_REGION", "APP_NAME", "AWS_BUCKET", "DOCKER_CORES", "LOG_GROUP_NAME", "CHECK_IF_DONE_BOOL",
             "EXPECTED_NUMBER_FILES", "ECS_CLUSTER", "SECONDS_TO_START", "MIN_FILE_SIZE_BYTES", "NECESSARY_STRING",
             "SQS_MESSAGE_VISIBILITY", "JOB_RETRIES", "MOUNT_S3", "IDLE_ALARM",
+            "MAX_TRANSFER_MINUTES", "ALLOW_UNSAFE_INPUTS",
         )  # fmt: skip
         return {key: str(getattr(self, key)) for key in keys} | self.own
 

@@ -67,6 +67,7 @@ class KnownJobKeys(BaseModel):
     expected_files: Annotated[StrictInt, Field(ge=0)] = 0
     keep_failed: StrictBool = False
     shared_location: StrictBool = False
+    requester_pays: StrictBool = False
     leave_out: list[NonEmptyText] = []
     upload_flags: Annotated[object, BeforeValidator(_validate_upload_flags)] = None
 

@@ -24,7 +24,8 @@ from distributed_something.core.text import format_value
 JobGroup = dict[str, Any] | str
 ProblemHandler = Callable[[InputError], None]  # is called for each invalid group; the group is then skipped
 GroupReader = Callable[[ProblemHandler], Iterator[JobGroup]]
-ObjectLister = Callable[[str, str], Iterable[str]]  # (bucket, prefix) -> keys
+# (bucket, prefix) -> keys; with `requester_pays=True` if the caller pays for the listing
+ObjectLister = Callable[..., Iterable[str]]
 
 _GROUPS_ADVICE = (
     "write a list of objects, the path of a .csv, .tsv, or .jsonl table, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Any
 
 from distributed_something.worker.attempt.lease import Lease
@@ -52,6 +53,9 @@ class Attempt:
     has_started: bool = False  # whether the program was started
     is_substitute: bool = False  # whether it only records the end of an attempt whose worker was lost
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
+    is_settled: bool = False  # whether the message was deleted or returned to a queue
+    fetch_end: float = inf  # when the fetch of its inputs must have ended, on the clock's `monotonic`
+    ending_since: float | None = None  # when a thread began to end the attempt, on the clock's `monotonic`
     result: Result | None = None
     bytes_in: int = 0
     inputs: list[InputFile] = field(default_factory=list)

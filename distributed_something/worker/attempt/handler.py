@@ -10,19 +10,20 @@ after another; the stages of different jobs overlap.
 from __future__ import annotations
 
 import logging
-import os
+import threading
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 from distributed_something.worker.attempt.already_done import is_current_result, observe_prior_results
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
-from distributed_something.worker.attempt.context import WorkerContext
+from distributed_something.worker.attempt.context import ProgramTools, StopState, WorkerContext
 from distributed_something.worker.attempt.job_record import find_final_failure, is_submission_done, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
-from distributed_something.worker.attempt.outcomes import AttemptFinisher
+from distributed_something.worker.attempt.outcomes import AttemptFinisher, describe_transfer_limit
 from distributed_something.worker.attempt.work_folder import build_job_folders, make_job_folder, remove_job_folder
 from distributed_something.worker.job.checks import find_failure
 from distributed_something.worker.job.failures import (
@@ -40,25 +41,19 @@ from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.capped_log import remove_middle
-from distributed_something.worker.logs.job_log import JobLogs
-from distributed_something.worker.program.disk_guard import DiskGuard
-from distributed_something.worker.program.launcher import LauncherPool
-from distributed_something.worker.program.memory import OomKills
 from distributed_something.worker.program.processors import run_on_all_processors
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
-from distributed_something.worker.program.script_faults import NOT_STARTED_CODES, explain_script
-from distributed_something.worker.transfer.inputs import fetch_inputs
+from distributed_something.worker.program.script_faults import classify_exit
+from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.reservations import Reservations
 from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
+from distributed_something.worker.transfer.retry import add_deadline, check_requests
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 from distributed_something.worker.transfer.shared_results import SharingRules, upload_shared_results
 from distributed_something.worker.transfer.stored_result import ResultOwner
 
+MAX_ENDING_SECONDS = 2.0  # after a stop request, for the end of an attempt whose program was not started
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
-# A full disk does not cause failures of these classes, so it does not excuse them either.
-DISK_INDEPENDENT_CLASSES = frozenset({"missing input", "bad message", "time-out", "out of memory", "aws", "upload"})
-# If the disk is often full and no job of this container filled it, the job may have done so in another way.
-MAX_UNCOUNTED_ATTEMPTS = 5
 log = logging.getLogger("worker")
 
 
@@ -71,28 +66,6 @@ class Hooks:
     failure: Callable[[Job, Folders, Result], str | None]
 
 
-class StopState(Protocol):
-    """Whether the container must stop now or soon; implemented by StopRequest."""
-
-    @property
-    def is_announced(self) -> bool:
-        """Whether the container must stop, so that no more jobs are started."""
-
-    @property
-    def is_due(self) -> bool:
-        """Whether running programs must also end now."""
-
-
-@dataclass(frozen=True)
-class ProgramTools:
-    """Tools for running programs: launchers, log streams, the disk's guard, and the out-of-memory kill counter."""
-
-    launcher: LauncherPool
-    job_logs: JobLogs
-    disk: DiskGuard
-    oom_kills: OomKills = field(default_factory=OomKills)
-
-
 class JobHandler:
     """Takes jobs through their stages. One handler serves all slots of a container."""
 
@@ -103,6 +76,8 @@ class JobHandler:
         self._context, self._s3, self._settings = context, context.s3, context.settings
         self._clock = context.clock
         self._hooks, self._keeper, self._stop, self._finisher, self._tools = hooks, keeper, stop, finisher, tools
+        self._attempts: dict[Path, Attempt] = {}  # that have not ended yet, by their folders
+        self._lock = threading.Lock()
 
     def take_message(self, raw: dict[str, Any], received: float) -> Attempt:
         """Create the attempt for a message that SQS returned.
@@ -112,11 +87,19 @@ class JobHandler:
         folders, now = build_job_folders(self._settings.work_dir), self._clock.now()
         self._tools.disk.add_job(folders)
         lease = self._keeper.add_lease(raw["ReceiptHandle"], received, get_message_age(raw, now))
-        return Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
+        attempt = Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
+        self._attempts[folders.root] = attempt
+        return attempt
+
+    @property
+    def has_attempts(self) -> bool:
+        """Whether any attempt has not ended yet."""
+        return bool(self._attempts)
 
     def begin_attempt(self, attempt: Attempt) -> bool:
         """Fetch the inputs, and return whether there is a program to run."""
-        return self._run_stage(attempt, self._prepare_attempt)
+        with check_requests(lambda: self._check_can_start(attempt)):
+            return self._run_stage(attempt, self._prepare_attempt)
 
     def run_attempt(self, attempt: Attempt) -> bool:
         """Run the program, and return whether the attempt must be finished."""
@@ -129,14 +112,37 @@ class JobHandler:
 
     def return_attempt(self, attempt: Attempt) -> None:
         """Return the attempt's job to the queue. The program must not have been started."""
-        self._end_attempt(attempt, partial(self._finisher.return_interrupted, attempt))
+        if self._begin_ending(attempt):
+            self._end_attempt(attempt, partial(self._finisher.return_interrupted, attempt))
+
+    def return_stalled_attempts(self) -> None:
+        """Return the jobs of a stopping container without waiting for their stages, which may hang in a request.
+
+        A job whose program was not started returns at once, and any other job when the stop is overdue. The thread that
+        runs the stage finds the lease lost, and publishes nothing.
+        """
+        for attempt in list(self._attempts.values()):
+            if attempt.is_settled or attempt.is_deletion_queued or (attempt.has_started and not self._stop.is_overdue):
+                continue
+            if self._begin_ending(attempt):
+                self._end_attempt(attempt, partial(self._finisher.return_stalled, attempt))
+            elif self._clock.monotonic() - (attempt.ending_since or 0.0) >= MAX_ENDING_SECONDS:
+                self._end_attempt(attempt, partial(self._finisher.release_message, attempt))
+
+    def _begin_ending(self, attempt: Attempt) -> bool:
+        """Return whether the calling thread must end the attempt; False if another thread does or did."""
+        with self._lock:
+            is_first = attempt.ending_since is None
+            if is_first:
+                attempt.ending_since = self._clock.monotonic()
+        return is_first
 
     def _run_stage(self, attempt: Attempt, stage: Callable[[Attempt], None]) -> bool:
         """Run one stage, and return whether the attempt continues. If it does not, handle its outcome."""
         end = self._catch_ending(attempt, stage)
-        if end is not None:
+        if end is not None and self._begin_ending(attempt):
             self._end_attempt(attempt, end)
-        return end is None
+        return end is None and attempt.ending_since is None
 
     def _end_attempt(self, attempt: Attempt, end: Callable[[], None]) -> None:
         try:
@@ -180,16 +186,14 @@ class JobHandler:
 
     def _judge_failure(self, attempt: Attempt, reason: str, reason_class: str) -> Callable[[], None]:
         """Return the function that handles a failure, which does not count if another job had filled the disk."""
-        verdict = None
-        if reason_class not in DISK_INDEPENDENT_CLASSES:
-            verdict = self._tools.disk.judge_failure(attempt.folders)
+        verdict = self._tools.disk.judge_failure(attempt.folders, reason_class, attempt.uncounted_attempts)
         if verdict is None:
             return partial(self._finisher.record_failure, attempt, reason, reason_class)
-        is_counted = not verdict.is_culprit_known and attempt.uncounted_attempts >= MAX_UNCOUNTED_ATTEMPTS
-        end = self._finisher.record_failure if verdict.is_at_fault or is_counted else self._finisher.return_interrupted
+        end = self._finisher.record_failure if verdict.is_counted else self._finisher.return_interrupted
         return partial(end, attempt, f"{verdict.reason} ({reason})", "disk")
 
     def _release_attempt(self, attempt: Attempt) -> None:
+        self._attempts.pop(attempt.folders.root, None)
         if not attempt.is_deletion_queued:
             self._keeper.release_lease(attempt.lease)
         remove_job_folder(attempt.folders)
@@ -236,6 +240,7 @@ class JobHandler:
 
     def _prepare_inputs(self, attempt: Attempt, job: Job) -> None:
         folders, attempt.fetch_started = attempt.folders, self._clock.now()
+        attempt.fetch_end = self._clock.monotonic() + self._settings.max_transfer_seconds
         folders.input_dir.mkdir()
         folders.output_dir.mkdir()
         self._fetch_inputs(attempt, job, job.inputs)
@@ -243,10 +248,12 @@ class JobHandler:
             self._hooks.prepare(job, replace(folders, fetch=partial(self._fetch_inputs, attempt, job)))
 
     def _fetch_inputs(self, attempt: Attempt, job: Job, inputs: Inputs) -> None:
-        files = fetch_inputs(
-            self._s3, inputs, job.input_bucket, attempt.folders.input_dir, lambda: self._check_can_start(attempt),
-            self._clock.sleep,
+        check = add_deadline(
+            lambda: self._check_can_start(attempt), attempt.fetch_end, self._clock.monotonic,
+            lambda: Failed(describe_transfer_limit("fetching the inputs", self._settings), "aws"),
         )  # fmt: skip
+        source = InputSource(self._s3, job.input_bucket, job.input_arguments, self._settings.allow_unsafe_inputs)
+        files = fetch_inputs(source, inputs, attempt.folders.input_dir, check, self._clock.sleep)
         attempt.inputs += files
         attempt.bytes_in += sum(file.size for file in files)
 
@@ -279,19 +286,21 @@ class JobHandler:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
         upload = self._upload_shared_results if job.shared_location else self._upload_own_results
-        attempt.outputs = upload(attempt, job)
+        check = self._finisher.limit_upload(lambda: self._check_can_continue(attempt))
+        with check_requests(check):
+            attempt.outputs = upload(attempt, job, check)
         self._finisher.record_done(attempt)
 
-    def _upload_own_results(self, attempt: Attempt, job: Job) -> list[ResultFile]:
+    def _upload_own_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
         """Upload the results to the job's own location."""
         replaceable = self._claim_output_location(attempt, job)
         return upload_results(
             self._s3, job.output_dir or attempt.folders.output_dir,
             self._build_destination(job, replaceable),
-            leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
+            leave_out=job.leave_out, check=check, sleep=self._clock.sleep,
         )  # fmt: skip
 
-    def _upload_shared_results(self, attempt: Attempt, job: Job) -> list[ResultFile]:
+    def _upload_shared_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
         """Upload the results to a location that other jobs also use."""
         if self._is_done_elsewhere(attempt, job):
             raise JobAlreadyDone
@@ -306,7 +315,7 @@ class JobHandler:
                 reservations, job.may_replace, partial(self._claim_results, attempt),
                 partial(is_current_result, self._context), record_overwrite,
             ),
-            leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
+            leave_out=job.leave_out, check=check, sleep=self._clock.sleep,
         )  # fmt: skip
 
     def _build_destination(self, job: Job, replaceable: dict[str, ListedObject]) -> ResultDestination:
@@ -359,17 +368,7 @@ class JobHandler:
         runs_alone = self._settings.docker_cores == 1
         if self._tools.oom_kills.claim_kill(attempt.oom_kills, result.exit_code, runs_alone=runs_alone):
             return Failed(f"out of memory: the kernel killed the program ({reason})", "out of memory")
-        if result.exit_code < 0:
-            return Failed(f"killed by signal {-result.exit_code}", "signal")
-        if result.exit_code in NOT_STARTED_CODES:
-            reason = self._explain_missing_program(reason, attempt)
-        return Failed(reason)
-
-    def _explain_missing_program(self, reason: str, attempt: Attempt) -> str:
-        """Return the reason with what is wrong with a script that the job's command names, if anything is."""
-        commands, folder = get_attempt_job(attempt).commands, attempt.folders.root
-        explained = (explain_script(command, folder, os.environ) for command in commands)
-        return next((f"{reason}: {explanation}" for explanation in explained if explanation), reason)
+        return classify_exit(reason, result.exit_code, get_attempt_job(attempt).commands, attempt.folders.root)
 
     def _check_can_start(self, attempt: Attempt) -> None:
         """Raise Interruption or LostLease if no program may be started."""

@@ -104,8 +104,9 @@ def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
 
 
 def write_record(
-    context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False
-) -> dict[str, Any] | None:
+    context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Any] | None:  # fmt: skip
     """Write the job's log and record, or return None if another attempt's record must be kept.
 
     Return what the journal needs: the record with the job's history, and the stored object's ETag as `record_etag`.
@@ -115,8 +116,8 @@ def write_record(
     because this run has done it, its record is kept too, and a line about the skipped submission is added to it.
 
     `has_own_results()` returns whether the results in S3 came from this attempt; if so, this attempt's record replaces
-    the other one. Raise LostLease if another attempt has claimed the results, and UploadError if the record cannot be
-    written.
+    the other one. `check` can end the upload of the log by raising an exception. Raise LostLease if another attempt has
+    claimed the results, and UploadError if the record cannot be written.
     """
     job, existing, etag, is_log_stored = record["job"], None, None, False
     if record["state"] != DONE_STATE or record["attempts"] > 1:
@@ -129,7 +130,7 @@ def write_record(
                 return None
             _check_claim(existing, record)
             if not is_log_stored:
-                _store_log(context, record, log)
+                _store_log(context, record, log, check)
                 is_log_stored = True
         elif stored is None:
             return None  # the message was delivered again
@@ -240,10 +241,10 @@ def _check_claim(existing: dict[str, Any] | None, record: dict[str, Any]) -> Non
         raise LostLease
 
 
-def _store_log(context: WorkerContext, record: dict[str, Any], log: Path) -> None:
+def _store_log(context: WorkerContext, record: dict[str, Any], log: Path, check: Callable[[], None]) -> None:
     if record["log"] is None:
         return
     bucket = context.settings.aws_bucket
     key = record["log"].removeprefix(f"s3://{bucket}/")
     with log.open("rb") as file:
-        upload_open_file(context.s3, CappedLog(file), bucket, key, lambda: None)
+        upload_open_file(context.s3, CappedLog(file), bucket, key, check)

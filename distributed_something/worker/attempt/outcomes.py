@@ -46,8 +46,10 @@ from distributed_something.worker.job.failures import (
     is_missing_queue,
 )
 from distributed_something.worker.job.job_id import HASH_CHARACTERS
+from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.program.telling_line import read_telling_line
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
+from distributed_something.worker.transfer.retry import add_deadline
 from distributed_something.worker.transfer.shared_results import SHARED_FILE_CLASS, has_unchanged_shared_results
 
 STOPPED_REASON = "its worker was stopped"  # of most interrupted attempts
@@ -148,6 +150,31 @@ class AttemptFinisher:
             end = AttemptEnd(INTERRUPTED_STATE, False, reason, reason_class)
             self._try_write_record(attempt, end)
 
+    def limit_upload(self, check: Callable[[], None]) -> Callable[[], None]:
+        """Return a check for an upload that starts now: it calls `check`, and ends an upload that takes too long."""
+        clock, settings = self._context.clock, self._settings
+        return add_deadline(
+            check, clock.monotonic() + settings.max_transfer_seconds, clock.monotonic,
+            lambda: UploadError(describe_transfer_limit("uploading files", settings)),
+        )  # fmt: skip
+
+    def return_stalled(self, attempt: Attempt) -> None:
+        """Return the job of a stopping container while a stage of the attempt still hangs in a request.
+
+        No record is written, because S3 may be what does not respond.
+        """
+        _check_lease(attempt)
+        attempt.lease.give_up()  # first, so that the stage publishes nothing once another worker may have the job
+        log.warning("interrupted %s while it waited for a server: the job returns to the queue", attempt.name)
+        self._resend_message(attempt)
+
+    def release_message(self, attempt: Attempt) -> None:
+        """Make the message of a stopping container visible while the end of its attempt hangs in a request."""
+        _check_lease(attempt)
+        attempt.lease.give_up()
+        log.warning("the end of %s waits for a server: the job returns to the queue", attempt.name)
+        self._change_visibility(attempt, 0)
+
     def renew_message(self, attempt: Attempt) -> None:
         """Replace a message with a new one because its lease would end before the job's time limit.
 
@@ -198,10 +225,12 @@ class AttemptFinisher:
         self, attempt: Attempt, end: AttemptEnd, has_own_results: Callable[[], bool] = lambda: False
     ) -> bool:
         """Write the record and report it. Return False if another attempt's record must be kept."""
-        if end.state != INTERRUPTED_STATE:  # an interrupted attempt has already released its lease
+        is_released = end.state == INTERRUPTED_STATE  # an interrupted attempt has already released its lease
+        if not is_released:
             _check_lease(attempt)
         record = build_record(self._context, attempt, end)
-        written = write_record(self._context, record, attempt.folders.log, has_own_results)
+        check = self.limit_upload((lambda: None) if is_released else partial(_check_lease, attempt))
+        written = write_record(self._context, record, attempt.folders.log, has_own_results, check)
         if written is not None:
             attempt.has_failed_elsewhere = _has_failed_elsewhere(written)
             self._callbacks.recorded(written)
@@ -228,7 +257,7 @@ class AttemptFinisher:
                 self._context.s3,
                 folder,
                 destination,
-                check=partial(_check_lease, attempt),
+                check=self.limit_upload(partial(_check_lease, attempt)),
                 sleep=self._context.clock.sleep,
             )
         except (*AWS_ERRORS, Failed, OSError) as error:
@@ -249,12 +278,16 @@ class AttemptFinisher:
         delay = delays[min(attempt.failures, len(delays) - 1)]
         # SQS may still accept an old receipt, which would take the message away from the worker that has it now.
         _check_lease(attempt)
+        self._change_visibility(attempt, min(delay, max(0, int(attempt.lease.seconds_left))))
+
+    def _change_visibility(self, attempt: Attempt, seconds: int) -> None:
         self._keeper.release_lease(attempt.lease)  # first, so that the lease is not extended again
         self._sqs.change_message_visibility(
             QueueUrl=self._settings.queue_url,
             ReceiptHandle=attempt.raw["ReceiptHandle"],
-            VisibilityTimeout=min(delay, max(0, int(attempt.lease.seconds_left))),
+            VisibilityTimeout=seconds,
         )
+        attempt.is_settled = True
 
     def _move_to_dead_letters(self, attempt: Attempt, reason: str) -> None:
         if not self._settings.dead_letter_queue_url:
@@ -283,12 +316,18 @@ class AttemptFinisher:
 
     def _delete_message(self, attempt: Attempt) -> None:
         self._sqs.delete_message(QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"])
+        attempt.is_settled = True
 
 
 def _check_lease(attempt: Attempt) -> None:
     """Raise LostLease if the lease is lost. Checked before each step, because every call to AWS takes time."""
     if attempt.lease.is_lost:
         raise LostLease
+
+
+def describe_transfer_limit(transfer: str, settings: Settings) -> str:
+    """Return the reason for the end of a transfer that took too long."""
+    return f"{transfer} took longer than {settings.max_transfer_seconds / 60:g} minutes (MAX_TRANSFER_MINUTES)"
 
 
 def _has_failed_elsewhere(record: dict[str, Any]) -> bool:

@@ -25,8 +25,8 @@ from distributed_something.worker.admission.health import (
 from distributed_something.worker.admission.pauses import is_other_machine_failing, is_other_machine_working
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
 from distributed_something.worker.attempt.attempt import Attempt
-from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
+from distributed_something.worker.attempt.context import ProgramTools, WorkerContext
+from distributed_something.worker.attempt.handler import Hooks, JobHandler
 from distributed_something.worker.attempt.job_record import build_record_address
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
@@ -53,6 +53,8 @@ from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.processors import use_one_processor
 
 MAX_LAST_CALL_SECONDS = 5.0  # limit for each of the three waits for AWS calls when the container stops
+LAST_CALLS_SECONDS = 3.0  # reserved for everything that follows the jobs
+STOP_CHECK_SECONDS = 0.2  # how often to check whether to return jobs that hang, or whether all have ended
 EXIT_RESERVE_SECONDS = 1.0  # reserved for the process to exit
 CLOSED_CHECK_SECONDS = 30.0  # how often to check whether the monitor has closed the run
 HEALTH_CHECK_SECONDS = 5.0  # how often to check whether this container's health has changed
@@ -141,20 +143,36 @@ class Container:
         return max(0.0, min(MAX_LAST_CALL_SECONDS, (self._stop.seconds_left - EXIT_RESERVE_SECONDS) / share))
 
     def _run_slots(self) -> None:
-        """Run the intake and all slots until they end. The calling thread stays free for signal handlers."""
+        """Run the intake and all slots until they and all attempts have ended, or until no time remains.
+
+        The calling thread stays free for signal handlers.
+        """
         slots, delay = self._settings.docker_cores, self._settings.seconds_to_start
-        with ThreadPoolExecutor(slots, "finish") as pool:
+        pool = ThreadPoolExecutor(slots, "finish")
 
-            def finish_soon(attempt: Attempt) -> Future[None]:
-                return pool.submit(self._run_or_stop, partial(self._handler.finish_attempt, attempt))
+        def finish_soon(attempt: Attempt) -> Future[None]:
+            return pool.submit(self._run_or_stop, partial(self._handler.finish_attempt, attempt))
 
-            loops = [Slot(n, self._intake, self._handler, finish_soon, self._stop, n * delay).run for n in range(slots)]
-            threads = [threading.Thread(target=self._run_or_stop, args=(loop,)) for loop in (self._intake.run, *loops)]
-            for thread in threads:
-                thread.start()
-            while any(thread.is_alive() for thread in threads):
-                with suppress(Empty):
-                    self._stop.announce_end(self._notices.get(timeout=0.2 if self._stop.is_announced else 1.0))
+        loops = [Slot(n, self._intake, self._handler, finish_soon, self._stop, n * delay).run for n in range(slots)]
+        threads = [
+            threading.Thread(target=self._run_or_stop, args=(loop,), daemon=True) for loop in (self._intake.run, *loops)
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads) or self._handler.has_attempts:
+            if self._stop.seconds_left <= LAST_CALLS_SECONDS:
+                log.warning("no time remains for what this container's threads are waiting for")
+                break
+            with suppress(Empty):
+                timeout = STOP_CHECK_SECONDS if self._stop.is_announced else 1.0
+                self._stop.announce_end(self._notices.get(timeout=timeout))
+        pool.shutdown(wait=False)
+
+    def _return_stalled_attempts(self) -> None:
+        """Return the jobs that do not end by themselves after a stop request."""
+        while not self._ended.wait(STOP_CHECK_SECONDS):
+            if self._stop.is_announced:
+                self._handler.return_stalled_attempts()
 
     def _run_or_stop(self, loop: Callable[[], None]) -> None:
         """Run `loop` (or another part of a slot's work), and stop the whole container if it fails.
@@ -175,6 +193,7 @@ class Container:
         settings, ended = self._settings, self._ended
         repeat = partial(_repeat_until_ended, ended=ended, now=self._clock.now)
         yield "leases", self._keeper.run
+        yield "returns", self._return_stalled_attempts
         yield "deletions", self._deleter.run
         yield "job-logs", self._job_logs.run
         yield "journal", partial(self._journal.run, ended, settings.journal_seconds, self._clock.now)

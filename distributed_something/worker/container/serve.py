@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -60,4 +61,9 @@ def serve(
         signal.signal(number, lambda *_: notices.put(float(settings.stop_seconds)))
     metadata = InstanceMetadata()
     settings = replace(settings, machine=get_machine_id(metadata))
-    return Container(settings, Hooks(make_job, prepare, failure), notices, metadata).serve()
+    exit_code = Container(settings, Hooks(make_job, prepare, failure), notices, metadata).serve()
+    if threading.active_count() > 1:  # Python would wait for threads that hang in a request
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    return exit_code

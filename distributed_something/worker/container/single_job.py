@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.attempt.attempt import Attempt
-from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools, get_attempt_job
+from distributed_something.worker.attempt.context import ProgramTools, WorkerContext
+from distributed_something.worker.attempt.handler import Hooks, JobHandler, get_attempt_job
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.container.stop import StopRequest

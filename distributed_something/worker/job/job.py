@@ -12,7 +12,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from distributed_something.worker.job.addresses import BadAddress, check_input_address, is_bucket_name
+from distributed_something.worker.job.addresses import (
+    BadAddress,
+    check_input_address,
+    check_web_address,
+    is_bucket_name,
+    is_url,
+)
 from distributed_something.worker.job.job_id import add_missing_group, job_id
 from distributed_something.worker.job.placeholders import (
     TemplateError,
@@ -81,6 +87,7 @@ class Job:
     Set `shared_location` if several jobs use the same output location. A job then never replaces a file that another
     job of the same run wrote, unless `may_replace` is set. Set `has_done_document` if the number of files does not show
     whether the job is done; a document in the app's bucket then says so. Jobs with a shared location always have one.
+    Set `requester_pays` if the account that runs the job pays for reading its inputs from S3.
 
     Raise BadMessage if the output location, a bucket, or the command is invalid.
     """
@@ -102,6 +109,7 @@ class Job:
     shared_location: bool = False
     may_replace: bool = False
     has_done_document: bool = False
+    requester_pays: bool = False
 
     def __post_init__(self) -> None:
         if any(part in ("", ".", "..") for part in self.output_location.split("/")):
@@ -126,6 +134,11 @@ class Job:
     def needs_done_document(self) -> bool:
         """Whether a document, not the files at the output location, says that the job is done."""
         return self.shared_location or self.has_done_document
+
+    @property
+    def input_arguments(self) -> dict[str, object]:
+        """The extra arguments for S3 requests that read inputs."""
+        return {"RequestPayer": "requester"} if self.requester_pays else {}
 
     @property
     def commands(self) -> list[Command]:
@@ -161,12 +174,12 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
     """
     identity = job_id(message)
     values = build_placeholder_values(message, folders, identity)
-    is_shared = overrides.get("shared_location", _read_shared_location(message))
+    is_shared = overrides.get("shared_location", _read_boolean(message, "shared_location"))
     fields: dict[str, Callable[[], Any]] = {
         "id": lambda: identity,
         "command": lambda: _build_command(message, values),
         "shell": lambda: message.get("shell") is True,
-        "inputs": lambda: _build_inputs(message, values),
+        "inputs": lambda: _build_inputs(message, values, allow_unsafe=defaults.allow_unsafe_inputs),
         "input_bucket": lambda: fill_placeholders(_read_text(message, "input_bucket", defaults.aws_bucket), values),
         "output_bucket": lambda: fill_placeholders(_read_text(message, "output_bucket", defaults.aws_bucket), values),
         "output_location": lambda: _build_location(
@@ -178,6 +191,7 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
         "leave_out": lambda: _read_text_list(message, "leave_out"),
         "upload_arguments": lambda: upload_arguments(message.get("upload_flags")),
         "shared_location": lambda: is_shared,
+        "requester_pays": lambda: _read_boolean(message, "requester_pays"),
     }
     try:
         return Job(**overrides, **{name: build() for name, build in fields.items() if name not in overrides})
@@ -250,7 +264,18 @@ def _build_location(template: str, values: Mapping[str, object], *, is_shared: b
     return fill_placeholders(full_template, values).strip("/")
 
 
-def _build_inputs(message: Mapping[str, Any], values: Mapping[str, object]) -> Inputs:
+def _build_inputs(message: Mapping[str, Any], values: Mapping[str, object], *, allow_unsafe: bool) -> Inputs:
+    inputs = _fill_inputs(message, values)
+    try:
+        for text in inputs:
+            if is_url(text) and not allow_unsafe:
+                check_web_address(text, allow_unsafe=False)
+    except (BadAddress, ValueError) as error:
+        raise BadMessage(str(error)) from None
+    return inputs
+
+
+def _fill_inputs(message: Mapping[str, Any], values: Mapping[str, object]) -> Inputs:
     inputs = message.get("inputs", [])
     if isinstance(inputs, list):
         return [address for text in _read_text_list(message, "inputs") for address in _expand_input(text, values)]
@@ -284,10 +309,10 @@ def _expand_input(text: str, values: Mapping[str, object]) -> list[str]:
     return [fill_placeholders(text, values)]
 
 
-def _read_shared_location(message: Mapping[str, Any]) -> bool:
-    value = message.get("shared_location", False)
-    if not isinstance(value, bool):  # any other value would be guesswork about where results go
-        raise BadMessage(f"`shared_location` is {reprlib.repr(value)}, not true or false")
+def _read_boolean(message: Mapping[str, Any], key: str) -> bool:
+    value = message.get(key, False)
+    if not isinstance(value, bool):  # any other value would be guesswork about where results go and who pays
+        raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not true or false")
     return value
 
 

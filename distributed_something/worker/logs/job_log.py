@@ -247,7 +247,7 @@ class LineSplitter:
     r"""Splits blocks of bytes into lines of text that CloudWatch accepts as events, whatever the bytes are.
 
     Bytes that are not UTF-8 become the replacement character, `make_visible` replaces control characters, and a long
-    line becomes several events. `\n` and `\r\n` end a line. `\r` alone, with which a progress bar starts its line anew,
+    line becomes several events. `\n` and `\r\n` end a line. `\r` alone, with which a progress bar overwrites its line,
     also ends a line, but only the latest such line is kept, as `progress`, until the next line replaces it.
     """
 

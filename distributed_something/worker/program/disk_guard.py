@@ -29,6 +29,10 @@ MIN_FREE_BYTES = 128 * 1024 * 1024
 MIN_FREE_FILES = 1000  # a disk with many small files can run out of inodes before it runs out of bytes
 SMALL_DISK_SHARE = 0.1  # on a small disk, this share is free instead
 MEASURE_SECONDS = 1.0  # between two measurements of all folders
+# A full disk does not cause failures of these classes, so it does not excuse them either.
+DISK_INDEPENDENT_CLASSES = frozenset({"missing input", "bad message", "time-out", "out of memory", "aws", "upload"})
+# If the disk is often full and no job of this container filled it, the job may have done so in another way.
+MAX_UNCOUNTED_ATTEMPTS = 5
 BLOCK_BYTES = 512  # the unit of st_blocks, see stat(2)
 
 
@@ -51,13 +55,9 @@ class DiskSpace(NamedTuple):
 
 
 class DiskVerdict(NamedTuple):
-    """What a full disk has to do with a failed attempt.
+    """What a full disk has to do with a failed attempt. `is_counted`: whether the failure counts."""
 
-    `is_at_fault`: whether the job filled it. `is_culprit_known`: whether that is known of any job of this container.
-    """
-
-    is_at_fault: bool
-    is_culprit_known: bool
+    is_counted: bool
     reason: str
 
 
@@ -95,8 +95,9 @@ class DiskGuard:
     @contextmanager
     def watch_program(self, folders: Folders) -> Iterator[None]:
         """Note that the job's program runs while the context lasts. Only a running program can be stopped."""
-        job = self._jobs[folders.root]
-        job.has_started = job.is_running = True
+        with self._lock:
+            job = self._jobs[folders.root]
+            job.has_started = job.is_running = True
         try:
             yield
         finally:
@@ -110,21 +111,29 @@ class DiskGuard:
     def must_stop(self, folders: Folders) -> bool:
         """Check the disk, and return whether the job's program must stop because it filled the disk."""
         with self._lock:
-            job = self._jobs[folders.root]
             self._check_disk()
-            return job.culprit_reason is not None
+            job = self._jobs.get(folders.root)
+            return job is not None and job.culprit_reason is not None
 
-    def judge_failure(self, folders: Folders) -> DiskVerdict | None:
-        """Return what a full disk has to do with the job's failure; None if the disk was never full meanwhile."""
+    def judge_failure(self, folders: Folders, reason_class: str, uncounted: int = 0) -> DiskVerdict | None:
+        """Return what a full disk has to do with the job's failure; None if nothing.
+
+        `reason_class`: the class of the failure. `uncounted`: how many earlier attempts at the job did not count.
+        """
+        if reason_class in DISK_INDEPENDENT_CLASSES:
+            return None
         with self._lock:
-            job = self._jobs[folders.root]
+            job = self._jobs.get(folders.root)
+            if job is None:  # the attempt was given up
+                return None
             self._check_disk(failed=job)
         if job.culprit_reason is not None:
-            return DiskVerdict(True, True, job.culprit_reason)
+            return DiskVerdict(True, job.culprit_reason)
         if not job.saw_full_disk:
             return None
-        cause = "another job filled the disk" if job.saw_culprit else "the disk was full, but not because of this job"
-        return DiskVerdict(False, job.saw_culprit, cause)
+        if job.saw_culprit:
+            return DiskVerdict(False, "another job filled the disk")
+        return DiskVerdict(uncounted >= MAX_UNCOUNTED_ATTEMPTS, "the disk was full, but not because of this job")
 
     def _read_free_amount(self) -> DiskAmount:
         try:

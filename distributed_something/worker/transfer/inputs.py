@@ -7,17 +7,25 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import ClientError, ParamValidationError
 
 from distributed_something.worker.job.addresses import BadAddress, is_url, parse_input_address
 from distributed_something.worker.job.failures import Failed, MissingInput, get_error_code
+from distributed_something.worker.job.upload_flags import S3Arguments
 from distributed_something.worker.program.processors import use_all_processors
-from distributed_something.worker.transfer.retry import TRANSFER_ERRORS, is_transient_error, retry_transient_errors
+from distributed_something.worker.transfer.retry import (
+    TRANSFER_ERRORS,
+    check_requests,
+    is_transient_error,
+    retry_transient_errors,
+    sleep_with_checks,
+)
 from distributed_something.worker.transfer.s3_file import (
     MAX_PARALLEL_REQUESTS,
     RemoteObject,
@@ -26,12 +34,27 @@ from distributed_something.worker.transfer.s3_file import (
     list_remaining_parts,
 )
 from distributed_something.worker.transfer.s3_listing import list_s3_objects
-from distributed_something.worker.transfer.web import MissingWebFile, WebRefusal, fetch_web_file
+from distributed_something.worker.transfer.web import ForbiddenAddress, MissingWebFile, WebRefusal, fetch_web_file
 
 # S3 error codes for a missing key or bucket, or for a name that is not valid for either. Retrying cannot help.
 _MISSING_INPUT_CODES = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
 _NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
+MISSING_WEB_PAUSES_SECONDS = (1, 3)  # a server behind a cache may not find a new file at once
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class InputSource:
+    """What inputs are read with.
+
+    `bucket`: the bucket of inputs that are only keys. `arguments`: extra arguments for the S3 requests.
+    `allow_unsafe`: whether web addresses may be `http://` addresses and addresses of the machine itself.
+    """
+
+    s3: Any
+    bucket: str
+    arguments: S3Arguments = field(default_factory=dict)
+    allow_unsafe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +75,14 @@ class InputFile:
 
 
 def fetch_inputs(
-    s3: Any, inputs: Iterable[str] | Mapping[str, str], bucket: str, folder: Path,
+    source: InputSource, inputs: Iterable[str] | Mapping[str, str], folder: Path,
     check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
 ) -> list[InputFile]:  # fmt: skip
     """Download inputs to `folder` and return the downloaded files.
 
-    An input is a key in `bucket`, a prefix that ends in `/`, the `s3://` address of a key or prefix, or a web address.
-    A file is named after the last part of its key. The files below a prefix keep their paths relative to the prefix.
+    An input is a key in the source's bucket, a prefix that ends in `/`, the `s3://` address of a key or prefix, or a
+    web address. A file is named after the last part of its key, or of its address's path, decoded. The files below a
+    prefix keep their paths relative to the prefix.
     If `inputs` is a mapping, its values are paths below `folder`. For a key, the path is the file, or the file's folder
     if it ends in `/`; for a prefix, it is the folder.
 
@@ -67,11 +91,11 @@ def fetch_inputs(
     the file already exists.
     """
     sources: dict[Path, tuple[str, str]] = {}
-    fetcher = _InputFetcher(s3, check, sleep)
+    fetcher = _InputFetcher(source, check, sleep)
     for text in inputs:
         target = inputs[text] if isinstance(inputs, Mapping) else ""
-        for source, path in fetcher.iter_sources(text, bucket, folder, target):
-            if sources.setdefault(path, source) != source or path.exists():
+        for location, path in fetcher.iter_sources(text, folder, target):
+            if sources.setdefault(path, location) != location or path.exists():
                 raise Failed(f"two inputs would have the same file name: {path.name}", "missing input")
     if not sources:
         return []
@@ -83,25 +107,28 @@ def fetch_inputs(
 class _InputFetcher:
     """The requests for one call of `fetch_inputs`."""
 
-    def __init__(self, s3: Any, check: Callable[[], None], sleep: Callable[[float], None]) -> None:
-        self._s3, self._check, self._sleep = s3, check, sleep
+    def __init__(self, source: InputSource, check: Callable[[], None], sleep: Callable[[float], None]) -> None:
+        self._source, self._s3, self._arguments = source, source.s3, source.arguments
+        self._check, self._sleep = check, sleep
 
-    def iter_sources(self, text: str, bucket: str, folder: Path, target: str) -> Iterator[tuple[tuple[str, str], Path]]:
+    def iter_sources(self, text: str, folder: Path, target: str) -> Iterator[tuple[tuple[str, str], Path]]:
         """Yield the (bucket, key) of each object that an input stands for, and the path of its file.
 
         The bucket is "" for a web address.
         """
         if is_url(text):
-            name = PurePosixPath(urlsplit(text).path).name
+            name = _get_web_name(text)
             yield ("", text), _resolve_input_path(folder, target if target and target[-1] != "/" else target + name)
             return
-        bucket, text = _parse_address(text, bucket)
+        bucket, text = _parse_address(text, self._source.bucket)
         if text and not text.endswith("/"):
             name = PurePosixPath(text).name
             relative = target if target and target[-1] != "/" else target + name
             yield (bucket, text), _resolve_input_path(folder, relative)
             return
-        objects = self._fetch_with_retries(bucket, text, lambda: list_s3_objects(self._s3, bucket, text))
+        objects = self._fetch_with_retries(
+            bucket, text, lambda: list_s3_objects(self._s3, bucket, text, self._arguments)
+        )
         keys = [key for key in objects if key[-1] != "/"]
         if not keys:
             raise MissingInput(f"the input s3://{bucket}/{text} contains no files")
@@ -128,17 +155,34 @@ class _InputFetcher:
 
     def _fetch_first_part(self, bucket: str, key: str, path: Path) -> RemoteObject:
         if not bucket:
-            return self._fetch_with_retries("", key, lambda: fetch_web_file(key, path, self._check))
-        return self._fetch_with_retries(bucket, key, lambda: fetch_object(self._s3, bucket, key, path, self._check))
+            return self._fetch_with_retries("", key, lambda: self._fetch_web_file(key, path))
+        return self._fetch_with_retries(
+            bucket, key, lambda: fetch_object(self._s3, bucket, key, path, self._check, self._arguments)
+        )
+
+    def _fetch_web_file(self, url: str, path: Path) -> RemoteObject:
+        """Fetch a web file, and retry it a little if the server does not have it."""
+        fetch = partial(fetch_web_file, url, path, self._check, allow_unsafe=self._source.allow_unsafe)
+        for pause in MISSING_WEB_PAUSES_SECONDS:
+            try:
+                return fetch()
+            except MissingWebFile as error:
+                if not error.may_appear:
+                    raise
+            sleep_with_checks(pause, self._check, self._sleep)
+        return fetch()
 
     def _fetch_part(self, remote: RemoteObject, start: int, path: Path) -> None:
         self._fetch_with_retries(
-            remote.bucket, remote.key, lambda: fetch_object_part(self._s3, remote, start, path, self._check)
+            remote.bucket,
+            remote.key,
+            lambda: fetch_object_part(self._s3, remote, start, path, self._check, self._arguments),
         )
 
     def _fetch_with_retries(self, bucket: str, key: str, fetch: Callable[[], _T]) -> _T:
         try:
-            return retry_transient_errors(fetch, self._check, self._sleep)
+            with check_requests(self._check):
+                return retry_transient_errors(fetch, self._check, self._sleep)
         except (*TRANSFER_ERRORS, WebRefusal) as error:
             raise _explain_refused_input(_format_address(bucket, key), error) from None
         except OSError as error:
@@ -150,6 +194,16 @@ def _parse_address(text: str, bucket: str) -> tuple[str, str]:
         return parse_input_address(text, bucket)
     except BadAddress as error:
         raise MissingInput(str(error)) from None
+
+
+def _get_web_name(url: str) -> str:
+    """Return the name of a web file: the last part of the address's path, decoded."""
+    encoded = PurePosixPath(urlsplit(url).path).name
+    try:
+        name = unquote(encoded, errors="strict")
+    except UnicodeDecodeError:
+        return encoded
+    return encoded if "/" in name else name
 
 
 def _resolve_input_path(folder: Path, relative: str) -> Path:
@@ -180,6 +234,8 @@ def _explain_refused_input(name: str, error: Exception) -> Failed:
     Return a MissingInput only if the input certainly does not exist. Otherwise the machine or its role may be the
     cause.
     """
+    if isinstance(error, ForbiddenAddress):
+        return Failed(f"the input {name} is refused: {error}", "bad message")
     detail = get_error_code(error) if isinstance(error, ClientError) else str(error)
     if isinstance(error, (MissingWebFile, ParamValidationError)) or detail in _MISSING_INPUT_CODES:
         return MissingInput(f"the input {name} does not exist ({detail})")

@@ -11,8 +11,8 @@ from typing import Any
 
 from distributed_something.worker.attempt import job_record
 from distributed_something.worker.attempt.attempt import Attempt
-from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
+from distributed_something.worker.attempt.context import ProgramTools, WorkerContext
+from distributed_something.worker.attempt.handler import Hooks, JobHandler
 from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
 from distributed_something.worker.container.stop import StopRequest

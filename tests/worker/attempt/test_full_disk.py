@@ -11,10 +11,15 @@ from typing import Any
 
 import pytest
 
-from distributed_something.worker.attempt.handler import MAX_UNCOUNTED_ATTEMPTS
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.program import program
-from distributed_something.worker.program.disk_guard import DiskAmount, DiskGuard, DiskSpace, read_disk_space
+from distributed_something.worker.program.disk_guard import (
+    MAX_UNCOUNTED_ATTEMPTS,
+    DiskAmount,
+    DiskGuard,
+    DiskSpace,
+    read_disk_space,
+)
 from distributed_something.worker.program.launcher import LauncherPool
 from tests.worker.attempt.attempt_harness import AttemptHarness, build_message
 
@@ -22,7 +27,7 @@ DISK_MB = 64
 # Ignores SIGTERM, so that the disk stays full for a moment.
 FLOOD = {"group": "flood", "command": "trap '' TERM; yes > big; sleep 600", "shell": True}
 # Waits until the disk is full, and then needs a little of it. (A byte would still fit into a page of a file.)
-QUIET_COMMAND = "while head -c 5000 /dev/zero > small; do sleep 0.01; done 2>/dev/null; exit 7"
+QUIET_COMMAND = "while head -c 5000 /dev/zero >> small; do sleep 0.01; done 2>/dev/null; exit 7"
 FULL_DISK = DiskSpace(DiskAmount(0, 0), DiskAmount(700_000_000, 0))
 
 
@@ -100,7 +105,7 @@ def test_a_failure_on_a_disk_that_something_else_filled_counts_only_after_severa
     assert harness.read_record(job_id(message))["state"] == "failed"
 
 
-def test_a_full_disk_is_no_excuse_for_a_missing_input_or_a_time_limit(harness: AttemptHarness) -> None:
+def test_a_full_disk_does_not_excuse_a_missing_input_or_a_time_limit(harness: AttemptHarness) -> None:
     harness.disk = DiskGuard(lambda: FULL_DISK)
     missing = {"group": "g", "command": "true", "inputs": ["gone.tif"]}
     slow = {"group": "g", "command": "sleep 60", "timeout_minutes": 0.001}

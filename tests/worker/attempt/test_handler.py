@@ -218,8 +218,8 @@ def test_a_program_is_stopped_before_its_lease_ends_even_if_a_hook_allows_more_t
     limit = MAX_LEASE_SECONDS - UPLOAD_RESERVE_SECONDS
     harness.lease_clock = lambda: 1000.0
     harness.clock = Clock(
-        monotonic=build_clock(0, limit, limit + 1)
-    )  # at the start, at the first check, and from then on
+        monotonic=build_clock(0, 0, limit, limit + 1)
+    )  # when the fetch starts, when the program does, at the first check, and from then on
     message = {"group": "g", "command": "sleep 60"}
     harness.handle(message, make_job=lambda *args: replace(job_from_message(*args), timeout_seconds=1e9))
     record = harness.read_record(job_id(message))

@@ -67,7 +67,7 @@ def test_no_program_is_stopped_while_the_disk_has_room(disk: SmallDisk) -> None:
     write(flood, 400)
     disk.fill(free_bytes=200 * MB)
     assert disk.list_stopped(flood) == []
-    assert disk.guard.judge_failure(flood) is None
+    assert disk.guard.judge_failure(flood, "program") is None
 
 
 def test_the_job_that_wrote_most_is_stopped_first_and_the_others_only_if_that_is_not_enough(disk: SmallDisk) -> None:
@@ -88,19 +88,19 @@ def test_the_reason_says_how_much_the_job_wrote_and_the_failure_of_its_neighbor_
     quiet, flood = disk.start_job("quiet"), disk.start_job("flood")
     write(flood, 560)
     disk.fill()
-    assert disk.guard.judge_failure(quiet) == (False, True, "another job filled the disk")
-    assert disk.guard.judge_failure(flood) == (True, True, "wrote 0.6 GB; the disk is full")
+    assert disk.guard.judge_failure(quiet, "program") == (False, "another job filled the disk")
+    assert disk.guard.judge_failure(flood, "program") == (True, "wrote 0.6 GB; the disk is full")
 
 
 def test_a_failure_does_not_count_even_if_the_disk_has_room_again_when_it_is_noticed(disk: SmallDisk) -> None:
     quiet, flood = disk.start_job("quiet"), disk.start_job("flood")
     write(flood, 560)
     disk.fill()
-    disk.guard.judge_failure(flood)
+    disk.guard.judge_failure(flood, "program")
     disk.guard.remove_job(flood)
     disk.fill(free_bytes=600 * MB)
-    assert disk.guard.judge_failure(quiet) == (False, True, "another job filled the disk")
-    assert disk.guard.judge_failure(disk.start_job("later")) is None
+    assert disk.guard.judge_failure(quiet, "program") == (False, "another job filled the disk")
+    assert disk.guard.judge_failure(disk.start_job("later"), "program") is None
 
 
 def test_a_job_is_not_held_responsible_if_something_outside_the_container_wrote_more(disk: SmallDisk) -> None:
@@ -108,7 +108,7 @@ def test_a_job_is_not_held_responsible_if_something_outside_the_container_wrote_
     write(job, 200)
     disk.fill()  # 400 MB were written elsewhere
     assert disk.list_stopped(job) == []
-    assert disk.guard.judge_failure(job) == (False, False, "the disk was full, but not because of this job")
+    assert disk.guard.judge_failure(job, "program") == (False, "the disk was full, but not because of this job")
 
 
 def test_a_job_that_ran_out_of_files_is_stopped_by_the_number_of_its_files(disk: SmallDisk) -> None:
@@ -117,7 +117,7 @@ def test_a_job_that_ran_out_of_files_is_stopped_by_the_number_of_its_files(disk:
     write(many, 1, files=89_000)
     disk.fill(free_bytes=300 * MB, free_files=0)
     assert disk.list_stopped(large, many) == ["many"]
-    assert disk.guard.judge_failure(many) == (True, True, "wrote 89,000 files; the disk is full")
+    assert disk.guard.judge_failure(many, "program") == (True, "wrote 89,000 files; the disk is full")
 
 
 def test_results_that_are_being_uploaded_make_room_by_themselves(disk: SmallDisk) -> None:
@@ -128,7 +128,7 @@ def test_results_that_are_being_uploaded_make_room_by_themselves(disk: SmallDisk
     write(running, 150)
     disk.fill()
     assert disk.list_stopped(running) == []
-    assert disk.guard.judge_failure(running) == (False, True, "another job filled the disk")
+    assert disk.guard.judge_failure(running, "program") == (False, "another job filled the disk")
 
 
 def test_a_job_whose_inputs_do_not_fit_is_at_fault_only_once_it_has_failed(disk: SmallDisk) -> None:
@@ -137,7 +137,7 @@ def test_a_job_whose_inputs_do_not_fit_is_at_fault_only_once_it_has_failed(disk:
     write(fetching, 590)
     disk.fill()
     assert disk.list_stopped(running) == []
-    assert disk.guard.judge_failure(fetching) == (True, True, "wrote 0.6 GB; the disk is full")
+    assert disk.guard.judge_failure(fetching, "program") == (True, "wrote 0.6 GB; the disk is full")
 
 
 def test_a_read_only_disk_is_nobodys_fault(disk: SmallDisk) -> None:
@@ -145,7 +145,7 @@ def test_a_read_only_disk_is_nobodys_fault(disk: SmallDisk) -> None:
     write(job, 590)
     disk.space = disk.space._replace(is_read_only=True)
     assert disk.list_stopped(job) == []
-    assert disk.guard.judge_failure(job) == (False, False, "the disk was full, but not because of this job")
+    assert disk.guard.judge_failure(job, "program") == (False, "the disk was full, but not because of this job")
 
 
 def test_a_disk_that_cannot_be_queried_stops_nothing(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_disk_that_cannot_be_queried_stops_nothing(tmp_path: Path) -> None:
     folders = Folders(tmp_path / "job")
     guard.add_job(folders)
     assert not guard.must_stop(folders)
-    assert guard.judge_failure(folders) is None
+    assert guard.judge_failure(folders, "program") is None
 
 
 def test_the_limit_is_smaller_on_a_small_disk(disk: SmallDisk) -> None:

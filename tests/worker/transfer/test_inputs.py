@@ -14,7 +14,7 @@ from botocore.response import StreamingBody
 from distributed_something.worker.admission.health import UNRELATED_REASON_CLASSES
 from distributed_something.worker.attempt.outcomes import FINAL_REASON_CLASSES
 from distributed_something.worker.job.failures import Failed, MissingInput
-from distributed_something.worker.transfer.inputs import InputFile, fetch_inputs
+from distributed_something.worker.transfer.inputs import InputFile, InputSource, fetch_inputs
 from distributed_something.worker.transfer.retry import RETRY_PAUSES_SECONDS
 from tests.support.objects import put_objects
 from tests.worker.transfer.s3_calls import (
@@ -39,7 +39,7 @@ def get_size(files: list[InputFile]) -> int:
 
 def test_keys_prefixes_and_addresses_are_fetched(s3: Any, tmp_path: Path) -> None:
     put_objects(s3, "in/a.txt", "p/1/x", "p/1/y", "p/2/", "other/z")
-    files = fetch_inputs(s3, ["in/a.txt", "p/", "s3://ours/other/z", "in/a.txt"], "ours", tmp_path)
+    files = fetch_inputs(InputSource(s3, "ours"), ["in/a.txt", "p/", "s3://ours/other/z", "in/a.txt"], tmp_path)
     assert read_files(tmp_path) == {"a.txt": "in/a.txt", "1/x": "p/1/x", "1/y": "p/1/y", "z": "other/z"}
     assert [(file.address, file.size) for file in files] == [
         ("s3://ours/in/a.txt", 8), ("s3://ours/p/1/x", 5), ("s3://ours/p/1/y", 5), ("s3://ours/other/z", 7),
@@ -49,7 +49,9 @@ def test_keys_prefixes_and_addresses_are_fetched(s3: Any, tmp_path: Path) -> Non
 
 def test_inputs_in_a_mapping_are_saved_at_the_mapped_paths(s3: Any, tmp_path: Path) -> None:
     put_objects(s3, "in/a.txt", "p/1/x", "p/y", "b/z", "c/z")
-    fetch_inputs(s3, {"in/a.txt": "d/e.txt", "p/": "plate", "b/z": "b/", "s3://ours/c/z": "c/"}, "ours", tmp_path)
+    fetch_inputs(
+        InputSource(s3, "ours"), {"in/a.txt": "d/e.txt", "p/": "plate", "b/z": "b/", "s3://ours/c/z": "c/"}, tmp_path
+    )
     assert read_files(tmp_path) == {
         "d/e.txt": "in/a.txt", "plate/1/x": "p/1/x", "plate/y": "p/y", "b/z": "b/z", "c/z": "c/z",
     }  # fmt: skip
@@ -59,20 +61,20 @@ def test_inputs_in_a_mapping_are_saved_at_the_mapped_paths(s3: Any, tmp_path: Pa
 def test_a_path_outside_the_jobs_folder_is_rejected(s3: Any, tmp_path: Path, target: str) -> None:
     put_objects(s3, "in/a")
     with pytest.raises(Failed, match="would be written outside the job's folder"):
-        fetch_inputs(s3, {"in/a": target.replace("\\0", "\0")}, "ours", tmp_path)
+        fetch_inputs(InputSource(s3, "ours"), {"in/a": target.replace("\\0", "\0")}, tmp_path)
 
 
 def test_an_input_never_replaces_an_existing_file(s3: Any, tmp_path: Path) -> None:
     put_objects(s3, "a/x", "b/x")
-    fetch_inputs(s3, ["a/x"], "ours", tmp_path)
+    fetch_inputs(InputSource(s3, "ours"), ["a/x"], tmp_path)
     with pytest.raises(Failed, match="two inputs would have the same file name: x"):
-        fetch_inputs(s3, ["b/x"], "ours", tmp_path)
+        fetch_inputs(InputSource(s3, "ours"), ["b/x"], tmp_path)
 
 
 def test_two_inputs_with_the_same_file_name_are_rejected(s3: Any, tmp_path: Path) -> None:
     put_objects(s3, "a/x", "b/x")
     with pytest.raises(Failed, match="two inputs would have the same file name: x"):
-        fetch_inputs(s3, ["a/x", "b/x"], "ours", tmp_path)
+        fetch_inputs(InputSource(s3, "ours"), ["a/x", "b/x"], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -91,12 +93,12 @@ def test_two_inputs_with_the_same_file_name_are_rejected(s3: Any, tmp_path: Path
 )
 def test_a_missing_input_is_reported_with_its_address(s3: Any, tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(MissingInput, match=message):
-        fetch_inputs(s3, [text], "ours", tmp_path, sleep=never_sleep)
+        fetch_inputs(InputSource(s3, "ours"), [text], tmp_path, sleep=never_sleep)
 
 
 def test_a_key_needs_an_input_bucket(s3: Any, tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match="the input 'k' has no valid bucket"):
-        fetch_inputs(s3, ["k"], "", tmp_path)
+        fetch_inputs(InputSource(s3, ""), ["k"], tmp_path)
 
 
 @pytest.mark.parametrize(("code", "status"), [("InvalidBucketName", 400), ("KeyTooLongError", 400)])
@@ -109,7 +111,7 @@ def test_an_input_whose_name_s3_rejects_is_reported_missing_without_a_retry(
 
     monkeypatch.setattr(s3, "get_object", reject_request)
     with pytest.raises(MissingInput, match=code):
-        fetch_inputs(s3, ["in/a"], "a..b", tmp_path, sleep=never_sleep)
+        fetch_inputs(InputSource(s3, "a..b"), ["in/a"], tmp_path, sleep=never_sleep)
 
 
 @pytest.mark.parametrize(("key", "text"), [("p/../../evil", "p/"), ("p/..", "p/.."), ("p/a/../../../evil", "p/")])
@@ -118,20 +120,20 @@ def test_a_key_that_leads_out_of_the_input_folder_is_rejected(s3: Any, tmp_path:
     input_folder = tmp_path / "job" / "input"
     input_folder.mkdir(parents=True)
     with pytest.raises(Failed, match="outside the job's folder"):
-        fetch_inputs(s3, [text], "ours", input_folder)
+        fetch_inputs(InputSource(s3, "ours"), [text], input_folder)
     assert read_files(tmp_path) == {}
 
 
 def test_an_input_that_would_be_both_a_file_and_a_folder_fails(s3: Any, tmp_path: Path) -> None:
     put_objects(s3, "p/a", "p/a/b")
     with pytest.raises(Failed, match="cannot be written to the machine's disk"):
-        fetch_inputs(s3, ["p/"], "ours", tmp_path)
+        fetch_inputs(InputSource(s3, "ours"), ["p/"], tmp_path)
 
 
 def test_a_small_input_takes_one_request(s3: Any, tmp_path: Path) -> None:
     s3.put_object(Bucket="ours", Key="in/a", Body=b"a")
     calls = Calls(s3)
-    assert get_size(fetch_inputs(s3, ["in/a"], "ours", tmp_path)) == 1
+    assert get_size(fetch_inputs(InputSource(s3, "ours"), ["in/a"], tmp_path)) == 1
     assert calls.names == ["GetObject"]
 
 
@@ -140,7 +142,7 @@ def test_a_large_input_is_fetched_completely_in_parts(s3: Any, tmp_path: Path) -
     content = bytes(range(256)) * 4 * 1024 * 11 + b"end"  # 11 MiB and 3 bytes: two parts of 5 MiB and a smaller one
     s3.put_object(Bucket="ours", Key="big", Body=content)
     calls = Calls(s3)
-    assert get_size(fetch_inputs(s3, ["big"], "ours", tmp_path)) == len(content)
+    assert get_size(fetch_inputs(InputSource(s3, "ours"), ["big"], tmp_path)) == len(content)
     assert (tmp_path / "big").read_bytes() == content
     assert calls.names == ["GetObject"] * 3
 
@@ -158,7 +160,7 @@ def test_an_input_is_fetched_again_if_the_connection_breaks(
         return response
 
     monkeypatch.setattr(s3, "get_object", get_object)
-    assert get_size(fetch_inputs(s3, ["in/a"], "ours", tmp_path, sleep=sleeps.append)) == 5
+    assert get_size(fetch_inputs(InputSource(s3, "ours"), ["in/a"], tmp_path, sleep=sleeps.append)) == 5
     assert (tmp_path / "a").read_bytes() == b"whole"
     assert sum(sleeps) == sum(RETRY_PAUSES_SECONDS[:2])
 
@@ -166,7 +168,7 @@ def test_an_input_is_fetched_again_if_the_connection_breaks(
 def test_an_input_that_cannot_be_reached_fails_after_its_retries(s3: Any, tmp_path: Path) -> None:
     calls = Calls(s3, fail_first_calls(99, "GetObject", EndpointConnectionError(endpoint_url="here")))
     with pytest.raises(Failed, match="s3://ours/in/a could not be fetched") as failed:
-        fetch_inputs(s3, ["in/a"], "ours", tmp_path, sleep=no_sleep)
+        fetch_inputs(InputSource(s3, "ours"), ["in/a"], tmp_path, sleep=no_sleep)
     assert failed.value.reason_class == "aws"
     assert calls.count("GetObject") == len(RETRY_PAUSES_SECONDS) + 1
 
@@ -177,7 +179,7 @@ def test_an_input_that_does_not_exist_is_reported_without_a_retry(
 ) -> None:
     calls = Calls(s3, fail_first_calls(99, "GetObject", build_s3_error(code, status)))
     with pytest.raises(MissingInput, match="the input s3://ours/in/a does not exist"):
-        fetch_inputs(s3, ["in/a"], "ours", tmp_path)
+        fetch_inputs(InputSource(s3, "ours"), ["in/a"], tmp_path)
     assert calls.names == ["GetObject"]
 
 
@@ -193,7 +195,7 @@ def test_a_job_with_an_unreadable_input_is_retried_because_the_machine_may_be_th
 ) -> None:
     calls = Calls(s3, fail_first_calls(99, "GetObject", build_s3_error(code, status)))
     with pytest.raises(Failed, match=rf"the input s3://ours/in/a .*\({code}\)") as failed:
-        fetch_inputs(s3, ["in/a"], "ours", tmp_path)
+        fetch_inputs(InputSource(s3, "ours"), ["in/a"], tmp_path)
     assert failed.value.reason_class == "aws"
     assert failed.value.reason_class not in FINAL_REASON_CLASSES | UNRELATED_REASON_CLASSES
     assert calls.names == ["GetObject"]  # a retry within the same attempt would get the same response
@@ -203,7 +205,7 @@ def test_a_job_with_an_unreadable_input_is_retried_because_the_machine_may_be_th
 def test_a_request_is_retried_after_a_temporary_error(s3: Any, tmp_path: Path, code: str, status: int) -> None:
     put_objects(s3, "in/a")
     calls = Calls(s3, fail_first_calls(1, "GetObject", build_s3_error(code, status)))
-    assert get_size(fetch_inputs(s3, ["in/a"], "ours", tmp_path, sleep=no_sleep)) == len("in/a")
+    assert get_size(fetch_inputs(InputSource(s3, "ours"), ["in/a"], tmp_path, sleep=no_sleep)) == len("in/a")
     assert calls.names == ["GetObject", "GetObject"]
 
 
@@ -217,5 +219,5 @@ class FullDiskBody(io.BytesIO):
 def test_a_full_disk_has_its_own_reason_class(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "get_object", lambda **_: {"ContentLength": 1, "ETag": "e", "Body": FullDiskBody()})
     with pytest.raises(Failed, match="No space left") as failed:
-        fetch_inputs(s3, ["in/a"], "ours", tmp_path)
+        fetch_inputs(InputSource(s3, "ours"), ["in/a"], tmp_path)
     assert failed.value.reason_class == "disk"
