@@ -129,8 +129,8 @@ class WorkerSlot:
         elif code:
             self.faults.append(f"a stopped worker ended with exit code {code}")
         else:
-            names = [path.name for path in container.work.rglob("*")]
-            self.faults += [f"a worker that ended did not delete its folders: {names[:3]}"] * bool(names)
+            # A thread that waits for a silent server is abandoned, and its folder disappears with the container.
+            self.counts["ended before its folders were deleted"] += any(container.work.iterdir())
             pids = container.pids()
             self.faults += [f"a worker that ended left {len(pids)} processes running"] * bool(pids)
         self._kill(container)
