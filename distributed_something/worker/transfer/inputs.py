@@ -118,6 +118,9 @@ class _InputFetcher:
         """
         if is_url(text):
             name = _get_web_name(text)
+            if not name and target[-1:] in ("", "/"):
+                remedy = 'write an object that names it, such as {"https://example.org/": "page.html"}'
+                raise MissingInput(f"the input {text} has no file name; {remedy}")
             yield ("", text), _resolve_input_path(folder, target if target and target[-1] != "/" else target + name)
             return
         bucket, text = _parse_address(text, self._source.bucket)

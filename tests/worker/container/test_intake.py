@@ -43,9 +43,11 @@ class FakeHandler:
         self.begun: list[str] = []
         self.returned: list[str] = []
         self.stalled: list[str] = []  # the attempts that had not ended when the container stopped
+        self.received: list[float] = []  # when the leases began, according to the intake
         self.done: set[str] = set()
 
     def take_message(self, raw: dict[str, str], received: float) -> Any:
+        self.received.append(received)
         self.stalled.append(raw["Body"])
         return raw["Body"]
 
@@ -115,6 +117,20 @@ def test_an_idle_container_requests_one_job_per_free_slot() -> None:
     harness.run_round()
     assert harness.sqs.requested == [2]
     assert {harness.start_job(0), harness.start_job(1)} == {"a", "b"}
+
+
+def test_a_lease_begins_when_its_message_is_requested_not_when_the_response_arrives() -> None:
+    harness = IntakeHarness("a")
+    receive_message = harness.sqs.receive_message
+
+    def receive_late(**request: Any) -> dict[str, Any]:
+        harness.time.sleep(5)
+        return receive_message(**request)
+
+    harness.sqs.receive_message = receive_late  # type: ignore[method-assign]
+    harness.announce_idle(0)
+    harness.run_round()
+    assert harness.handler.received == [0]
 
 
 def test_one_call_never_requests_more_messages_than_sqs_allows() -> None:

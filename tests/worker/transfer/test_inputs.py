@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
 from botocore.response import StreamingBody
 
 from distributed_something.worker.admission.health import UNRELATED_REASON_CLASSES
 from distributed_something.worker.attempt.outcomes import FINAL_REASON_CLASSES
-from distributed_something.worker.job.failures import Failed, MissingInput
+from distributed_something.worker.job.failures import Failed, LostLease, MissingInput
 from distributed_something.worker.transfer.inputs import InputFile, InputSource, fetch_inputs
-from distributed_something.worker.transfer.retry import RETRY_PAUSES_SECONDS
+from distributed_something.worker.transfer.retry import RETRY_PAUSES_SECONDS, watch_requests
 from tests.support.objects import put_objects
 from tests.worker.transfer.s3_calls import (
     TRANSIENT_ERRORS,
@@ -221,3 +221,67 @@ def test_a_full_disk_has_its_own_reason_class(s3: Any, tmp_path: Path, monkeypat
     with pytest.raises(Failed, match="No space left") as failed:
         fetch_inputs(InputSource(s3, "ours"), ["in/a"], tmp_path)
     assert failed.value.reason_class == "disk"
+
+
+def list_payers(s3: Any, arguments: dict[str, object], folder: Path) -> list[tuple[str, str | None]]:
+    """Fetch a prefix, a small file, and a large file. Return the name and the RequestPayer of each request."""
+    requests: list[tuple[str, str | None]] = []
+
+    def record_request(model: Any, params: dict[str, Any], **_: Any) -> None:
+        requests.append((model.name, params["headers"].get("x-amz-request-payer")))
+
+    s3.meta.events.register("before-call.s3", record_request)
+    fetch_inputs(InputSource(s3, "ours", arguments), ["p/", "a", "big"], folder)
+    return requests
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_every_request_for_the_inputs_of_a_requester_pays_bucket_says_who_pays(s3: Any, tmp_path: Path) -> None:
+    put_objects(s3, "p/1", "a")
+    s3.put_object(Bucket="ours", Key="big", Body=bytes(11 * 1024 * 1024))
+    requests = list_payers(s3, {"RequestPayer": "requester"}, tmp_path / "paid")
+    assert {name for name, _ in requests} == {"ListObjectsV2", "GetObject"}
+    assert len(requests) == 1 + 1 + 1 + 3
+    assert {payer for _, payer in requests} == {"requester"}
+
+
+def test_no_request_says_who_pays_unless_the_job_asks_for_it(s3: Any, tmp_path: Path) -> None:
+    put_objects(s3, "p/1", "a", "big")
+    assert {payer for _, payer in list_payers(s3, {}, tmp_path / "free")} == {None}
+
+
+def test_a_read_returns_what_has_arrived_so_that_a_slow_server_cannot_prevent_the_checks(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SlowStream(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise AssertionError("this read would wait for all bytes")
+
+        def read1(self, size: int | None = -1) -> bytes:
+            return super().read1(1)
+
+    body = StreamingBody(SlowStream(b"slow"), "4")
+    monkeypatch.setattr(s3, "get_object", lambda **_: {"ContentLength": 4, "ETag": "e", "Body": body})
+    checks: list[None] = []
+    fetch_inputs(InputSource(s3, "ours"), ["a"], tmp_path, lambda: checks.append(None))
+    assert (tmp_path / "a").read_bytes() == b"slow"
+    assert len(checks) >= 4
+
+
+def test_a_request_that_botocore_repeats_is_checked_each_time(s3: Any, tmp_path: Path) -> None:
+    put_objects(s3, "a")
+    watch_requests(s3)
+    sent: list[None] = []
+
+    def fail_request(**_: Any) -> None:
+        sent.append(None)
+        raise ConnectTimeoutError(endpoint_url="here")
+
+    def check() -> None:
+        if sent:
+            raise LostLease
+
+    s3.meta.events.register_last("before-send.s3", fail_request)
+    with pytest.raises(LostLease):
+        fetch_inputs(InputSource(s3, "ours"), ["a"], tmp_path, check, never_sleep)
+    assert len(sent) == 1
