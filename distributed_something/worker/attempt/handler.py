@@ -43,7 +43,7 @@ from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.capped_log import remove_middle
 from distributed_something.worker.program.processors import run_on_all_processors
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
-from distributed_something.worker.program.script_faults import classify_exit
+from distributed_something.worker.program.script_faults import explain_exit
 from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.reservations import Reservations
 from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
@@ -368,7 +368,11 @@ class JobHandler:
         runs_alone = self._settings.docker_cores == 1
         if self._tools.oom_kills.claim_kill(attempt.oom_kills, result.exit_code, runs_alone=runs_alone):
             return Failed(f"out of memory: the kernel killed the program ({reason})", "out of memory")
-        return classify_exit(reason, result.exit_code, get_attempt_job(attempt).commands, attempt.folders.root)
+        if result.exit_code < 0:
+            return Failed(f"killed by signal {-result.exit_code}", "signal")
+        commands = get_attempt_job(attempt).commands
+        attempt.explanation = explain_exit(result.exit_code, commands, attempt.folders.root)
+        return Failed(f"{reason}: {attempt.explanation}" if attempt.explanation else reason)
 
     def _check_can_start(self, attempt: Attempt) -> None:
         """Raise Interruption or LostLease if no program may be started."""

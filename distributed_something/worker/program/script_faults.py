@@ -14,8 +14,6 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from distributed_something.worker.job.failures import Failed
-
 NOT_STARTED_CODES = frozenset({126, 127})  # what shells and `env` exit with if a program cannot be started
 MAX_FIRST_LINE_BYTES = 256  # of a script; the kernel reads as much, see execve(2)
 MAX_WORDS = 1000  # of a command that are searched for scripts
@@ -23,14 +21,11 @@ _ELF, _BYTE_ORDER_MARK = b"\x7fELF", b"\xef\xbb\xbf"
 _SEPARATORS = re.compile(r"[\s;&|()<>\"'`]+")
 
 
-def classify_exit(reason: str, exit_code: int, commands: Iterable[Sequence[str] | str], folder: Path) -> Failed:
-    """Return the failure of a program that ended with `exit_code`. `reason`: why its job failed."""
-    if exit_code < 0:
-        return Failed(f"killed by signal {-exit_code}", "signal")
-    if exit_code in NOT_STARTED_CODES:
-        explained = (explain_script(command, folder, os.environ) for command in commands)
-        reason = next((f"{reason}: {explanation}" for explanation in explained if explanation), reason)
-    return Failed(reason)
+def explain_exit(exit_code: int, commands: Iterable[Sequence[str] | str], folder: Path) -> str | None:
+    """Return what is wrong with a script that could not be started; None if the exit code has another meaning."""
+    if exit_code not in NOT_STARTED_CODES:
+        return None
+    return next(filter(None, (explain_script(command, folder, os.environ) for command in commands)), None)
 
 
 def explain_script(command: Sequence[str] | str, folder: Path, env: Mapping[str, str]) -> str | None:

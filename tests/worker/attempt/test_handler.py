@@ -297,6 +297,8 @@ def test_a_script_with_windows_line_ends_is_explained_if_the_shell_could_not_sta
     harness.handle(message, failure=usual_failure)
     record = harness.read_record(job_id(message))
     assert record["exit_code"] in (126, 127)
+    assert record["telling_line"].startswith("run.sh has Windows line ends")  # not the shell's "not found"
+    assert record["last_lines"][0] == record["telling_line"]
     assert "run.sh has Windows line ends, so the system looks for the interpreter '/bin/sh\\r'" in record["reason"]
 
 
