@@ -146,7 +146,10 @@ class JobHandler:
 
     def _end_attempt(self, attempt: Attempt, end: Callable[[], None]) -> None:
         try:
-            end()
+            try:
+                end()
+            except Interruption:  # the container must stop before the record could be written
+                self._finisher.return_stalled(attempt)
         except LostLease:
             self._finisher.log_lost_lease(attempt)
         except (*AWS_ERRORS, UploadError, OSError) as error:

@@ -40,6 +40,7 @@ from distributed_something.worker.attempt.record_content import (
 from distributed_something.worker.job.failures import (
     AWS_ERRORS,
     Failed,
+    Interruption,
     JobAlreadyDone,
     LostLease,
     UploadError,
@@ -240,8 +241,9 @@ class AttemptFinisher:
         """Write the record, and return False if another attempt's record must be kept. Errors are logged."""
         try:
             return self._write_record(attempt, end)
-        except (*AWS_ERRORS, UploadError, OSError) as error:
-            log.warning("the record of %s could not be written: %s", attempt.name, error)
+        except (*AWS_ERRORS, UploadError, OSError, Interruption) as error:
+            cause = "the container must stop" if isinstance(error, Interruption) else error
+            log.warning("the record of %s could not be written: %s", attempt.name, cause)
             return True
 
     def _upload_failed_results(self, attempt: Attempt) -> None:

@@ -16,10 +16,10 @@ from tests.support.metadata_server import MetadataServer
 # Relative frequency of each kind of event.
 WEIGHTS = {
     "kill": 5, "stop": 5, "spot notice": 4, "freeze worker": 4, "freeze machine": 4, "fill disk": 3,
-    "sqs outage": 1, "s3 outage": 1, "s3 silence": 2, "visibility ended": 5,
+    "sqs outage": 1, "s3 outage": 1, "s3 silence": 0.5, "visibility ended": 5,
 }  # fmt: skip
-# How long events last, in leases. A silent S3 is silent for longer than a worker may take to stop.
-DURATIONS = {"sqs outage": (0.5, 1.6), "s3 outage": (0.5, 1.6), "s3 silence": (4.0, 8.0)}
+# How long events last, in leases. A silent S3 is silent for about as long as a worker may take to stop.
+DURATIONS = {"sqs outage": (0.5, 1.6), "s3 outage": (0.5, 1.6), "s3 silence": (2.5, 4.0)}
 NOTICE_SECONDS = 20.0  # 120 on AWS; a worker checks every 5 seconds and needs 10 seconds to stop
 START_SECONDS = 3.0  # a worker is not disturbed for this long after its start
 
