@@ -198,7 +198,7 @@ def test_a_silent_or_trickling_s3_makes_the_client_wait_until_it_gives_up(
             return fault
 
     monkeypatch.setattr(proxy, "TRICKLE_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(proxy, "TRICKLE_SECONDS", 0.5)
+    monkeypatch.setattr(proxy, "TRICKLE_SECONDS", 0.05)
     lab.put_object("input", b"0123456789")
     with proxy.run_proxy(lab.s3.meta.endpoint_url, ConstantFault(random.Random(1))) as fault_proxy:
         config = Config(retries={"total_max_attempts": 1}, read_timeout=0.3)

@@ -166,7 +166,7 @@ class Proxy:
             await writer.drain()
             return False
         if fault == "trickle":
-            return await _trickle(writer, response)
+            return await _trickle(writer, response, request)
         return await _send(writer, response, request, SLOW_PIECES if fault == "slow" else 1)
 
     async def _forward(self, request: Message) -> Message:
@@ -249,9 +249,12 @@ async def _send(writer: asyncio.StreamWriter, response: Message, request: Messag
     return True
 
 
-async def _trickle(writer: asyncio.StreamWriter, response: Message) -> bool:
-    """Send the response a byte at a time, and return False, because the connection is closed before its end."""
-    for byte in (response.head + response.body)[: int(TRICKLE_SECONDS / TRICKLE_PAUSE_SECONDS)]:
+async def _trickle(writer: asyncio.StreamWriter, response: Message, request: Message) -> bool:
+    """Send the body a byte at a time for TRICKLE_SECONDS. Return False, because the connection is closed then."""
+    if _has_no_body(request, response):
+        return await _send(writer, response, request)
+    writer.write(response.head)
+    for byte in response.body[: round(TRICKLE_SECONDS / TRICKLE_PAUSE_SECONDS)]:
         writer.write(bytes([byte]))
         await writer.drain()
         await asyncio.sleep(TRICKLE_PAUSE_SECONDS)
