@@ -151,7 +151,12 @@ class Container:
         pool = ThreadPoolExecutor(slots, "finish")
 
         def finish_soon(attempt: Attempt) -> Future[None]:
-            return pool.submit(self._run_or_stop, partial(self._handler.finish_attempt, attempt))
+            try:
+                return pool.submit(self._run_or_stop, partial(self._handler.finish_attempt, attempt))
+            except RuntimeError:  # no time remains: the pool has been shut down, and the lease returns the job
+                abandoned: Future[None] = Future()
+                abandoned.set_result(None)
+                return abandoned
 
         loops = [Slot(n, self._intake, self._handler, finish_soon, self._stop, n * delay).run for n in range(slots)]
         threads = [
