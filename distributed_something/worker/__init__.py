@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .job.worker_settings import JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
     from .transfer.response_length import reject_truncated_responses
+    from .visible_text import make_visible, split_lines
 
 _MODULES = {
     # for generic-worker.py
@@ -53,6 +54,7 @@ _MODULES = {
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
     "transfer.response_length": "reject_truncated_responses",
+    "visible_text": "make_visible split_lines",
 }
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -62,8 +64,8 @@ __all__ = [
     "Folders", "Job", "JobDefaults", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
     "build_machine_log_group", "fill_shell", "find_named_permission", "get_error_code", "is_access_denied",
     "is_missing_object", "is_run_closed", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
-    "missing_files", "missing_key", "missing_text", "parse_upload_flags", "reject_truncated_responses", "serve",
-    "split_command", "split_into_batches", "upload_arguments", "usual_failure", "wrong_text",
+    "make_visible", "missing_files", "missing_key", "missing_text", "parse_upload_flags", "reject_truncated_responses",
+    "serve", "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

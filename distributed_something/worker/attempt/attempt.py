@@ -58,6 +58,7 @@ class Attempt:
     fetch_end: float = inf  # when the fetch of its inputs must have ended, on the clock's `monotonic`
     ending_since: float | None = None  # when a thread began to end the attempt, on the clock's `monotonic`
     result: Result | None = None
+    explanation: str | None = None  # of a failure that the log does not explain, instead of its most telling line
     bytes_in: int = 0
     shared: SharedFiles = field(default_factory=SharedFiles)
     inputs: list[InputFile] = field(default_factory=list)
@@ -75,6 +76,11 @@ class Attempt:
     @property
     def number(self) -> int:
         return self.earlier_attempts + 1
+
+    @property
+    def uncounted_attempts(self) -> int:
+        """How many earlier attempts did not count as failures."""
+        return self.earlier_attempts - self.failures
 
     @property
     def message_id(self) -> str:

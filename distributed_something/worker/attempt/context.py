@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.machine.container_facts import ContainerFacts
+from distributed_something.worker.program.disk_guard import DiskGuard
+from distributed_something.worker.program.launcher import LauncherPool
+from distributed_something.worker.program.memory import OomKills
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,13 @@ class StopState(Protocol):
 
     def announce_end(self, seconds: float) -> None:
         """Announce that the container will stop in `seconds`, so that no more jobs are started."""
+
+
+@dataclass(frozen=True)
+class ProgramTools:
+    """Tools for running programs: launchers, log streams, the disk's guard, and the out-of-memory kill counter."""
+
+    launcher: LauncherPool
+    job_logs: JobLogs
+    disk: DiskGuard
+    oom_kills: OomKills = field(default_factory=OomKills)

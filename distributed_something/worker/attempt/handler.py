@@ -13,7 +13,6 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -21,10 +20,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from distributed_something.worker.admission.health import has_disk_space
 from distributed_something.worker.attempt.already_done import is_current_result, observe_prior_results
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
-from distributed_something.worker.attempt.context import StopState, WorkerContext
+from distributed_something.worker.attempt.context import ProgramTools, StopState, WorkerContext
 from distributed_something.worker.attempt.job_record import find_final_failure, is_submission_done, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, describe_transfer_limit
@@ -43,10 +41,9 @@ from distributed_something.worker.job.failures import (
 from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.program_result import Result
-from distributed_something.worker.logs.job_log import JobLogs
-from distributed_something.worker.program.launcher import LauncherPool
-from distributed_something.worker.program.memory import OomKills
+from distributed_something.worker.logs.capped_log import remove_middle
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
+from distributed_something.worker.program.script_faults import explain_exit
 from distributed_something.worker.shared_inputs.store import SharedInputs
 from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.reservations import Reservations
@@ -59,15 +56,6 @@ from distributed_something.worker.transfer.stored_result import ResultOwner
 MAX_ENDING_SECONDS = 2.0  # after a stop request, for the end of an attempt whose program was not started
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
 log = logging.getLogger("worker")
-
-
-@dataclass(frozen=True)
-class ProgramTools:
-    """Tools for running programs: launchers, log streams, and the out-of-memory kill counter."""
-
-    launcher: LauncherPool
-    job_logs: JobLogs
-    oom_kills: OomKills = field(default_factory=OomKills)
 
 
 class JobHandler:
@@ -100,6 +88,7 @@ class JobHandler:
         `received`: when the receive call was made, on the lease keeper's clock.
         """
         folders, now = build_job_folders(self._settings.work_dir), self._clock.now()
+        self._tools.disk.add_job(folders)
         lease = self._keeper.add_lease(raw["ReceiptHandle"], received, get_message_age(raw, now))
         attempt = Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
         self._attempts[folders.root] = attempt
@@ -112,8 +101,7 @@ class JobHandler:
 
     def begin_attempt(self, attempt: Attempt) -> bool:
         """Fetch the inputs, and return whether there is a program to run."""
-        with check_requests(lambda: self._check_can_start(attempt)):
-            return self._run_stage(attempt, self._prepare_attempt)
+        return self._run_stage(attempt, self._prepare_attempt)
 
     def run_attempt(self, attempt: Attempt) -> bool:
         """Run the program, and return whether the attempt must be finished."""
@@ -160,7 +148,10 @@ class JobHandler:
 
     def _end_attempt(self, attempt: Attempt, end: Callable[[], None]) -> None:
         try:
-            end()
+            try:
+                end()
+            except Interruption:  # the container must stop before the record could be written
+                self._finisher.return_stalled(attempt)
         except LostLease:
             self._finisher.log_lost_lease(attempt)
         except (*AWS_ERRORS, UploadError, OSError) as error:
@@ -188,23 +179,37 @@ class JobHandler:
         except LostLease:
             return partial(finisher.log_lost_lease, attempt)
         except Failed as error:
-            return partial(finisher.record_failure, attempt, str(error), error.reason_class)
+            return self._judge_failure(attempt, str(error), error.reason_class)
         except AWS_ERRORS as error:
             return partial(finisher.record_failure, attempt, f"AWS: {error}", "aws")
         except OSError as error:
-            return partial(finisher.record_failure, attempt, f"this machine: {error}", "machine")
+            return self._judge_failure(attempt, f"this machine: {error}", "machine")
         except (Exception, SystemExit) as error:  # an error in a hook must end this attempt, not the slot
             log.exception("the worker's own code failed on %s", attempt.name)
-            return partial(finisher.record_failure, attempt, f"{type(error).__name__}: {error}", "worker code")
+            return self._judge_failure(attempt, f"{type(error).__name__}: {error}", "worker code")
         return None
+
+    def _judge_failure(self, attempt: Attempt, reason: str, reason_class: str) -> Callable[[], None]:
+        """Return the function that handles a failure, which does not count if another job had filled the disk."""
+        verdict = self._tools.disk.judge_failure(attempt.folders, reason_class, attempt.uncounted_attempts)
+        if verdict is None:
+            return partial(self._finisher.record_failure, attempt, reason, reason_class)
+        end = self._finisher.record_failure if verdict.is_counted else self._finisher.return_interrupted
+        return partial(end, attempt, f"{verdict.reason} ({reason})", "disk")
 
     def _release_attempt(self, attempt: Attempt) -> None:
         self._attempts.pop(attempt.folders.root, None)
         if not attempt.is_deletion_queued:
             self._keeper.release_lease(attempt.lease)
         remove_job_folder(attempt.folders)
+        self._tools.disk.remove_job(attempt.folders)
 
     def _prepare_attempt(self, attempt: Attempt) -> None:
+        # Only in this stage, not at its end: a container that stops because of a hook still records why the job failed.
+        with check_requests(lambda: self._check_can_start(attempt)):
+            self._prepare_job(attempt)
+
+    def _prepare_job(self, attempt: Attempt) -> None:
         attempt.message = parse_message(attempt.raw["Body"])
         attempt.name = job_id(attempt.message)
         make_job_folder(attempt.folders)
@@ -299,12 +304,18 @@ class JobHandler:
         self._tools.job_logs.follow_log(job.id, folders.log)
         attempt.has_started = True
         try:
-            attempt.result = run_commands(
-                self._tools.launcher, job.commands, surroundings, attempt.time_limit,
-                should_stop=lambda: self._stop.is_due or attempt.lease.is_lost,
-            )  # fmt: skip
+            with self._tools.disk.watch_program(folders):
+                attempt.result = run_commands(
+                    self._tools.launcher, job.commands, surroundings, attempt.time_limit,
+                    should_stop=lambda: self._must_stop_program(attempt),
+                )  # fmt: skip
         finally:
             self._tools.job_logs.unfollow_log(job.id, folders.log)
+
+    def _must_stop_program(self, attempt: Attempt) -> bool:
+        """Keep the log small and return whether the running program must end now. Called several times a second."""
+        remove_middle(attempt.folders.log)
+        return self._stop.is_due or attempt.lease.is_lost or self._tools.disk.must_stop(attempt.folders)
 
     def _publish_results(self, attempt: Attempt) -> None:
         job = get_attempt_job(attempt)
@@ -382,6 +393,7 @@ class JobHandler:
             raise Failed(f"the program ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
         if result.stopped:
             self._check_can_continue(attempt)
+            raise Failed("the worker stopped the program", "disk")
         reason = self._hooks.find_failure(
             attempt.name, job, attempt.folders, result, partial(self._check_can_continue, attempt)
         )
@@ -390,13 +402,14 @@ class JobHandler:
         self._check_can_continue(attempt)
 
     def _classify_failure(self, reason: str, attempt: Attempt, result: Result) -> Failed:
-        if self._tools.oom_kills.claim_kill(attempt.oom_kills):
+        runs_alone = self._settings.docker_cores == 1
+        if self._tools.oom_kills.claim_kill(attempt.oom_kills, result.exit_code, runs_alone=runs_alone):
             return Failed(f"out of memory: the kernel killed the program ({reason})", "out of memory")
         if result.exit_code < 0:
             return Failed(f"killed by signal {-result.exit_code}", "signal")
-        if not has_disk_space(self._settings.work_dir):
-            return Failed(f"the disk is full ({reason})", "disk")
-        return Failed(reason)
+        commands = get_attempt_job(attempt).commands
+        attempt.explanation = explain_exit(result.exit_code, commands, attempt.folders.root)
+        return Failed(f"{reason}: {attempt.explanation}" if attempt.explanation else reason)
 
     def _check_can_start(self, attempt: Attempt) -> None:
         """Raise Interruption or LostLease if no program may be started."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +18,17 @@ from distributed_something.worker.attempt.record_content import (
 )
 from distributed_something.worker.job.failures import LostLease, UploadError, is_missing_object
 from distributed_something.worker.job.worker_settings import Settings
-from distributed_something.worker.program.processors import use_all_processors
+from distributed_something.worker.logs.capped_log import CappedLog
 from distributed_something.worker.transfer.s3_file import (
-    LARGE_FILE_BYTES,
     build_write_condition,
     is_precondition_error,
-    upload_file_parts,
-    upload_whole_file,
+    upload_open_file,
 )
 
 # Workers recognize a claim by this text, so it must be the same in all versions.
 CLAIM_REASON = "its worker is lost, or still replaces what an earlier attempt left"
 BUSY_REASON = "other workers keep changing the job's record"
 MAX_WRITE_ATTEMPTS = 5
-MAX_PARALLEL_LOG_PARTS = 4
 MAX_EARLIER_ATTEMPTS = 20  # the newest ones are kept
 MAX_OTHER_SUBMISSIONS = 100
 _SHORT_FORM_KEYS = ("state", "reason", "reason_class", "exit_code", "machine", "container", "started", "ended")
@@ -251,7 +246,5 @@ def _store_log(context: WorkerContext, record: dict[str, Any], log: Path, check:
         return
     bucket = context.settings.aws_bucket
     key = record["log"].removeprefix(f"s3://{bucket}/")
-    with ThreadPoolExecutor(MAX_PARALLEL_LOG_PARTS, initializer=use_all_processors) as pool:
-        large = log.stat().st_size > LARGE_FILE_BYTES
-        send = partial(upload_file_parts, pool=pool) if large else upload_whole_file
-        send(context.s3, log, bucket, key, check)
+    with log.open("rb") as file:
+        upload_open_file(context.s3, CappedLog(file), bucket, key, check)

@@ -2,7 +2,8 @@
 
 - done, skipped: the message is deleted.
 - interrupted, renewed: a new copy of the message is sent and the original is deleted, because SQS counts every receive
-  of a message and ends its leases 12 hours after the first receive.
+  of a message and ends its leases 12 hours after the first receive. An attempt that failed because another job had
+  filled the disk also counts as interrupted.
 - failed: the message returns to the queue and stays hidden for a while, which is longer after each failure. After the
   last attempt, or if retrying cannot help, it moves to the dead-letter queue.
 - bad message: it moves to the dead-letter queue.
@@ -40,6 +41,7 @@ from distributed_something.worker.job.failures import (
     AWS_ERRORS,
     BAD_DATA_CLASS,
     Failed,
+    Interruption,
     JobAlreadyDone,
     LostLease,
     UploadError,
@@ -52,6 +54,7 @@ from distributed_something.worker.transfer.results import ResultDestination, has
 from distributed_something.worker.transfer.retry import add_deadline
 from distributed_something.worker.transfer.shared_results import SHARED_FILE_CLASS, has_unchanged_shared_results
 
+STOPPED_REASON = "its worker was stopped"  # of most interrupted attempts
 MAX_LINE_CHARACTERS = 200  # of the log's most telling line that are quoted in a reason
 MAX_ATTRIBUTE_CHARACTERS = 1000  # in a message attribute
 # S3 is strongly consistent, so retrying does not make a missing object appear, nor does another job's file change.
@@ -136,16 +139,18 @@ class AttemptFinisher:
         """Log that the lease is lost and another worker may have the job."""
         log.warning("lost lease of %s: another worker may have the job; this attempt is discarded", attempt.name)
 
-    def return_interrupted(self, attempt: Attempt) -> None:
+    def return_interrupted(
+        self, attempt: Attempt, reason: str = STOPPED_REASON, reason_class: str = "interrupted"
+    ) -> None:
         """Return an interrupted job to the queue and record the interruption, which does not count as a failure.
 
         The message is sent before the record is written, because little time remains and S3 may not respond.
         """
         _check_lease(attempt)
-        log.info("interrupted %s: the job returns to the queue", attempt.name)
+        log.info("interrupted %s: the job returns to the queue: %s", attempt.name, reason)
         self._resend_message(attempt)
         if attempt.has_started:
-            end = AttemptEnd(INTERRUPTED_STATE, False, "its worker was stopped", "interrupted")
+            end = AttemptEnd(INTERRUPTED_STATE, False, reason, reason_class)
             self._try_write_record(attempt, end)
 
     def limit_upload(self, check: Callable[[], None]) -> Callable[[], None]:
@@ -238,8 +243,9 @@ class AttemptFinisher:
         """Write the record, and return False if another attempt's record must be kept. Errors are logged."""
         try:
             return self._write_record(attempt, end)
-        except (*AWS_ERRORS, UploadError, OSError) as error:
-            log.warning("the record of %s could not be written: %s", attempt.name, error)
+        except (*AWS_ERRORS, UploadError, OSError, Interruption) as error:
+            cause = "the container must stop" if isinstance(error, Interruption) else error
+            log.warning("the record of %s could not be written: %s", attempt.name, cause)
             return True
 
     def _upload_failed_results(self, attempt: Attempt) -> None:

@@ -57,7 +57,7 @@ def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> d
         **_describe_times(attempt, context.clock.now()),
         "reason": end.reason,
         "reason_class": end.reason_class,
-        **_describe_log(attempt.folders.log if end.reason and has_log else None),
+        **_describe_log(attempt.folders.log if end.reason and has_log else None, attempt.explanation),
         **_describe_program(context, attempt),
         **_describe_files(attempt, is_skipped=end.state == SKIPPED_STATE),
         "earlier_attempts": [],
@@ -119,10 +119,10 @@ def _describe_files(attempt: Attempt, *, is_skipped: bool) -> dict[str, Any]:
     }
 
 
-def _describe_log(log: Path | None) -> dict[str, Any]:
+def _describe_log(log: Path | None, explanation: str | None) -> dict[str, Any]:
     if log is None:
-        return {"telling_line": None, "last_lines": []}
-    telling = read_telling_line(log)
+        return {"telling_line": explanation, "last_lines": []}
+    telling = explanation or read_telling_line(log)
     return {"telling_line": telling, "last_lines": add_telling_line(read_last_lines(log), telling, MAX_LAST_LINES)}
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -24,8 +24,9 @@ from distributed_something.worker.admission.health import (
 )
 from distributed_something.worker.admission.pauses import is_other_machine_failing, is_other_machine_working
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
-from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import JobHandler, ProgramTools
+from distributed_something.worker.attempt.attempt import Attempt
+from distributed_something.worker.attempt.context import ProgramTools, WorkerContext
+from distributed_something.worker.attempt.handler import JobHandler
 from distributed_something.worker.attempt.job_record import build_record_address
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
@@ -48,6 +49,7 @@ from distributed_something.worker.machine.spot_notice import SpotWatcher
 from distributed_something.worker.machine.times import read_boot_clock
 from distributed_something.worker.machine.usage import USAGE_REPORT_SECONDS, UsageReporter
 from distributed_something.worker.machine.worker_clients import Clients
+from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.processors import use_one_processor
 
@@ -91,7 +93,11 @@ class Container:
             describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
             clock=self._clock,
         )  # fmt: skip
-        self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
+        disk = DiskGuard(
+            partial(read_disk_space, settings.work_dir), self._clock.monotonic,
+            lambda: self._handler.shared_inputs.make_room(),
+        )  # fmt: skip
+        self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs, disk)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
         self._journal = self._build_journal()
         callbacks = OutcomeCallbacks(
@@ -149,12 +155,18 @@ class Container:
 
         The calling thread stays free for signal handlers.
         """
-        slots = self._settings.docker_cores
-        uploads = ThreadPoolExecutor(slots, "finish", initializer=use_one_processor)
-        loops = [
-            Slot(n, self._intake, self._handler, uploads, self._stop, n * self._settings.seconds_to_start).run
-            for n in range(slots)
-        ]
+        slots, delay = self._settings.docker_cores, self._settings.seconds_to_start
+        pool = ThreadPoolExecutor(slots, "finish")
+
+        def finish_soon(attempt: Attempt) -> Future[None]:
+            try:
+                return pool.submit(self._run_or_stop, partial(self._handler.finish_attempt, attempt))
+            except RuntimeError:  # no time remains: the pool has been shut down, and the lease returns the job
+                abandoned: Future[None] = Future()
+                abandoned.set_result(None)
+                return abandoned
+
+        loops = [Slot(n, self._intake, self._handler, finish_soon, self._stop, n * delay).run for n in range(slots)]
         threads = [
             threading.Thread(target=self._run_or_stop, args=(loop,), daemon=True) for loop in (self._intake.run, *loops)
         ]
@@ -167,7 +179,7 @@ class Container:
             with suppress(Empty):
                 timeout = STOP_CHECK_SECONDS if self._stop.is_announced else 1.0
                 self._stop.announce_end(self._notices.get(timeout=timeout))
-        uploads.shutdown(wait=False)
+        pool.shutdown(wait=False)
 
     def _return_stalled_attempts(self) -> None:
         """Return the jobs that do not end by themselves after a stop request."""
@@ -176,7 +188,7 @@ class Container:
                 self._handler.return_stalled_attempts()
 
     def _run_or_stop(self, loop: Callable[[], None]) -> None:
-        """Run `loop`, and stop the whole container if it fails.
+        """Run `loop` (or another part of a slot's work), and stop the whole container if it fails.
 
         A container that continued with fewer slots would do less work for the same price and would never release the
         failed slot's job.

@@ -12,13 +12,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.attempt.attempt import Attempt
-from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import JobHandler, ProgramTools, get_attempt_job
+from distributed_something.worker.attempt.context import ProgramTools, WorkerContext
+from distributed_something.worker.attempt.handler import JobHandler, get_attempt_job
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.attempt.work_folder import remove_temp_dir
@@ -33,6 +33,7 @@ from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.machine.container_facts import read_container_facts
 from distributed_something.worker.machine.mount import BucketMount, MountError, build_mount_plan
 from distributed_something.worker.machine.worker_clients import Clients
+from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.transfer.result_files import list_result_files
 
@@ -62,7 +63,9 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
     context = WorkerContext(
         replace(settings, check_if_done=False, work_dir=folder), None, s3, clock, read_container_facts()
     )
-    tools = ProgramTools(launcher, JobLogs(None, "", clock=clock))
+    disk = DiskGuard(partial(read_disk_space, folder), clock.monotonic)
+    tools = ProgramTools(launcher, JobLogs(None, "", clock=clock), disk)
+    disk.add_job(attempt.folders)
     handler = _SingleJobHandler(context, hooks, keeper, stop, verdict, tools)
     try:
         with _mount_bucket(s3, settings):
@@ -121,8 +124,10 @@ class Verdict(AttemptFinisher):
     def record_failure(self, attempt: Attempt, reason: str, reason_class: str) -> None:
         self.state, self.reason, self.reason_class = "failed", reason, reason_class
 
-    def return_interrupted(self, attempt: Attempt) -> None:
-        self.state, self.reason, self.reason_class = "interrupted", "the worker was stopped", "interrupted"
+    def return_interrupted(
+        self, attempt: Attempt, reason: str = "the worker was stopped", reason_class: str = "interrupted"
+    ) -> None:
+        self.state, self.reason, self.reason_class = "interrupted", reason, reason_class
 
     def build_document(self, attempt: Attempt) -> dict[str, Any]:
         """Return the JSON document that `runJob` shows, with sizes in bytes.

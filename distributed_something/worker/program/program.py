@@ -13,6 +13,8 @@ from pathlib import Path
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.program.launcher import LaunchedProgram, LauncherPool, LostLauncher, ProgramStartError
+from distributed_something.worker.program.script_faults import explain_program
+from distributed_something.worker.visible_text import make_visible, split_lines
 
 MAX_LAST_LINES = 20  # lines at the end of a log that a record shows
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
@@ -71,7 +73,9 @@ def run_command(
             return replace(result, started=started, ended=surroundings.now())
     except ProgramStartError as error:
         kind = "machine" if error.is_machine_fault else "program"
-        raise Failed(f"the program {words[0]!r} cannot be started: {error}", kind) from None
+        explanation = explain_program(words[0], surroundings.folder, clean)
+        reason = f"{error}; {explanation}" if explanation else str(error)
+        raise Failed(f"the program {words[0]!r} cannot be started: {reason}", kind) from None
     except LostLauncher:
         reason = "the program's launcher was killed or hangs; the program itself may be the cause"
         raise Failed(reason, "crash") from None
@@ -114,8 +118,8 @@ def _wait_for_end(
 
 
 def read_last_lines(log: Path, count: int = MAX_LAST_LINES, max_bytes: int = 8192) -> list[str]:
-    """Return the last lines of a log, at most `count`. Bytes that are not UTF-8 are replaced."""
+    """Return the last lines of a log, at most `count`, without bytes that are not UTF-8 or not safe in a terminal."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - max_bytes))
         text = file.read().decode("utf-8", "replace")
-    return [line[:500] for line in text.splitlines()[-count:]]
+    return [make_visible(line)[:500] for line in split_lines(text)[-count:]]

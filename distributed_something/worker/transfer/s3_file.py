@@ -177,13 +177,24 @@ def upload_whole_file(
     S3 verifies the SHA-256. `condition` is the result of `build_write_condition`.
     """
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        body = CheckedBody(file, 0, file.tell(), check)
-        checksum = base64.b64encode(digest.digest()).decode()
-        with check_requests(check):
-            response = s3.put_object(
-                Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **condition
-            )
+        return upload_open_file(s3, file, bucket, key, check, arguments, **condition)
+
+
+def upload_open_file(
+    s3: Any,
+    file: Any,
+    bucket: str,
+    key: str,
+    check: Callable[[], None],
+    arguments: S3Arguments = NO_ARGUMENTS,
+    **condition: str,
+) -> tuple[str, str]:
+    """Upload a file that is open at its start, as `upload_whole_file` does."""
+    digest = hashlib.file_digest(file, "sha256")
+    body = CheckedBody(file, 0, file.tell(), check)
+    checksum = base64.b64encode(digest.digest()).decode()
+    with check_requests(check):
+        response = s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **condition)
     return digest.hexdigest(), response.get("ETag", "")
 
 

@@ -35,7 +35,7 @@ def test_an_output_bucket_is_looked_up_once_for_a_container_and_not_if_it_was_li
     harness.replace_settings(CHECK_IF_DONE_BOOL="False")
     requests: list[str] = []
     harness.s3.meta.events.register("before-call.s3.HeadBucket", lambda model, **_: requests.append(model.name))
-    handler = harness.build_handler()
+    handler = harness.build_handler({})
     for number in range(3):
         attempt = handler.take_message(build_message(MESSAGE | {"group": f"g{number}"}), harness.lease_clock())
         assert handler.begin_attempt(attempt)

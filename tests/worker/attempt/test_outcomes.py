@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from distributed_something.worker.attempt import outcomes
 from distributed_something.worker.attempt.job_record import write_record
 from distributed_something.worker.container.stop import StopRequest
+from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.failures import Interruption, StaleMessage
 from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message
 from distributed_something.worker.job.job_id import job_id
@@ -417,3 +418,15 @@ def test_with_the_check_off_a_second_submission_of_a_job_runs_again(harness: Att
     harness.handle(message_id="message-2")
     assert [record["state"] for record in harness.recorded] == ["done", "done"]
     assert harness.read_record()["message_id"] == "message-2"
+
+
+@pytest.mark.parametrize(("command", "calls"), [("true", ["sent again", "deleted"]), ("false", ["returned"])])
+def test_a_job_returns_at_once_if_its_container_must_stop_before_its_record_is_written(
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch, command: str, calls: list[str]
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise Interruption
+
+    monkeypatch.setattr(outcomes, "write_record", stop)
+    harness.handle({"group": "g", "command": command}, failure=usual_failure)
+    assert harness.queue.calls == calls
