@@ -14,6 +14,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from distributed_something.worker.admission.health import has_disk_space
@@ -42,6 +43,7 @@ from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
+from distributed_something.worker.program.privileges import ProgramUser, find_program_user, give_folder
 from distributed_something.worker.program.processors import run_on_all_processors
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
 from distributed_something.worker.transfer.inputs import fetch_inputs
@@ -78,11 +80,22 @@ class StopState(Protocol):
 
 @dataclass(frozen=True)
 class ProgramTools:
-    """Tools for running programs: launchers, log streams, and the out-of-memory kill counter."""
+    """Tools for running programs: launchers, log streams, the out-of-memory kill counter, and the programs' user.
+
+    If `user` is None, programs run as the worker's user.
+    """
 
     launcher: LauncherPool
     job_logs: JobLogs
     oom_kills: OomKills = field(default_factory=OomKills)
+    user: ProgramUser | None = None
+
+
+def build_program_tools(settings: Settings, slots: int, job_logs: JobLogs) -> ProgramTools:
+    """Return the tools for running programs in `slots` slots. Raise NoSuchUser if they cannot run as PROGRAM_USER."""
+    user = find_program_user(settings.program_user)
+    launcher = LauncherPool(slots, may_gain_privileges=user is None and not settings.mount_s3)
+    return ProgramTools(launcher, job_logs, user=user)
 
 
 class JobHandler:
@@ -235,9 +248,7 @@ class JobHandler:
         log.info("start %s (attempt %d)", job.id, attempt.number)
         attempt.oom_kills = self._tools.oom_kills.count_kills()
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS)
-        surroundings = ProgramSurroundings(
-            folders.root, folders.log, job.shell, monotonic=self._clock.monotonic, now=self._clock.now
-        )
+        surroundings = self._prepare_surroundings(job, folders)
         self._tools.job_logs.follow_log(job.id, folders.log)
         attempt.has_started = True
         try:
@@ -247,6 +258,15 @@ class JobHandler:
             )  # fmt: skip
         finally:
             self._tools.job_logs.unfollow_log(job.id, folders.log)
+
+    def _prepare_surroundings(self, job: Job, folders: Folders) -> ProgramSurroundings:
+        user = self._tools.user
+        identity = give_folder(folders.root, folders.log, user) if user else None
+        return ProgramSurroundings(
+            folders.root, folders.log, job.shell, self._settings.program_may_use_aws, identity,
+            home=(user.home if Path(user.home).is_dir() else str(folders.root)) if user else "",
+            monotonic=self._clock.monotonic, now=self._clock.now,
+        )  # fmt: skip
 
     def _publish_results(self, attempt: Attempt) -> None:
         job = get_attempt_job(attempt)

@@ -25,7 +25,7 @@ from distributed_something.worker.admission.health import (
 from distributed_something.worker.admission.pauses import is_other_machine_failing, is_other_machine_working
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
 from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
+from distributed_something.worker.attempt.handler import Hooks, JobHandler, build_program_tools
 from distributed_something.worker.attempt.job_record import build_record_address
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
@@ -47,7 +47,6 @@ from distributed_something.worker.machine.spot_notice import SpotWatcher
 from distributed_something.worker.machine.times import read_boot_clock
 from distributed_something.worker.machine.usage import USAGE_REPORT_SECONDS, UsageReporter
 from distributed_something.worker.machine.worker_clients import Clients
-from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.processors import use_one_processor
 
 MAX_LAST_CALL_SECONDS = 5.0  # limit for each of the three waits for AWS calls when the container stops
@@ -87,7 +86,7 @@ class Container:
             describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
             clock=self._clock,
         )  # fmt: skip
-        self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
+        self._tools = build_program_tools(settings, settings.docker_cores, self._job_logs)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
         self._journal = self._build_journal()
         callbacks = OutcomeCallbacks(

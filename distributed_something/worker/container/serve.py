@@ -25,6 +25,7 @@ from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import BadEnvironment, Settings, read_worker_settings
 from distributed_something.worker.machine.metadata import InstanceMetadata, get_machine_id
 from distributed_something.worker.machine.mount import format_mount_obstacle
+from distributed_something.worker.program.privileges import NoSuchUser, find_program_user, hide_process
 
 # run-worker.sh moves LD_PRELOAD to this variable so that it does not affect the worker.
 PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"
@@ -45,11 +46,13 @@ def serve(
         settings = read_worker_settings()
         if folder := os.environ.pop(CHECK_VARIABLE, ""):
             return check_messages(Path(folder), settings, make_job)
+        find_program_user(settings.program_user)
         if settings.mount_s3 and (reason := format_mount_obstacle()):
             raise BadEnvironment(reason)
-    except BadEnvironment as error:
+    except (BadEnvironment, NoSuchUser) as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    hide_process()
     if preload := os.environ.pop(PROGRAM_PRELOAD_VARIABLE, ""):
         os.environ["LD_PRELOAD"] = preload
     if folder := os.environ.pop(ONE_JOB_VARIABLE, ""):  # removed so that the program does not inherit it

@@ -18,7 +18,7 @@ from typing import Any
 
 from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools, get_attempt_job
+from distributed_something.worker.attempt.handler import Hooks, JobHandler, build_program_tools, get_attempt_job
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.container.stop import StopRequest
@@ -31,7 +31,6 @@ from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.machine.container_facts import read_container_facts
 from distributed_something.worker.machine.mount import BucketMount, MountError, build_mount_plan
 from distributed_something.worker.machine.worker_clients import Clients
-from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.transfer.result_files import list_result_files
 
 ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # the worker's environment variable for the folder that contains MESSAGE_FILE
@@ -55,12 +54,12 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
         {"Body": (folder / MESSAGE_FILE).read_text(encoding="utf-8")}, keeper.add_lease("", clock.monotonic()),
         _SingleJobFolders(folder / "job"), earlier_attempts=0, failures=0, started=clock.now(),
     )  # fmt: skip
-    verdict, launcher = Verdict(), LauncherPool(1)
+    verdict = Verdict()
     s3 = Clients(1, settings.aws_region)("s3")
     context = WorkerContext(
         replace(settings, check_if_done=False, work_dir=folder), None, s3, clock, read_container_facts()
     )
-    tools = ProgramTools(launcher, JobLogs(None, "", clock=clock))
+    tools = build_program_tools(settings, 1, JobLogs(None, "", clock=clock))
     handler = _SingleJobHandler(context, hooks, keeper, stop, verdict, tools)
     try:
         with _mount_bucket(s3, settings):
@@ -70,7 +69,7 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
         log.error("%s", error)
         return 1
     finally:
-        launcher.end()
+        tools.launcher.end()
     (folder / VERDICT_FILE).write_text(json.dumps(verdict.build_document(attempt), indent=1), encoding="utf-8")
     return 0
 
