@@ -48,6 +48,7 @@ from distributed_something.worker.program.processors import run_on_all_processor
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
 from distributed_something.worker.transfer.inputs import fetch_inputs
 from distributed_something.worker.transfer.reservations import Reservations
+from distributed_something.worker.transfer.result_files import get_output_folder
 from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 from distributed_something.worker.transfer.shared_results import SharingRules, upload_shared_results
@@ -279,7 +280,7 @@ class JobHandler:
         """Upload the results to the job's own location."""
         replaceable = self._claim_output_location(attempt, job)
         return upload_results(
-            self._s3, job.output_dir or attempt.folders.output_dir,
+            self._s3, get_output_folder(job, attempt.folders),
             self._build_destination(job, replaceable),
             leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
         )  # fmt: skip
@@ -294,7 +295,7 @@ class JobHandler:
 
         reservations = Reservations(self._s3, self._settings.aws_bucket, self._settings.keys)
         return upload_shared_results(
-            self._s3, job.output_dir or attempt.folders.output_dir, self._build_destination(job, {}),
+            self._s3, get_output_folder(job, attempt.folders), self._build_destination(job, {}),
             SharingRules(
                 reservations, job.may_replace, partial(self._claim_results, attempt),
                 partial(is_current_result, self._context), record_overwrite,
@@ -341,6 +342,8 @@ class JobHandler:
             raise Failed(f"the program ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
         if result.stopped:
             self._check_can_continue(attempt)
+        if attempt.folders.log.is_symlink():
+            raise Failed("the program replaced its log with a link, which is not followed")
         with run_on_all_processors():
             reason = find_failure(self._hooks.failure(job, attempt.folders, result), result)
         if reason is not None:

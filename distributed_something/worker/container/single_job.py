@@ -31,7 +31,8 @@ from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.machine.container_facts import read_container_facts
 from distributed_something.worker.machine.mount import BucketMount, MountError, build_mount_plan
 from distributed_something.worker.machine.worker_clients import Clients
-from distributed_something.worker.transfer.result_files import list_result_files
+from distributed_something.worker.safe_path import SafePath
+from distributed_something.worker.transfer.result_files import get_output_folder, list_result_files
 
 ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # the worker's environment variable for the folder that contains MESSAGE_FILE
 MESSAGE_FILE, VERDICT_FILE, LOG_FILE = "message.json", "verdict.json", "log.txt"
@@ -80,7 +81,7 @@ class _SingleJobFolders(Folders):
 
     @cached_property
     def log(self) -> Path:
-        return self.root.with_name(LOG_FILE)
+        return SafePath.build(self.root.with_name(LOG_FILE))
 
 
 class _SingleJobHandler(JobHandler):
@@ -90,7 +91,7 @@ class _SingleJobHandler(JobHandler):
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
         list_result_files(
-            attempt.folders.output_dir, job.output_location, job.leave_out
+            get_output_folder(job, attempt.folders), job.output_location, job.leave_out
         )  # raises Failed if a file could not be uploaded
         self._finisher.record_done(attempt)
 
@@ -142,9 +143,11 @@ class Verdict(AttemptFinisher):
 
 def _list_results(attempt: Attempt) -> list[Path]:
     """Return the files that a run would upload; none if it could not upload them."""
-    job, folder = attempt.job, attempt.folders.output_dir
+    job, folders = attempt.job, attempt.folders
+    if job is None:
+        return []
     try:
-        return list(list_result_files(folder, job.output_location, job.leave_out).values()) if job else []
+        return list(list_result_files(get_output_folder(job, folders), job.output_location, job.leave_out).values())
     except Failed:
         return []
 

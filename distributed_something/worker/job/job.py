@@ -23,6 +23,7 @@ from distributed_something.worker.job.placeholders import (
 from distributed_something.worker.job.shell_values import fill_shell
 from distributed_something.worker.job.upload_flags import BadFlags, parse_upload_flags
 from distributed_something.worker.job.worker_settings import JobDefaults
+from distributed_something.worker.safe_path import SafePath
 
 Command = list[str] | str  # words, or one string for a shell
 Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
@@ -64,8 +65,11 @@ class Folders:
 
     @cached_property
     def log(self) -> Path:
-        """The log file. It is next to `root`, because the program may create files with any name inside `root`."""
-        return self.root.with_name(f"{self.root.name}.log")
+        """The log file. It is next to `root`, because the program may create files with any name inside `root`.
+
+        The program may also replace it with a link, which is never followed.
+        """
+        return SafePath.build(self.root.with_name(f"{self.root.name}.log"))
 
 
 @dataclass
