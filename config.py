@@ -51,6 +51,11 @@ IDLE_ALARM = 'True'
 # there. Run `make build` after you change this. Without the mount, inputs are fetched, which is simpler and faster.
 MOUNT_S3 = 'False'
 
+# PROGRAM:
+# Whether your program gets AWS credentials and the addresses of the queues in its environment.
+PROGRAM_MAY_USE_AWS = 'False'
+PROGRAM_USER = ''  # a user in the image, such as '1000', that your program runs as; '' means the container's user
+
 # LOGS:
 LOG_GROUP_NAME = APP_NAME
 EXPORT_LOGS = 'True'  # at the end, to AWS_BUCKET/exportedlogs/; each job's own log is always stored beside its record
