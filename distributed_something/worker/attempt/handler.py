@@ -14,7 +14,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from distributed_something.worker.admission.health import has_disk_space
@@ -43,7 +42,7 @@ from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
-from distributed_something.worker.program.privileges import ProgramUser, find_program_user, give_folder
+from distributed_something.worker.program.privileges import ProgramUser, choose_home, find_program_user, give_folder
 from distributed_something.worker.program.processors import run_on_all_processors
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
 from distributed_something.worker.transfer.inputs import fetch_inputs
@@ -265,7 +264,7 @@ class JobHandler:
         identity = give_folder(folders.root, folders.log, user) if user else None
         return ProgramSurroundings(
             folders.root, folders.log, job.shell, self._settings.program_may_use_aws, identity,
-            home=(user.home if Path(user.home).is_dir() else str(folders.root)) if user else "",
+            home=choose_home(user, folders.root) if user else "",
             monotonic=self._clock.monotonic, now=self._clock.now,
         )  # fmt: skip
 

@@ -121,6 +121,11 @@ def _look_up_user(name: str, users: Path) -> ProgramUser | None:
     return ProgramUser(int(name), int(name), "") if name.isdecimal() else None
 
 
+def choose_home(user: ProgramUser, folder: Path) -> str:
+    """Return the value of HOME: the user's home folder, or the job's folder if the user has none."""
+    return user.home if user.home and os.path.isdir(user.home) else str(folder)
+
+
 def give_folder(folder: Path, log: Path, user: ProgramUser) -> ProgramIdentity:
     """Give the content of a job's folder to `user`, and return the identity with which programs can enter the folder.
 

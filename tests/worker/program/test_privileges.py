@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from distributed_something.worker.program.launcher import LauncherPool
-from distributed_something.worker.program.privileges import NoSuchUser, find_program_user, give_folder
+from distributed_something.worker.program.privileges import (
+    NoSuchUser,
+    ProgramUser,
+    choose_home,
+    find_program_user,
+    give_folder,
+)
 from distributed_something.worker.program.program import ProgramSurroundings, run_command
 from tests.support.paths import ROOT
 
@@ -130,6 +136,26 @@ def test_a_user_is_found_by_name_or_number(tmp_path: Path) -> None:
     for name, reason in {"bob": "has no such user", "root": "is root", "0": "is root"}.items():
         with pytest.raises(NoSuchUser, match=reason):
             find_program_user(name, users)
+
+
+def test_home_is_the_users_home_or_else_the_jobs_folder(tmp_path: Path) -> None:
+    assert choose_home(ProgramUser(1, 1, str(tmp_path)), Path("job")) == str(tmp_path)
+    for home in ("", str(tmp_path / "none")):
+        assert choose_home(ProgramUser(1, 1, home), Path("job")) == "job"
+
+
+@needs_root
+def test_a_program_of_another_user_is_ended_with_all_its_processes(launcher: LauncherPool, tmp_path: Path) -> None:
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    folder = tmp_path / "job"
+    folder.mkdir()
+    identity = give_folder(folder, tmp_path / "log", ProgramUser(12345, 12345, ""))
+    surroundings = ProgramSurroundings(folder, tmp_path / "log", shell=True, identity=identity)
+    result = run_command(launcher, "trap '' TERM; setsid sleep 7654 & echo $! > pid; sleep 7654", surroundings, 0.5)
+    assert result.timed_out
+    process = (folder / "pid").read_text().strip()
+    assert not Path("/proc", process).exists()
 
 
 def test_a_container_that_does_not_start_as_root_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
