@@ -55,6 +55,11 @@ MAX_TRANSFER_MINUTES = 120  # an attempt fails if the fetch of its inputs takes 
 # where the machine's credentials can be read.
 ALLOW_UNSAFE_INPUTS = 'False'
 
+# PROGRAM:
+# Whether your program gets AWS credentials and the addresses of the queues in its environment.
+PROGRAM_MAY_USE_AWS = 'False'
+PROGRAM_USER = ''  # a user in the image, such as '1000', that your program runs as; '' means the container's user
+
 # LOGS:
 LOG_GROUP_NAME = APP_NAME
 EXPORT_LOGS = 'True'  # at the end, to AWS_BUCKET/exportedlogs/; each job's own log is always stored beside its record

@@ -147,6 +147,15 @@ class Settings(BaseModel):
         str, build_pattern_validator(r"[^\0]*", "a string without null bytes", "write plain text")
     ] = ""
     MOUNT_S3: ConfigBoolean = False
+    PROGRAM_MAY_USE_AWS: ConfigBoolean = False
+    PROGRAM_USER: Annotated[
+        str,
+        build_pattern_validator(
+            r"(?!(root|0+)\Z)([a-z_][a-z0-9_-]{0,31}|[0-9]{1,9}|)",
+            "a user other than root",
+            "write the name or the number of a user in the image, such as '1000', or '' for the container's user",
+        ),
+    ] = ""
     IDLE_ALARM: ConfigBoolean = True
     ON_DEMAND_MACHINES: ConfigInteger = Field(default=0, ge=0, le=SPOT_FLEET_MAX_TARGET)
     MAX_RUN_HOURS: ConfigNumber = Field(
@@ -221,7 +230,8 @@ class Settings(BaseModel):
             "SQS_MESSAGE_VISIBILITY", "JOB_RETRIES", "MOUNT_S3", "IDLE_ALARM",
             "MAX_TRANSFER_MINUTES", "ALLOW_UNSAFE_INPUTS",
         )  # fmt: skip
-        return {key: str(getattr(self, key)) for key in keys} | self.own
+        optional_keys = [key for key in ("PROGRAM_MAY_USE_AWS", "PROGRAM_USER") if getattr(self, key)]
+        return {key: str(getattr(self, key)) for key in (*keys, *optional_keys)} | self.own
 
 
 def _split_queue_arn(value: object) -> tuple[str, str, object]:

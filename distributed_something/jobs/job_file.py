@@ -45,6 +45,7 @@ from distributed_something.worker import (
     job_from_message,
     job_id,
     list_placeholders,
+    parse_shell_template,
     split_command,
 )
 
@@ -277,11 +278,15 @@ def _check_command(path: Path, shared: dict[str, Any]) -> None:
     if shell and not isinstance(command, str):
         remedy = "write `command` as a single string, or remove `shell`"
         raise InputError(path, "shell", "with `shell`, the command must be a single string", remedy)
-    if isinstance(command, str) and not shell:
-        try:
-            split_command(command)
-        except TemplateError as error:
-            raise InputError(path, "command", str(error), "close the quote, or write a list of words") from None
+    if not isinstance(command, str):
+        return
+    try:
+        parse_shell_template(command) if shell else split_command(command)
+    except TemplateError as error:
+        remedy = (
+            "see `Values in shell commands` in docs/jobs.md" if shell else "close the quote, or write a list of words"
+        )
+        raise InputError(path, "command", str(error), remedy) from None
 
 
 def _parse_groups_key(path: Path, content: dict[str, Any]) -> str:

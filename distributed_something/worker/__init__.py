@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result
     from .job.run_keys import RUNS_PREFIX, AppKeys, RunKeys
-    from .job.shell_values import fill_shell
+    from .job.shell.shell_template import parse_shell_template
+    from .job.shell.shell_values import fill_shell
     from .job.upload_flags import parse_upload_flags
     from .job.worker_settings import JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
@@ -41,7 +42,7 @@ _MODULES = {
     "job.job_id": "job_id",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result",
-    "job.shell_values": "fill_shell",
+    "job.shell.shell_values": "fill_shell",
     "job.worker_settings": "JobDefaults Settings",
     "container.serve": "serve",
     # for the rest of distributed_something
@@ -51,6 +52,7 @@ _MODULES = {
     "batches": "split_into_batches",
     "container.check_messages": "CHECK_VARIABLE MESSAGES_FILE VERDICTS_FILE",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
+    "job.shell.shell_template": "parse_shell_template",
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
     "transfer.response_length": "reject_truncated_responses",
@@ -64,8 +66,9 @@ __all__ = [
     "Folders", "Job", "JobDefaults", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
     "build_machine_log_group", "fill_shell", "find_named_permission", "get_error_code", "is_access_denied",
     "is_missing_object", "is_run_closed", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
-    "make_visible", "missing_files", "missing_key", "missing_text", "parse_upload_flags", "reject_truncated_responses",
-    "serve", "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "make_visible", "missing_files", "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags",
+    "reject_truncated_responses", "serve", "split_command", "split_into_batches", "split_lines", "upload_arguments",
+    "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -294,6 +294,20 @@ def test_an_unfilled_placeholder_is_reported_once_together_with_invalid_shared_k
     assert "nothing fills the placeholder {plate} in groups[1]" in lines[1]
 
 
+def test_a_shell_command_that_cannot_take_a_value_safely_is_reported_once(tmp_path: Path) -> None:
+    content = {"command": "echo `basename {well}`", "shell": True, "groups": [{"well": "A01"}, {"well": "A02"}]}
+    (line,) = find_load_problems(tmp_path, COMMAND | content)
+    assert line.startswith("job.json: command: {well} is used after `, where values cannot be quoted; assign {well}")
+
+
+def test_a_value_that_a_shell_could_execute_is_reported_with_its_job(tmp_path: Path) -> None:
+    content = {"command": "echo $(( {n} + 1 ))", "shell": True, "groups": [{"n": 1}, {"n": "a[$(id)]"}]}
+    with pytest.raises(InputError) as caught:
+        list(write_job_file(tmp_path, COMMAND | content).iter_checked_messages())
+    assert "groups[2]" in str(caught.value)
+    assert "{n} is used in arithmetic" in str(caught.value)
+
+
 def test_all_invalid_rows_in_a_table_are_reported_together_with_invalid_shared_keys(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("well\nA01,x\nA02\nA03,x\n")
     lines = find_load_problems(tmp_path, {"command": 7, "groups": "jobs.csv"})

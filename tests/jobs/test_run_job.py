@@ -152,9 +152,10 @@ def test_the_program_has_the_environment_of_the_runs_containers(local_project: P
     settings = Context(project=local_project.folder).settings
     queues = QueueUrls("", "")
     expected = get_container_environment(build_task_definition(settings, queues, None)["containerDefinitions"][0])
-    assert {name: actual.get(name) for name in expected if "QUEUE_URL" not in name} == {
-        name: value for name, value in expected.items() if "QUEUE_URL" not in name
+    assert {name: actual.get(name) for name in expected if not name.startswith("SQS_")} == {
+        name: value for name, value in expected.items() if not name.startswith("SQS_")
     }
+    assert not [name for name in actual if name.startswith(("SQS_", "AWS_ACCESS_KEY", "AWS_SECRET"))]
     assert actual["MY_NAME"] == "Ada"
     assert ONE_JOB_VARIABLE not in actual
 
@@ -251,12 +252,12 @@ def test_a_worker_that_cannot_start_is_reported(local_project: Project, own_work
 # Without --local
 
 
-def test_without_the_local_cloud_a_job_gets_the_users_credentials_and_endpoints(
+def test_without_the_local_cloud_a_program_that_may_use_aws_gets_the_users_credentials_and_endpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_project(tmp_path / "p")
     with (folder / "config.py").open("a") as config:
-        config.write("SSH_KEY_NAME = 'key'\n")
+        config.write("SSH_KEY_NAME = 'key'\nPROGRAM_MAY_USE_AWS = 'True'\n")
     (folder / "files" / "job.json").write_text(json.dumps({"command": "env", "inputs": ["in.txt"], "groups": ["a"]}))
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

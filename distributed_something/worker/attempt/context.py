@@ -12,6 +12,7 @@ from distributed_something.worker.machine.container_facts import ContainerFacts
 from distributed_something.worker.program.disk_guard import DiskGuard
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
+from distributed_something.worker.program.privileges import ProgramUser, find_program_user
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,21 @@ class StopState(Protocol):
 
 @dataclass(frozen=True)
 class ProgramTools:
-    """Tools for running programs: launchers, log streams, the disk's guard, and the out-of-memory kill counter."""
+    """Tools for running programs: launchers, log streams, the disk's guard, the out-of-memory kill counter, and the
+    programs' user.
+
+    If `user` is None, programs run as the worker's user.
+    """
 
     launcher: LauncherPool
     job_logs: JobLogs
     disk: DiskGuard
     oom_kills: OomKills = field(default_factory=OomKills)
+    user: ProgramUser | None = None
+
+
+def build_program_tools(settings: Settings, slots: int, job_logs: JobLogs, disk: DiskGuard) -> ProgramTools:
+    """Return the tools for running programs in `slots` slots. Raise NoSuchUser if they cannot run as PROGRAM_USER."""
+    user = find_program_user(settings.program_user)
+    launcher = LauncherPool(slots, may_gain_privileges=user is None and not settings.mount_s3)
+    return ProgramTools(launcher, job_logs, disk, user=user)

@@ -20,13 +20,19 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from distributed_something.worker.attempt.already_done import is_current_result, observe_prior_results
+from distributed_something.worker.attempt.already_done import observe_prior_results
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
 from distributed_something.worker.attempt.context import ProgramTools, StopState, WorkerContext
-from distributed_something.worker.attempt.job_record import find_final_failure, is_submission_done, read_record
+from distributed_something.worker.attempt.job_record import find_final_failure, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, describe_transfer_limit
-from distributed_something.worker.attempt.work_folder import build_job_folders, make_job_folder, remove_job_folder
+from distributed_something.worker.attempt.publishing.result_publisher import ResultPublisher
+from distributed_something.worker.attempt.work_folder import (
+    build_job_folders,
+    give_folders,
+    make_job_folder,
+    remove_job_folder,
+)
 from distributed_something.worker.hooks.hook_calls import HookRunner, Hooks
 from distributed_something.worker.job.failures import (
     AWS_ERRORS,
@@ -42,16 +48,13 @@ from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Fo
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.logs.capped_log import remove_middle
+from distributed_something.worker.program.privileges import choose_home
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
 from distributed_something.worker.program.script_faults import explain_exit
 from distributed_something.worker.shared_inputs.store import SharedInputs
 from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
-from distributed_something.worker.transfer.reservations import Reservations
-from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
 from distributed_something.worker.transfer.retry import add_deadline, check_requests
-from distributed_something.worker.transfer.s3_listing import ListedObject, OutputBuckets, list_s3_objects
-from distributed_something.worker.transfer.shared_results import SharingRules, upload_shared_results
-from distributed_something.worker.transfer.stored_result import ResultOwner
+from distributed_something.worker.transfer.s3_listing import OutputBuckets
 
 MAX_ENDING_SECONDS = 2.0  # after a stop request, for the end of an attempt whose program was not started
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
@@ -68,7 +71,7 @@ class JobHandler:
         self._context, self._s3, self._settings = context, context.s3, context.settings
         self._clock = context.clock
         self._keeper, self._stop, self._finisher, self._tools = keeper, stop, finisher, tools
-        self._buckets = OutputBuckets(context.s3)
+        self._buckets, self._publisher = OutputBuckets(context.s3), ResultPublisher(context, finisher)
         folder = context.settings.work_dir / f"shared-{secrets.token_hex(6)}"
         self.shared_inputs = SharedInputs(folder, context.clock.sleep)
         self._hooks = HookRunner(
@@ -297,10 +300,7 @@ class JobHandler:
         log.info("start %s (attempt %d)", job.id, attempt.number)
         attempt.oom_kills = self._tools.oom_kills.count_kills()
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS)
-        surroundings = ProgramSurroundings(
-            folders.root, folders.log, job.shell, own_env=_build_own_environment(job, folders),
-            monotonic=self._clock.monotonic, now=self._clock.now,
-        )  # fmt: skip
+        surroundings = self._prepare_surroundings(job, folders)
         self._tools.job_logs.follow_log(job.id, folders.log)
         attempt.has_started = True
         try:
@@ -317,74 +317,23 @@ class JobHandler:
         remove_middle(attempt.folders.log)
         return self._stop.is_due or attempt.lease.is_lost or self._tools.disk.must_stop(attempt.folders)
 
+    def _prepare_surroundings(self, job: Job, folders: Folders) -> ProgramSurroundings:
+        user = self._tools.user
+        identity = give_folders(folders, user) if user else None
+        return ProgramSurroundings(
+            folders.root, folders.log, job.shell, self._settings.program_may_use_aws, identity,
+            home=choose_home(user, folders.root) if user else "", own_env=_build_own_environment(job, folders),
+            monotonic=self._clock.monotonic, now=self._clock.now,
+        )  # fmt: skip
+
     def _publish_results(self, attempt: Attempt) -> None:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
         attempt.shared.check_unchanged()
-        upload = self._upload_shared_results if job.shared_location else self._upload_own_results
         check = self._finisher.limit_upload(lambda: self._check_can_continue(attempt))
         with check_requests(check):
-            attempt.outputs = upload(attempt, job, check)
+            attempt.outputs = self._publisher.upload_results(attempt, job, check)
         self._finisher.record_done(attempt)
-
-    def _upload_own_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
-        """Upload the results to the job's own location."""
-        replaceable = self._claim_output_location(attempt, job)
-        return upload_results(
-            self._s3, job.output_dir or attempt.folders.output_dir,
-            self._build_destination(job, replaceable),
-            leave_out=job.leave_out, check=check, sleep=self._clock.sleep,
-        )  # fmt: skip
-
-    def _upload_shared_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
-        """Upload the results to a location that other jobs also use."""
-        if self._is_done_elsewhere(attempt, job):
-            raise JobAlreadyDone
-
-        def record_overwrite(key: str, other_job: str) -> None:
-            attempt.overwritten.append({"key": key, "job": other_job})
-
-        reservations = Reservations(self._s3, self._settings.aws_bucket, self._settings.keys)
-        return upload_shared_results(
-            self._s3, job.output_dir or attempt.folders.output_dir, self._build_destination(job, {}),
-            SharingRules(
-                reservations, job.may_replace, partial(self._claim_results, attempt),
-                partial(is_current_result, self._context), record_overwrite,
-            ),
-            leave_out=job.leave_out, check=check, sleep=self._clock.sleep,
-        )  # fmt: skip
-
-    def _build_destination(self, job: Job, replaceable: dict[str, ListedObject]) -> ResultDestination:
-        owner = ResultOwner(job.id, self._settings.run)
-        return ResultDestination(job.output_bucket, job.output_location, job.upload_arguments, replaceable, owner)
-
-    def _claim_results(self, attempt: Attempt) -> None:
-        """Reserve the job's results for this attempt.
-
-        Raise JobAlreadyDone if the message was delivered twice and the first attempt has finished; its results are
-        kept.
-        """
-        if not self._finisher.claim_results(attempt):
-            raise JobAlreadyDone
-
-    def _is_done_elsewhere(self, attempt: Attempt, job: Job) -> bool:
-        """Return whether another attempt has finished the job in the meantime."""
-        return is_submission_done(read_record(self._context, job.id), attempt.message_id)
-
-    def _claim_output_location(self, attempt: Attempt, job: Job) -> dict[str, ListedObject]:
-        """Return the objects that this attempt's results may replace, after claiming them from attempts that died.
-
-        The listing comes before the claim. If another attempt's results arrive in between, they differ from the
-        listing, and S3 rejects the replacement.
-        """
-        if attempt.listed_objects == {}:
-            return {}
-        listed_objects = list_s3_objects(self._s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
-        if listed_objects:
-            self._claim_results(attempt)
-        elif self._is_done_elsewhere(attempt, job):
-            raise JobAlreadyDone
-        return listed_objects
 
     def _check_program_result(self, attempt: Attempt, job: Job) -> None:
         result = attempt.result
@@ -394,6 +343,8 @@ class JobHandler:
         if result.stopped:
             self._check_can_continue(attempt)
             raise Failed("the worker stopped the program", "disk")
+        if attempt.folders.log.is_symlink():
+            raise Failed("the program replaced its log with a link, which is not followed")
         reason = self._hooks.find_failure(
             attempt.name, job, attempt.folders, result, partial(self._check_can_continue, attempt)
         )

@@ -237,7 +237,7 @@ def _has_precedence(
 def _check_claim(existing: dict[str, Any] | None, record: dict[str, Any]) -> None:
     if record["state"] != DONE_STATE or existing is None or existing.get("reason") != CLAIM_REASON:
         return
-    if any(existing.get(name) != record.get(name) for name in ("machine", "started")):
+    if any(existing.get(name) != record.get(name) for name in ("machine", "container", "started")):
         raise LostLease
 
 

@@ -50,6 +50,7 @@ from distributed_something.worker.job.failures import (
 from distributed_something.worker.job.job_id import HASH_CHARACTERS
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.program.telling_line import read_telling_line
+from distributed_something.worker.transfer.result_files import get_output_folder
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
 from distributed_something.worker.transfer.retry import add_deadline
 from distributed_something.worker.transfer.shared_results import SHARED_FILE_CLASS, has_unchanged_shared_results
@@ -252,7 +253,7 @@ class AttemptFinisher:
         """If the job's `keep_failed` is set, upload the failed attempt's files to their own location."""
         if attempt.job is None or not attempt.job.keep_failed:
             return
-        folder = attempt.job.output_dir or attempt.folders.output_dir
+        folder = get_output_folder(attempt.job, attempt.folders)
         if not folder.is_dir():
             return
         destination = ResultDestination(self._settings.aws_bucket, self._settings.keys.failed_results(attempt.name))

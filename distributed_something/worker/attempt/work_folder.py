@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from distributed_something.worker.job.job import Folders
+from distributed_something.worker.program.privileges import ProgramIdentity, ProgramUser, choose_identity
 
 LONG_PATH_CHARACTERS = 900  # up to 4 bytes each; with a 255-byte name added, still below the kernel's limit of 4,096
 log = logging.getLogger("worker")
@@ -32,6 +33,37 @@ def make_job_folder(folders: Folders) -> None:
     folders.temp_dir.mkdir(mode=0o700)
     if folders.short_temp_dir != folders.temp_dir:
         folders.short_temp_dir.symlink_to(folders.temp_dir)
+
+
+def give_folders(folders: Folders, user: ProgramUser) -> ProgramIdentity:
+    """Give the content of a job's folders to `user`, and return the identity with which programs can enter them.
+
+    The folders themselves stay the worker's, so that only their new group can enter them. So do shared inputs, which
+    all jobs can read and none may change. Raise OSError if that fails.
+    """
+    identity = choose_identity(user)
+    for folder in (folders.root, folders.temp_dir):
+        for path in _iter_own_paths(folder, folders.shared_dir):
+            os.chown(path, identity.user, identity.group, follow_symlinks=False)
+        os.chown(folder, 0, identity.group)
+        os.chmod(folder, 0o770)
+    descriptor = os.open(folders.log, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchown(descriptor, identity.user, identity.group)  # so that programs can open /dev/stderr
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+    return identity
+
+
+def _iter_own_paths(folder: Path, shared_dir: Path) -> Iterator[str]:
+    """Yield everything below a folder except shared inputs: files below `shared_dir` that are also in the store."""
+    for root, folders, files in os.walk(folder):
+        is_shared = Path(root).is_relative_to(shared_dir)
+        yield from (os.path.join(root, name) for name in folders)
+        for path in (os.path.join(root, name) for name in files):
+            if not is_shared or os.lstat(path).st_nlink == 1:
+                yield path
 
 
 def remove_job_folder(folders: Folders) -> None:

@@ -25,7 +25,7 @@ from distributed_something.worker.admission.health import (
 from distributed_something.worker.admission.pauses import is_other_machine_failing, is_other_machine_working
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
 from distributed_something.worker.attempt.attempt import Attempt
-from distributed_something.worker.attempt.context import ProgramTools, WorkerContext
+from distributed_something.worker.attempt.context import WorkerContext, build_program_tools
 from distributed_something.worker.attempt.handler import JobHandler
 from distributed_something.worker.attempt.job_record import build_record_address
 from distributed_something.worker.attempt.lease import LeaseKeeper
@@ -50,7 +50,6 @@ from distributed_something.worker.machine.times import read_boot_clock
 from distributed_something.worker.machine.usage import USAGE_REPORT_SECONDS, UsageReporter
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
-from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.processors import use_one_processor
 
 MAX_LAST_CALL_SECONDS = 5.0  # limit for each of the three waits for AWS calls when the container stops
@@ -97,7 +96,7 @@ class Container:
             partial(read_disk_space, settings.work_dir), self._clock.monotonic,
             lambda: self._handler.shared_inputs.make_room(),
         )  # fmt: skip
-        self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs, disk)
+        self._tools = build_program_tools(settings, settings.docker_cores, self._job_logs, disk)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
         self._journal = self._build_journal()
         callbacks = OutcomeCallbacks(

@@ -27,6 +27,7 @@ from distributed_something.worker.job.worker_settings import BadEnvironment, Set
 from distributed_something.worker.machine.metadata import InstanceMetadata, get_machine_id
 from distributed_something.worker.machine.mount import format_mount_obstacle
 from distributed_something.worker.program.launcher import UTF8_OPTIONS
+from distributed_something.worker.program.privileges import NoSuchUser, find_program_user, hide_process
 
 # run-worker.sh moves LD_PRELOAD to this variable so that it does not affect the worker.
 PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"
@@ -49,11 +50,13 @@ def serve(
         if folder := os.environ.pop(CHECK_VARIABLE, ""):
             return check_messages(Path(folder), settings, make_job)
         _make_work_dir(settings.work_dir)
+        find_program_user(settings.program_user)
         if settings.mount_s3 and (reason := format_mount_obstacle()):
             raise BadEnvironment(reason)
-    except BadEnvironment as error:
+    except (BadEnvironment, NoSuchUser) as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    hide_process()
     if preload := os.environ.pop(PROGRAM_PRELOAD_VARIABLE, ""):
         os.environ["LD_PRELOAD"] = preload
     if folder := os.environ.pop(ONE_JOB_VARIABLE, ""):  # removed so that the program does not inherit it

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from distributed_something.worker.job.checks import find_failure
-from distributed_something.worker.job.failures import Failed
+from distributed_something.worker.job.failures import Failed, describe_outside_folder
 from distributed_something.worker.job.job import Folders, Inputs, Job
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
@@ -171,5 +171,4 @@ def confine_job(job: Job, identity: str, folders: Folders) -> None:
     if job.output_dir is not None:
         job.output_dir = Path(os.path.normpath(folders.root / job.output_dir))
         if not job.output_dir.is_relative_to(folders.root):
-            problem = f"`output_dir` is {str(job.output_dir)!r}, which is outside the job's folder"
-            raise ValueError(f"{problem}; use a folder below folders.root")
+            raise ValueError(describe_outside_folder(job.output_dir))

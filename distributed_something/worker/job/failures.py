@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
+from pathlib import Path
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
@@ -65,6 +66,11 @@ def is_missing_queue(error: BaseException) -> bool:
 def is_name_error(error: OSError) -> bool:
     """Return whether the disk refuses a file's name or path, so that the same would happen on every machine."""
     return error.errno in _NAME_ERRNOS
+
+
+def describe_outside_folder(output_dir: Path) -> str:
+    """Return what is wrong with an output folder that is not in its job's folder."""
+    return f"`output_dir` is {str(output_dir)!r}, which is outside the job's folder; use a folder below folders.root"
 
 
 class Failed(Exception):

@@ -17,12 +17,11 @@ from distributed_something.worker.job.addresses import (
     MAX_KEY_BYTES,
     BadAddress,
     check_input_address,
-    check_web_address,
     is_bucket_name,
     is_url,
-    is_whole_bucket,
 )
 from distributed_something.worker.job.job_id import add_missing_group, job_id
+from distributed_something.worker.job.message_inputs import build_inputs
 from distributed_something.worker.job.placeholders import (
     TemplateError,
     fill_placeholders,
@@ -30,9 +29,10 @@ from distributed_something.worker.job.placeholders import (
     list_placeholders,
     split_command,
 )
-from distributed_something.worker.job.shell_values import fill_shell
+from distributed_something.worker.job.shell.shell_values import fill_shell
 from distributed_something.worker.job.upload_flags import BadFlags, parse_upload_flags
 from distributed_something.worker.job.worker_settings import JobDefaults
+from distributed_something.worker.safe_path import SafePath
 
 Command = list[str] | str  # words, or one string for a shell
 Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
@@ -99,8 +99,11 @@ class Folders:
 
     @cached_property
     def log(self) -> Path:
-        """The log file. It is next to `root`, because the program may create files with any name inside `root`."""
-        return self.root.with_name(f"{self.root.name}.log")
+        """The log file. It is next to `root`, because the program may create files with any name inside `root`.
+
+        The program may also replace it with a link, which is never followed.
+        """
+        return SafePath.build(self.root.with_name(f"{self.root.name}.log"))
 
 
 @dataclass
@@ -218,9 +221,9 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
         "id": lambda: identity,
         "command": lambda: _build_command(message, values),
         "shell": lambda: message.get("shell") is True,
-        "inputs": lambda: _build_inputs(message, "inputs", values, allow_unsafe=defaults.allow_unsafe_inputs),
+        "inputs": lambda: build_inputs(message, "inputs", values, allow_unsafe=defaults.allow_unsafe_inputs),
         # Web addresses are refused here, so there are no unsafe ones.
-        "shared_inputs": lambda: _build_inputs(message, "shared_inputs", values, allow_unsafe=True),
+        "shared_inputs": lambda: build_inputs(message, "shared_inputs", values, allow_unsafe=True),
         "input_bucket": lambda: fill_placeholders(_read_text(message, "input_bucket", defaults.aws_bucket), values),
         "output_bucket": lambda: fill_placeholders(_read_text(message, "output_bucket", defaults.aws_bucket), values),
         "output_location": lambda: _build_location(
@@ -236,7 +239,7 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
     }
     try:
         return Job(**overrides, **{name: build() for name, build in fields.items() if name not in overrides})
-    except TemplateError as error:
+    except (BadAddress, TemplateError) as error:
         raise BadMessage(str(error)) from None
 
 
@@ -309,49 +312,6 @@ def _build_location(template: str, values: Mapping[str, object], *, is_shared: b
     return fill_placeholders(full_template, values).strip("/")
 
 
-def _build_inputs(message: Mapping[str, Any], key: str, values: Mapping[str, object], *, allow_unsafe: bool) -> Inputs:
-    inputs = _fill_inputs(message, key, values)
-    try:
-        for text in inputs:
-            if is_url(text) and not allow_unsafe:
-                check_web_address(text, allow_unsafe=False)
-    except (BadAddress, ValueError) as error:
-        raise BadMessage(str(error)) from None
-    return inputs
-
-
-def _fill_inputs(message: Mapping[str, Any], key: str, values: Mapping[str, object]) -> Inputs:
-    inputs = message.get(key, [])
-    if isinstance(inputs, list):
-        return [address for text in _read_text_list(message, key) for address in _expand_input(text, values)]
-    if not isinstance(inputs, dict) or not all(
-        isinstance(part, str) and part for pair in inputs.items() for part in pair
-    ):
-        problem = f"`{key}` is {reprlib.repr(inputs)}"
-        raise BadMessage(problem + ', not a list of strings or an object such as {"images/a.png": "a.png"}')
-    return {_fill_input(text, values): _fill_path(path, values) for text, path in inputs.items()}
-
-
-def _fill_input(text: str, values: Mapping[str, object]) -> str:
-    """Return the address of an input. Raise BadMessage if a blank value would make it the address of more than that."""
-    if part := find_blank_part(text, values):
-        raise BadMessage(f"the input {text!r} has no address: {part} is blank")
-    return _check_filled_input(text, fill_placeholders(text, values))
-
-
-def _check_filled_input(template: str, address: str) -> str:
-    if template != address and is_whole_bucket(address):
-        problem = "a placeholder cannot stand for an entire bucket; write the address itself in `inputs`"
-        raise BadMessage(f"the input {template!r} is {address!r}: {problem}")
-    return address
-
-
-def _fill_path(path: str, values: Mapping[str, object]) -> str:
-    if part := find_blank_part(path, values):
-        raise BadMessage(f"the path {path!r} in `inputs` is incomplete: {part} is blank")
-    return fill_placeholders(path, values)
-
-
 def _read_text(message: Mapping[str, Any], key: str, default: str) -> str:
     value = message.get(key, default)
     if not isinstance(value, str) or not value:
@@ -364,16 +324,6 @@ def _read_text_list(message: Mapping[str, Any], key: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not a list of non-empty strings")
     return value
-
-
-def _expand_input(text: str, values: Mapping[str, object]) -> list[str]:
-    """Return the addresses that an input stands for: several if it is a placeholder for a list of strings, else one."""
-    addresses = values.get(text[1:-1]) if list_placeholders(text) == {text[1:-1]} else None
-    if not isinstance(addresses, list):
-        return [_fill_input(text, values)]
-    if not all(isinstance(address, str) and address.strip() for address in addresses):
-        raise BadMessage(f"the input {text!r} is {reprlib.repr(addresses)}, not a list of addresses without blank ones")
-    return [_check_filled_input(text, address) for address in addresses]
 
 
 def _read_boolean(message: Mapping[str, Any], key: str) -> bool:

@@ -65,6 +65,8 @@ class Settings(JobDefaults):
     retry_seconds: tuple[int, ...]
     max_transfer_seconds: float
     mount_s3: bool
+    program_may_use_aws: bool
+    program_user: str
     idle_alarm: bool
     aws_region: str
     machine: str
@@ -102,6 +104,8 @@ def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
         journal_seconds=_read_number(env, "JOURNAL_SECONDS", DEFAULT_JOURNAL_SECONDS, least=1),
         allow_unsafe_inputs=_read_boolean(env, "ALLOW_UNSAFE_INPUTS", "False"),
         mount_s3=_read_boolean(env, "MOUNT_S3", "False"),
+        program_may_use_aws=_read_boolean(env, "PROGRAM_MAY_USE_AWS", "False"),
+        program_user=env.get("PROGRAM_USER", ""),
         idle_alarm=_read_boolean(env, "IDLE_ALARM", "True"),
         aws_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION", ""),
         machine=env.get("INSTANCE_ID") or socket.gethostname(),

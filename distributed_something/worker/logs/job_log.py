@@ -69,7 +69,7 @@ class JobLogs:
         if not self._group or self._ended.is_set():
             return
         try:
-            file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except (OSError, ValueError) as error:
             self._backoff.log_once(error)
             return

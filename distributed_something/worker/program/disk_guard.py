@@ -225,7 +225,7 @@ def _iter_statuses(root: str, shared: str = "") -> Iterator[os.stat_result]:
     Those are the files below `shared` that have more than one link, because they are also in the container's store. A
     job may have added files of its own.
     """
-    pending = [root]
+    pending = [] if os.path.islink(root) else [root]  # the program may have replaced the folder
     while pending:
         folder = pending.pop()
         is_shared = bool(shared) and (folder == shared or folder.startswith(f"{shared}/"))

@@ -13,6 +13,7 @@ from pathlib import Path
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.program.launcher import LaunchedProgram, LauncherPool, LostLauncher, ProgramStartError
+from distributed_something.worker.program.privileges import ProgramIdentity, remove_aws_variables
 from distributed_something.worker.program.script_faults import explain_program
 from distributed_something.worker.visible_text import make_visible, split_lines
 
@@ -43,14 +44,18 @@ _WORKER_VARIABLES = _list_worker_variables()
 class ProgramSurroundings:
     """The surroundings of a program, which runs in `folder` and appends its output to `log`.
 
-    If `shell` is set, the command is one string for a shell. `own_env`: the job's own environment variables, which
-    override those in `env`. `monotonic` is the clock, in seconds, that is used to time the program; `now` returns the
-    time in seconds since 1970.
+    If `shell` is set, the command is one string for a shell. The program gets no AWS credentials unless `may_use_aws`
+    is set. It runs as `identity`, or as the worker's user if that is None. `home` replaces HOME unless it is "".
+    `own_env`: the job's own environment variables, which override those in `env`. `monotonic` is the clock, in seconds,
+    that times the program; `now` returns the time in seconds since 1970.
     """
 
     folder: Path
     log: Path
     shell: bool = False
+    may_use_aws: bool = False
+    identity: ProgramIdentity | None = None
+    home: str = ""
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
     own_env: Mapping[str, str] = field(default_factory=dict)
     monotonic: Callable[[], float] = time.monotonic
@@ -62,13 +67,16 @@ def run_command(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:  # fmt: skip
     """Run one command until it ends. Raise Failed if it cannot be started or its launcher is lost."""
-    clean = {name: value for name, value in surroundings.env.items() if name not in _WORKER_VARIABLES}
+    env = surroundings.env if surroundings.may_use_aws else remove_aws_variables(surroundings.env)
+    clean = {name: value for name, value in env.items() if name not in _WORKER_VARIABLES}
+    if surroundings.home:
+        clean["HOME"] = surroundings.home
     clean |= surroundings.own_env
     words = ["/bin/sh", "-c", str(command)] if surroundings.shell else list(command)
     try:
         with launcher.open_program(surroundings.folder) as program:
             started = surroundings.now()
-            program.start(words, clean, surroundings.log)
+            program.start(words, clean, surroundings.log, surroundings.identity)
             result = _wait_for_end(program, timeout_seconds, should_stop, surroundings.monotonic)
             return replace(result, started=started, ended=surroundings.now())
     except ProgramStartError as error:

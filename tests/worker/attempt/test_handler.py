@@ -124,6 +124,35 @@ def test_files_that_match_a_leave_out_pattern_are_not_uploaded(harness: AttemptH
     assert keys == ["done.csv", "sub/logs"]
 
 
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("rmdir {output_dir}; ln -s {other} {output_dir}", "/output' with a link, so its results cannot be uploaded"),
+        ("cd ..; mv $OLDPWD old; ln -s {other} $OLDPWD", "' with a link, so its results cannot be uploaded"),
+        ("touch {output_dir}/a; rm $PWD.log; ln -s {other}/secret $PWD.log", "replaced its log with a link"),
+        ("ln -s {other}/secret {output_dir}/a", "the output 'a' is a link to a path outside the job's folder"),
+        ("ln -s {other} {output_dir}/a", "the output 'a' is a link to a path outside the job's folder"),
+    ],
+)
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_nothing_outside_the_jobs_folder_is_uploaded_in_place_of_its_results(
+    harness: AttemptHarness, tmp_path: Path, command: str, reason: str, is_shared: bool
+) -> None:
+    other = tmp_path / "other"
+    (other / "output").mkdir(parents=True)
+    for path in (other / "secret", other / "output" / "secret"):
+        path.write_text("TopSecret")
+    group, location = {"other": str(other)}, f"results/{is_shared}"
+    message = {"group": group, "command": command, "shell": True, "keep_failed": True, "output_location": location}
+    harness.handle(message | ({"shared_location": True} if is_shared else {}))
+    record = harness.read_record(job_id(message | ({"shared_location": True} if is_shared else {})))
+    assert record["state"] == "failed"
+    assert reason in record["reason"]
+    objects = harness.s3.list_objects_v2(Bucket="ours")["Contents"]
+    bodies = [harness.s3.get_object(Bucket="ours", Key=item["Key"])["Body"].read() for item in objects]
+    assert not [body for body in bodies if b"TopSecret" in body]
+
+
 def test_results_are_uploaded_from_an_output_folder_that_the_program_creates(harness: AttemptHarness) -> None:
     def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
         output_dir = folders.root / "plate.zarr"

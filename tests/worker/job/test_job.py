@@ -37,8 +37,9 @@ def test_braces_in_awk_and_json_are_not_placeholders(shell: bool) -> None:
     assert (words if isinstance(words, list) else shlex.split(words)) == expected
 
 
-def test_values_in_a_shell_command_are_quoted() -> None:
-    assert build_job(group={"v": "it's"}, command="echo {v}", shell=True).command == """echo 'it'"'"'s'"""
+def test_values_reach_a_shell_command_in_variables() -> None:
+    command = build_job(group={"v": "it's"}, command="echo {v}", shell=True).command
+    assert command == """DS_VALUE_1='it'"'"'s'; echo "${DS_VALUE_1}\""""
 
 
 def test_a_placeholder_that_cannot_be_quoted_for_a_shell_makes_the_message_invalid() -> None:
