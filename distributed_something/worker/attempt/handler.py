@@ -48,9 +48,9 @@ from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Fo
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.logs.capped_log import remove_middle
+from distributed_something.worker.program.explanations.script_faults import explain_exit
 from distributed_something.worker.program.privileges import choose_home
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
-from distributed_something.worker.program.script_faults import explain_exit
 from distributed_something.worker.shared_inputs.store import SharedInputs
 from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.retry import add_deadline, check_requests

@@ -49,7 +49,7 @@ from distributed_something.worker.job.failures import (
 )
 from distributed_something.worker.job.job_id import HASH_CHARACTERS
 from distributed_something.worker.job.worker_settings import Settings
-from distributed_something.worker.program.telling_line import read_telling_line
+from distributed_something.worker.program.explanations.telling_line import read_telling_line
 from distributed_something.worker.transfer.result_files import get_output_folder
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
 from distributed_something.worker.transfer.retry import add_deadline

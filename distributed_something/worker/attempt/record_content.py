@@ -10,8 +10,8 @@ from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.times import build_utc_timestamp
+from distributed_something.worker.program.explanations.telling_line import add_telling_line, read_telling_line
 from distributed_something.worker.program.program import MAX_LAST_LINES, read_last_lines
-from distributed_something.worker.program.telling_line import add_telling_line, read_telling_line
 
 DONE_STATE, FAILED_STATE, INTERRUPTED_STATE, SKIPPED_STATE = "done", "failed", "interrupted", "skipped"
 

@@ -5,8 +5,8 @@ fails, whoever filled it. The guard therefore answers two questions: which runni
 attempt at fault or only next to the job that was?
 
 The job that has written most is stopped first. Its folder is then removed, so the disk has room again. A job is never
-held responsible if something outside this container, such as another container of the machine, wrote more than it did,
-or for shared inputs, which are not its own and of which those that no job uses are removed first.
+held responsible if something outside this container, such as another container of the machine, wrote more than it did.
+Shared inputs count for none of the jobs; those that no job uses are removed before a job is stopped.
 
 Reading the free space takes microseconds, so it happens at each check. Folders are measured only while the disk is
 full.

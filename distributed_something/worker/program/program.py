@@ -12,9 +12,9 @@ from pathlib import Path
 
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.job.program_result import Result
+from distributed_something.worker.program.explanations.script_faults import explain_program
 from distributed_something.worker.program.launcher import LaunchedProgram, LauncherPool, LostLauncher, ProgramStartError
 from distributed_something.worker.program.privileges import ProgramIdentity, remove_aws_variables
-from distributed_something.worker.program.script_faults import explain_program
 from distributed_something.worker.visible_text import make_visible, split_lines
 
 MAX_LAST_LINES = 20  # lines at the end of a log that a record shows

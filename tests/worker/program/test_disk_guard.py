@@ -175,7 +175,7 @@ def test_usage_includes_the_log_and_all_folders_and_counts_what_is_on_the_disk(t
     folders = Folders(tmp_path / "job")
     (folders.root / "a" / "b").mkdir(parents=True)
     (folders.root / "a" / "b" / "data").write_bytes(b"x" * 100_000)
-    folders.log.write_bytes(b"x" * 50_000)
+    Path(folders.log).write_bytes(b"x" * 50_000)
     with (folders.root / "sparse").open("wb") as file:
         file.truncate(10**9)
     (folders.root / "link").symlink_to("/")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from distributed_something.worker.job.failures import Failed
+from distributed_something.worker.program.explanations.script_faults import explain_script
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.program import ProgramSurroundings, run_command
-from distributed_something.worker.program.script_faults import explain_script
 
 WINDOWS = (
     "run.sh has Windows line ends, so the system looks for the interpreter {!r};"
