@@ -77,9 +77,14 @@ def remove_job_folder(folders: Folders) -> None:
 
 def remove_temp_dir(folders: Folders) -> None:
     """Remove the folder for temporary files and the link to it. Failures are logged, not raised."""
-    for path in (folders.short_temp_dir, folders.temp_dir):  # the program may have replaced the folder with a link
+    if folders.short_temp_dir != folders.temp_dir:
         with suppress(OSError):
-            path.unlink()
+            folders.short_temp_dir.unlink()
+    with suppress(OSError):  # most programs leave nothing there, and each system call takes time
+        os.rmdir(folders.temp_dir)
+        return
+    with suppress(OSError):  # the program may have replaced the folder with a link
+        folders.temp_dir.unlink()
     _remove_folder(folders.temp_dir)
 
 

@@ -101,6 +101,7 @@ class SharedInputs:
                 remaining = self._link_files(remaining, linked)  # another job may have fetched them in the meantime
                 missing = {_build_name(remote): remote for remote in remaining.values()}
                 fetched_bytes = self._fetch_files(source, missing, check)
+                check()  # because the job's folder may no longer exist
                 remaining = self._link_files(remaining, linked)
         if remaining:
             raise Failed("the shared inputs were removed while they were fetched", "machine")
@@ -180,7 +181,7 @@ class SharedInputs:
                     self._keep_file(name, missing[name], file)
         finally:
             for part in self._folder.glob("*.part"):
-                part.unlink()
+                part.unlink(missing_ok=True)
         return size
 
     def _keep_file(self, name: str, remote: RemoteObject, fetched: InputFile) -> None:

@@ -124,6 +124,23 @@ def test_jobs_return_at_once_when_a_worker_stops_while_s3_does_not_respond_to_a_
     assert list((lab.folder / "work").iterdir()) == []
 
 
+@pytest.mark.parametrize("method", [b"HEAD", b"GET"])
+@pytest.mark.parametrize("dribble", [b"", SLOW_RESPONSE], ids=["silent", "slow"])
+def test_jobs_return_at_once_when_a_worker_stops_while_s3_does_not_respond_to_a_fetch_of_shared_inputs(
+    lab: WorkerLab, method: bytes, dribble: bytes
+) -> None:
+    """With GET, the second job waits for the first one's fetch."""
+    lab.put_object("in/a")
+    start = method + f" /{lab.name}/in/a".encode()
+    with run_stalling_server(lab.url, lambda data: data.startswith(start), dribble) as s3:
+        for name in ("hangs", "waits"):
+            lab.send_job(group={"x": name}, command="true", shared_inputs=["in/a"])
+        lab.start_worker(AWS_ENDPOINT_URL_S3=s3.url, STOP_SECONDS="30", DOCKER_CORES="2")
+        wait_until(lambda: s3.stalled_requests and lab.count_messages(hidden=True) == 2, "no request was stalled")
+        stop_worker(lab, stop_seconds=10, return_seconds=3)
+    assert list((lab.folder / "work").iterdir()) == []
+
+
 @pytest.mark.parametrize("dribble", [b"", SLOW_RESPONSE], ids=["silent", "slow"])
 def test_jobs_return_at_once_when_a_worker_stops_while_a_web_server_does_not_respond(
     lab: WorkerLab, dribble: bytes
@@ -161,3 +178,13 @@ def test_a_fetch_that_takes_too_long_fails_even_if_bytes_keep_arriving(lab: Work
         record = lab.wait_for_record(job_id(message), state="failed")
     assert record["reason"] == "fetching the inputs took longer than 0.02 minutes (MAX_TRANSFER_MINUTES)"
     assert record["reason_class"] == "aws"
+
+
+def test_a_fetch_of_shared_inputs_that_takes_too_long_fails_too(lab: WorkerLab) -> None:
+    lab.put_object("in/a")
+    start = f"GET /{lab.name}/in/a".encode()
+    with run_stalling_server(lab.url, lambda data: data.startswith(start), SLOW_RESPONSE) as s3:
+        message = lab.send_job(group={"x": "slow"}, command="true", shared_inputs=["in/a"])
+        lab.start_worker(AWS_ENDPOINT_URL_S3=s3.url, MAX_TRANSFER_MINUTES="0.02")
+        record = lab.wait_for_record(job_id(message), state="failed")
+    assert record["reason"] == "fetching the inputs took longer than 0.02 minutes (MAX_TRANSFER_MINUTES)"

@@ -211,3 +211,17 @@ def test_nothing_remains_after_the_container(lab: Lab) -> None:
     lab.provide("one", ["ref/a"])
     lab.shared.remove_all()
     assert not (lab.folder / "shared-x").exists()
+
+
+def test_requester_pays_applies_to_the_look_ups_and_fetches_of_shared_inputs(lab: Lab) -> None:
+    put_objects(lab.s3, "ref/a", "index/1")
+    lab.source = InputSource(lab.s3, "ours", {"RequestPayer": "requester"})
+    payers: list[tuple[str, str | None]] = []
+    for name in ("HeadObject", "GetObject", "ListObjectsV2"):
+        lab.s3.meta.events.register(
+            f"provide-client-params.s3.{name}",
+            lambda params, model, **_: payers.append((model.name, params.get("RequestPayer"))),
+        )
+    lab.provide("job", ["ref/a", "s3://ours/index/"])
+    assert {name for name, _ in payers} == {"HeadObject", "GetObject", "ListObjectsV2"}
+    assert {payer for _, payer in payers} == {"requester"}
