@@ -50,6 +50,15 @@ IDLE_ALARM = 'True'
 # Whether to mount the bucket in the container as the read-only folder /home/ubuntu/bucket, for programs that read paths
 # there. Run `make build` after you change this. Without the mount, inputs are fetched, which is simpler and faster.
 MOUNT_S3 = 'False'
+MAX_TRANSFER_MINUTES = 120  # an attempt fails if the fetch of its inputs takes longer, or the upload of its results
+# Whether web inputs may be http:// addresses, which anyone on the way can change, and addresses of the machine itself,
+# where the machine's credentials can be read.
+ALLOW_UNSAFE_INPUTS = 'False'
+
+# PROGRAM:
+# Whether your program gets AWS credentials and the addresses of the queues in its environment.
+PROGRAM_MAY_USE_AWS = 'False'
+PROGRAM_USER = ''  # a user in the image, such as '1000', that your program runs as; '' means the container's user
 
 # LOGS:
 LOG_GROUP_NAME = APP_NAME

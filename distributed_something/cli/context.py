@@ -67,8 +67,9 @@ class Context:
 
         Raise InputError if the config is invalid, or if the project belongs to an older version.
         """
-        from distributed_something.core.config_settings import check_placeholders_replaced, load_settings
+        from distributed_something.core.config_settings import check_placeholders_replaced
         from distributed_something.diagnose.given_files import check_project
+        from distributed_something.project.config_file import load_settings
         from distributed_something.project.older_version import check_project_version
 
         if self.config is None:
@@ -289,11 +290,11 @@ class Context:
             profile = None if settings.AWS_PROFILE in ("", "default") else settings.AWS_PROFILE
             return Clients(boto3.Session(profile_name=profile, region_name=settings.AWS_REGION))
 
-    def list_objects(self, bucket: str, prefix: str) -> Iterable[str]:
+    def list_objects(self, bucket: str, prefix: str, *, requester_pays: bool = False) -> Iterable[str]:
         """Yield the keys below a prefix. Clients are created only for Job files that list a bucket."""
         from distributed_something.aws.s3 import iter_object_keys
 
-        return iter_object_keys(self.clients.s3, bucket, prefix)
+        return iter_object_keys(self.clients.s3, bucket, prefix, requester_pays=requester_pays)
 
     def check_local(self, command: str) -> None:
         """Raise UsageError if `command` is used without --local."""

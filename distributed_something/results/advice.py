@@ -76,6 +76,7 @@ class Advice:
 
 _CAUSES_BY_REASON_CLASS = {
     "bad message": AdviceCause.MESSAGE,
+    "bad data": AdviceCause.MESSAGE,
     "shared file": AdviceCause.MESSAGE,
     "missing input": AdviceCause.MISSING_INPUT,
     "out of memory": AdviceCause.MEMORY,
@@ -246,7 +247,10 @@ _CORRECTIONS_BY_CAUSE = {
     AdviceCause.NO_CONTAINER: "The workers do not start or do not work. Correct worker/generic-worker.py.",
     AdviceCause.MEMORY: "The program needs more memory. In the config, raise MEMORY or lower DOCKER_CORES.",
     AdviceCause.TIME: "The program needs more time. Replace MINUTES with a longer limit.",
-    AdviceCause.DISK: "The disk is full. In the config, raise EBS_VOL_SIZE.",
+    AdviceCause.DISK: (
+        "The disk is full. The container's log names the job that filled it. Limit what this job writes, or raise"
+        " EBS_VOL_SIZE in the config."
+    ),
     AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
     AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",
     AdviceCause.MACHINE: "The jobs' machines or workers failed{reason}. The jobs can run again.",

@@ -17,10 +17,10 @@ import pytest
 
 from distributed_something.cli.context import ExitCode
 from distributed_something.cli.main import cli
-from distributed_something.core.config_settings import load_settings
 from distributed_something.core.files import write_file_atomically
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.project import new
+from distributed_something.project.config_file import load_settings
 from distributed_something.project.new import DraftError, ProjectSpec, list_examples, parse_image_option
 from distributed_something.project.starter import copy_example, has_shell_syntax
 from distributed_something.project.template import SKELETON

@@ -184,6 +184,13 @@ def test_in_cheapest_mode_the_target_stays_at_one() -> None:
     assert decide(build_snapshot(1000, build_instance(0, 2), target=1, at=at), cheapest=True) == []
 
 
+def test_cheapest_mode_never_raises_a_target_that_was_lowered() -> None:
+    """A target of 0 was set by hand or at the end of the run; no machine may be started then."""
+    at = START + 3600
+    assert decide(build_snapshot(1000, build_instance(0, 2), target=0, at=at), cheapest=True) == []
+    assert decide(build_snapshot(1000, build_instance(0, 2), target=0, at=at)) == [FleetTargetChange(10)]
+
+
 def test_a_run_with_an_older_monitor_file_is_not_scaled_down() -> None:
     snapshot = build_snapshot(3, *BUSY_INSTANCES)
     history = update_history(RunHistory(), snapshot, 75)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Any
 
 from distributed_something.worker.attempt.lease import Lease
 from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.program_result import Result
+from distributed_something.worker.shared_inputs.store import SharedFiles
 from distributed_something.worker.transfer.inputs import InputFile
 from distributed_something.worker.transfer.results import ResultFile
 from distributed_something.worker.transfer.s3_listing import ListedObject
@@ -52,8 +54,13 @@ class Attempt:
     has_started: bool = False  # whether the program was started
     is_substitute: bool = False  # whether it only records the end of an attempt whose worker was lost
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
+    is_settled: bool = False  # whether the message was deleted or returned to a queue
+    fetch_end: float = inf  # when the fetch of its inputs must have ended, on the clock's `monotonic`
+    ending_since: float | None = None  # when a thread began to end the attempt, on the clock's `monotonic`
     result: Result | None = None
+    explanation: str | None = None  # of a failure that the log does not explain, instead of its most telling line
     bytes_in: int = 0
+    shared: SharedFiles = field(default_factory=SharedFiles)
     inputs: list[InputFile] = field(default_factory=list)
     outputs: list[ResultFile] = field(default_factory=list)
     # Other jobs' files in a shared location that this attempt replaced: `key` and `job`, the other job.
@@ -69,6 +76,11 @@ class Attempt:
     @property
     def number(self) -> int:
         return self.earlier_attempts + 1
+
+    @property
+    def uncounted_attempts(self) -> int:
+        """How many earlier attempts did not count as failures."""
+        return self.earlier_attempts - self.failures
 
     @property
     def message_id(self) -> str:

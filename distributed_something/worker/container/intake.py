@@ -93,23 +93,22 @@ class JobIntake:
     def run(self) -> None:
         """Poll the queue until the container must stop. Failed calls are retried after a pause."""
         pause = 1.0
-        with ThreadPoolExecutor(2 * self._settings.docker_cores, "fetch", initializer=use_one_processor) as pool:
-            while not self._stop.is_announced:
-                try:
-                    self.run_round(pool)
-                    pause = 1.0
-                except (*AWS_ERRORS, OSError) as error:
-                    log.warning("receiving jobs failed; retrying in %.0f s: %s", pause, error)
-                except Exception:  # otherwise this thread would end unnoticed and the container would stay idle
-                    log.exception("the worker's own code failed; retrying in %.0f s", pause)
-                else:
-                    continue
-                self._gate.release_probe()
-                self._stop.wait(pause)
-                pause = min(pause * 2, MAX_POLL_PAUSE_SECONDS)
-            # Return jobs before the pool ends: the pool waits for all fetches, and one of them may hang.
-            self._return_overdue_attempts(max_wait=-1.0)
-        self._return_overdue_attempts(max_wait=-1.0)
+        pool = ThreadPoolExecutor(2 * self._settings.docker_cores, "fetch", initializer=use_one_processor)
+        while not self._stop.is_announced:
+            try:
+                self.run_round(pool)
+                pause = 1.0
+            except (*AWS_ERRORS, OSError) as error:
+                log.warning("receiving jobs failed; retrying in %.0f s: %s", pause, error)
+            except Exception:  # otherwise this thread would end unnoticed and the container would stay idle
+                log.exception("the worker's own code failed; retrying in %.0f s", pause)
+            else:
+                continue
+            self._gate.release_probe()
+            self._stop.wait(pause)
+            pause = min(pause * 2, MAX_POLL_PAUSE_SECONDS)
+        pool.shutdown(wait=False, cancel_futures=True)  # a fetch may hang, so nothing waits for it
+        self._handler.return_stalled_attempts()
 
     def run_round(self, pool: ThreadPoolExecutor) -> None:
         """Run one polling round: return overdue jobs, start fetches for the slots, and receive messages if needed."""
