@@ -520,7 +520,7 @@ class Scenario:
     def _create_orphans(self) -> None:
         """Create one resource of each kind that a run can leave behind, all for an unknown app."""
         root, tags = self.stage.root, [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
-        root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", INSTANCE, ACCOUNT.region, "aws"))
+        root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", INSTANCE, ACCOUNT.region, "aws", 2))
         root.events.put_rule(Name=build_monitor_rule_name("Old"), ScheduleExpression="rate(1 minute)")
         zone = f"{ACCOUNT.region}a"
         root.ec2.create_volume(

@@ -95,7 +95,11 @@ class Container:
         )
         finisher = AttemptFinisher(self._context, self._keeper, callbacks, self._deleter.delete_soon)
         self._handler = JobHandler(self._context, hooks, self._keeper, self._stop, finisher, self._tools)
-        self._intake = JobIntake(self._context, self._handler, self._stop, self.gate, read_boot_clock)
+        self._protection = ScaleInProtection(lambda: bool(self._keeper.leases))
+        self._intake = JobIntake(
+            self._context, self._handler, self._stop, self.gate, read_boot_clock,
+            lambda: self._protection.request_for_job(self._clock.monotonic()),
+        )  # fmt: skip
 
     def serve(self) -> int:
         """Run the worker until it must stop, and return the exit code: 0, or 1 if the mount or worker code failed."""
@@ -183,9 +187,8 @@ class Container:
         if settings.log_group_name and self._metadata.is_on_ec2:
             report = UsageReporter(self._logs, settings.log_group_name, settings.machine, self._name, settings.work_dir)
             yield "usage", partial(repeat, USAGE_REPORT_SECONDS, report.tick)
-        protection = ScaleInProtection(lambda: bool(self._keeper.leases))
-        if protection.has_agent:
-            yield "protection", partial(protection.run, ended, self._clock.monotonic)
+        if self._protection.has_agent:
+            yield "protection", partial(self._protection.run, ended, self._clock.monotonic)
         yield "closing", partial(repeat, CLOSED_CHECK_SECONDS, self._update_gate)
         if bucket is not None:
             yield "mount", partial(bucket.run, ended)
@@ -198,7 +201,7 @@ class Container:
     def _ensure_idle_alarm(self) -> None:
         # These clients are used once; separate ones free their memory afterward.
         clients = Clients(1, self._settings.aws_region)
-        ensure_idle_alarm(clients, self._metadata, self._settings.app_name)
+        ensure_idle_alarm(clients, self._metadata, self._settings.app_name, self._ended.wait)
 
     def _handle_spot_notice(self, end: float) -> None:
         log.warning("spot notice: EC2 will stop this machine in %.0f s", end - self._clock.now())
