@@ -74,10 +74,11 @@ def allow_cluster_reading(account: AwsAccount) -> list[dict[str, Any]]:
         allow_actions(
             "SeeCluster",
             "ecs:DescribeClusters", "ecs:DescribeContainerInstances", "ecs:DescribeServices", "ecs:DescribeTasks",
-            "ecs:ListContainerInstances", "ecs:ListTasks",
+            "ecs:GetTaskProtection", "ecs:ListContainerInstances",
             on=resources,
         ),
-        allow_actions("ListEcs", "ecs:ListServices", "ecs:ListTaskDefinitions"),
+        # AWS authorizes ListTasks on a resource only if the call names a container instance.
+        allow_actions("ListEcs", "ecs:ListServices", "ecs:ListTaskDefinitions", "ecs:ListTasks"),
     ]  # fmt: skip
 
 
