@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CPU_UNITS_PER_VCPU = 1024  # defined by ECS
 AGENT_MEMORY_SHARE = 0.08  # share of an instance's memory that the system and the ECS agent use: 3 to 8% in practice
 MACHINE_TYPES_PER_CALL = 100  # the most that EC2's DescribeInstanceTypes accepts
+# Families with AWS's own Arm processors: a1, and a "g" after the generation, as in m6g and c7gn. "-gb" is NVIDIA's Arm.
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html
+_ARM_FAMILY_PATTERN = re.compile(r"a1|[a-z]+\d+[a-z]*g[a-z]*(-\w+)?|[a-z]+\d+[a-z]*-gb\d+")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,12 @@ def compute_container_fit(machine: MachineType, cpu_shares: int, memory: int) ->
     """Return how many containers with `cpu_shares` (1024 per virtual CPU) and `memory` (MiB) fit on an instance."""
     cpu, mib = compute_usable_capacity(machine)
     return ContainerFit(cpu // cpu_shares, mib // memory)
+
+
+def find_docker_platform(machine_type: str) -> str:
+    """Return Docker's name for the platform of a type such as 'm5.large', from its name alone, without calling AWS."""
+    is_arm = _ARM_FAMILY_PATTERN.fullmatch(machine_type.partition(".")[0])
+    return "linux/arm64" if is_arm else "linux/amd64"
 
 
 def list_machine_types(ec2: EC2Client, names: Collection[str]) -> dict[str, MachineType]:

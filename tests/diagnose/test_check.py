@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,6 +39,7 @@ from distributed_something.diagnose.check.account import (
     judge_queue_owner,
 )
 from distributed_something.diagnose.check.check import CHECKS, iter_findings, run_preflight_checks
+from distributed_something.diagnose.check.container_image.http import HttpResponse, UnreachableRegistryError
 from distributed_something.diagnose.check.cost import (
     MAX_TYPES_SHOWN,
     check_cost,
@@ -58,6 +59,7 @@ from distributed_something.diagnose.check.findings import (
     choose_exit_code,
     format_findings,
 )
+from distributed_something.diagnose.check.job_queues import judge_dead_letter_queue, judge_job_queue
 from distributed_something.diagnose.check.lookups import Lookups, QueueFacts
 from distributed_something.diagnose.check.machine_images import check_disks, judge_disks
 from distributed_something.diagnose.check.machine_types import (
@@ -66,12 +68,6 @@ from distributed_something.diagnose.check.machine_types import (
     judge_type_offerings,
 )
 from distributed_something.diagnose.check.network import check_launch_template, check_subnets, judge_security_groups
-from distributed_something.diagnose.check.queue_and_image import (
-    find_ecr_architectures,
-    judge_container_image,
-    judge_dead_letter_queue,
-    judge_job_queue,
-)
 from distributed_something.fleet.launch_specs import (
     LaunchSpecification,
     build_launch_specifications,
@@ -205,8 +201,17 @@ def aws() -> Iterator[Account]:
 
 def run_checks(aws: Account, fleet: dict[str, Any] | None = FLEET, **constants: Any) -> list[Finding]:
     return run_preflight_checks(
-        aws.clients, build_settings(**constants), FLEET_PATH if fleet else None, copy.deepcopy(fleet), NOW
+        aws.clients,
+        build_settings(**constants),
+        FLEET_PATH if fleet else None,
+        copy.deepcopy(fleet),
+        NOW,
+        refuse_request,
     )
+
+
+def refuse_request(url: str, _: Mapping[str, str]) -> HttpResponse:
+    raise UnreachableRegistryError(f"{url} is not expected")
 
 
 def list_problems(findings: list[Finding]) -> list[Finding]:
@@ -658,10 +663,11 @@ def test_parsing_an_image_name_never_raises(name: str) -> None:
     parse_image_reference(name)
 
 
-def test_an_image_outside_ecr_is_not_looked_up_and_the_finding_says_so(aws: Account) -> None:
-    findings = run_checks(aws, DOCKERHUB_TAG="user/project:tag")
-    assert list_problems(findings) == []
-    assert any("images outside ECR are not looked up" in finding.message for finding in findings)
+def test_without_access_to_registries_no_image_is_looked_up(aws: Account) -> None:
+    for name in (ECR, "user/project:tag"):
+        findings = run_preflight_checks(aws.clients, build_settings(DOCKERHUB_TAG=name), None, None, NOW)
+        assert list_problems(findings) == []
+        assert any(finding.message == f"{name} is a valid name (the image was not looked up)" for finding in findings)
     assert "ecr.BatchGetImage" not in aws.calls
 
 
@@ -672,36 +678,6 @@ def test_an_image_in_another_region_gets_a_warning_about_transfer_costs(aws: Acc
             run_checks(aws, DOCKERHUB_TAG=ECR.replace("us-east-1", "eu-west-1")), FindingLevel.WARNING
         ).message
     )
-
-
-def test_the_architecture_of_a_single_image_is_read_from_its_config(aws: Account) -> None:
-    manifest = {"config": {"digest": "sha256:cafe"}}
-    aws.responses["ecr.BatchGetImage"] = {"images": [{"imageManifest": json.dumps(manifest)}]}
-    aws.responses["ecr.GetDownloadUrlForLayer"] = {"downloadUrl": "https://layers/cafe"}
-    name = parse_image_reference(ECR)
-    assert name is not None
-    fetched: list[str] = []
-
-    def fetch(url: str) -> bytes:
-        fetched.append(url)
-        return b'{"architecture": "arm64"}'
-
-    assert find_ecr_architectures(aws.clients.ecr, name, fetch) == {"arm64"}
-    assert fetched == ["https://layers/cafe"]
-    assert aws.get_parameters("ecr.GetDownloadUrlForLayer")["layerDigest"] == "sha256:cafe"
-
-
-@pytest.mark.parametrize("config", [b"", b"<html>", b"[]", b"{}"])
-def test_an_image_without_an_architecture_still_exists(config: bytes) -> None:
-    with emulate_account(copy.deepcopy(VALID_RESPONSES)) as aws:
-        manifest = {"config": {"digest": "sha256:cafe"}}
-        aws.responses["ecr.BatchGetImage"] = {"images": [{"imageManifest": json.dumps(manifest)}]}
-        aws.responses["ecr.GetDownloadUrlForLayer"] = {"downloadUrl": "https://layers/cafe"}
-        name = parse_image_reference(ECR)
-        assert name is not None
-        architectures = find_ecr_architectures(aws.clients.ecr, name, lambda _: config)
-    assert architectures == set()
-    assert list_levels(judge_container_image(ECR, architectures, {"m5.large": frozenset({"x86_64"})})) == ["ok"]
 
 
 # Queues

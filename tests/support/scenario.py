@@ -58,7 +58,9 @@ from distributed_something.core.names import (
     build_monitor_rule_name,
 )
 from distributed_something.diagnose.check.check import run_preflight_checks
-from distributed_something.diagnose.check.queue_and_image import find_ecr_architectures
+from distributed_something.diagnose.check.container_image.ecr import EcrImage
+from distributed_something.diagnose.check.container_image.http import HttpResponse
+from distributed_something.diagnose.check.container_image.manifests import find_architectures
 from distributed_something.diagnose.why.rank import rank_causes
 from distributed_something.diagnose.why.view import format_diagnosis
 from distributed_something.fleet.fleet_file import load_fleet_file
@@ -383,7 +385,7 @@ class Scenario:
         self.stage.root.ecr.create_repository(repositoryName="worker")
         self.stage.root.ecr.put_image(repositoryName="worker", imageManifest=json.dumps(MANIFEST), imageTag="1")
         assert image is not None
-        find_ecr_architectures(clients.ecr, image, lambda _: b"{}")
+        find_architectures(EcrImage(clients.ecr, image, lambda *_: HttpResponse(200, {}, b"{}")))
         for subject in (build_subject_from_run(run), observe_active_subject(clients, RUN_SETTINGS)):
             evidence = gather_evidence(clients, subject, time.time())
             format_diagnosis(evidence, rank_causes(evidence))

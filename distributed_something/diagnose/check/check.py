@@ -27,6 +27,8 @@ from distributed_something.diagnose.check.account import (
     check_same_account,
 )
 from distributed_something.diagnose.check.config_constants import check_constants
+from distributed_something.diagnose.check.container_image.check_image import check_container_image
+from distributed_something.diagnose.check.container_image.http import Fetch
 from distributed_something.diagnose.check.cost import check_bid, check_cost, check_ecs_limits, check_spot_quota
 from distributed_something.diagnose.check.findings import (
     Finding,
@@ -35,6 +37,7 @@ from distributed_something.diagnose.check.findings import (
     build_warning_finding,
     build_wrong_finding,
 )
+from distributed_something.diagnose.check.job_queues import check_job_queues
 from distributed_something.diagnose.check.lookups import Lookups
 from distributed_something.diagnose.check.machine_images import check_disks, check_machine_images
 from distributed_something.diagnose.check.machine_types import check_machine_capacity, check_machine_types
@@ -45,7 +48,6 @@ from distributed_something.diagnose.check.network import (
     check_security_groups,
     check_subnets,
 )
-from distributed_something.diagnose.check.queue_and_image import check_container_image, check_job_queues
 from distributed_something.fleet.fleet_file import check_fleet_file
 
 if TYPE_CHECKING:
@@ -84,15 +86,21 @@ RETRY_REMEDY = "run check again; if the error persists, look up its code in AWS'
 
 
 def run_preflight_checks(
-    clients: Clients, settings: Settings, path: Path | None, content: Mapping[str, Any] | None, now: datetime
+    clients: Clients,
+    settings: Settings,
+    path: Path | None,
+    content: Mapping[str, Any] | None,
+    now: datetime,
+    fetch: Fetch | None = None,
 ) -> list[Finding]:
     """Return the findings of all checks, in the order of `CHECKS`.
 
-    `path` and `content` belong to the Fleet file; both are None if there is no Fleet file. AWS errors become findings.
+    `path` and `content` belong to the Fleet file; both are None if there is no Fleet file. `fetch`: reads the
+    container image's registry; None leaves the image out, as for the local cloud. AWS errors become findings.
     The checks create and change nothing in AWS, and they cost nothing.
     """
     fleet_file_findings, fleet = judge_fleet_file(clients, settings, path, content)
-    lookups = Lookups(settings, clients, now, fleet)
+    lookups = Lookups(settings, clients, now, fleet, fetch)
     checks = [(topic, check_function or (lambda _: fleet_file_findings)) for topic, check_function in CHECKS]
     return list(iter_findings(checks, lookups))
 

@@ -26,6 +26,7 @@ from distributed_something.aws.instance_types import (
 from distributed_something.aws.retry import none_if_missing
 from distributed_something.aws.spot_prices import PriceReport, list_price_reports
 from distributed_something.core.errors import AWSError
+from distributed_something.diagnose.check.container_image.http import Fetch
 from distributed_something.fleet.launch_specs import (
     LAUNCH_TEMPLATE_CONFIGS_KEY,
     LaunchSpecification,
@@ -82,14 +83,15 @@ class QueueFacts:
 class Lookups:
     """All lookups of one `check`, each made when it is first needed.
 
-    `fleet` is the content of a valid Fleet file, or None. A resource that does not exist is None or missing
-    from the result.
+    `fleet` is the content of a valid Fleet file, or None. `fetch` sends requests to image registries; None sends none.
+    A resource that does not exist is None or missing from the result.
     """
 
     settings: Settings
     clients: Clients
     now: datetime
     fleet: dict[str, Any] | None = None
+    fetch: Fetch | None = None
 
     @property
     def specifications(self) -> list[LaunchSpecification]:
