@@ -28,7 +28,8 @@ _ARM_FAMILY_PATTERN = re.compile(r"a1|[a-z]+\d+[a-z]*g[a-z]*(-\w+)?|[a-z]+\d+[a-
 class MachineType:
     """An instance type: virtual CPUs, memory in MiB, and architectures such as 'x86_64'.
 
-    `has_spot`: whether EC2 offers the type as spot instances.
+    `has_spot`: whether EC2 offers the type as spot instances. `gpus`: number of NVIDIA GPUs, the only ones that ECS
+    gives to containers.
     """
 
     name: str
@@ -36,18 +37,21 @@ class MachineType:
     memory: int
     architectures: frozenset[str]
     has_spot: bool = True
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
 class ContainerFit:
-    """The number of containers that an instance has enough CPU for, and the number that it has enough memory for."""
+    """The number of containers that an instance has enough CPU, memory, and GPUs for; None if they need no GPU."""
 
     by_cpu: int
     by_memory: int
+    by_gpu: int | None = None
 
     @property
     def containers(self) -> int:
-        return min(self.by_cpu, self.by_memory)
+        counts = (self.by_cpu, self.by_memory, self.by_gpu)
+        return min(count for count in counts if count is not None)
 
 
 def compute_usable_capacity(machine: MachineType) -> tuple[int, int]:
@@ -55,10 +59,10 @@ def compute_usable_capacity(machine: MachineType) -> tuple[int, int]:
     return machine.vcpus * CPU_UNITS_PER_VCPU, int(machine.memory * (1 - AGENT_MEMORY_SHARE))
 
 
-def compute_container_fit(machine: MachineType, cpu_shares: int, memory: int) -> ContainerFit:
-    """Return how many containers with `cpu_shares` (1024 per virtual CPU) and `memory` (MiB) fit on an instance."""
+def compute_container_fit(machine: MachineType, cpu_shares: int, memory: int, gpus: int = 0) -> ContainerFit:
+    """Return how many containers with `cpu_shares` (1024 per virtual CPU), `memory` (MiB), and `gpus` fit."""
     cpu, mib = compute_usable_capacity(machine)
-    return ContainerFit(cpu // cpu_shares, mib // memory)
+    return ContainerFit(cpu // cpu_shares, mib // memory, machine.gpus // gpus if gpus else None)
 
 
 def find_docker_platform(machine_type: str) -> str:
@@ -105,6 +109,11 @@ def _build_machine_type(described: Any) -> MachineType:
         memory=described["MemoryInfo"]["SizeInMiB"],
         architectures=frozenset(described.get("ProcessorInfo", {}).get("SupportedArchitectures", ())),
         has_spot="spot" in described.get("SupportedUsageClasses", ["spot"]),
+        gpus=sum(
+            gpu.get("Count", 0)
+            for gpu in described.get("GpuInfo", {}).get("Gpus", ())
+            if gpu.get("Manufacturer") == "NVIDIA"
+        ),
     )
 
 

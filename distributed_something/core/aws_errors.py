@@ -191,6 +191,13 @@ SERVICE_FAILURE_PATTERNS = (
         is_placement=True,
     ),
     FailurePattern(
+        r"insufficient GPU",
+        "no machine has enough free GPUs for a container",
+        "lower GPUS or TASKS_PER_MACHINE, or use machine types with more GPUs, and run check",
+        84,
+        is_placement=True,
+    ),
+    FailurePattern(
         r"missing an attribute|constraint|did not meet",
         "the machines in the cluster belong to another app, or lack an attribute that the containers require",
         f"if another version of startCluster requested the fleet, {NEW_FLEET_REMEDY}",

@@ -422,7 +422,10 @@ def test_a_spot_quota_for_some_of_the_machines_gets_a_warning(aws: Account) -> N
 def test_an_unknown_subnet_is_reported_as_wrong(aws: Account) -> None:
     aws.change_response("ec2.DescribeSubnets", Subnets=[])
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
-    assert (finding.topic, finding.message) == ("subnets", "not in this account and region: subnet-1")
+    assert (finding.topic, finding.message) == (
+        "subnets",
+        "not in this region, or neither this account's nor shared with it: subnet-1",
+    )
     assert "fleetFile" in finding.remedy
     assert choose_exit_code([finding]) == 2
 
@@ -902,7 +905,85 @@ def test_the_default_route_of_a_subnet_is_found(tables: list[Any], kind: str | N
 def test_a_security_group_in_another_network_is_reported_as_wrong() -> None:
     groups = {"sg-1": {"VpcId": "vpc-2", "IpPermissionsEgress": [{}]}}
     specification = LaunchSpecification("m5.large", groups=("sg-1",))
-    assert list_levels(judge_security_groups([specification], groups, {"vpc-1"})) == ["wrong"]
+    assert list_levels(judge_security_groups([specification], groups, {"vpc-1"}, ACCOUNT)) == ["wrong"]
+
+
+def test_a_network_that_another_account_shares_is_fine(aws: Account) -> None:
+    owner = "999988887777"
+    aws.responses["ec2.DescribeSubnets"]["Subnets"][0]["OwnerId"] = owner
+    # EC2 may hide the rules of a group that is shared.
+    aws.responses["ec2.DescribeSecurityGroups"]["SecurityGroups"][0] |= {"OwnerId": owner, "IpPermissionsEgress": []}
+    findings = run_checks(aws)
+    assert list_problems(findings) == []
+    assert [finding.message for finding in findings if finding.topic == "subnets"] == [
+        f"1 in us-east-1a, shared by the account {owner}"
+    ]
+
+
+def test_a_hidden_route_table_is_not_a_missing_route(aws: Account) -> None:
+    aws.responses["ec2.DescribeRouteTables"] = {"RouteTables": []}
+    finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
+    assert finding.message == "the route table of subnet-1 is not visible to this account"
+
+
+def test_a_group_of_this_account_that_allows_no_outgoing_traffic_is_reported_as_wrong(aws: Account) -> None:
+    group = {"GroupId": "sg-1", "VpcId": "vpc-1", "OwnerId": ACCOUNT, "IpPermissionsEgress": []}
+    aws.responses["ec2.DescribeSecurityGroups"] = {"SecurityGroups": [group]}
+    assert "no rule for outgoing traffic" in get_only_problem(run_checks(aws), FindingLevel.WRONG).message
+
+
+# GPUs
+
+GPU_TYPE = MachineType("g4dn.12xlarge", 48, 196608, frozenset({"x86_64"}), gpus=4)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "tasks", "level", "text"),
+    [
+        (1, 4, "ok", "4 x 1024 CPU units, 1 GPU, and 20000 MiB fit"),
+        (2, 2, "ok", "2 GPUs, and 20000 MiB fit"),
+        (4, 1, "ok", "fit on every machine type"),
+        (1, 2, "warning", "containers use only some of the GPUs: 2 of 4 on g4dn.12xlarge"),
+        (2, 4, "wrong", "holds 2 of 4 containers"),
+        (8, 1, "wrong", "set GPUS to at most 4"),
+        (0, 1, "warning", "GPUS is 0, so containers cannot use the GPUs of g4dn.12xlarge, which you pay for"),
+    ],
+)
+def test_the_gpus_of_a_machine_are_compared_with_those_of_its_containers(
+    gpus: int, tasks: int, level: str, text: str
+) -> None:
+    settings = build_settings(GPUS=gpus, TASKS_PER_MACHINE=tasks, CPU_SHARES=1024, MEMORY=20000)
+    findings = list(judge_machine_capacity(settings, {"g4dn.12xlarge": GPU_TYPE}))
+    assert any(finding.level.value == level and text in f"{finding.message}; {finding.remedy}" for finding in findings)
+
+
+def test_types_without_gpus_hold_no_container_that_needs_one(aws: Account) -> None:
+    findings = run_checks(aws, GPUS=1, TASKS_PER_MACHINE=1)
+    (finding,) = [finding for finding in findings if finding.level is FindingLevel.WRONG]
+    assert (finding.topic, finding.is_user_error) == ("room", True)
+    assert finding.remedy == "use machine types with more GPUs, or lower TASKS_PER_MACHINE"
+    assert finding.details["m5.large"]["by_gpu"] == 0
+
+
+def test_only_nvidias_gpus_count(aws: Account) -> None:
+    described = aws.responses["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]
+    for manufacturer, count in (("NVIDIA", 1), ("AMD", 0)):
+        described["GpuInfo"] = {"Gpus": [{"Manufacturer": manufacturer, "Count": 1}]}
+        assert build_lookups(aws, FLEET).types.value["m5.large"].gpus == count
+
+
+def test_containers_with_gpus_need_a_machine_image_with_a_driver(aws: Account) -> None:
+    aws.responses["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["GpuInfo"] = {
+        "Gpus": [{"Manufacturer": "NVIDIA", "Count": 2}]
+    }
+    finding = get_only_problem(run_checks(aws, GPUS=1), FindingLevel.WARNING)
+    assert (finding.topic, finding.remedy) == (
+        "AMI",
+        "run fleetFile, which writes a Fleet file with values for this account",
+    )
+    assert "does not look like an image with GPU support" in finding.message
+    aws.responses["ec2.DescribeImages"]["Images"][0]["Name"] = "al2023-ami-ecs-gpu-hvm-2023.0.20260901-x86_64-ebs"
+    assert list_problems(run_checks(aws, GPUS=1)) == []
 
 
 def test_a_type_missing_in_one_zone_gets_a_warning_and_in_all_zones_is_reported_as_wrong() -> None:

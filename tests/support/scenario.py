@@ -326,9 +326,10 @@ class Scenario:
     def write_fleet_file(self) -> None:
         clients, config = self.user.clients, self.folder / "config.py"
         self.fleet = self.folder / "fleet.json"
-        write_fleet_file(
-            clients, RUN_SETTINGS, ACCOUNT, FleetFileOptions(self.fleet, config, force=True), self.time.sleep
-        )
+        for source in ("203.0.113.7", None):
+            options = FleetFileOptions(self.fleet, config, force=True, ssh_from=source)
+            settings = RUN_SETTINGS.model_copy(update={"SSH_KEY_NAME": "key" if source else ""})
+            write_fleet_file(clients, settings, ACCOUNT, options, self.time.sleep)
 
     def create_resources_of_the_published_system(self) -> None:
         """Create untagged log groups and an untagged dead-letter queue, which the published system leaves behind."""

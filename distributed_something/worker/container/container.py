@@ -83,7 +83,7 @@ class Container:
         leases = clients.create_lease_client(settings.visibility_seconds)
         self._keeper = LeaseKeeper(leases, settings.queue_url, settings.visibility_seconds, read_boot_clock)
         self._job_logs = JobLogs(
-            self._logs, settings.log_group_name,
+            self._logs, settings.log_group_name if settings.stream_job_logs else "",
             describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
             clock=self._clock,
         )  # fmt: skip
