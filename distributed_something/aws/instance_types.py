@@ -119,15 +119,17 @@ def _build_machine_type(described: Any) -> MachineType:
 
 @dataclass(frozen=True)
 class QuotaClass:
-    """A class of instance types that share a quota: the quota's code in Service Quotas, and AWS's name for it."""
+    """A quota, most often of a class of instance types: its code in Service Quotas, AWS's name, and its service."""
 
     code: str
     name: str
+    service: str = "ec2"
 
 
 ECS_DEFAULT_LIMITS = {"Container instances per cluster": 5000, "Tasks per service": 5000}  # the keys are AWS's names
-_STANDARD_CLASS = QuotaClass("L-34B43A08", "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests")
-_CLASS_PATTERNS = (  # matched at the start of the type's family; the first match is used
+_STANDARD_FAMILIES = r"(a|c|d|h|i|m|r|t|z)\d|(im|is)\d"
+_STANDARD_LETTERS = "(A, C, D, H, I, M, R, T, Z)"
+_SPOT_CLASS_PATTERNS = (  # matched at the start of the type's family; the first match is used
     (r"dl\d", QuotaClass("L-85EED4F7", "All DL Spot Instance Requests")),
     (r"f\d", QuotaClass("L-88CF9481", "All F Spot Instance Requests")),
     (r"(g|gr|vt)\d", QuotaClass("L-3819A6DF", "All G and VT Spot Instance Requests")),
@@ -136,20 +138,37 @@ _CLASS_PATTERNS = (  # matched at the start of the type's family; the first matc
     (r"p5", QuotaClass("L-C4BD4855", "All P5 Spot Instance Requests")),
     (r"trn\d", QuotaClass("L-6B0D517C", "All Trn Spot Instance Requests")),
     (r"x\d", QuotaClass("L-E3A00192", "All X Spot Instance Requests")),
-    (r"(a|c|d|h|i|m|r|t|z)\d|(im|is)\d", _STANDARD_CLASS),
+    (_STANDARD_FAMILIES, QuotaClass("L-34B43A08", f"All Standard {_STANDARD_LETTERS} Spot Instance Requests")),
 )
+_ON_DEMAND_CLASS_PATTERNS = (
+    (r"dl\d", QuotaClass("L-6E869C2A", "Running On-Demand DL instances")),
+    (r"f\d", QuotaClass("L-74FC7D96", "Running On-Demand F instances")),
+    (r"(g|gr|vt)\d", QuotaClass("L-DB2E81BA", "Running On-Demand G and VT instances")),
+    (r"inf\d", QuotaClass("L-1945791B", "Running On-Demand Inf instances")),
+    (r"p\d", QuotaClass("L-417A185B", "Running On-Demand P instances")),
+    (r"trn\d", QuotaClass("L-2C3B7624", "Running On-Demand Trn instances")),
+    (r"x\d", QuotaClass("L-7295265B", "Running On-Demand X instances")),
+    (_STANDARD_FAMILIES, QuotaClass("L-1216C47A", f"Running On-Demand Standard {_STANDARD_LETTERS} instances")),
+)
+# In TiB, for all gp3 volumes in a region: https://docs.aws.amazon.com/ebs/latest/userguide/ebs-resource-quotas.html
+GP3_STORAGE_QUOTA = QuotaClass("L-7A658B76", "Storage for General Purpose SSD (gp3) volumes, in TiB", "ebs")
+DEFAULT_GP3_STORAGE_TIB = 50
 
 
-def find_quota_class(machine_type: str) -> QuotaClass | None:
-    """Return the quota that a type such as 'm5.large' counts against; None if our table has no entry for it."""
+def find_quota_class(machine_type: str, *, on_demand: bool = False) -> QuotaClass | None:
+    """Return the quota that spot or on-demand machines of a type such as 'm5.large' count against.
+
+    Return None if our table has no entry for the type.
+    """
     family = machine_type.partition(".")[0]
-    return next((quota for pattern, quota in _CLASS_PATTERNS if re.match(pattern, family)), None)
+    patterns = _ON_DEMAND_CLASS_PATTERNS if on_demand else _SPOT_CLASS_PATTERNS
+    return next((quota for pattern, quota in patterns if re.match(pattern, family)), None)
 
 
 def read_quota_value(quotas: Any, quota: QuotaClass) -> float:
-    """Return how many virtual CPUs the account may use in the quota's class.
+    """Return the account's value of a quota, such as the number of virtual CPUs in a class of instance types.
 
     `quotas`: a Service Quotas client. AWS errors are not caught.
     """
-    response = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota.code)
+    response = quotas.get_service_quota(ServiceCode=quota.service, QuotaCode=quota.code)
     return float(response["Quota"]["Value"])

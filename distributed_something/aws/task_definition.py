@@ -69,11 +69,12 @@ def _build_environment(settings: Settings, queues: QueueUrls) -> dict[str, str]:
         "SQS_DEAD_LETTER_QUEUE_URL": queues.dead_letter_url,
         "DOCKER_IMAGE": settings.DOCKERHUB_TAG,
         "STOP_SECONDS": str(STOP_SECONDS),
-        "JOURNAL_SECONDS": str(_choose_journal_seconds(settings)),
+        "JOURNAL_SECONDS": str(choose_journal_seconds(settings)),
     }
 
 
-def _choose_journal_seconds(settings: Settings) -> int:
+def choose_journal_seconds(settings: Settings) -> int:
+    """Return how often, in seconds, each container may write its journal."""
     containers = settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE
     return max(MIN_JOURNAL_SECONDS, math.ceil(containers / MAX_JOURNAL_WRITES_PER_SECOND))
 

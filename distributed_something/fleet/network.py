@@ -24,10 +24,15 @@ HIDDEN_ROUTE_TARGET = "hidden"  # of a subnet whose route table is not visible
 
 def has_route_table(subnet: str, network: str, tables: Sequence[Any]) -> bool:
     """Return whether the tables include the one that applies to the subnet. A network's owner may hide its tables."""
-    associations = [(table, association) for table in tables for association in table.get("Associations", ())]
+    return bool(_list_route_tables(subnet, network, tables))
+
+
+def has_gateway_endpoint(subnet: str, network: str, tables: Sequence[Any]) -> bool:
+    """Return whether the subnet's route table has a gateway endpoint, which carries the traffic to S3 for nothing."""
     return any(
-        association.get("SubnetId") == subnet or (association.get("Main") and table.get("VpcId") == network)
-        for table, association in associations
+        str(route.get("GatewayId", "")).startswith("vpce-")
+        for table in _list_route_tables(subnet, network, tables)
+        for route in table.get("Routes", ())
     )
 
 
@@ -37,16 +42,21 @@ def find_default_route_target(subnet: str, network: str, tables: Sequence[Any]) 
 
     `network`: the VPC, whose main route table applies if the subnet has no route table of its own.
     """
-    associations = [(table, association) for table in tables for association in table.get("Associations", ())]
-    own = [table for table, association in associations if association.get("SubnetId") == subnet]
-    main = [table for table, association in associations if association.get("Main") and table.get("VpcId") == network]
-    for table in own or main:
+    for table in _list_route_tables(subnet, network, tables):
         for route in table.get("Routes", ()):
             target = route.get("GatewayId") or route.get("NatGatewayId") or route.get("TransitGatewayId")
             target = target or route.get("NetworkInterfaceId") or route.get("InstanceId")
             if route.get("DestinationCidrBlock") == ANY_IPV4_CIDR and target and route.get("State") != "blackhole":
                 return str(target).partition("-")[0]
     return None
+
+
+def _list_route_tables(subnet: str, network: str, tables: Sequence[Any]) -> list[Any]:
+    """Return the route table that applies to the subnet, in a list; an empty list if it is not visible."""
+    associations = [(table, association) for table in tables for association in table.get("Associations", ())]
+    own = [table for table, association in associations if association.get("SubnetId") == subnet]
+    main = [table for table, association in associations if association.get("Main") and table.get("VpcId") == network]
+    return own or main
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,11 +43,11 @@ from distributed_something.diagnose.check.container_image.http import HttpRespon
 from distributed_something.diagnose.check.cost import (
     MAX_TYPES_SHOWN,
     check_cost,
-    check_ecs_limits,
-    check_spot_quota,
+    compute_hourly_extras,
     judge_bid,
     judge_cost,
-    judge_spot_quotas,
+    judge_log_cost,
+    judge_nat_cost,
 )
 from distributed_something.diagnose.check.findings import (
     Finding,
@@ -60,6 +60,15 @@ from distributed_something.diagnose.check.findings import (
     format_findings,
 )
 from distributed_something.diagnose.check.job_queues import judge_dead_letter_queue, judge_job_queue
+from distributed_something.diagnose.check.limits import (
+    ON_DEMAND_QUOTA,
+    SPOT_QUOTA,
+    check_ecs_limits,
+    check_large_run_limits,
+    check_on_demand_quota,
+    check_spot_quota,
+    judge_machine_quotas,
+)
 from distributed_something.diagnose.check.lookups import Lookups, QueueFacts
 from distributed_something.diagnose.check.machine_images import check_disks, judge_disks
 from distributed_something.diagnose.check.machine_types import (
@@ -1113,23 +1122,168 @@ def test_on_demand_machines_do_not_count_toward_the_spot_quota_but_get_a_cost_wa
     aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 4.0})
     facts = build_lookups(aws, FLEET, ON_DEMAND_MACHINES=1)
     assert list_levels(check_spot_quota(facts)) == ["ok"]
-    assert list_levels(check_cost(facts)) == ["ok", "warning"]
+    assert list_levels(check_cost(facts)) == ["ok", "ok", "warning"]
 
 
 @pytest.mark.parametrize(("limit", "is_reported"), [(0.0, False), (50.0, True)])
 def test_a_cost_limit_is_reported_as_inexact_for_on_demand_machines(
     aws: Account, limit: float, is_reported: bool
 ) -> None:
-    (finding,) = check_cost(build_lookups(aws, FLEET, ON_DEMAND_MACHINES=3, MAX_COST=limit))
+    *_, finding = check_cost(build_lookups(aws, FLEET, ON_DEMAND_MACHINES=3, MAX_COST=limit))
     assert ("MAX_COST assumes spot prices" in finding.message) is is_reported
 
 
+def respond_to_quota(values: dict[str, float]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a response to GetServiceQuota. `values`: the quotas' values, keyed by code."""
+    return lambda parameters: {
+        "Quota": {"QuotaCode": parameters["QuotaCode"], "Value": values[parameters["QuotaCode"]]}
+    }
+
+
 def test_without_spot_machines_spot_quotas_and_spot_prices_are_not_checked(aws: Account) -> None:
-    aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
+    aws.responses["service-quotas.GetServiceQuota"] = respond_to_quota({"L-1216C47A": 64.0})
     aws.responses["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["SupportedUsageClasses"] = ["on-demand"]
     findings = run_checks(aws, ON_DEMAND_MACHINES=3, MACHINE_PRICE=0.0001)
     assert [finding.topic for finding in list_problems(findings)] == ["cost"], "the on-demand price is not looked up"
     assert any(finding.message == "no spot machines requested" for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("on_demand", "quota", "level", "text"),
+    [
+        (3, 0.0, "wrong", "no on-demand machine can start (the smallest type needs 2)"),
+        (2, 0.0, "warning", "no on-demand machine can start"),  # a spot machine can
+        (3, 5.0, "warning", "enough for 2 of 3 machines"),
+        (3, 64.0, "ok", "this run needs up to 6 (the account's other on-demand machines count too)"),
+    ],
+)
+def test_the_on_demand_quota_is_compared_with_the_on_demand_machines(
+    aws: Account, on_demand: int, quota: float, level: str, text: str
+) -> None:
+    aws.responses["service-quotas.GetServiceQuota"] = respond_to_quota({"L-1216C47A": quota, "L-34B43A08": 64.0})
+    (finding,) = check_on_demand_quota(build_lookups(aws, FLEET, ON_DEMAND_MACHINES=on_demand))
+    assert (finding.topic, finding.level.value) == ("on-demand quota", level)
+    assert text in finding.message
+    assert '"Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances"' in finding.message
+    request = {"ServiceCode": "ec2", "QuotaCode": "L-1216C47A"}
+    assert aws.get_parameters("service-quotas.GetServiceQuota") == request
+
+
+def test_without_on_demand_machines_their_quota_is_not_looked_up(aws: Account) -> None:
+    assert list(check_on_demand_quota(build_lookups(aws, FLEET))) == []
+    assert aws.calls == []
+
+
+def test_gpu_machines_have_quotas_of_their_own() -> None:
+    gpu = MachineType("g5.xlarge", 4, 16384, frozenset({"x86_64"}))
+    quota_class = find_quota_class("g5.xlarge", on_demand=True)
+    assert quota_class is not None
+    (finding,) = judge_machine_quotas(ON_DEMAND_QUOTA, 2, {"g5.xlarge": gpu}, {quota_class: 0.0})
+    assert '"Running On-Demand G and VT instances" is 0 virtual CPUs' in finding.message
+    assert "L-DB2E81BA" in finding.remedy
+
+
+# Limits of large runs
+
+
+def check_limits(aws: Account, **constants: Any) -> list[Finding]:
+    types = {"MACHINE_TYPE": ["m5.large", "m5a.large", "m6i.large"]} | constants
+    return list(check_large_run_limits(build_lookups(aws, FLEET, **types)))
+
+
+def test_an_ordinary_run_comes_near_no_limit_and_looks_none_up(aws: Account) -> None:
+    assert check_limits(aws, CLUSTER_MACHINES=50) == []
+    assert "service-quotas.GetServiceQuota" not in aws.calls
+
+
+@pytest.mark.parametrize(("cores", "is_near"), [(11, False), (12, True), (16, True)])
+def test_the_messages_in_flight_are_compared_with_the_limit_of_sqs(aws: Account, cores: int, is_near: bool) -> None:
+    limits = check_limits(aws, CLUSTER_MACHINES=2000, TASKS_PER_MACHINE=2, DOCKER_CORES=cores, EBS_VOL_SIZE=22)
+    findings = [finding for finding in limits if "messages" in finding.message]
+    assert bool(findings) is is_near
+    for finding in findings:
+        assert finding.details == {"limit": 120_000, "needed": 2000 * 2 * cores * 2}
+        assert f"{2000 * 2 * cores:,} slots hold up to {2000 * 2 * cores * 2:,} messages" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("machines", "quota", "expected"),
+    [
+        (100, 50.0, None),  # 2.9 TiB: the quota is not read
+        (1000, 50.0, None),
+        (1000, 30.0, "29.3 TiB; the limit for gp3 in a region is 30 TiB (your account's quota)"),
+        (1500, 50.0, "43.9 TiB; the limit for gp3 in a region is 50 TiB (your account's quota)"),
+        (1500, 300.0, None),
+        (
+            1500,
+            None,
+            "43.9 TiB; the limit for gp3 in a region is 50 TiB (AWS's default, because yours could not be read)",
+        ),
+    ],
+)
+def test_the_disks_of_all_machines_are_compared_with_the_quota_for_gp3(
+    aws: Account, machines: int, quota: float | None, expected: str | None
+) -> None:
+    if quota is None:
+        aws.refuse_call("service-quotas.GetServiceQuota")
+    else:
+        aws.responses["service-quotas.GetServiceQuota"] = respond_to_quota({"L-7A658B76": quota})
+    findings = check_limits(aws, CLUSTER_MACHINES=machines, EBS_VOL_SIZE=30)
+    assert [expected is not None and expected in finding.message for finding in findings] == [True] * bool(expected)
+    requests = [parameters for call, parameters in aws.requests if call == "service-quotas.GetServiceQuota"]
+    assert requests == ([{"ServiceCode": "ebs", "QuotaCode": "L-7A658B76"}] if machines >= 1000 else [])
+
+
+@pytest.mark.parametrize(
+    ("machines", "on_demand", "types", "is_reported"),
+    [
+        (9, 0, ["m5.large"], False),
+        (10, 0, ["m5.large"], True),
+        (10, 0, ["m5.large", "m5a.large"], True),
+        (500, 0, ["m5.large", "m5a.large", "m6i.large"], False),
+        (12, 6, ["m5.large"], False),
+    ],
+)
+def test_many_spot_machines_of_one_or_two_types_get_a_warning(
+    aws: Account, machines: int, on_demand: int, types: list[str], is_reported: bool
+) -> None:
+    findings = check_limits(aws, CLUSTER_MACHINES=machines, ON_DEMAND_MACHINES=on_demand, MACHINE_TYPE=types)
+    assert bool(findings) is is_reported
+    assert all(f"{machines} spot machines of only {len(types)} type" in finding.message for finding in findings)
+
+
+NAT_TABLE = {
+    "RouteTableId": "rtb-1", "VpcId": "vpc-1", "Associations": [{"Main": True}],
+    "Routes": [{"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-1", "State": "active"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("image", "machines", "has_address", "is_reported"),
+    [
+        ("user/app:1", 79, False, False),
+        ("user/app:1", 80, False, True),
+        ("docker.io/user/app:1", 80, False, True),
+        ("user/app:1", 80, True, False),  # each machine has its own address
+        ("ghcr.io/user/app:1", 1000, False, False),
+        (ECR, 1000, False, False),
+    ],
+)
+def test_machines_behind_one_address_are_compared_with_docker_hubs_pull_limit(
+    aws: Account, image: str, machines: int, has_address: bool, is_reported: bool
+) -> None:
+    aws.responses["service-quotas.GetServiceQuota"] = respond_to_quota({"L-7A658B76": 50.0})
+    findings = check_limits(aws, DOCKERHUB_TAG=image, CLUSTER_MACHINES=machines, ASSIGN_IP=has_address)
+    assert bool(findings) is is_reported
+    for finding in findings:
+        assert f"{machines} machines behind a NAT gateway" in finding.message
+        assert "100 times in 6 hours" in finding.message
+
+
+def test_a_public_address_is_not_used_behind_a_nat_gateway(aws: Account) -> None:
+    aws.responses["ec2.DescribeRouteTables"] = {"RouteTables": [NAT_TABLE]}
+    (finding,) = check_limits(aws, DOCKERHUB_TAG="user/app:1", CLUSTER_MACHINES=100)
+    assert finding.details == {"limit": 100, "needed": 100}
 
 
 def test_a_spot_quota_of_zero_gets_only_a_warning_if_on_demand_machines_are_requested(aws: Account) -> None:
@@ -1141,13 +1295,14 @@ def test_a_spot_quota_of_zero_gets_only_a_warning_if_on_demand_machines_are_requ
 @pytest.mark.parametrize(
     ("machines", "tasks", "quota_names"),
     [
-        (5000, 1, []),
-        (2500, 2, []),
+        (3999, 1, []),
+        (1999, 2, []),
+        (2000, 2, ["Tasks per service"]),
         (2501, 2, ["Tasks per service"]),
-        (5001, 1, ["Container instances per cluster", "Tasks per service"]),
+        (4000, 1, ["Container instances per cluster", "Tasks per service"]),
     ],
 )
-def test_a_run_that_exceeds_the_default_ecs_limits_gets_a_warning(
+def test_a_run_that_comes_near_the_default_ecs_limits_gets_a_warning(
     aws: Account, machines: int, tasks: int, quota_names: list[str]
 ) -> None:
     facts = build_lookups(aws, FLEET, CLUSTER_MACHINES=machines, TASKS_PER_MACHINE=tasks)
@@ -1155,6 +1310,8 @@ def test_a_run_that_exceeds_the_default_ecs_limits_gets_a_warning(
     assert [finding.details["quota"] for finding in findings] == quota_names
     assert {finding.level for finding in findings} <= {FindingLevel.WARNING}
     assert all(str(finding.details["quota"]) in finding.message for finding in findings)
+    comparison = "exceeds" if machines * tasks > 5000 else "is close to"
+    assert all(comparison in finding.message for finding in findings)
 
 
 # Quota, bid, cost
@@ -1183,13 +1340,16 @@ def test_each_machine_type_is_matched_to_its_quota_class(kind: str, code: str | 
 )
 def test_the_spot_quota_is_compared_with_the_number_of_machines(value: int, level: str) -> None:
     assert STANDARD is not None
-    assert list_levels(judge_spot_quotas(3, {"m5.large": M5}, {STANDARD: value})) == [level]
+    assert list_levels(judge_machine_quotas(SPOT_QUOTA, 3, {"m5.large": M5}, {STANDARD: value})) == [level]
 
 
 def test_a_spot_quota_of_zero_for_one_of_two_classes_gets_only_a_warning() -> None:
     gpu = MachineType("g5.xlarge", 4, 16384, frozenset({"x86_64"}))
     values = {quota: value for quota, value in ((STANDARD, 64), (find_quota_class("g5.xlarge"), 0)) if quota}
-    assert list_levels(judge_spot_quotas(3, {"m5.large": M5, "g5.xlarge": gpu}, values)) == ["ok", "warning"]
+    assert list_levels(judge_machine_quotas(SPOT_QUOTA, 3, {"m5.large": M5, "g5.xlarge": gpu}, values)) == [
+        "ok",
+        "warning",
+    ]
 
 
 def build_market(now: float, most: float, above: float = 0.0, kind: str = "m5.large") -> SpotMarket:
@@ -1232,26 +1392,65 @@ def test_many_types_get_a_few_findings_with_all_markets_in_the_details() -> None
     assert sum(len(finding.details["markets"]) for finding in findings) == 40
 
 
-def test_the_hourly_cost_includes_machines_disks_and_addresses() -> None:
-    finding = judge_cost(
-        build_settings(CLUSTER_MACHINES=10, MACHINE_PRICE=0.1, EBS_VOL_SIZE=73), [build_market(0.04, 0.05)]
+def test_the_hourly_cost_is_one_total_with_its_parts() -> None:
+    settings = build_settings(CLUSTER_MACHINES=10, MACHINE_PRICE=0.1, EBS_VOL_SIZE=73, DOCKER_CORES=2)
+    finding = judge_cost(settings, [build_market(0.04, 0.05)])
+    parts = finding.details["parts"]
+    assert list(parts) == ["spot machines", "disks", "public addresses", "S3 requests", "log streams"]
+    assert parts["spot machines"] == pytest.approx(10 * 0.04)
+    assert parts["disks"] == pytest.approx(10 * 73 * 0.08 / 730)
+    assert parts["public addresses"] == pytest.approx(10 * 0.005)
+    slots, containers = 40, 20
+    puts, gets = containers * 60 + slots * 6 * 10, slots * 6 * 20  # journals, and six jobs an hour in each slot
+    assert parts["S3 requests"] == pytest.approx(puts * 0.005 / 1000 + gets * 0.0004 / 1000)
+    assert parts["log streams"] == pytest.approx(slots * 1000 * 3600 / 2**30 * 0.5)
+    assert finding.details["expected"] == pytest.approx(sum(parts.values()))
+    assert finding.details["ceiling"] == pytest.approx(sum(parts.values()) + 10 * (0.1 - 0.04))
+    assert finding.message == (
+        "about 0.617 USD an hour for 10 machines, at most 1.22: spot machines 0.40, disks 0.08, public addresses 0.05, "
+        "S3 requests 0.0199, log streams 0.0671 (estimates, list prices of us-east-1 in November 2026)"
     )
-    extras = 10 * (73 * 0.08 / 730 + 0.005)
-    assert finding.details["expected"] == pytest.approx(10 * 0.04 + extras)
-    assert finding.details["ceiling"] == pytest.approx(10 * 0.1 + extras)
-    assert finding.message.startswith("about 0.53 USD an hour for 10 machines")
 
 
-def test_the_maximum_cost_covers_only_spot_machines_because_only_they_have_a_bid() -> None:
-    finding = judge_cost(build_settings(CLUSTER_MACHINES=10, ON_DEMAND_MACHINES=4, MACHINE_PRICE=0.1), [])
-    assert "USD an hour for 6 spot machines (" in finding.message
-    assert finding.details["ceiling"] < 10 * 0.1
+def test_on_demand_machines_pay_for_everything_but_only_spot_machines_have_a_bid() -> None:
+    settings = build_settings(CLUSTER_MACHINES=10, ON_DEMAND_MACHINES=4, MACHINE_PRICE=0.1)
+    finding = judge_cost(settings, [])
+    assert (
+        "USD an hour for 10 machines, without the price of 4 on-demand machines: spot machines 0.60" in finding.message
+    )
+    extras = compute_hourly_extras(settings)
+    assert extras["disks"] == pytest.approx(10 * 30 * 0.08 / 730)
+    assert finding.details["ceiling"] == pytest.approx(6 * 0.1 + sum(extras.values()))
 
 
-def test_without_public_addresses_the_cost_does_not_include_them() -> None:
-    finding = judge_cost(build_settings(ASSIGN_IP=False), [])
-    assert "addresses" not in finding.message
+def test_what_is_turned_off_costs_nothing() -> None:
+    settings = build_settings(ASSIGN_IP=False, STREAM_JOB_LOGS=False)
+    finding = judge_cost(settings, [])
+    assert list(finding.details["parts"]) == ["spot machines", "disks", "S3 requests"]
     assert finding.message.startswith("at most")
+    assert list(judge_log_cost(settings)) == []
+
+
+def test_the_price_of_log_streams_is_said_with_the_switch_that_turns_them_off() -> None:
+    (finding,) = judge_log_cost(build_settings(CLUSTER_MACHINES=100, DOCKER_CORES=4))
+    assert "0.50 USD per GB of the jobs' output: 1.34 USD an hour if each of 800 jobs" in finding.message
+    assert "set STREAM_JOB_LOGS to 'False'" in finding.remedy
+
+
+def test_a_nat_gateway_is_named_with_its_price_and_the_way_around_it(aws: Account) -> None:
+    aws.responses["ec2.DescribeRouteTables"] = {"RouteTables": [NAT_TABLE]}
+    finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
+    assert (finding.topic, finding.details) == ("cost", {"usd_per_gb": 0.045, "subnets": ["subnet-1"]})
+    assert "0.045 USD per GB" in finding.message
+    assert "gateway endpoint for S3" in finding.remedy
+
+
+def test_with_a_gateway_endpoint_a_nat_gateway_does_not_carry_the_traffic_to_s3() -> None:
+    endpoint = {"DestinationPrefixListId": "pl-63a5400a", "GatewayId": "vpce-0123", "State": "active"}
+    table = NAT_TABLE | {"Routes": [*NAT_TABLE["Routes"], endpoint]}  # type: ignore[misc]
+    (finding,) = judge_nat_cost({"subnet-1": {"VpcId": "vpc-1"}}, [table])
+    assert finding.level is FindingLevel.OK
+    assert list(judge_nat_cost({"subnet-1": {"VpcId": "vpc-1"}}, [])) == []
 
 
 @given(st.floats(min_value=0.0001, max_value=100), st.lists(st.floats(min_value=0.0001, max_value=100), min_size=1))

@@ -29,7 +29,7 @@ from distributed_something.diagnose.check.account import (
 from distributed_something.diagnose.check.config_constants import check_constants
 from distributed_something.diagnose.check.container_image.check_image import check_container_image
 from distributed_something.diagnose.check.container_image.http import Fetch
-from distributed_something.diagnose.check.cost import check_bid, check_cost, check_ecs_limits, check_spot_quota
+from distributed_something.diagnose.check.cost import check_bid, check_cost
 from distributed_something.diagnose.check.findings import (
     Finding,
     FindingLevel,
@@ -38,6 +38,12 @@ from distributed_something.diagnose.check.findings import (
     build_wrong_finding,
 )
 from distributed_something.diagnose.check.job_queues import check_job_queues
+from distributed_something.diagnose.check.limits import (
+    check_ecs_limits,
+    check_large_run_limits,
+    check_on_demand_quota,
+    check_spot_quota,
+)
 from distributed_something.diagnose.check.lookups import Lookups
 from distributed_something.diagnose.check.machine_images import check_disks, check_machine_images
 from distributed_something.diagnose.check.machine_types import check_machine_capacity, check_machine_types
@@ -76,6 +82,8 @@ CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
     ("types", check_machine_types),
     ("room", check_machine_capacity),
     ("ECS limits", check_ecs_limits),
+    ("limits", check_large_run_limits),
+    ("on-demand quota", check_on_demand_quota),
     ("spot quota", check_spot_quota),
     ("bid", check_bid),
     ("cost", check_cost),
