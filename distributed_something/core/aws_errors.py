@@ -240,7 +240,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)no matching manifest|exec format error|image operating system|does not match the .*platform",
         "the image was built for a different processor type than the machines have",
-        "build it for their processors (docker build --platform), or change MACHINE_TYPE",
+        "build and push it again (make push), which builds it for MACHINE_TYPE; or change MACHINE_TYPE",
         90,
     ),
     FailurePattern(

@@ -966,6 +966,12 @@ def test_the_gpus_of_a_machine_are_compared_with_those_of_its_containers(
     assert any(finding.level.value == level and text in f"{finding.message}; {finding.remedy}" for finding in findings)
 
 
+def test_cpu_and_memory_may_stay_free_if_all_gpus_are_in_use() -> None:
+    settings = build_settings(GPUS=4, TASKS_PER_MACHINE=1, CPU_SHARES=1024, MEMORY=20000)
+    (finding,) = judge_machine_capacity(settings, {"g4dn.12xlarge": GPU_TYPE})
+    assert "fit on every machine type" in finding.message
+
+
 def test_types_without_gpus_hold_no_container_that_needs_one(aws: Account) -> None:
     findings = run_checks(aws, GPUS=1, TASKS_PER_MACHINE=1)
     (finding,) = [finding for finding in findings if finding.level is FindingLevel.WRONG]
@@ -1433,7 +1439,7 @@ def test_what_is_turned_off_costs_nothing() -> None:
 
 def test_the_price_of_log_streams_is_said_with_the_switch_that_turns_them_off() -> None:
     (finding,) = judge_log_cost(build_settings(CLUSTER_MACHINES=100, DOCKER_CORES=4))
-    assert "0.50 USD per GB of the jobs' output: 1.34 USD an hour if each of 800 jobs" in finding.message
+    assert "0.50 USD per GB of the jobs' output: 1.34 USD an hour if each running job" in finding.message
     assert "set STREAM_JOB_LOGS to 'False'" in finding.remedy
 
 

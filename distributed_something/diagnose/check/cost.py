@@ -196,8 +196,7 @@ def judge_log_cost(settings: Settings) -> Iterator[Finding]:
         yield build_ok_finding(
             "cost",
             f"CloudWatch charges {format_usd(LOGS_USD_PER_GB)} USD per GB of the jobs' output: {format_usd(amount)} "
-            f"USD an hour if each of {format_count(settings.slots, 'job')} prints {ASSUMED_LOG_BYTES_PER_SECOND:,} "
-            "bytes a second",
+            f"USD an hour if each running job prints {ASSUMED_LOG_BYTES_PER_SECOND:,} bytes a second",
             "for programs that print more, set STREAM_JOB_LOGS to 'False'; each job's log is in the bucket anyway",
             details={"usd_per_gb": LOGS_USD_PER_GB, "usd_per_hour": amount},
         )

@@ -207,12 +207,12 @@ def _judge_oversized_containers(
 def _judge_idle_capacity(tasks: int, fits: Mapping[str, ContainerFit]) -> Iterator[Finding]:
     """Yield a finding for CPU that stays idle because memory is used up, or vice versa.
 
-    Unused capacity counts only if it is enough for at least one more container.
+    Unused capacity counts only if it is enough for at least one more container, unless all GPUs are in use.
     """
     idle_types = Counter(
         resource
         for fit in fits.values()
-        if fit.containers == tasks
+        if fit.containers == tasks and fit.by_gpu != tasks
         for resource, count in (("CPU", fit.by_cpu), ("memory", fit.by_memory))
         if count > tasks
     )
