@@ -66,6 +66,16 @@ def build_instance_policy(account: AwsAccount) -> PolicyDocument:
     )  # fmt: skip
 
 
+def build_session_policy() -> PolicyDocument:
+    """Return the policy that lets the SSM agent on an instance open sessions, and nothing else.
+
+    AWS's own AmazonSSMManagedInstanceCore would also let it read every parameter of the account.
+    https://docs.aws.amazon.com/systems-manager/latest/userguide/getting-started-create-iam-instance-profile.html
+    """
+    channels = [f"ssmmessages:{verb}{kind}Channel" for verb in ("Create", "Open") for kind in ("Control", "Data")]
+    return build_document(allow_actions("OpenSessions", "ssm:UpdateInstanceInformation", *channels))
+
+
 def build_execution_policy(account: AwsAccount) -> PolicyDocument:
     """Return the policy that lets ECS start a container: pull its image from this account's ECR and write its log."""
     return build_document(*allow_image_pull(account))

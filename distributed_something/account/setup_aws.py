@@ -36,6 +36,7 @@ from distributed_something.account.policies import (
     build_instance_policy,
     build_monitor_bucket_policy,
     build_monitor_policy,
+    build_session_policy,
     build_task_bucket_policy,
     build_task_policy,
 )
@@ -76,6 +77,8 @@ from distributed_something.core.tags import MADE_BY_TAG, has_made_by_tag
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
+SESSION_POLICY_NAME = f"{POLICY_NAME}-session-manager"
+
 
 @dataclass(frozen=True)
 class Buckets:
@@ -110,17 +113,19 @@ def collect_buckets(settings: Settings, read: Iterable[str] = (), write: Iterabl
 
 def set_up_account(
     clients: Clients, account: AwsAccount, buckets: Buckets, root: Path, sleep: Callable[[float], None], *,
-    dry_run: bool = False,
+    dry_run: bool = False, session_manager: bool = False,
 ) -> Iterator[SetupRow]:  # fmt: skip
     """Yield one row per resource after creating or updating it.
 
     Raise CloudError if a step fails that every run depends on; another call continues with that step. `root`:
     the folder that contains `distributed_something/`, the auto-monitor's code. `dry_run`: only report the changes.
+    `session_manager`: let people log in to machines with Session Manager; a later call without it changes nothing.
     """
     code = build_bundle(root)
+    roles = build_roles(account, buckets, session_manager=session_manager)
     planners: list[Callable[[], SetupStep]] = [
         *(partial(plan_service_linked_role, clients.iam, *names) for names in SERVICE_LINKED_ROLES.items()),
-        *(partial(plan_role, clients.iam, role) for role in build_roles(account, buckets)),
+        *(partial(plan_role, clients.iam, role) for role in roles),
         partial(plan_instance_profile, clients.iam, INSTANCE_ROLE, sleep),
         partial(plan_monitor_log_group, clients),
         partial(plan_monitor_function, clients, account, code, sleep),
@@ -171,8 +176,10 @@ def build_handout_policies(account: AwsAccount, buckets: Buckets) -> dict[str, P
     }
 
 
-def build_roles(account: AwsAccount, buckets: Buckets) -> list[RoleSpec]:
+def build_roles(account: AwsAccount, buckets: Buckets, *, session_manager: bool = False) -> list[RoleSpec]:
     """Return the roles to set up. Each bucket has its own policy, so another config's buckets only add policies."""
+    instance = {POLICY_NAME: build_instance_policy(account)}
+    instance |= {SESSION_POLICY_NAME: build_session_policy()} if session_manager else {}
     written = (buckets.own, *buckets.write)
     task = {POLICY_NAME: build_task_policy(account)} | {
         f"{POLICY_NAME}-{name}": build_task_bucket_policy(account, name, write=name in written) for name in buckets.all
@@ -182,7 +189,7 @@ def build_roles(account: AwsAccount, buckets: Buckets) -> list[RoleSpec]:
         f"{POLICY_NAME}-{buckets.own}": build_monitor_bucket_policy(account, buckets.own),
     }
     return [
-        RoleSpec(INSTANCE_ROLE, get_ec2_service_name(account), {POLICY_NAME: build_instance_policy(account)}),
+        RoleSpec(INSTANCE_ROLE, get_ec2_service_name(account), instance),
         RoleSpec(FLEET_ROLE, "spotfleet.amazonaws.com", {POLICY_NAME: build_fleet_policy(account)}),
         RoleSpec(TASK_ROLE, "ecs-tasks.amazonaws.com", task),
         RoleSpec(EXECUTION_ROLE, "ecs-tasks.amazonaws.com", {POLICY_NAME: build_execution_policy(account)}),

@@ -218,7 +218,12 @@ def _allow_fleet_use(account: AwsAccount) -> list[dict[str, Any]]:
         allow_actions("TagEc2", "ec2:CreateTags", on=account.arn("ec2", "*/*"), when=created_with_tags),
         allow_actions(
             "MakeSecurityGroup", "ec2:CreateSecurityGroup",
-            on=[account.arn("ec2", "security-group/*"), account.arn("ec2", "vpc/*")],
+            # The network may belong to another account, which shares it.
+            on=[account.arn("ec2", "security-group/*"), f"arn:{account.partition}:ec2:*:*:vpc/*"],
+        ),
+        allow_actions(
+            "AllowSsh", "ec2:AuthorizeSecurityGroupIngress", on=account.arn("ec2", "security-group/*"),
+            when={"StringEquals": {"aws:ResourceTag/made-by": "distributed-something"}},
         ),
         allow_actions("MakeLaunchTemplate", "ec2:CreateLaunchTemplate", on=templates),
         allow_actions("AddVersion", "ec2:CreateLaunchTemplateVersion", on=templates, when=APP_TAG_CONDITION),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 ROLE_KEYS = ("taskRoleArn", "executionRoleArn")
+OPTIONAL_KEYS = {"linuxParameters", "resourceRequirements"}  # only in the definitions that need them
 DRAINING_WAIT_SECONDS = 120
 # Part of ECS's message, which contains "Draining" or "draining". The error code is the same for every invalid value.
 _DRAINING_PHRASE = "raining"
@@ -181,13 +182,19 @@ def _describe_latest_definition(ecs: ECSClient, family: str) -> Any | None:
 
 
 def _is_same_definition(latest: Any, request: dict[str, Any]) -> bool:
-    """Return whether the latest revision has all requested values. It may have others, because ECS adds defaults."""
+    """Return whether the latest revision has all requested values.
+
+    It may have others, because ECS adds defaults, but none of OPTIONAL_KEYS: a container that still asked for a GPU
+    would never start on a machine without one.
+    """
     registered, containers = latest.get("containerDefinitions", []), request["containerDefinitions"]
     has_same_roles = all(latest.get(key) == request.get(key) for key in ROLE_KEYS)
     if not has_same_roles or len(registered) != len(containers) or latest.get("status", "ACTIVE") != "ACTIVE":
         return False
     return all(
-        _has_requested_values(actual, requested) for actual, requested in zip(registered, containers, strict=True)
+        _has_requested_values(actual, requested)
+        and not any(actual.get(key) for key in OPTIONAL_KEYS - requested.keys())
+        for actual, requested in zip(registered, containers, strict=True)
     )
 
 

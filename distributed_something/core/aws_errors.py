@@ -191,6 +191,13 @@ SERVICE_FAILURE_PATTERNS = (
         is_placement=True,
     ),
     FailurePattern(
+        r"insufficient GPU",
+        "no machine has enough free GPUs for a container",
+        "lower GPUS or TASKS_PER_MACHINE, or use machine types with more GPUs, and run check",
+        84,
+        is_placement=True,
+    ),
+    FailurePattern(
         r"missing an attribute|constraint|did not meet",
         "the machines in the cluster belong to another app, or lack an attribute that the containers require",
         f"if another version of startCluster requested the fleet, {NEW_FLEET_REMEDY}",
@@ -233,7 +240,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)no matching manifest|exec format error|image operating system|does not match the .*platform",
         "the image was built for a different processor type than the machines have",
-        "build it for their processors (docker build --platform), or change MACHINE_TYPE",
+        "build and push it again (make push), which builds it for MACHINE_TYPE; or change MACHINE_TYPE",
         90,
     ),
     FailurePattern(

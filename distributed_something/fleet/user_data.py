@@ -63,11 +63,13 @@ def build_ecs_config_lines(settings: Settings) -> str:
     The attribute keeps other apps' containers off the machine, because each app's containers require that app's
     attribute.
     """
+    gpu_support = "ECS_ENABLE_GPU_SUPPORT=true\n" if settings.GPUS else ""
     return (
         "cat >> /etc/ecs/ecs.config <<'EOF'\n"
         f"ECS_CLUSTER={settings.ECS_CLUSTER}\n"
         f'ECS_INSTANCE_ATTRIBUTES={{"{MACHINE_ATTRIBUTE}":"{settings.APP_NAME}"}}\n'
         "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true\n"
+        f"{gpu_support}"
         f"ECS_CONTAINER_STOP_TIMEOUT={STOP_SECONDS}s\n"
         f"ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION={CONTAINER_RETENTION_MINUTES}m\n"
         "EOF\n"

@@ -410,6 +410,22 @@ def test_destroy_removes_everything_setup_created_and_lists_what_it_keeps(client
     assert {row.state for row in destroy(clients)} == {"kept"}
 
 
+def test_session_manager_stays_allowed_until_destroy(clients: Clients) -> None:
+    before = describe_account(clients)
+    list(set_up_account(clients, ACCOUNT, BUCKETS, ROOT, FakeTime().sleep, session_manager=True))
+    policy = {"RoleName": "ecsInstanceRole", "PolicyName": "distributed-something-session-manager"}
+    assert clients.iam.get_role_policy(**policy)["PolicyDocument"]
+    set_up(clients)
+    assert clients.iam.get_role_policy(**policy)["PolicyDocument"]
+
+    destroy(clients)
+
+    after = describe_account(clients)
+    for name in SERVICE_LINKED_ROLES:
+        del after["roles"][name]
+    assert after == before
+
+
 def test_a_dry_run_of_destroy_removes_nothing_and_reports_the_same_states_as_a_real_one(clients: Clients) -> None:
     set_up(clients)
     before = describe_account(clients)

@@ -744,6 +744,13 @@ def test_the_user_data_makes_a_machine_join_its_cluster_with_the_app_as_attribut
     ]
 
 
+def test_the_agent_of_a_machine_supports_gpus_only_if_containers_use_them() -> None:
+    line = "ECS_ENABLE_GPU_SUPPORT=true"
+    for gpus in (0, 1):
+        script = base64.b64decode(build_user_data(build_settings(GPUS=gpus))).decode()
+        assert (line in script.splitlines()) is (gpus > 0)
+
+
 @pytest.mark.parametrize(
     ("user_data", "problem", "remedy"),
     [

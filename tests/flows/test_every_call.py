@@ -820,7 +820,7 @@ def build_requests(settings: Settings) -> dict[str, dict[str, Any]]:
             "serviceName": settings.names.service,
             "placementConstraints": build_placement_constraints(name),
         },
-        "cloudwatch.PutMetricAlarm": build_alarm_request(name, instance, "us-east-1", "aws"),
+        "cloudwatch.PutMetricAlarm": build_alarm_request(name, instance, "us-east-1", "aws", 2),
         "cloudwatch.PutDashboard": {"DashboardName": name, "DashboardBody": body},
         "events.PutRule": build_rule_request(monitor_file, tags),
         "events.PutTargets": build_targets_request(monitor_file, ACCOUNT.function),

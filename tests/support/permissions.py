@@ -231,7 +231,7 @@ def list_resources(
     else:
         context = resource_tags | ({"aws__TagKeys": request_tags} if request_tags else {})
     context |= {"cloudwatch__AlarmActions": parameters["AlarmActions"]} if "AlarmActions" in parameters else {}
-    if (service, operation) == ("ec2", "DeleteSecurityGroup"):
+    if (service, operation) in (("ec2", "DeleteSecurityGroup"), ("ec2", "AuthorizeSecurityGroupIngress")):
         context = {"aws__ResourceTag___made-by": "distributed-something"}
     arns = list(_list_arns(account, service, operation, parameters))
     return [(arn, context) for arn in arns or ["*"]]

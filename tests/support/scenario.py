@@ -58,7 +58,9 @@ from distributed_something.core.names import (
     build_monitor_rule_name,
 )
 from distributed_something.diagnose.check.check import run_preflight_checks
-from distributed_something.diagnose.check.queue_and_image import find_ecr_architectures
+from distributed_something.diagnose.check.container_image.ecr import EcrImage
+from distributed_something.diagnose.check.container_image.http import HttpResponse
+from distributed_something.diagnose.check.container_image.manifests import find_architectures
 from distributed_something.diagnose.why.rank import rank_causes
 from distributed_something.diagnose.why.view import format_diagnosis
 from distributed_something.fleet.fleet_file import load_fleet_file
@@ -324,9 +326,10 @@ class Scenario:
     def write_fleet_file(self) -> None:
         clients, config = self.user.clients, self.folder / "config.py"
         self.fleet = self.folder / "fleet.json"
-        write_fleet_file(
-            clients, RUN_SETTINGS, ACCOUNT, FleetFileOptions(self.fleet, config, force=True), self.time.sleep
-        )
+        for source in ("203.0.113.7", None):
+            options = FleetFileOptions(self.fleet, config, force=True, ssh_from=source)
+            settings = RUN_SETTINGS.model_copy(update={"SSH_KEY_NAME": "key" if source else ""})
+            write_fleet_file(clients, settings, ACCOUNT, options, self.time.sleep)
 
     def create_resources_of_the_published_system(self) -> None:
         """Create untagged log groups and an untagged dead-letter queue, which the published system leaves behind."""
@@ -383,7 +386,7 @@ class Scenario:
         self.stage.root.ecr.create_repository(repositoryName="worker")
         self.stage.root.ecr.put_image(repositoryName="worker", imageManifest=json.dumps(MANIFEST), imageTag="1")
         assert image is not None
-        find_ecr_architectures(clients.ecr, image, lambda _: b"{}")
+        find_architectures(EcrImage(clients.ecr, image, lambda *_: HttpResponse(200, {}, b"{}")))
         for subject in (build_subject_from_run(run), observe_active_subject(clients, RUN_SETTINGS)):
             evidence = gather_evidence(clients, subject, time.time())
             format_diagnosis(evidence, rank_causes(evidence))
@@ -520,7 +523,7 @@ class Scenario:
     def _create_orphans(self) -> None:
         """Create one resource of each kind that a run can leave behind, all for an unknown app."""
         root, tags = self.stage.root, [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
-        root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", INSTANCE, ACCOUNT.region, "aws"))
+        root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", INSTANCE, ACCOUNT.region, "aws", 2))
         root.events.put_rule(Name=build_monitor_rule_name("Old"), ScheduleExpression="rate(1 minute)")
         zone = f"{ACCOUNT.region}a"
         root.ec2.create_volume(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.ecs import describe_cluster, describe_service
 from distributed_something.aws.instance_types import (
+    GP3_STORAGE_QUOTA,
     MachineType,
     QuotaClass,
     find_quota_class,
@@ -26,6 +27,7 @@ from distributed_something.aws.instance_types import (
 from distributed_something.aws.retry import none_if_missing
 from distributed_something.aws.spot_prices import PriceReport, list_price_reports
 from distributed_something.core.errors import AWSError
+from distributed_something.diagnose.check.container_image.http import Fetch
 from distributed_something.fleet.launch_specs import (
     LAUNCH_TEMPLATE_CONFIGS_KEY,
     LaunchSpecification,
@@ -82,14 +84,15 @@ class QueueFacts:
 class Lookups:
     """All lookups of one `check`, each made when it is first needed.
 
-    `fleet` is the content of a valid Fleet file, or None. A resource that does not exist is None or missing
-    from the result.
+    `fleet` is the content of a valid Fleet file, or None. `fetch` sends requests to image registries; None sends none.
+    A resource that does not exist is None or missing from the result.
     """
 
     settings: Settings
     clients: Clients
     now: datetime
     fleet: dict[str, Any] | None = None
+    fetch: Fetch | None = None
 
     @property
     def specifications(self) -> list[LaunchSpecification]:
@@ -230,10 +233,22 @@ class Lookups:
 
     @cached_property
     def quotas(self) -> LookupResult[dict[QuotaClass, float]]:
-        """The account's quota, in virtual CPUs, for each class of the fleet's machine types."""
+        """The account's quota for spot machines, in virtual CPUs, for each class of the fleet's machine types."""
         classes = {quota for name in self.type_names if (quota := find_quota_class(name)) is not None}
         ordered = sorted(classes, key=lambda quota: quota.code)
         return look_up(lambda: {quota: read_quota_value(self.clients.service_quotas, quota) for quota in ordered})
+
+    @cached_property
+    def on_demand_quotas(self) -> LookupResult[dict[QuotaClass, float]]:
+        """The same for on-demand machines."""
+        classes = {quota for name in self.type_names if (quota := find_quota_class(name, on_demand=True)) is not None}
+        ordered = sorted(classes, key=lambda quota: quota.code)
+        return look_up(lambda: {quota: read_quota_value(self.clients.service_quotas, quota) for quota in ordered})
+
+    @cached_property
+    def gp3_storage_quota(self) -> LookupResult[float]:
+        """The account's quota for gp3 volumes in the region, in TiB."""
+        return look_up(partial(read_quota_value, self.clients.service_quotas, GP3_STORAGE_QUOTA))
 
     @cached_property
     def prices(self) -> LookupResult[list[PriceReport]]:

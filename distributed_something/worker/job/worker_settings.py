@@ -58,6 +58,7 @@ class Settings(JobDefaults):
     retry_seconds: tuple[int, ...]
     mount_s3: bool
     idle_alarm: bool
+    stream_job_logs: bool
     aws_region: str
     machine: str
     image: str
@@ -92,6 +93,7 @@ def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
         journal_seconds=_read_number(env, "JOURNAL_SECONDS", DEFAULT_JOURNAL_SECONDS, least=1),
         mount_s3=_read_boolean(env, "MOUNT_S3", "False"),
         idle_alarm=_read_boolean(env, "IDLE_ALARM", "True"),
+        stream_job_logs=_read_boolean(env, "STREAM_JOB_LOGS", "True"),
         aws_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION", ""),
         machine=env.get("INSTANCE_ID") or socket.gethostname(),
         image=env.get("DOCKER_IMAGE", ""),
