@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError, UnauthorizedSSOTokenError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -297,6 +297,26 @@ def test_missing_permissions_at_the_first_observation_raise_an_error_with_a_reme
     with pytest.raises(CloudError, match=f"while looking at the run: {code}: test error — "):
         watcher.watch()
     assert watcher.time.slept == []
+
+
+@pytest.mark.parametrize("error", [UnauthorizedSSOTokenError(), build_client_error("ExpiredToken")])
+def test_watching_ends_when_the_login_expires_during_the_run(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Nothing but a new login helps, so repeating the same line every 30 seconds would only hide what to do."""
+    watcher = Watcher(monkeypatch, 3, error)
+    with pytest.raises(CloudError, match="log in again"):
+        watcher.watch()
+    assert len(watcher.snapshots) == 1
+    assert watcher.lines == []
+
+
+def test_watching_survives_a_clock_that_is_wrong_for_a_moment_but_does_not_start_with_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watcher = Watcher(monkeypatch, 2, build_client_error("RequestTimeTooSkewed"), 0)
+    watcher.watch()
+    assert ["set this computer's clock" in line for line in watcher.lines] == [True]
+    with pytest.raises(CloudError, match="set this computer's clock"):
+        Watcher(monkeypatch, build_client_error("RequestTimeTooSkewed")).watch()
 
 
 NO_TOTALS = RunTotals()

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from distributed_something.account.policy_documents import list_trusted_services, wrap_in_list
 from distributed_something.core.errors import (
     AWSError,
+    fill_in_profile,
     find_missing_permission,
     find_remedy,
     format_lookup_error,
@@ -41,7 +42,8 @@ def check_login(lookups: Lookups) -> Iterator[Finding]:
     except AWSError as error:
         if not is_login_error(error):
             raise
-        yield build_wrong_finding("account", format_lookup_error(error), find_remedy(error))
+        remedy = fill_in_profile(find_remedy(error), lookups.settings.AWS_PROFILE)
+        yield build_wrong_finding("account", format_lookup_error(error), remedy)
         return
     name, region = parse_arn_name(identity["Arn"]), lookups.settings.AWS_REGION
     yield build_ok_finding("account", f"{identity['Account']} as {name}, region {region}")

@@ -19,6 +19,7 @@ from distributed_something.core.errors import (
     explain_aws_error,
     is_access_denied,
     is_login_error,
+    needs_new_login,
     translate_aws_errors,
 )
 from distributed_something.core.monitor_file import MonitorFile
@@ -101,8 +102,8 @@ def watch_run(
 ) -> Tick:
     """Run ticks until the run is over; return the last tick, whose `end_reason` is not None.
 
-    If AWS reports an error, print it and retry. Raise CloudError if the first snapshot fails because of a missing login
-    or permission.
+    If AWS reports an error, print it and retry. Raise CloudError if the user must log in again, or if the first snapshot
+    fails because of a missing permission or a wrong clock.
     """
     caches, has_snapshot = RunCaches(clients.s3, file), False
     while True:
@@ -111,7 +112,8 @@ def watch_run(
             tick = run_tick(clients, file, caches, clock.now(), cheapest=cheapest, pace=pace)
         except AWSError as error:
             explained_error = explain_aws_error("looking at the run", error)
-            if not has_snapshot and (is_access_denied(error) or is_login_error(error)):
+            is_first_refusal = not has_snapshot and (is_access_denied(error) or is_login_error(error))
+            if is_first_refusal or needs_new_login(error):
                 raise explained_error from error
             listener.print_progress(f"{explained_error} (retrying)")
         else:
