@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from distributed_something.aws.retry import none_if_missing
 from distributed_something.aws.task_definition import MACHINE_ATTRIBUTE
-from distributed_something.core.errors import get_error_code, get_error_message, is_access_denied, translate_aws_errors
+from distributed_something.core.errors import (
+    CloudError,
+    get_error_code,
+    get_error_message,
+    is_access_denied,
+    translate_aws_errors,
+)
 from distributed_something.core.names import EXECUTION_ROLE, TASK_ROLE
 from distributed_something.core.tags import build_ecs_tags, parse_tags
 
@@ -18,7 +25,7 @@ if TYPE_CHECKING:
 
     from distributed_something.core.config_settings import Settings
 
-ROLE_KEYS = ("taskRoleArn", "executionRoleArn")
+_TASK_ROLES = {"taskRoleArn": TASK_ROLE, "executionRoleArn": EXECUTION_ROLE}  # keyed as in RegisterTaskDefinition
 DRAINING_WAIT_SECONDS = 120
 # Part of ECS's message, which contains "Draining" or "draining". The error code is the same for every invalid value.
 _DRAINING_PHRASE = "raining"
@@ -183,7 +190,7 @@ def _describe_latest_definition(ecs: ECSClient, family: str) -> Any | None:
 def _is_same_definition(latest: Any, request: dict[str, Any]) -> bool:
     """Return whether the latest revision has all requested values. It may have others, because ECS adds defaults."""
     registered, containers = latest.get("containerDefinitions", []), request["containerDefinitions"]
-    has_same_roles = all(latest.get(key) == request.get(key) for key in ROLE_KEYS)
+    has_same_roles = all(latest.get(key) == request.get(key) for key in _TASK_ROLES)
     if not has_same_roles or len(registered) != len(containers) or latest.get("status", "ACTIVE") != "ACTIVE":
         return False
     return all(
@@ -202,20 +209,44 @@ def _has_requested_values(actual: Any, requested: Any) -> bool:
     return bool(actual == requested)
 
 
-def find_task_roles(iam: IAMClient) -> dict[str, str]:
+def find_task_roles(iam: IAMClient, ecs: ECSClient, family: str) -> dict[str, str]:
     """Return the ARNs of the containers' roles in the form that RegisterTaskDefinition expects.
 
     The worker uses `taskRoleArn`. ECS uses `executionRoleArn` to pull the image and write the log. Return an empty
-    dictionary if setupAWS was never run, or if the user is not allowed to look up the roles. Containers then use their
-    instance's role, as in the published version. Raise CloudError if a call fails for any other reason.
+    dictionary if setupAWS was never run: containers then use their instance's role, as in the published version. If the
+    user is not allowed to look up the roles, return those of the latest task definition in the `family`, which exist.
+    Raise CloudError if it has none, if only one of the roles exists, or if a call fails.
     """
-    roles = {}
-    for key, name in (("taskRoleArn", TASK_ROLE), ("executionRoleArn", EXECUTION_ROLE)):
-        with translate_aws_errors(f"looking for the role {name}"):
-            try:
-                roles[key] = str(iam.get_role(RoleName=name)["Role"]["Arn"])
-            except ClientError as error:
-                if get_error_code(error) == "NoSuchEntity" or is_access_denied(error):
-                    return {}
-                raise
-    return roles
+    try:
+        roles = {key: _find_role_arn(iam, name) for key, name in _TASK_ROLES.items()}
+    except CloudError as error:
+        if not isinstance(error.__cause__, ClientError) or not is_access_denied(error.__cause__):
+            raise
+        registered = _find_registered_roles(ecs, family)
+        if not registered:
+            raise _explain_denied_lookup(error) from error.__cause__
+        return registered
+    missing = [name for key, name in _TASK_ROLES.items() if roles[key] is None]
+    if len(missing) == 1:
+        raise CloudError(f"the role {missing[0]} does not exist, although setupAWS creates it", "run setupAWS again")
+    return {key: arn for key, arn in roles.items() if arn is not None}
+
+
+def _explain_denied_lookup(error: CloudError) -> CloudError:
+    """Return the error with the permission that the user lacks, and why setup cannot do without it."""
+    problem = f"{error.problem}; without the permission iam:GetRole, containers would get no role"
+    return CloudError(problem, f"{error.remedy} (setupAWS --policies prints it)", action=error.action, code=error.code)
+
+
+def _find_role_arn(iam: IAMClient, name: str) -> str | None:
+    with translate_aws_errors(f"looking for the role {name}"):
+        response = none_if_missing(lambda: iam.get_role(RoleName=name), "NoSuchEntity")
+    return None if response is None else str(response["Role"]["Arn"])
+
+
+def _find_registered_roles(ecs: ECSClient, family: str) -> dict[str, str]:
+    """Return the roles of the latest task definition; an empty dictionary if it does not have both of ours."""
+    with translate_aws_errors(f"looking for the task definition {family}"):
+        latest = _describe_latest_definition(ecs, family) or {}
+    roles = {key: str(latest.get(key, "")) for key in _TASK_ROLES}
+    return roles if all(roles[key].endswith(f":role/{name}") for key, name in _TASK_ROLES.items()) else {}

@@ -60,8 +60,8 @@ def build_error(code: str, message: str = "test error", **response: object) -> C
         (build_error("SignatureDoesNotMatch", LATE), "set this computer's clock"),
         (build_error("InvalidSignatureException", EARLY), "set this computer's clock"),
         (build_error("SignatureDoesNotMatch", WRONG_KEY), "your secret access key does not belong to"),
-        (build_error("AuthorizationHeaderMalformed", Region="eu-west-1"), "the bucket is in eu-west-1: set AWS_REGION"),
-        (build_error("301", headers={"x-amz-bucket-region": "eu-west-1"}), "the bucket is in eu-west-1: set AWS_REGION"),
+        (build_error("AuthorizationHeaderMalformed", Region="eu-west-1"), "the bucket is in eu-west-1: set"),
+        (build_error("301", headers={"x-amz-bucket-region": "eu-west-1"}), "the bucket is in eu-west-1: set"),
         (build_error("PermanentRedirect"), "the bucket is in another region than AWS_REGION"),
         (build_error("OptInRequired"), "enable the region for your account"),
         (InvalidRegionError(region_name="us east"), "correct AWS_REGION"),
@@ -105,7 +105,8 @@ def test_a_failed_upload_has_the_advice_for_its_cause() -> None:
     [UnauthorizedSSOTokenError(), LoginRefreshRequired(), build_client_error("ExpiredTokenException")],
 )
 def test_an_expired_login_needs_a_new_login(error: Exception) -> None:
-    assert is_login_error(error) and needs_new_login(error)
+    assert is_login_error(error)
+    assert needs_new_login(error)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,8 @@ def test_an_expired_login_needs_a_new_login(error: Exception) -> None:
     ],
 )  # fmt: skip
 def test_a_clock_or_a_credentials_program_may_recover_without_a_new_login(error: Exception) -> None:
-    assert is_login_error(error) and not needs_new_login(error)
+    assert is_login_error(error)
+    assert not needs_new_login(error)
 
 
 def test_a_wrong_key_is_not_a_wrong_clock() -> None:

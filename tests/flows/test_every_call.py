@@ -347,33 +347,61 @@ def test_containers_use_the_roles_that_setup_aws_created(aws: ExactClients) -> N
     for name in TASK_ROLES:
         aws.expect_call("iam.get_role", {"RoleName": name}, Role=build_role_response(name))
 
-    assert find_task_roles(aws.clients.iam) == {
+    assert find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask") == {
         "taskRoleArn": "arn:aws:iam::123456789012:role/distributed-something-task",
         "executionRoleArn": "arn:aws:iam::123456789012:role/distributed-something-execution",
     }
 
 
-@pytest.mark.parametrize("code", ["NoSuchEntity", "AccessDenied"])
-def test_containers_use_their_machines_role_if_task_roles_do_not_exist_or_cannot_be_read(
+def test_containers_use_their_machines_role_if_setup_aws_was_never_run(aws: ExactClients) -> None:
+    for name in TASK_ROLES:
+        aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": name})
+
+    assert find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask") == {}
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_single_missing_task_role_is_refused_since_the_other_would_not_be_used(
+    aws: ExactClients, missing: int
+) -> None:
+    for number, name in enumerate(TASK_ROLES):
+        if number == missing:
+            aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": name})
+        else:
+            aws.expect_call("iam.get_role", {"RoleName": name}, Role=build_role_response(name))
+
+    with pytest.raises(CloudError, match=f"the role {TASK_ROLES[missing]} does not exist.*run setupAWS again"):
+        find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask")
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException"])
+def test_a_login_without_iam_get_role_uses_the_roles_of_the_latest_task_definition(
     aws: ExactClients, code: str
 ) -> None:
+    roles = dict(zip(("taskRoleArn", "executionRoleArn"), map(ACCOUNT.role, TASK_ROLES), strict=True))
     aws.expect_error("iam.get_role", code, request={"RoleName": TASK_ROLES[0]})
+    aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=roles)
 
-    assert find_task_roles(aws.clients.iam) == {}
+    assert find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask") == roles
 
 
-def test_task_roles_are_used_only_if_both_exist(aws: ExactClients) -> None:
-    aws.expect_call("iam.get_role", {"RoleName": TASK_ROLES[0]}, Role=build_role_response(TASK_ROLES[0]))
-    aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": TASK_ROLES[1]})
+@pytest.mark.parametrize("registered", [{}, {"taskRoleArn": ACCOUNT.role("other")}])
+def test_a_login_without_iam_get_role_is_refused_if_no_task_definition_has_the_roles(
+    aws: ExactClients, registered: dict[str, str]
+) -> None:
+    """Without roles, the containers could not be protected, and would have the rights of their machine."""
+    aws.expect_error("iam.get_role", "AccessDenied", request={"RoleName": TASK_ROLES[0]})
+    aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
 
-    assert find_task_roles(aws.clients.iam) == {}
+    with pytest.raises(CloudError, match=r"without the permission iam:GetRole.*ask your administrator"):
+        find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask")
 
 
 def test_any_other_failure_to_read_a_task_role_is_reported_as_an_error(aws: ExactClients) -> None:
     aws.expect_error("iam.get_role", "ServiceFailure", request={"RoleName": TASK_ROLES[0]})
 
     with pytest.raises(CloudError, match="distributed-something-task"):
-        find_task_roles(aws.clients.iam)
+        find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask")
 
 
 # submitJob and startCluster

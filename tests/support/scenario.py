@@ -358,7 +358,8 @@ class Scenario:
 
     def start(self, *, with_template: bool = False) -> MonitorFile:
         clients, path = self.user.clients, self.fleet
-        assert find_task_roles(clients.iam).keys() == {"taskRoleArn", "executionRoleArn"}
+        family = RUN_SETTINGS.names.task_family
+        assert find_task_roles(clients.iam, clients.ecs, family).keys() == {"taskRoleArn", "executionRoleArn"}
         content = self._build_template_fleet() if with_template else _add_specification(load_fleet_file(path))
         settings = RUN_SETTINGS.model_copy(
             update={"MACHINE_TYPE": RUN_SETTINGS.MACHINE_TYPE * (1 if with_template else 2)}

@@ -102,8 +102,8 @@ def watch_run(
 ) -> Tick:
     """Run ticks until the run is over; return the last tick, whose `end_reason` is not None.
 
-    If AWS reports an error, print it and retry. Raise CloudError if the user must log in again, or if the first snapshot
-    fails because of a missing permission or a wrong clock.
+    If AWS reports an error, print it and retry. Raise CloudError if the user must log in again, or if the first
+    snapshot fails because of a missing permission or a wrong clock.
     """
     caches, has_snapshot = RunCaches(clients.s3, file), False
     while True:
