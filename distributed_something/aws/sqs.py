@@ -34,6 +34,8 @@ MESSAGE_RETENTION_SECONDS = 14 * 24 * 3600  # SQS's maximum, so that jobs surviv
 QUEUE_NAME_REUSE_SECONDS = 60  # how long SQS blocks the name of a deleted queue
 RACE_PAUSE_SECONDS = 2.0  # how long SQS may take to return a queue that someone else has just created
 MAX_RECEIVE_COUNT = 1000  # SQS's maximum in a redrive policy
+# SQS's maximum for a message with its attributes. Queues that are older than August 2025 keep their limit of 256 KiB.
+MAX_MESSAGE_BYTES = 1024 * 1024
 SOURCE_QUEUES_PER_CALL = 1000  # SQS's maximum for ListDeadLetterSourceQueues
 MISSING_QUEUE_CODES = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 _DELETED_RECENTLY_CODES = {"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"}
@@ -266,9 +268,21 @@ def _update_attributes(
     sleep: Callable[[float], None],
 ) -> None:  # fmt: skip
     changed: Any = {key: value for key, value in attributes.items() if not _is_same_attribute(current.get(key), value)}
+    if _parse_message_limit(current) < MAX_MESSAGE_BYTES:
+        changed["MaximumMessageSize"] = str(MAX_MESSAGE_BYTES)
     if changed:
         set_changed = partial(sqs.set_queue_attributes, QueueUrl=url, Attributes=changed)
         retry_until_consistent(set_changed, phrases=_MISSING_TARGET_PHRASES, until_allowed=is_tag_new, sleep=sleep)
+
+
+def read_message_limit(sqs: SQSClient, url: str) -> int:
+    """Return how many bytes a message in the queue may have, with its attributes. AWS errors are not caught."""
+    response = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["MaximumMessageSize"])
+    return _parse_message_limit(response.get("Attributes", {}))
+
+
+def _parse_message_limit(attributes: Mapping[Any, str]) -> int:
+    return int(attributes.get("MaximumMessageSize", MAX_MESSAGE_BYTES))
 
 
 def _create_queue(

@@ -298,6 +298,18 @@ def test_existing_resources_without_the_tag_app_are_tagged_before_any_other_chan
     assert aws.calls.index("logs.TagResource") < aws.calls.index("logs.PutRetentionPolicy")
 
 
+def test_setup_raises_the_message_limit_of_queues_that_are_older_than_sqss_limit_of_one_mebibyte(
+    aws: ExactClients, time: FakeTime
+) -> None:
+    expect_existing_queues(aws, MaximumMessageSize="262144")
+    request = {"QueueUrl": QUEUE_URL, "Attributes": {"MaximumMessageSize": "1048576"}}
+    aws.expect_call("sqs.set_queue_attributes", request)
+    expect_log_groups(aws, exist=True)
+    expect_active_service(aws, build_definition(), 1, desired=0)
+    expect_service_update(aws, 1)
+    run_setup(aws, time)
+
+
 def test_denied_access_is_not_retried_if_the_resource_already_has_the_tag(aws: ExactClients, time: FakeTime) -> None:
     expect_missing_roles(aws)
     expect_existing_queues(aws, VisibilityTimeout="30")
