@@ -61,6 +61,7 @@ from distributed_something.account.user_policies import (
     build_control_policies,
 )
 from distributed_something.aws.clients import Clients
+from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, explain_aws_error, is_access_denied, translate_aws_errors
 from distributed_something.core.names import (
     BUCKET_NAME_FORMAT,
@@ -120,13 +121,13 @@ def set_up_account(
     code = build_bundle(root)
     planners: list[Callable[[], SetupStep]] = [
         *(partial(plan_service_linked_role, clients.iam, *names) for names in SERVICE_LINKED_ROLES.items()),
-        *(partial(plan_role, clients.iam, role) for role in build_roles(account, buckets)),
+        *(partial(plan_role, clients.iam, role, sleep) for role in build_roles(account, buckets)),
         partial(plan_instance_profile, clients.iam, INSTANCE_ROLE, sleep),
-        partial(plan_monitor_log_group, clients),
+        partial(plan_monitor_log_group, clients, sleep),
         partial(plan_monitor_function, clients, account, code, sleep),
-        partial(plan_monitor_permission, clients, account),
-        partial(plan_bucket_policy, clients, account, buckets.own),
-        partial(plan_lifecycle_rule, clients, buckets.own),
+        partial(plan_monitor_permission, clients, account, sleep),
+        partial(plan_bucket_policy, clients, account, buckets.own, sleep),
+        partial(plan_lifecycle_rule, clients, buckets.own, sleep),
     ]
     for plan in planners:
         with translate_aws_errors("inspecting the account"):
@@ -135,7 +136,7 @@ def set_up_account(
 
 
 def delete_account_setup(
-    clients: Clients, account: AwsAccount, buckets: Buckets, now: Callable[[], float], *, dry_run: bool = False
+    clients: Clients, account: AwsAccount, buckets: Buckets, clock: Clock, *, dry_run: bool = False
 ) -> Iterator[SetupRow]:
     """Yield one row per resource that was deleted or had to be kept.
 
@@ -143,7 +144,7 @@ def delete_account_setup(
     account cannot be inspected. `dry_run`: only report the deletions.
     """
     with translate_aws_errors("looking for active runs"):
-        use = find_account_use(clients, account, now())
+        use = find_account_use(clients, account, clock.now())
     if use is not None:
         reason = f"{format_account_use(use)}: nothing was removed; end the run first"
         yield SetupRow("account", account.account_id, SetupState.NOT_DONE, reason)
@@ -153,8 +154,8 @@ def delete_account_setup(
         partial(plan_profile_removal, clients.iam, INSTANCE_ROLE),
         *(partial(plan_role_removal, clients.iam, role.name) for role in build_roles(account, buckets)),
         partial(plan_security_group_removals, clients),
-        partial(plan_bucket_policy_removal, clients, account, buckets.own),
-        partial(plan_lifecycle_rule_removal, clients, buckets.own),
+        partial(plan_bucket_policy_removal, clients, account, buckets.own, clock.sleep),
+        partial(plan_lifecycle_rule_removal, clients, buckets.own, clock.sleep),
         _list_kept_roles,
     ]
     for plan in planners:

@@ -28,8 +28,14 @@ TEMPLATE_NOT_READY_CODES = (
     "InvalidLaunchTemplateName.NotFound",
     "InvalidLaunchTemplateName.NotFoundException",
 )
-# RequestSpotFleet reports the same problem with this phrase; its error code means only that the request is invalid.
-_TEMPLATE_NOT_READY_PHRASE = "The specified launch template"
+# RequestSpotFleet reports the same problem, and roles and instance profiles that are too new, with these phrases; its
+# error code means only that the request is invalid.
+_NOT_READY_ERRORS = tuple(
+    (code, phrase)
+    for code in ("InvalidSpotFleetRequestConfig", "InvalidParameterValue")
+    for phrase in ("The specified launch template", "IamFleetRole", "IAM Instance Profile")
+)
+_BUSY_CODE = "FleetNotInModifiableState"  # the previous change of the fleet is still in progress
 FLEET_HISTORY_SECONDS = 6 * 3600.0  # how far back the fleet's events are read
 MAX_HISTORY_PAGES = 5  # per kind of event; a page has up to 1,000 events, and one page is usually enough
 # Events that keep a fleet from starting instances, although EC2 does not report them as errors.
@@ -76,7 +82,7 @@ def is_active_fleet_state(state: str) -> bool:
 
 
 def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) -> str:
-    """Request the fleet and return its id. Retry while EC2 cannot find a new launch template yet.
+    """Request the fleet and return its id. Retry while EC2 cannot find a new launch template or role yet.
 
     Raise CloudError if the request fails.
     """
@@ -84,7 +90,8 @@ def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) ->
         response = retry_until_consistent(
             lambda: ec2.request_spot_fleet(SpotFleetRequestConfig=config),
             *TEMPLATE_NOT_READY_CODES,
-            phrases=[_TEMPLATE_NOT_READY_PHRASE],
+            *_NOT_READY_ERRORS,
+            "InvalidGroup.NotFound",
             sleep=sleep,
         )
     return str(response["SpotFleetRequestId"])
@@ -152,6 +159,29 @@ def set_fleet_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int)
     if on_demand_target != current:
         request["OnDemandTargetCapacity"] = on_demand_target
     ec2.modify_spot_fleet_request(**request)
+
+
+def is_fleet_busy(error: BaseException) -> bool:
+    """Return whether EC2 refused a change because the fleet's previous change is still in progress.
+
+    Until then, EC2 still shows the old target.
+    """
+    return get_error_code(error) == _BUSY_CODE
+
+
+def cancel_new_fleet(ec2: EC2Client, fleet_id: str, sleep: Callable[[float], None]) -> None:
+    """Cancel a fleet that was requested a moment ago, and terminate its instances. AWS errors are not caught.
+
+    Retry while EC2 cannot find the fleet or its tags, on which the permission depends.
+    """
+
+    def cancel() -> None:
+        response: Any = ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
+        for failure in response.get("UnsuccessfulFleetRequests", []):  # a success that contains an error
+            raise ClientError({"Error": failure.get("Error", {})}, "CancelSpotFleetRequests")
+
+    missing_codes = (*_MISSING_FLEET_CODES, "fleetRequestIdDoesNotExist")
+    retry_until_consistent(cancel, *missing_codes, until_allowed=True, sleep=sleep)
 
 
 def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from distributed_something.aws.retry import none_if_missing
+from distributed_something.aws.retry import none_if_missing, retry_until_consistent
 from distributed_something.aws.task_definition import MACHINE_ATTRIBUTE
 from distributed_something.core.errors import (
     CloudError,
     get_error_code,
-    get_error_message,
     is_access_denied,
     translate_aws_errors,
 )
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 _TASK_ROLES = {"taskRoleArn": TASK_ROLE, "executionRoleArn": EXECUTION_ROLE}  # keyed as in RegisterTaskDefinition
-DRAINING_WAIT_SECONDS = 120
-# Part of ECS's message, which contains "Draining" or "draining". The error code is the same for every invalid value.
-_DRAINING_PHRASE = "raining"
+# A service that was just deleted keeps its name while it drains. ECS's message contains "Draining" or "draining"; the
+# code is the same for every invalid value.
+_DRAINING_ERROR = ("InvalidParameterException", "raining")
+_NEW_LINKED_ROLE_ERROR = ("InvalidParameterException", "service linked role")  # an account's first cluster or service
+_NEW_ROLE_ERROR = ("ClientException", "Role is not valid")
 
 
 def build_placement_constraints(app_name: str) -> list[Any]:
@@ -55,7 +57,7 @@ def _build_service_options(app_name: str) -> dict[str, Any]:
     }
 
 
-def ensure_cluster(ecs: ECSClient, name: str, tags: Mapping[str, str]) -> None:
+def ensure_cluster(ecs: ECSClient, name: str, tags: Mapping[str, str], sleep: Callable[[float], None]) -> None:
     """Create the cluster with these tags. An active cluster stays unchanged, no matter who owns it.
 
     Raise CloudError if a call fails.
@@ -63,7 +65,8 @@ def ensure_cluster(ecs: ECSClient, name: str, tags: Mapping[str, str]) -> None:
     with translate_aws_errors(f"setting up the cluster {name}"):
         cluster = describe_cluster(ecs, name)
         if cluster is None or cluster["status"] != "ACTIVE":
-            ecs.create_cluster(clusterName=name, tags=build_ecs_tags(tags))  # type: ignore[arg-type]
+            create: Any = partial(ecs.create_cluster, clusterName=name, tags=build_ecs_tags(tags))  # type: ignore[arg-type]
+            retry_until_consistent(create, _NEW_LINKED_ROLE_ERROR, sleep=sleep)
 
 
 def describe_cluster(ecs: ECSClient, name: str) -> Any | None:
@@ -77,16 +80,18 @@ def is_app_cluster(cluster: Any, app_name: str) -> bool:
     return parse_tags(cluster.get("tags")).get("app") == app_name
 
 
-def ensure_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
+def ensure_task_definition(ecs: ECSClient, request: dict[str, Any], sleep: Callable[[float], None]) -> str:
     """Return the ARN of the latest revision; register a new revision first if the latest does not match the request.
 
-    Raise CloudError if a call fails.
+    Retry while ECS cannot find a new role yet. Raise CloudError if a call fails.
     """
     with translate_aws_errors(f"registering the task definition {request['family']}"):
         latest = _describe_latest_definition(ecs, request["family"])
         if latest is not None and _is_same_definition(latest, request):
             return str(latest["taskDefinitionArn"])
-        return ecs.register_task_definition(**request)["taskDefinition"]["taskDefinitionArn"]
+        register = partial(ecs.register_task_definition, **request)
+        response = retry_until_consistent(register, _NEW_ROLE_ERROR, sleep=sleep)
+        return str(response["taskDefinition"]["taskDefinitionArn"])
 
 
 def ensure_service(
@@ -151,25 +156,17 @@ def stop_tasks(ecs: ECSClient, cluster: str, service: str) -> None:
 def _create_service(
     ecs: ECSClient, settings: Settings, definition: str, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> None:
-    pause = 5.0
-    for attempt in range(int(DRAINING_WAIT_SECONDS / pause) + 1):
-        try:
-            ecs.create_service(
-                cluster=settings.ECS_CLUSTER,
-                serviceName=settings.names.service,
-                taskDefinition=definition,
-                desiredCount=0,
-                launchType="EC2",
-                tags=build_ecs_tags(tags),  # type: ignore[arg-type]
-                **_build_service_options(settings.APP_NAME),
-            )
-            return
-        except ClientError as error:
-            has_draining_phrase = _DRAINING_PHRASE in get_error_message(error)
-            is_draining = get_error_code(error) == "InvalidParameterException" and has_draining_phrase
-            if not is_draining or attempt * pause >= DRAINING_WAIT_SECONDS:
-                raise
-            sleep(pause)  # a service that was just deleted keeps its name while it drains
+    create: Any = partial(
+        ecs.create_service,
+        cluster=settings.ECS_CLUSTER,
+        serviceName=settings.names.service,
+        taskDefinition=definition,
+        desiredCount=0,
+        launchType="EC2",
+        tags=build_ecs_tags(tags),  # type: ignore[arg-type]
+        **_build_service_options(settings.APP_NAME),
+    )
+    retry_until_consistent(create, _DRAINING_ERROR, _NEW_LINKED_ROLE_ERROR, "ClusterNotFoundException", sleep=sleep)
 
 
 def _find_service_status(ecs: ECSClient, settings: Settings) -> str | None:

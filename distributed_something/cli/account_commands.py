@@ -46,7 +46,7 @@ def setup_aws(
         console.print_result(json.dumps(build_handout_policies(account, buckets), indent=2))
         return
     rows = (
-        delete_account_setup(clients, account, buckets, clock.now, dry_run=dry_run)
+        delete_account_setup(clients, account, buckets, clock, dry_run=dry_run)
         if destroy
         else set_up_account(clients, account, buckets, PACKAGE_PARENT, clock.sleep, dry_run=dry_run)
     )

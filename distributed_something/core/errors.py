@@ -31,6 +31,11 @@ _UNKNOWN_REMEDY = "try again; if it happens again, look up the code in AWS's doc
 _PROFILE_OPTION = " --profile PROFILE"  # in remedies; see `fill_in_profile`
 _CLOCK_REMEDY = "set this computer's clock: AWS rejects requests whose time is more than a few minutes off"
 _OTHER_REGION_REMEDY = "the bucket is in another region than AWS_REGION; correct AWS_BUCKET or AWS_REGION in the config"
+THROTTLING_CODES = (
+    "BandwidthLimitExceeded", "EC2ThrottledException", "PriorRequestNotComplete", "RequestLimitExceeded",
+    "RequestThrottled", "RequestThrottledException", "SlowDown", "ThrottledException", "Throttling",
+    "ThrottlingException", "TooManyRequestsException",
+)  # fmt: skip
 # What to do, and the codes that call for it: AWS's error codes, and the names of botocore's exceptions and their bases.
 _REMEDIES: dict[str, tuple[str, ...]] = {
     f"log in again: aws sso login{_PROFILE_OPTION}": (
@@ -76,11 +81,7 @@ _REMEDIES: dict[str, tuple[str, ...]] = {
     "something other than AWS answered, such as a proxy or the login page of a network; check your connection": (
         "ResponseParserError",
     ),
-    "AWS limits how often it can be called: wait a few minutes, and run the command again": (
-        "BandwidthLimitExceeded", "EC2ThrottledException", "PriorRequestNotComplete", "RequestLimitExceeded",
-        "RequestThrottled", "RequestThrottledException", "SlowDown", "ThrottledException", "Throttling",
-        "ThrottlingException", "TooManyRequestsException",
-    ),
+    "AWS limits how often it can be called: wait a few minutes, and run the command again": THROTTLING_CODES,
     "AWS has a fault that passes: wait a few minutes, and run the command again": (
         "500", "502", "503", "504", "InternalError", "InternalFailure", "InternalServiceError", "ServerException",
         "ServiceUnavailable", "Unavailable",

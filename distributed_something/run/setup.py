@@ -118,12 +118,12 @@ def set_up_run(
     print_progress(format_row("for failed jobs", settings.SQS_DEAD_LETTER_QUEUE) + sharing)
     for name, other_app in ensure_log_groups(clients.logs, settings, tags, sleep).items():
         print_progress(format_row("log group", name) + (f" (shared with the app {other_app})" if other_app else ""))
-    ensure_cluster(clients.ecs, settings.ECS_CLUSTER, tags)
+    ensure_cluster(clients.ecs, settings.ECS_CLUSTER, tags, sleep)
     print_progress(format_row("cluster", settings.ECS_CLUSTER))
     with translate_aws_errors("looking for an active run"):
         run = find_active_run(clients, settings)
     request = build_task_definition(settings, queues, run, owner, roles)
-    definition = ensure_task_definition(clients.ecs, request)
+    definition = ensure_task_definition(clients.ecs, request, sleep)
     print_progress(format_row("task definition", definition.rsplit("/", 1)[-1]))
     if not roles and identify_account(clients, settings.AWS_REGION).account_id != EXAMPLE_ACCOUNT_ID:
         print_progress(format_row("role", "none: containers use their machine's role; setupAWS creates their own"))

@@ -92,7 +92,7 @@ def set_up(clients: Clients, buckets: Buckets = BUCKETS, root: Path = ROOT, *, d
 
 
 def destroy(clients: Clients, *, dry_run: bool = False) -> list[SetupRow]:
-    return list(delete_account_setup(clients, ACCOUNT, BUCKETS, FakeTime().now, dry_run=dry_run))
+    return list(delete_account_setup(clients, ACCOUNT, BUCKETS, FakeTime().clock, dry_run=dry_run))
 
 
 def get_states(rows: list[SetupRow]) -> dict[str, str]:
@@ -683,7 +683,7 @@ def test_creating_a_role_takes_exactly_these_requests() -> None:
         stub.add_response("create_role", {"Role": role}, request)
         request = {"RoleName": spec.name, "PolicyName": "distributed-something", "PolicyDocument": '{"a":1}'}
         stub.add_response("put_role_policy", {}, request)
-        step = plan_role(clients.iam, spec)
+        step = plan_role(clients.iam, spec, FakeTime().sleep)
         assert step.apply is not None
         step.apply()
 

@@ -8,7 +8,7 @@ from distributed_something.aws.ecs import ensure_task_definition
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.config_settings import Settings
-from tests.support.fakes import DEAD_URL, QUEUE_URL, SETTINGS, expect_exact_calls
+from tests.support.fakes import DEAD_URL, QUEUE_URL, SETTINGS, FakeTime, expect_exact_calls
 
 MOUNTING = Settings.model_validate(SETTINGS.model_dump() | {"MOUNT_S3": True})
 
@@ -40,7 +40,7 @@ def test_defaults_that_ecs_added_do_not_cause_a_new_revision() -> None:
     registered = {"taskDefinitionArn": "arn:1", "containerDefinitions": [registered_container]}
     with expect_exact_calls() as aws:
         aws.expect_call("ecs.describe_task_definition", taskDefinition=registered)
-        assert ensure_task_definition(aws.clients.ecs, request) == "arn:1"
+        assert ensure_task_definition(aws.clients.ecs, request, FakeTime().sleep) == "arn:1"
 
 
 def test_a_new_revision_is_registered_if_the_latest_lacks_the_permissions() -> None:
@@ -50,4 +50,4 @@ def test_a_new_revision_is_registered_if_the_latest_lacks_the_permissions() -> N
     with expect_exact_calls() as aws:
         aws.expect_call("ecs.describe_task_definition", taskDefinition={"containerDefinitions": [older]})
         aws.expect_call("ecs.register_task_definition", request, taskDefinition={"taskDefinitionArn": "arn:2"})
-        assert ensure_task_definition(aws.clients.ecs, request) == "arn:2"
+        assert ensure_task_definition(aws.clients.ecs, request, FakeTime().sleep) == "arn:2"

@@ -15,7 +15,8 @@ import pytest
 from botocore.response import StreamingBody
 
 from distributed_something.aws.ec2_fleet import FleetState, find_active_fleet
-from distributed_something.aws.ecs import DRAINING_WAIT_SECONDS, ensure_service, ensure_task_definition
+from distributed_something.aws.ecs import ensure_service, ensure_task_definition
+from distributed_something.aws.retry import RETRY_PAUSE_SECONDS, RETRY_SECONDS
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.cli.console import Console
@@ -83,11 +84,11 @@ def test_a_task_definition_has_the_roles_and_a_changed_role_causes_a_new_revisio
     assert request["executionRoleArn"] == "arn:execution"
     registered = {"containerDefinitions": request["containerDefinitions"], "taskDefinitionArn": "arn:1", **roles}
     aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
-    assert ensure_task_definition(aws.clients.ecs, request) == "arn:1"
+    assert ensure_task_definition(aws.clients.ecs, request, FakeTime().sleep) == "arn:1"
     aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
     changed = request | {"taskRoleArn": "arn:other"}
     aws.expect_call("ecs.register_task_definition", changed, taskDefinition={"taskDefinitionArn": "arn:2"})
-    assert ensure_task_definition(aws.clients.ecs, changed) == "arn:2"
+    assert ensure_task_definition(aws.clients.ecs, changed, FakeTime().sleep) == "arn:2"
 
 
 @pytest.fixture
@@ -410,18 +411,18 @@ def test_setup_waits_while_a_deleted_service_is_still_draining(aws: ExactClients
         )
     expect_new_service(aws)
     run_setup(aws, time)
-    assert time.slept == [5.0] * 3
+    assert time.slept == list(RETRY_PAUSE_SECONDS[:3])
 
 
 def test_setup_fails_if_a_deleted_service_drains_for_too_long(aws: ExactClients, time: FakeTime) -> None:
     aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service("DRAINING")])
-    for _ in range(25):
+    for _ in range(len(RETRY_PAUSE_SECONDS) + 1):
         aws.expect_error(
             "ecs.create_service", "InvalidParameterException", "Unable to Start a service that is still Draining."
         )
     with pytest.raises(CloudError, match="while setting up the service AppService"):
         ensure_service(aws.clients.ecs, SETTINGS, f"{FAMILY_ARN}:1", {"app": "App"}, time.sleep)
-    assert sum(time.slept) == DRAINING_WAIT_SECONDS
+    assert sum(time.slept) == RETRY_SECONDS == 120
 
 
 def test_setup_waits_until_the_name_of_a_deleted_queue_can_be_used_again(aws: ExactClients, time: FakeTime) -> None:
@@ -429,7 +430,7 @@ def test_setup_waits_until_the_name_of_a_deleted_queue_can_be_used_again(aws: Ex
     aws.expect_error("sqs.get_queue_url", MISSING_QUEUE)
     aws.expect_call("sqs.get_queue_url", QueueUrl=QUEUE_URL)
     aws.expect_error("sqs.list_queue_tags", MISSING_QUEUE)
-    for _ in range(12):
+    for _ in range(11):
         aws.expect_error("sqs.create_queue", "AWS.SimpleQueueService.QueueDeletedRecently")
     aws.expect_call("sqs.create_queue", QueueUrl=DEAD_URL)
     expect_arn_lookup(aws)
@@ -438,7 +439,7 @@ def test_setup_waits_until_the_name_of_a_deleted_queue_can_be_used_again(aws: Ex
     expect_active_service(aws, build_definition(), 1, desired=0)
     expect_service_update(aws, 1)
     run_setup(aws, time)
-    assert sum(time.slept) == 60
+    assert sum(time.slept) == 60  # how long SQS blocks the name
 
 
 # startCluster

@@ -128,7 +128,7 @@ def test_a_role_with_a_different_trust_and_policy_is_corrected(aws: ExactClients
     document = '{"Version":"2012-10-17","Statement":[]}'
     aws.expect_call("iam.put_role_policy", policy | {"PolicyDocument": document})
 
-    step = plan_role(aws.clients.iam, role_spec)
+    step = plan_role(aws.clients.iam, role_spec, FakeTime().sleep)
 
     apply_setup_step(step)
 
@@ -194,7 +194,7 @@ def test_a_permission_for_other_rules_is_replaced(aws: ExactClients) -> None:
     }  # fmt: skip
     aws.expect_call("lambda_.add_permission", permission)
 
-    step = plan_monitor_permission(aws.clients, ACCOUNT)
+    step = plan_monitor_permission(aws.clients, ACCOUNT, FakeTime().sleep)
 
     apply_setup_step(step)
 
@@ -227,14 +227,14 @@ def test_the_bucket_policy_is_added_and_removed(aws: ExactClients) -> None:
     aws.expect_call("s3.get_bucket_policy", bucket, Policy=policy)
     aws.expect_call("s3.delete_bucket_policy", bucket)
 
-    apply_setup_step(plan_bucket_policy(aws.clients, ACCOUNT, "app-bucket"))
-    (removal,) = plan_bucket_policy_removal(aws.clients, ACCOUNT, "app-bucket")
+    apply_setup_step(plan_bucket_policy(aws.clients, ACCOUNT, "app-bucket", FakeTime().sleep))
+    (removal,) = plan_bucket_policy_removal(aws.clients, ACCOUNT, "app-bucket", FakeTime().sleep)
     apply_setup_step(removal)
 
 
 def add_and_remove_lifecycle_rule(aws: ExactClients) -> None:
-    apply_setup_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
-    (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket")
+    apply_setup_step(plan_lifecycle_rule(aws.clients, "app-bucket", FakeTime().sleep))
+    (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket", FakeTime().sleep)
     apply_setup_step(removal)
 
 
@@ -268,7 +268,7 @@ def test_setup_continues_without_the_lifecycle_rule_if_a_permission_is_missing(
     if failing_call == "put":
         aws.expect_error("s3.put_bucket_lifecycle_configuration", "AccessDenied")
 
-    row = apply_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
+    row = apply_step(plan_lifecycle_rule(aws.clients, "app-bucket", FakeTime().sleep))
 
     assert (row.state, row.note) == ("not done", LIFECYCLE_DENIED_ADVICE)
 
@@ -277,17 +277,17 @@ def test_removal_continues_if_the_lifecycle_rules_cannot_be_read_or_the_bucket_d
     aws: ExactClients,
 ) -> None:
     aws.expect_error("s3.get_bucket_lifecycle_configuration", "AccessDenied")
-    (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket")
+    (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket", FakeTime().sleep)
     assert (removal.row.state, removal.apply) == ("not done", None)
     aws.expect_error("s3.get_bucket_lifecycle_configuration", "NoSuchBucket")
-    assert list(plan_lifecycle_rule_removal(aws.clients, "app-bucket")) == []
+    assert list(plan_lifecycle_rule_removal(aws.clients, "app-bucket", FakeTime().sleep)) == []
 
 
 def test_any_other_failure_to_write_the_lifecycle_rules_is_reported_as_an_error(aws: ExactClients) -> None:
     aws.expect_error("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
     aws.expect_error("s3.put_bucket_lifecycle_configuration", "MalformedXML")
     with pytest.raises(CloudError, match="setting up: bucket rule app-bucket: MalformedXML"):
-        apply_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
+        apply_step(plan_lifecycle_rule(aws.clients, "app-bucket", FakeTime().sleep))
 
 
 def test_the_lifecycle_configuration_is_deleted_if_our_rule_is_the_only_one(aws: ExactClients) -> None:
@@ -318,7 +318,7 @@ def test_no_rule_is_added_if_an_existing_rule_does_the_same(
 ) -> None:
     rules = [{"ID": "existing", "Status": "Enabled"} | rule]
     aws.expect_call("s3.get_bucket_lifecycle_configuration", {"Bucket": "app-bucket"}, Rules=rules)
-    assert (plan_lifecycle_rule(aws.clients, "app-bucket").apply is None) == is_sufficient
+    assert (plan_lifecycle_rule(aws.clients, "app-bucket", FakeTime().sleep).apply is None) == is_sufficient
 
 
 def test_security_groups_on_all_pages_are_deleted(aws: ExactClients) -> None:
@@ -579,7 +579,7 @@ def test_the_auto_monitor_runs_once_a_minute(aws: ExactClients) -> None:
     request = {"Rule": "distributed-something-App", "Targets": [target]}
     aws.expect_call("events.put_targets", request, FailedEntryCount=0, FailedEntries=[])
 
-    ensure_monitor_rule(aws.clients, MONITOR_FILE, ACCOUNT, {"app": "App"})
+    ensure_monitor_rule(aws.clients, MONITOR_FILE, ACCOUNT, {"app": "App"}, FakeTime().sleep)
 
 
 # check and why

@@ -479,7 +479,9 @@ class Scenario:
         root.logs.delete_retention_policy(logGroupName=f"/aws/lambda/{name}")
 
     def delete_account_setup(self) -> None:
-        rows = list(delete_account_setup(self.administrator.clients, ACCOUNT, BUCKETS, time.time))
+        rows = list(
+            delete_account_setup(self.administrator.clients, ACCOUNT, BUCKETS, Clock(time.time, self.time.sleep))
+        )
         assert [row for row in rows if row.state is SetupState.NOT_DONE] == []
 
     @property

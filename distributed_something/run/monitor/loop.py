@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from distributed_something.aws.ec2_fleet import cancel_fleet
+from botocore.exceptions import ClientError
+
+from distributed_something.aws.ec2_fleet import cancel_fleet, is_fleet_busy
 from distributed_something.aws.ecs import stop_tasks
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import (
@@ -78,8 +80,13 @@ def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float,
         history = replace(history, ended=snapshot.at)
     # Save the history before acting, so that an action that AWS always rejects cannot keep the run from ending.
     save_history(clients.s3, file, history)
-    for action in actions:
-        carry_out_action(clients, file, action)
+    try:
+        for action in actions:
+            carry_out_action(clients, file, action)
+    except ClientError as error:
+        # The next tick repeats the change. Until EC2 has accepted the fleet's new target, it would replace machines.
+        if not is_fleet_busy(error):
+            raise
     if RunClosure() in actions:
         history = replace(history, closed=True)
         save_history(clients.s3, file, history)
