@@ -126,7 +126,7 @@ def test_messages_too_large_for_an_older_queue_are_refused_before_anything_is_se
     assert not sender.journal.exists()
 
 
-def test_batches_for_an_older_queue_are_no_larger_than_its_messages(tmp_path: Path) -> None:
+def test_a_batch_for_an_older_queue_keeps_to_the_limit_of_a_message(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 1, FakeSqs(max_message_bytes=262_144))
     write_large_jobs(sender.path, *[100_000] * 5)
     assert sender.send() == 5

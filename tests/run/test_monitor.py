@@ -28,6 +28,7 @@ from distributed_something.run.monitor.policy import (
     MIN_EMPTY_SNAPSHOTS,
     EndReason,
     FleetTargetChange,
+    IdleMachineTermination,
     MonitorAction,
     Pace,
     TaskCountChange,
@@ -283,6 +284,36 @@ def test_a_run_ends_even_if_aws_always_rejects_an_action(monkeypatch: pytest.Mon
     watcher.watch()
     assert watcher.observation_count == 5
     assert "RequestLimitExceeded" in watcher.lines[0]
+
+
+def test_machines_are_not_terminated_before_ec2_accepts_the_new_target_of_a_fleet_that_is_being_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While a fleet is `modifying`, EC2 refuses another change and still shows the old target.
+
+    EC2 would replace machines that are terminated before the target is lower.
+    """
+    chosen = [TaskCountChange(1), FleetTargetChange(1), IdleMachineTermination(())]
+    carried_out: list[MonitorAction] = []
+    errors = [build_client_error("FleetNotInModifiableState")]
+
+    def carry_out(_clients: object, _file: object, action: MonitorAction) -> None:
+        if isinstance(action, FleetTargetChange) and errors:
+            raise errors.pop()
+        carried_out.append(action)
+
+    monkeypatch.setattr(loop, "choose_actions", lambda *_, **__: chosen)
+    monkeypatch.setattr(loop, "carry_out_action", carry_out)
+    clients: Any = SimpleNamespace(s3=FakeBucket())
+    fleet = FleetState("modifying", 3, ("i-1", "i-2", "i-3"))
+    snapshot = RunSnapshot(START, QueueCounts(0, 1), RunTotals(), 100, fleet, ServiceState(3, 3, 0))
+    monkeypatch.setattr(loop, "observe_run", lambda *_: snapshot)
+    ticks = [
+        run_tick(clients, MONITOR_FILE, RunCaches(clients.s3, MONITOR_FILE), START, cheapest=False, pace=PACE)
+        for _ in range(2)
+    ]
+    assert [tick.end_reason for tick in ticks] == [None, None]
+    assert carried_out == [chosen[0], *chosen]
 
 
 @pytest.mark.parametrize(
