@@ -23,6 +23,12 @@ from distributed_something.account.bucket import (
     plan_lifecycle_rule,
     plan_lifecycle_rule_removal,
 )
+from distributed_something.account.bucket_key import (
+    BucketKey,
+    build_key_policy,
+    build_key_row,
+    find_bucket_keys,
+)
 from distributed_something.account.lambda_function import (
     build_bundle,
     plan_monitor_function,
@@ -118,21 +124,28 @@ def set_up_account(
     Raise CloudError if a step fails that every run depends on; another call continues with that step. `root`:
     the folder that contains `distributed_something/`, the auto-monitor's code. `dry_run`: only report the changes.
     """
-    code = build_bundle(root)
-    planners: list[Callable[[], SetupStep]] = [
-        *(partial(plan_service_linked_role, clients.iam, *names) for names in SERVICE_LINKED_ROLES.items()),
-        *(partial(plan_role, clients.iam, role, sleep) for role in build_roles(account, buckets)),
-        partial(plan_instance_profile, clients.iam, INSTANCE_ROLE, sleep),
-        partial(plan_monitor_log_group, clients, sleep),
-        partial(plan_monitor_function, clients, account, code, sleep),
-        partial(plan_monitor_permission, clients, account, sleep),
-        partial(plan_bucket_policy, clients, account, buckets.own, sleep),
-        partial(plan_lifecycle_rule, clients, buckets.own, sleep),
-    ]
-    for plan in planners:
+    for plan in _iter_planners(clients, account, buckets, build_bundle(root), sleep):
         with translate_aws_errors("inspecting the account"):
             step = plan()
         yield _preview_step(step) if dry_run else apply_step(step)
+
+
+def _iter_planners(
+    clients: Clients, account: AwsAccount, buckets: Buckets, code: bytes, sleep: Callable[[float], None]
+) -> Iterator[Callable[[], SetupStep]]:
+    """Yield a function for each step, which inspects the account and returns the step."""
+    yield from (partial(plan_service_linked_role, clients.iam, *names) for names in SERVICE_LINKED_ROLES.items())
+    with translate_aws_errors("inspecting the buckets"):
+        keys = find_bucket_keys(clients, account, buckets.all)
+    rows = filter(None, (build_key_row(key, account) for key in keys))
+    yield from (partial(SetupStep, row) for row in rows)
+    yield from (partial(plan_role, clients.iam, role, sleep) for role in build_roles(account, buckets, keys))
+    yield partial(plan_instance_profile, clients.iam, INSTANCE_ROLE, sleep)
+    yield partial(plan_monitor_log_group, clients, sleep)
+    yield partial(plan_monitor_function, clients, account, code, sleep)
+    yield partial(plan_monitor_permission, clients, account, sleep)
+    yield partial(plan_bucket_policy, clients, account, buckets.own, sleep)
+    yield partial(plan_lifecycle_rule, clients, buckets.own, sleep)
 
 
 def delete_account_setup(
@@ -165,15 +178,25 @@ def delete_account_setup(
             yield _preview_step(step) if dry_run else _apply_removal(step)
 
 
-def build_handout_policies(account: AwsAccount, buckets: Buckets) -> dict[str, PolicyDocument]:
+def build_handout_policies(
+    account: AwsAccount, buckets: Buckets, keys: Iterable[BucketKey] = ()
+) -> dict[str, PolicyDocument]:
     """Return the policies that an administrator attaches to people, keyed by name: two for users, one for setupAWS."""
-    return build_control_policies(account, buckets.all) | {
+    return build_control_policies(account, buckets.all, [key.arn for key in keys if key.arn]) | {
         "distributed-something-administrator": build_administrator_policy(account, buckets.all)
     }
 
 
-def build_roles(account: AwsAccount, buckets: Buckets) -> list[RoleSpec]:
-    """Return the roles to set up. Each bucket has its own policy, so another config's buckets only add policies."""
+def get_key_policy_name(bucket: str) -> str:
+    """Return the name of the policy that lets a role use the bucket's key."""
+    return f"{POLICY_NAME}-{bucket}-key"
+
+
+def build_roles(account: AwsAccount, buckets: Buckets, keys: Iterable[BucketKey] = ()) -> list[RoleSpec]:
+    """Return the roles to set up. Each bucket has its own policy, so another config's buckets only add policies.
+
+    So does each bucket's key: if it cannot be looked up this time, an earlier policy for it stays.
+    """
     written = (buckets.own, *buckets.write)
     task = {POLICY_NAME: build_task_policy(account)} | {
         f"{POLICY_NAME}-{name}": build_task_bucket_policy(account, name, write=name in written) for name in buckets.all
@@ -182,6 +205,10 @@ def build_roles(account: AwsAccount, buckets: Buckets) -> list[RoleSpec]:
         POLICY_NAME: build_monitor_policy(account),
         f"{POLICY_NAME}-{buckets.own}": build_monitor_bucket_policy(account, buckets.own),
     }
+    for key in (key for key in keys if key.arn):
+        name, is_written = get_key_policy_name(key.bucket), key.bucket in written
+        task[name] = build_key_policy(key.arn, write=is_written)
+        monitor |= {name: build_key_policy(key.arn, write=True)} if key.bucket == buckets.own else {}
     return [
         RoleSpec(INSTANCE_ROLE, get_ec2_service_name(account), {POLICY_NAME: build_instance_policy(account)}),
         RoleSpec(FLEET_ROLE, "spotfleet.amazonaws.com", {POLICY_NAME: build_fleet_policy(account)}),

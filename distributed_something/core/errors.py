@@ -302,13 +302,15 @@ _LOGIN_ERROR_CODES = {
 _PERMISSIONS_BY_CALL = {  # calls whose permission has a different name
     "HeadBucket": "s3:ListBucket",
     "HeadObject": "s3:GetObject",
+    "GetBucketEncryption": "s3:GetEncryptionConfiguration",
     "ListObjectsV2": "s3:ListBucket",
     "CreateMultipartUpload": "s3:PutObject",
 }
 _CALLS_BY_SERVICE = {  # to find a call's service if AWS does not name the permission
     "sts": ("GetCallerIdentity",),
     "s3": ("GetBucketPolicy", "AbortMultipartUpload", "GetObject", "PutObject"),
-    "iam": ("GetRole", "GetInstanceProfile"),
+    "iam": ("GetRole", "GetRolePolicy", "GetInstanceProfile"),
+    "kms": ("DescribeKey",),
     "sqs": ("GetQueueUrl", "GetQueueAttributes", "ListQueueTags"),
     "ecs": ("DescribeClusters", "DescribeServices", "ListContainerInstances", "DescribeContainerInstances",
             "ListTasks", "DescribeTasks"),

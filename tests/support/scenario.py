@@ -103,9 +103,11 @@ INSTANCE = "i-0123456789abcdef0"
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 AT_ONCE = Pace(interval_seconds=0.01, short_interval_seconds=0.01, settling_seconds=0.02, new_machine_seconds=0.0)
 # Additional permissions that moto requires where IAM requires only one.
+# moto does not know the permission for GetBucketEncryption and checks ListBucket instead.
 _MOTO_PERMISSIONS = {
     f"sqs:{name}": [f"sqs:{name}Batch"] for name in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")
-} | {"s3:ListBucket": ["s3:HeadBucket"], "s3:GetObject": ["s3:HeadObject"]}
+} | {"s3:ListBucket": ["s3:HeadBucket"], "s3:GetObject": ["s3:HeadObject"],
+     "s3:GetEncryptionConfiguration": ["s3:ListBucket"]}  # fmt: skip
 USER, ADMINISTRATOR, CONTAINER, MONITOR = "a user", "the administrator", "a container", "the auto-monitor"
 NOBODY = "nobody"  # calls that prepare the account for the scenario
 # Responses to calls that moto does not support. All other unsupported calls get an empty response.
@@ -315,11 +317,21 @@ class Scenario:
         self.delete_account_setup()
 
     def prepare_account(self) -> None:
+        self._encrypt_bucket()
         self._set_up_account()
         self._damage_account_setup()
         self._set_up_account()
         self.container = self.stage.assume_role(CONTAINER, TASK_ROLE)
         self.monitor = self.stage.assume_role(MONITOR, MONITOR_ROLE)
+
+    def _encrypt_bucket(self) -> None:
+        """Encrypt the bucket with a customer key, which the bucket's configuration names by an alias."""
+        root, alias = self.stage.root, "alias/lab"
+        key = root.kms.create_key()["KeyMetadata"]["KeyId"]
+        root.kms.create_alias(AliasName=alias, TargetKeyId=key)
+        default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": alias}
+        rules: Any = {"Rules": [{"ApplyServerSideEncryptionByDefault": default}]}
+        root.s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration=rules)
 
     def write_fleet_file(self) -> None:
         clients, config = self.user.clients, self.folder / "config.py"

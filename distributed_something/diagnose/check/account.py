@@ -7,6 +7,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from distributed_something.account.bucket import is_policy_hidden
+from distributed_something.account.bucket_key import BucketKey, format_key_problem, is_key_allowed
 from distributed_something.account.policy_documents import list_trusted_services, wrap_in_list
 from distributed_something.core.errors import (
     AWSError,
@@ -78,6 +80,34 @@ def check_bucket(lookups: Lookups) -> Iterator[Finding]:
         )
     else:
         yield build_ok_finding("bucket", "you can write to it (tested; the test left no files)")
+
+
+def check_bucket_keys(lookups: Lookups) -> Iterator[Finding]:
+    """Check that the containers' role may use the KMS keys that encrypt the buckets."""
+    has_key = False
+    for key in lookups.bucket_keys.value:
+        if key.problem:
+            remedy = MISSING_PERMISSION_REMEDY if key.permission else "run check again"
+            yield build_warning_finding("encryption", format_key_problem(key), remedy)
+        elif key.arn:
+            is_written = key.bucket in (lookups.buckets.own, *lookups.buckets.write)
+            policy = lookups.read_key_policy(key.bucket)
+            yield judge_bucket_key(key, policy, lookups.identity.value["Account"], is_written=is_written)
+        has_key = has_key or bool(key.arn or key.problem)
+    if not has_key:
+        yield build_ok_finding("encryption", "the buckets need no permission for a key")
+
+
+def judge_bucket_key(key: BucketKey, policy: Mapping[str, Any] | None, account: str, *, is_written: bool) -> Finding:
+    """Check that the policy of the containers' role allows the bucket's key. `policy`: None if there is none.
+
+    The key's own policy may allow the role too, which users often cannot see, so a missing policy is a warning.
+    """
+    if policy is None or not is_key_allowed(policy, key.arn, write=is_written):
+        problem = f"{key.bucket} is encrypted with {key.arn}, and the policies of the containers' role do not allow it"
+        return build_warning_finding("encryption", problem, "run setupAWS, which adds the permission")
+    owner = "" if key.account_id == account else f", if account {key.account_id} allows it in the key policy too"
+    return build_ok_finding("encryption", f"containers may use the key of {key.bucket}{owner}")
 
 
 def judge_bucket(name: str, region: str | None, wanted_region: str) -> Iterator[Finding]:
@@ -175,7 +205,13 @@ def check_log_export(lookups: Lookups) -> Iterator[Finding]:
     """Check that the bucket policy lets CloudWatch Logs write to the bucket, which log export requires."""
     if lookups.is_bucket_missing:
         return
-    if is_log_export_allowed(lookups.bucket_policy.value, lookups.settings.AWS_REGION):
+    if lookups.bucket_policy.error is not None and is_policy_hidden(lookups.bucket_policy.error):
+        problem = (
+            "cannot tell whether the bucket policy lets CloudWatch Logs write to the bucket, or whether there is one"
+        )
+        remedy = "ask the bucket's owner for s3:GetBucketPolicy, or ignore this warning"
+        yield build_warning_finding("log export", problem, remedy, details={"right": "s3:GetBucketPolicy"})
+    elif is_log_export_allowed(lookups.bucket_policy.value, lookups.settings.AWS_REGION):
         yield build_ok_finding("log export", "the bucket policy lets CloudWatch Logs write to the bucket")
     else:
         yield build_warning_finding(
