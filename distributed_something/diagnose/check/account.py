@@ -52,7 +52,7 @@ def check_login(lookups: Lookups) -> Iterator[Finding]:
 
 
 def check_bucket(lookups: Lookups) -> Iterator[Finding]:
-    """Check that the bucket exists, is in the machines' region, and is writable."""
+    """Check that the bucket exists, is in the machines' region, is writable, and has a key that containers may use."""
     settings = lookups.settings
     try:
         yield from judge_bucket(settings.AWS_BUCKET, lookups.bucket_region.value, settings.AWS_REGION)
@@ -80,22 +80,20 @@ def check_bucket(lookups: Lookups) -> Iterator[Finding]:
         )
     else:
         yield build_ok_finding("bucket", "you can write to it (tested; the test left no files)")
+    yield from _check_bucket_keys(lookups)
 
 
-def check_bucket_keys(lookups: Lookups) -> Iterator[Finding]:
-    """Check that the containers' role may use the KMS keys that encrypt the buckets."""
-    has_key = False
+def _check_bucket_keys(lookups: Lookups) -> Iterator[Finding]:
+    """Check that the containers' role may use the KMS keys that encrypt the config's buckets, if there are any."""
     for key in lookups.bucket_keys.value:
         if key.problem:
             remedy = MISSING_PERMISSION_REMEDY if key.permission else "run check again"
-            yield build_warning_finding("encryption", format_key_problem(key), remedy)
+            details = {"right": key.permission or None}
+            yield build_warning_finding("bucket", format_key_problem(key), remedy, details=details)
         elif key.arn:
             is_written = key.bucket in (lookups.buckets.own, *lookups.buckets.write)
             policy = lookups.read_key_policy(key.bucket)
             yield judge_bucket_key(key, policy, lookups.identity.value["Account"], is_written=is_written)
-        has_key = has_key or bool(key.arn or key.problem)
-    if not has_key:
-        yield build_ok_finding("encryption", "the buckets need no permission for a key")
 
 
 def judge_bucket_key(key: BucketKey, policy: Mapping[str, Any] | None, account: str, *, is_written: bool) -> Finding:
@@ -105,9 +103,9 @@ def judge_bucket_key(key: BucketKey, policy: Mapping[str, Any] | None, account: 
     """
     if policy is None or not is_key_allowed(policy, key.arn, write=is_written):
         problem = f"{key.bucket} is encrypted with {key.arn}, and the policies of the containers' role do not allow it"
-        return build_warning_finding("encryption", problem, "run setupAWS, which adds the permission")
+        return build_warning_finding("bucket", problem, "run setupAWS, which adds the permission")
     owner = "" if key.account_id == account else f", if account {key.account_id} allows it in the key policy too"
-    return build_ok_finding("encryption", f"containers may use the key of {key.bucket}{owner}")
+    return build_ok_finding("bucket", f"containers may use the key of {key.bucket}{owner}")
 
 
 def judge_bucket(name: str, region: str | None, wanted_region: str) -> Iterator[Finding]:
@@ -206,11 +204,12 @@ def check_log_export(lookups: Lookups) -> Iterator[Finding]:
     if lookups.is_bucket_missing:
         return
     if lookups.bucket_policy.error is not None and is_policy_hidden(lookups.bucket_policy.error):
+        permission = "s3:GetBucketPolicy"
         problem = (
-            "cannot tell whether the bucket policy lets CloudWatch Logs write to the bucket, or whether there is one"
+            f"cannot tell whether the bucket has a policy that lets CloudWatch Logs write to it: needs {permission}"
         )
-        remedy = "ask the bucket's owner for s3:GetBucketPolicy, or ignore this warning"
-        yield build_warning_finding("log export", problem, remedy, details={"right": "s3:GetBucketPolicy"})
+        remedy = "ask the bucket's owner for this permission, or ignore this warning"
+        yield build_warning_finding("log export", problem, remedy, details={"right": permission})
     elif is_log_export_allowed(lookups.bucket_policy.value, lookups.settings.AWS_REGION):
         yield build_ok_finding("log export", "the bucket policy lets CloudWatch Logs write to the bucket")
     else:

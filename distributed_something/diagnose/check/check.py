@@ -19,7 +19,6 @@ from distributed_something.core.errors import AWSError, InputError, find_missing
 from distributed_something.diagnose.check.account import (
     MISSING_PERMISSION_REMEDY,
     check_bucket,
-    check_bucket_keys,
     check_fleet_role,
     check_instance_profiles,
     check_log_export,
@@ -59,7 +58,6 @@ CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
     ("config", check_constants),
     ("account", check_login),
     ("bucket", check_bucket),
-    ("encryption", check_bucket_keys),
     ("fleet role", check_fleet_role),
     ("profile", check_instance_profiles),
     ("roles", check_same_account),

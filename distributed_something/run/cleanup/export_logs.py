@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 # CloudWatch Logs may take up to 12 hours until events can be exported (user guide, "Exporting log data to Amazon S3").
 # Cleanup does not wait for that.
 INCOMPLETE_NOTE = (
-    "the last 12 hours of logs may be missing from it, but each job's log is beside its record; for a complete export"
-    " in 12 hours"
+    "the last 12 hours of logs may be missing from it (each job's log is beside its record); to export them too, run"
+    " this 12 hours from now"
 )
 MAX_EXPORT_NAME_CHARACTERS = 512  # CloudWatch Logs: maximum length of an export task's name
 _BUSY_CODES = {"LimitExceededException", "OperationAbortedException"}
@@ -105,7 +105,7 @@ def format_export_outcome(outcome: ExportOutcome) -> str:
     match outcome.status:
         case ExportStatus.BEGUN:
             begun = f"log group {outcome.group} is being exported to {outcome.destination} (task {outcome.task})"
-            return f"{begun}; {INCOMPLETE_NOTE}, run: {outcome.command}"
+            return f"{begun}; {INCOMPLETE_NOTE}: {outcome.command}"
         case ExportStatus.MISSING:
             return f"{not_exported}: it does not exist"
         case ExportStatus.BUSY:
