@@ -1,10 +1,15 @@
-"""Creates, observes, resizes, and cancels Spot Fleets. `fleet/request.py` builds the request."""
+"""Creates, observes, resizes, and cancels Spot Fleets. `fleet/request.py` builds the request.
+
+Only this module calls EC2's API for Spot Fleets, which AWS calls legacy, so that another API can replace it (see
+"Spot Fleet and EC2 Fleet" in docs/architecture.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
@@ -100,17 +105,23 @@ def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) ->
 def observe_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
     """Return the fleet's state and its instances; None if the fleet does not exist (anymore)."""
     try:
-        fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
-        if not fleets:
+        fleet = describe_fleet(ec2, fleet_id)
+        if fleet is None:
             return None
         types_by_id = dict(_iter_instance_types(ec2, fleet_id))
     except ClientError as error:
         if get_error_code(error) in _MISSING_FLEET_CODES:
             return None
         raise
-    config = fleets[0]["SpotFleetRequestConfig"]
-    state = str(fleets[0]["SpotFleetRequestState"])
+    config = fleet["SpotFleetRequestConfig"]
+    state = str(fleet["SpotFleetRequestState"])
     return FleetState(state, config["TargetCapacity"], tuple(types_by_id), tuple(types_by_id.values()))
+
+
+def describe_fleet(ec2: EC2Client, fleet_id: str) -> Any | None:
+    """Return EC2's description of the fleet; None if it lists none. AWS errors are not caught."""
+    fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
+    return fleets[0] if fleets else None
 
 
 def iter_fleets(ec2: EC2Client) -> Iterator[Any]:
@@ -148,8 +159,8 @@ def set_fleet_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int)
     `on_demand`: the minimum number of on-demand instances in the target. The fleet's on-demand target never decreases,
     unless it would exceed the target.
     """
-    fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
-    current = fleets[0]["SpotFleetRequestConfig"].get("OnDemandTargetCapacity", 0) if fleets else 0
+    fleet = describe_fleet(ec2, fleet_id) or {}
+    current = fleet.get("SpotFleetRequestConfig", {}).get("OnDemandTargetCapacity", 0)
     request: Any = {
         "SpotFleetRequestId": fleet_id,
         "TargetCapacity": target,
@@ -175,13 +186,27 @@ def cancel_new_fleet(ec2: EC2Client, fleet_id: str, sleep: Callable[[float], Non
     Retry while EC2 cannot find the fleet or its tags, on which the permission depends.
     """
 
-    def cancel() -> None:
-        response: Any = ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
-        for failure in response.get("UnsuccessfulFleetRequests", []):  # a success that contains an error
-            raise ClientError({"Error": failure.get("Error", {})}, "CancelSpotFleetRequests")
-
     missing_codes = (*_MISSING_FLEET_CODES, "fleetRequestIdDoesNotExist")
-    retry_until_consistent(cancel, *missing_codes, until_allowed=True, sleep=sleep)
+    retry_until_consistent(
+        partial(request_cancellation, ec2, fleet_id), *missing_codes, until_allowed=True, sleep=sleep
+    )
+
+
+def request_cancellation(ec2: EC2Client, fleet_id: str) -> None:
+    """Cancel the fleet and terminate its instances.
+
+    AWS errors are not caught. A failure that EC2 reports inside a successful response is raised as ClientError too.
+    """
+    failure = _cancel_by_id(ec2, fleet_id)
+    if failure is not None:
+        raise ClientError({"Error": failure}, "CancelSpotFleetRequests")
+
+
+def _cancel_by_id(ec2: EC2Client, fleet_id: str) -> Any | None:
+    """Request the cancellation; return the error inside EC2's response, or None if there is none."""
+    response: Any = ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
+    failures = response.get("UnsuccessfulFleetRequests") or []
+    return failures[0].get("Error", {}) if failures else None
 
 
 def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
@@ -194,11 +219,9 @@ def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
     if fleet is None or fleet.state == "cancelled" or (not fleet.is_active and not fleet.machines):
         return None
     if fleet.state != "cancelled_terminating":
-        response = ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
-        failures = response.get("UnsuccessfulFleetRequests") or []
-        if failures:
-            reason = failures[0].get("Error", {}).get("Message", "no reason given")
-            raise CloudError(f"EC2 did not cancel the fleet: {reason}")
+        failure = _cancel_by_id(ec2, fleet_id)
+        if failure is not None:
+            raise CloudError(f"EC2 did not cancel the fleet: {failure.get('Message', 'no reason given')}")
     return fleet
 
 

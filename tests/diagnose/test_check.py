@@ -574,7 +574,7 @@ def test_a_bucket_policy_that_s3_hides_gets_a_warning_that_names_the_permission(
     aws.refuse_call("s3.GetBucketPolicy", code)
     finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
     assert (finding.topic, finding.details) == ("log export", {"right": "s3:GetBucketPolicy"})
-    assert "cannot tell whether a bucket policy lets" in finding.message
+    assert "cannot tell whether the bucket has a policy" in finding.message
 
 
 def encrypt_bucket(aws: Account, key: str | None, algorithm: str = "aws:kms") -> None:

@@ -1,6 +1,6 @@
 """AWS lookups for the checks. Each lookup is made once, when a check first needs it; its result or error is cached.
 
-The number of calls is therefore small and fixed: about 25, plus one per 100 machine types and one per page of prices.
+The number of calls is therefore small and fixed: about 26, plus one per 100 machine types and one per page of prices.
 Nothing here evaluates a result or changes anything in AWS.
 """
 
