@@ -31,6 +31,7 @@ def setup_aws(
     """Create the account's roles and auto-monitor. Needed only once."""
     import json
 
+    from distributed_something.account.bucket_key import find_bucket_keys, format_key_problem
     from distributed_something.account.setup_aws import (
         build_handout_policies,
         collect_buckets,
@@ -40,15 +41,20 @@ def setup_aws(
     from distributed_something.account.step import SetupState, format_setup_row
     from distributed_something.aws.sts import identify_account
     from distributed_something.core.clock import Clock
+    from distributed_something.core.errors import translate_aws_errors
     from distributed_something.project.template import PACKAGE_PARENT
 
     settings, clients, console, clock = context.settings, context.clients, context.console, Clock()
     account, buckets = identify_account(clients, settings.AWS_REGION), collect_buckets(settings, read, write)
     if policies:
-        console.print_result(json.dumps(build_handout_policies(account, buckets), indent=2))
+        with translate_aws_errors("inspecting the buckets"):
+            keys = find_bucket_keys(clients, account, buckets.all)
+        for key in (key for key in keys if key.problem):
+            console.print_progress(f"warning: {format_key_problem(key)}")
+        console.print_result(json.dumps(build_handout_policies(account, buckets, keys), indent=2))
         return
     rows = (
-        delete_account_setup(clients, account, buckets, clock.now, dry_run=dry_run)
+        delete_account_setup(clients, account, buckets, clock, dry_run=dry_run)
         if destroy
         else set_up_account(
             clients, account, buckets, PACKAGE_PARENT, clock.sleep, dry_run=dry_run, session_manager=session_manager

@@ -127,5 +127,8 @@ def _create_next_version(
     request: Any = {"LaunchTemplateId": template, "ClientToken": token, "LaunchTemplateData": data}
     with translate_aws_errors(f"creating version {version.number} of the launch template {plan.name}"):
         retry_until_consistent(
-            lambda: ec2.create_launch_template_version(**request), *TEMPLATE_NOT_READY_CODES, sleep=sleep
+            lambda: ec2.create_launch_template_version(**request),
+            *TEMPLATE_NOT_READY_CODES,
+            until_allowed=True,
+            sleep=sleep,  # the permission depends on the template's tag
         )

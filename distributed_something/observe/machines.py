@@ -80,7 +80,10 @@ def parse_machine(described: Mapping[str, Any]) -> ObservedMachine:
 
 def list_container_instances(ecs: ECSClient, cluster: str, limit: int) -> list[ContainerInstance]:
     """Return up to `limit` (at most 100) of the cluster's machines. AWS errors are not caught."""
-    arns = ecs.list_container_instances(cluster=cluster, maxResults=limit)["containerInstanceArns"]
+    pages = ecs.get_paginator("list_container_instances").paginate(
+        cluster=cluster, PaginationConfig={"PageSize": limit, "MaxItems": limit}
+    )
+    arns = [arn for page in pages for arn in page["containerInstanceArns"]]  # a page may be empty or incomplete
     return observe_container_instances(ecs, cluster, arns)
 
 

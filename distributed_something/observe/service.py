@@ -68,9 +68,11 @@ def list_stopped_tasks(ecs: ECSClient, cluster: str, service: str) -> tuple[Stop
     """Return up to 100 stopped tasks of the service. ECS lists them for about an hour. AWS errors are not caught."""
     missing_errors = (ecs.exceptions.ClusterNotFoundException, ecs.exceptions.ServiceNotFoundException)
     try:
-        arns = ecs.list_tasks(
-            cluster=cluster, serviceName=service, desiredStatus="STOPPED", maxResults=STOPPED_TASKS_PER_CALL
-        )["taskArns"]
+        pages = ecs.get_paginator("list_tasks").paginate(
+            cluster=cluster, serviceName=service, desiredStatus="STOPPED",
+            PaginationConfig={"PageSize": STOPPED_TASKS_PER_CALL, "MaxItems": STOPPED_TASKS_PER_CALL},
+        )  # fmt: skip
+        arns = [arn for page in pages for arn in page["taskArns"]]  # a page may be empty or incomplete
     except missing_errors:
         return ()
     tasks: Any = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else ()

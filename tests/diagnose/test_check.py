@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from distributed_something.account.bucket_key import build_key_policy
 from distributed_something.account.policies import build_log_export_statements
 from distributed_something.account.policy_documents import merge_statements
 from distributed_something.account.setup_aws import Buckets, build_roles
@@ -92,6 +93,7 @@ from tests.support.offline import CONFIG, format_config, run_command, write_proj
 NOW = datetime(2026, 11, 23, 10, 45, tzinfo=UTC)
 ACCOUNT = "111122223333"
 ECR = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/tools/app:1"
+KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 FLEET_PATH = Path("files/fleet.json")
 FLEET: dict[str, Any] = {
     "IamFleetRole": f"arn:aws:iam::{ACCOUNT}:role/aws-ec2-spot-fleet-tagging-role",
@@ -165,6 +167,8 @@ VALID_RESPONSES: dict[str, Any] = {
     "s3.HeadBucket": {"BucketRegion": "us-east-1"},
     "s3.CreateMultipartUpload": {"UploadId": "upload-1"},
     "s3.AbortMultipartUpload": {},
+    "s3.GetBucketEncryption": {"ServerSideEncryptionConfiguration": {"Rules": [
+        {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": False}]}},
     "s3.GetBucketPolicy": {"Policy": json.dumps(build_export_policy())},
     "iam.GetRole": {"Role": build_role("aws-ec2-spot-fleet-tagging-role", "spotfleet.amazonaws.com")},
     "iam.GetInstanceProfile": {"InstanceProfile": build_profile([build_role("ecsInstanceRole", "ec2.amazonaws.com")])},
@@ -268,9 +272,9 @@ def test_a_constant_with_a_name_similar_to_a_known_one_is_a_warning(aws: Account
     assert finding.details == {"constant": "JOB_RETRY", "similar": "JOB_RETRIES"}
 
 
-def test_a_check_makes_25_calls_and_repeats_only_the_queue_calls(aws: Account) -> None:
+def test_a_check_makes_26_calls_and_repeats_only_the_queue_calls(aws: Account) -> None:
     run_checks(aws)
-    assert len(aws.calls) == 25
+    assert len(aws.calls) == 26
     repeated_calls = {call for call in aws.calls if aws.calls.count(call) > 1}
     assert repeated_calls == {"sqs.GetQueueUrl", "sqs.GetQueueAttributes", "sqs.ListQueueTags"}  # once per queue
 
@@ -279,7 +283,7 @@ def test_many_types_and_subnets_need_no_additional_calls(aws: Account) -> None:
     large_fleet = copy.deepcopy(FLEET)
     large_fleet["LaunchSpecifications"][0]["NetworkInterfaces"][0]["SubnetId"] = "subnet-1,subnet-2"
     run_checks(aws, large_fleet, MACHINE_TYPE=[f"m5.{n}xlarge" for n in range(60)])
-    assert len(aws.calls) == 25
+    assert len(aws.calls) == 26
 
 
 def test_calls_to_ec2_have_exactly_these_parameters(aws: Account) -> None:
@@ -581,6 +585,78 @@ def test_a_bucket_policy_that_does_not_allow_log_export_gets_a_warning(
     assert get_only_problem(run_checks(aws), FindingLevel.WARNING).topic == "log export"
 
 
+@pytest.mark.parametrize("code", ["AccessDenied", "MethodNotAllowed"])
+def test_a_bucket_policy_that_s3_hides_gets_a_warning_that_names_the_permission(aws: Account, code: str) -> None:
+    """S3 says that there is no policy only to users who may read it; another account's bucket refuses the method."""
+    aws.refuse_call("s3.GetBucketPolicy", code)
+    finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
+    assert (finding.topic, finding.details) == ("log export", {"right": "s3:GetBucketPolicy"})
+    assert "cannot tell whether the bucket has a policy" in finding.message
+
+
+def encrypt_bucket(aws: Account, key: str | None, algorithm: str = "aws:kms") -> None:
+    default = {"SSEAlgorithm": algorithm} | ({"KMSMasterKeyID": key} if key else {})
+    rules = [{"ApplyServerSideEncryptionByDefault": default}]
+    aws.responses["s3.GetBucketEncryption"] = {"ServerSideEncryptionConfiguration": {"Rules": rules}}
+
+
+def allow_key(aws: Account, arn: str, *, write: bool = True) -> None:
+    aws.responses["iam.GetRolePolicy"] = lambda request: {
+        **request, "PolicyDocument": json.dumps(build_key_policy(arn, write=write))
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [None, "alias/aws/s3"])
+def test_a_bucket_with_a_key_that_aws_manages_needs_no_permission(aws: Account, key: str | None) -> None:
+    encrypt_bucket(aws, key)
+    assert list_problems(run_checks(aws)) == []
+
+
+@pytest.mark.parametrize("algorithm", ["aws:kms", "aws:kms:dsse"])
+@pytest.mark.parametrize("key", [KEY, KEY.split("/")[1], "alias/lab", "arn:aws:kms:us-east-1:111122223333:alias/lab"])
+def test_the_containers_role_must_have_the_permission_for_a_customer_key(
+    aws: Account, key: str, algorithm: str
+) -> None:
+    encrypt_bucket(aws, key, algorithm)
+    aws.responses["kms.DescribeKey"] = {"KeyMetadata": {"KeyId": "1", "Arn": KEY}}
+    aws.refuse_call("iam.GetRolePolicy", "NoSuchEntity")
+    finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
+    assert f"app-bucket is encrypted with {KEY}" in finding.message
+    assert finding.remedy.startswith("run setupAWS")
+    allow_key(aws, KEY)
+    assert list_problems(run_checks(aws)) == []
+    allow_key(aws, KEY, write=False)
+    assert len(list_problems(run_checks(aws))) == 1
+    allow_key(aws, KEY.replace("key/", "key/2"))
+    assert len(list_problems(run_checks(aws))) == 1
+
+
+def test_a_bucket_that_jobs_only_read_needs_only_decrypt(aws: Account) -> None:
+    encrypted = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}}]}
+    aws.responses["s3.GetBucketEncryption"] = lambda request: {
+        "ServerSideEncryptionConfiguration": encrypted if request["Bucket"] == "source" else {"Rules": []}
+    }
+    allow_key(aws, KEY, write=False)
+    findings = run_checks(aws, own={"SOURCE_BUCKET": "source"})
+    assert list_problems(findings) == []
+    assert any("containers may use the key of source" in finding.message for finding in findings)
+
+
+def test_a_key_of_another_account_must_be_allowed_by_its_owner_too(aws: Account) -> None:
+    arn = KEY.replace(ACCOUNT, "444455556666")
+    encrypt_bucket(aws, arn)
+    allow_key(aws, arn)
+    findings = run_checks(aws)
+    assert any("if account 444455556666 allows it in the key policy too" in finding.message for finding in findings)
+
+
+def test_an_alias_that_cannot_be_looked_up_gets_a_warning(aws: Account) -> None:
+    encrypt_bucket(aws, "alias/lab")
+    aws.refuse_call("kms.DescribeKey")
+    finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
+    assert finding.details == {"right": "kms:DescribeKey"}
+
+
 def test_a_placeholder_in_the_fleet_file_counts_as_a_user_error(aws: Account) -> None:
     fleet = copy.deepcopy(FLEET)
     fleet["LaunchSpecifications"][0]["ImageId"] = "ami-FILL_IN"
@@ -598,6 +674,7 @@ PERMISSIONS = {
     "sts.GetCallerIdentity": "sts:GetCallerIdentity",
     "s3.HeadBucket": "s3:ListBucket",
     "s3.AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "s3.GetBucketEncryption": "s3:GetEncryptionConfiguration",
     "s3.GetBucketPolicy": "s3:GetBucketPolicy",
     "iam.GetRole": "iam:GetRole",
     "iam.GetInstanceProfile": "iam:GetInstanceProfile",

@@ -105,9 +105,11 @@ INSTANCE = "i-0123456789abcdef0"
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 AT_ONCE = Pace(interval_seconds=0.01, short_interval_seconds=0.01, settling_seconds=0.02, new_machine_seconds=0.0)
 # Additional permissions that moto requires where IAM requires only one.
+# moto does not know the permission for GetBucketEncryption and checks ListBucket instead.
 _MOTO_PERMISSIONS = {
     f"sqs:{name}": [f"sqs:{name}Batch"] for name in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")
-} | {"s3:ListBucket": ["s3:HeadBucket"], "s3:GetObject": ["s3:HeadObject"]}
+} | {"s3:ListBucket": ["s3:HeadBucket"], "s3:GetObject": ["s3:HeadObject"],
+     "s3:GetEncryptionConfiguration": ["s3:ListBucket"]}  # fmt: skip
 USER, ADMINISTRATOR, CONTAINER, MONITOR = "a user", "the administrator", "a container", "the auto-monitor"
 NOBODY = "nobody"  # calls that prepare the account for the scenario
 # Responses to calls that moto does not support. All other unsupported calls get an empty response.
@@ -317,11 +319,21 @@ class Scenario:
         self.delete_account_setup()
 
     def prepare_account(self) -> None:
+        self._encrypt_bucket()
         self._set_up_account()
         self._damage_account_setup()
         self._set_up_account()
         self.container = self.stage.assume_role(CONTAINER, TASK_ROLE)
         self.monitor = self.stage.assume_role(MONITOR, MONITOR_ROLE)
+
+    def _encrypt_bucket(self) -> None:
+        """Encrypt the bucket with a customer key, which the bucket's configuration names by an alias."""
+        root, alias = self.stage.root, "alias/lab"
+        key = root.kms.create_key()["KeyMetadata"]["KeyId"]
+        root.kms.create_alias(AliasName=alias, TargetKeyId=key)
+        default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": alias}
+        rules: Any = {"Rules": [{"ApplyServerSideEncryptionByDefault": default}]}
+        root.s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration=rules)
 
     def write_fleet_file(self) -> None:
         clients, config = self.user.clients, self.folder / "config.py"
@@ -361,7 +373,8 @@ class Scenario:
 
     def start(self, *, with_template: bool = False) -> MonitorFile:
         clients, path = self.user.clients, self.fleet
-        assert find_task_roles(clients.iam).keys() == {"taskRoleArn", "executionRoleArn"}
+        family = RUN_SETTINGS.names.task_family
+        assert find_task_roles(clients.iam, clients.ecs, family).keys() == {"taskRoleArn", "executionRoleArn"}
         content = self._build_template_fleet() if with_template else _add_specification(load_fleet_file(path))
         settings = RUN_SETTINGS.model_copy(
             update={"MACHINE_TYPE": RUN_SETTINGS.MACHINE_TYPE * (1 if with_template else 2)}
@@ -481,7 +494,9 @@ class Scenario:
         root.logs.delete_retention_policy(logGroupName=f"/aws/lambda/{name}")
 
     def delete_account_setup(self) -> None:
-        rows = list(delete_account_setup(self.administrator.clients, ACCOUNT, BUCKETS, time.time))
+        rows = list(
+            delete_account_setup(self.administrator.clients, ACCOUNT, BUCKETS, Clock(time.time, self.time.sleep))
+        )
         assert [row for row in rows if row.state is SetupState.NOT_DONE] == []
 
     @property

@@ -1,6 +1,6 @@
 """AWS lookups for the checks. Each lookup is made once, when a check first needs it; its result or error is cached.
 
-The number of calls is therefore small and fixed: about 25, plus one per 100 machine types and one per page of prices.
+The number of calls is therefore small and fixed: about 26, plus one per 100 machine types and one per page of prices.
 Nothing here evaluates a result or changes anything in AWS.
 """
 
@@ -13,6 +13,8 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from distributed_something.account.bucket_key import BucketKey, find_bucket_keys
+from distributed_something.account.setup_aws import Buckets, collect_buckets, get_key_policy_name
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.ecs import describe_cluster, describe_service
 from distributed_something.aws.instance_types import (
@@ -27,6 +29,7 @@ from distributed_something.aws.instance_types import (
 from distributed_something.aws.retry import none_if_missing
 from distributed_something.aws.spot_prices import PriceReport, list_price_reports
 from distributed_something.core.errors import AWSError
+from distributed_something.core.names import TASK_ROLE, AwsAccount
 from distributed_something.diagnose.check.container_image.http import Fetch
 from distributed_something.fleet.launch_specs import (
     LAUNCH_TEMPLATE_CONFIGS_KEY,
@@ -140,6 +143,29 @@ class Lookups:
     def bucket_policy(self) -> LookupResult[dict[str, Any]]:
         """Bucket policy; empty if there is none."""
         return look_up(self._read_bucket_policy)
+
+    @cached_property
+    def buckets(self) -> Buckets:
+        return collect_buckets(self.settings)
+
+    @cached_property
+    def bucket_keys(self) -> LookupResult[list[BucketKey]]:
+        """The key of each bucket in the config."""
+        return look_up(lambda: find_bucket_keys(self.clients, self._account, self.buckets.all))
+
+    def read_key_policy(self, bucket: str) -> dict[str, Any] | None:
+        """Return the policy with which setupAWS lets containers use the bucket's key; None if there is none.
+
+        AWS errors are not caught.
+        """
+        name = get_key_policy_name(bucket)
+        read: Any = partial(self.clients.iam.get_role_policy, RoleName=TASK_ROLE, PolicyName=name)
+        return (none_if_missing(read, *_MISSING_CODES) or {}).get("PolicyDocument")
+
+    @property
+    def _account(self) -> AwsAccount:
+        parts = self.identity.value["Arn"].split(":")
+        return AwsAccount(self.identity.value["Account"], self.settings.AWS_REGION, parts[1])
 
     def check_bucket_write(self) -> None:
         """Raise ClientError if the bucket is not writable.

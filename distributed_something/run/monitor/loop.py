@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from distributed_something.aws.ec2_fleet import cancel_fleet
+from botocore.exceptions import ClientError
+
+from distributed_something.aws.ec2_fleet import cancel_fleet, is_fleet_busy
 from distributed_something.aws.ecs import stop_tasks
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import (
@@ -19,6 +21,7 @@ from distributed_something.core.errors import (
     explain_aws_error,
     is_access_denied,
     is_login_error,
+    needs_new_login,
     translate_aws_errors,
 )
 from distributed_something.core.monitor_file import MonitorFile
@@ -77,8 +80,13 @@ def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float,
         history = replace(history, ended=snapshot.at)
     # Save the history before acting, so that an action that AWS always rejects cannot keep the run from ending.
     save_history(clients.s3, file, history)
-    for action in actions:
-        carry_out_action(clients, file, action)
+    try:
+        for action in actions:
+            carry_out_action(clients, file, action)
+    except ClientError as error:
+        # The next tick repeats the change. Until EC2 has accepted the fleet's new target, it would replace machines.
+        if not is_fleet_busy(error):
+            raise
     if RunClosure() in actions:
         history = replace(history, closed=True)
         save_history(clients.s3, file, history)
@@ -101,8 +109,8 @@ def watch_run(
 ) -> Tick:
     """Run ticks until the run is over; return the last tick, whose `end_reason` is not None.
 
-    If AWS reports an error, print it and retry. Raise CloudError if the first snapshot fails because of a missing login
-    or permission.
+    If AWS reports an error, print it and retry. Raise CloudError if the user must log in again, or if the first
+    snapshot fails because of a missing permission or a wrong clock.
     """
     caches, has_snapshot = RunCaches(clients.s3, file), False
     while True:
@@ -111,7 +119,8 @@ def watch_run(
             tick = run_tick(clients, file, caches, clock.now(), cheapest=cheapest, pace=pace)
         except AWSError as error:
             explained_error = explain_aws_error("looking at the run", error)
-            if not has_snapshot and (is_access_denied(error) or is_login_error(error)):
+            is_first_refusal = not has_snapshot and (is_access_denied(error) or is_login_error(error))
+            if is_first_refusal or needs_new_login(error):
                 raise explained_error from error
             listener.print_progress(f"{explained_error} (retrying)")
         else:
