@@ -23,6 +23,7 @@ from distributed_something.core.errors import (
 )
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import format_paused_machine
+from distributed_something.observe.scaling import add_protected_tasks, add_unusable_machines
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.run.monitor.actions import carry_out_action
 from distributed_something.run.monitor.budget import format_cost_so_far
@@ -31,11 +32,14 @@ from distributed_something.run.monitor.policy import (
     EndReason,
     Pace,
     RunClosure,
+    UnusableMachineTermination,
     choose_actions,
     has_every_job_failed,
     has_surplus_containers,
+    is_protection_relevant,
 )
-from distributed_something.run.monitor.start_failure import describe_start_failure
+from distributed_something.run.monitor.start_failure import describe_start_failure, describe_unusable_machines
+from distributed_something.run.monitor.unusable import add_terminations, is_every_machine_unusable
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -71,10 +75,17 @@ def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float,
     """Observe the run, choose actions, and carry them out, except for ending the run. AWS errors are not caught."""
     history, now = load_history(clients.s3, file, now)
     snapshot = observe_run(clients, file, history.start, caches, now)
+    if is_protection_relevant(snapshot, history, file):
+        snapshot = add_protected_tasks(clients, file, snapshot)
+    if file.MONITOR_MACHINES and now - file.MONITOR_START_TIME / 1000 >= pace.first_container_seconds:
+        snapshot = add_unusable_machines(clients, file, snapshot, caches.journals, pace.first_container_seconds)
     history = update_history(history, snapshot, pace.settling_seconds)
     actions = choose_actions(snapshot, history, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if EndReason.RUN in actions and history.ended is None:
         history = replace(history, ended=snapshot.at)
+    for action in actions:
+        if isinstance(action, UnusableMachineTermination):
+            history = add_terminations(history, snapshot, action.machines)
     # Save the history before acting, so that an action that AWS always rejects cannot keep the run from ending.
     save_history(clients.s3, file, history)
     for action in actions:
@@ -139,6 +150,8 @@ def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> str:
         return COST_REACHED_MESSAGE.format(cost=cost, jobs=tick.snapshot.jobs)
     if start_failure:
         return start_failure
+    if tick.end_reason is EndReason.NOTHING_WORKS and is_every_machine_unusable(tick.snapshot, tick.history):
+        return describe_unusable_machines(tick.history)
     if tick.end_reason is EndReason.NOTHING_WORKS and has_every_job_failed(tick.snapshot):
         return ALL_JOBS_FAILED_MESSAGE
     if tick.end_reason is EndReason.NOTHING_WORKS:
