@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 ROLE_KEYS = ("taskRoleArn", "executionRoleArn")
 DRAINING_WAIT_SECONDS = 120
+# During a deployment, ECS stops idle containers first and then starts their successors, because full machines have no
+# room for both. Busy containers are protected and stay. They count toward the maximum, so that there are never more
+# protected containers than desired ones, for which ECS would refuse further protection.
+DEPLOYMENT_OPTIONS: Any = {"minimumHealthyPercent": 0, "maximumPercent": 100}
 # Part of ECS's message, which contains "Draining" or "draining". The error code is the same for every invalid value.
 _DRAINING_PHRASE = "raining"
 
@@ -45,6 +49,7 @@ def _build_service_options(app_name: str) -> dict[str, Any]:
         "propagateTags": "TASK_DEFINITION",
         "enableECSManagedTags": True,
         "availabilityZoneRebalancing": "DISABLED",
+        "deploymentConfiguration": DEPLOYMENT_OPTIONS,
     }
 
 
@@ -85,14 +90,22 @@ def ensure_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
 def ensure_service(
     ecs: ECSClient, settings: Settings, definition: str, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> None:
-    """Create the service with no tasks, or set an active service's task definition and keep its task count.
+    """Create the service with no tasks, or deploy the task definition to an active service and keep its task count.
 
-    `definition`: the ARN of the task definition's revision. Raise CloudError if a call fails.
+    The deployment is forced even if the revision is the same, because the image may have changed: within a deployment,
+    ECS uses the digest that the image's tag had at the beginning. Only an image that is named by its digest cannot
+    change. `definition`: the ARN of the task definition's revision. Raise CloudError if a call fails.
     """
     with translate_aws_errors(f"setting up the service {settings.names.service}"):
         status = _find_service_status(ecs, settings)
         if status == "ACTIVE":
-            ecs.update_service(cluster=settings.ECS_CLUSTER, service=settings.names.service, taskDefinition=definition)
+            ecs.update_service(
+                cluster=settings.ECS_CLUSTER,
+                service=settings.names.service,
+                taskDefinition=definition,
+                deploymentConfiguration=DEPLOYMENT_OPTIONS,
+                forceNewDeployment="@" not in settings.DOCKERHUB_TAG,
+            )
             return
         _create_service(ecs, settings, definition, tags, sleep)
 
@@ -121,8 +134,9 @@ def describe_service(ecs: ECSClient, cluster: str, service: str, *, with_tags: b
 def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: int) -> None:
     """Set the service's task count to `desired` and its task definition to the revision `definition`.
 
-    The tasks get the revision's tags. Also set the options that `setup` did not set in older versions. Raise CloudError
-    if the call fails.
+    The tasks get the revision's tags. The deployment is forced, so that ECS looks up the image's digest even if the
+    revision is the same, as it is if an interrupted start is continued; no containers are running yet. Also set the
+    options that `setup` did not set in older versions. Raise CloudError if the call fails.
     """
     with translate_aws_errors(f"starting the service {settings.names.service}"):
         ecs.update_service(
@@ -130,6 +144,7 @@ def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: in
             service=settings.names.service,
             taskDefinition=definition,
             desiredCount=desired,
+            forceNewDeployment=True,
             **_build_service_options(settings.APP_NAME),
         )
 

@@ -75,10 +75,7 @@ def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float,
     """Observe the run, choose actions, and carry them out, except for ending the run. AWS errors are not caught."""
     history, now = load_history(clients.s3, file, now)
     snapshot = observe_run(clients, file, history.start, caches, now)
-    if is_protection_relevant(snapshot, history, file):
-        snapshot = add_protected_tasks(clients, file, snapshot)
-    if file.MONITOR_MACHINES and now - file.MONITOR_START_TIME / 1000 >= pace.first_container_seconds:
-        snapshot = add_unusable_machines(clients, file, snapshot, caches.journals, pace.first_container_seconds)
+    snapshot = observe_details(clients, file, snapshot, history, caches, pace)
     history = update_history(history, snapshot, pace.settling_seconds)
     actions = choose_actions(snapshot, history, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if EndReason.RUN in actions and history.ended is None:
@@ -95,6 +92,21 @@ def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float,
         save_history(clients.s3, file, history)
     end_reason = next((action for action in actions if isinstance(action, EndReason)), None)
     return Tick(snapshot, history, end_reason, has_surplus_containers(snapshot, file))
+
+
+def observe_details(
+    clients: Clients, file: MonitorFile, snapshot: RunSnapshot, history: RunHistory, caches: RunCaches, pace: Pace
+) -> RunSnapshot:
+    """Return the snapshot with what only the monitor's decisions need, if it can change one of them.
+
+    `history`: without the snapshot. AWS errors are not caught.
+    """
+    if is_protection_relevant(snapshot, history, file):
+        snapshot = add_protected_tasks(clients, file, snapshot)
+    seconds = pace.first_container_seconds
+    if file.MONITOR_MACHINES and snapshot.at - file.MONITOR_START_TIME / 1000 >= seconds:
+        snapshot = add_unusable_machines(clients, file, snapshot, caches.journals, seconds)
+    return snapshot
 
 
 class TickListener(Protocol):

@@ -37,8 +37,8 @@ def list_overdue_machines(snapshot: RunSnapshot, history: RunHistory, seconds: f
 def add_terminations(history: RunHistory, snapshot: RunSnapshot, machines: Sequence[UnusableMachine]) -> RunHistory:
     """Return `history` with the termination of these machines.
 
-    `unusable_count`: how many were terminated in the run, of which `unusable_machine` is the last. `unusable_rounds`:
-    how many times in a row; a time counts only if one of the machines was launched after the last time that counts
+    `unusable_count`: how many were terminated in the run; `unusable_machine` is the last one. `unusable_rounds`: how
+    many times in a row; a time counts only if one of the machines was launched after the last time that counts
     (`unusable_at`), and the count begins again if another machine works by now (`unusable_beside` worked then).
     """
     is_next_round = history.unusable_at is None or any(

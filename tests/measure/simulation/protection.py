@@ -24,7 +24,7 @@ class Protection:
     """The protected containers of a service.
 
     `seconds`: how long a protection lasts. `get_desired` returns the service's desired count. `refused`: how many
-    requests ECS has refused so far, of which `refused_renewals` were for a protected container.
+    requests ECS has refused so far. `refused_renewals`: how many of them were for a protected container.
     """
 
     def __init__(self, env: simpy.Environment, random: Random, seconds: float, get_desired: Callable[[], int]) -> None:
