@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +40,8 @@ class ExitCode(IntEnum):
 class Context:
     """The state of one run.py command.
 
-    The fields are the options that can be given before or after the command's name.
+    Most fields are the options that can be given before or after the command's name. `runs_workers`: whether the
+    command may lead to workers being started; the others work with the local cloud without a container engine.
     """
 
     local: bool = False
@@ -49,6 +50,7 @@ class Context:
     project: Path = field(default_factory=Path.cwd)
     default_project: Path | None = None  # used without --project
     debug: bool = False
+    runs_workers: bool = True
     console: Console = field(default_factory=Console)
 
     def format_command(self, *words: str) -> str:
@@ -109,7 +111,7 @@ class Context:
         """Raise InputError if there is no such file, or if it is another kind of file (see `check_given_file`)."""
         from distributed_something.diagnose.given_files import check_given_file
 
-        check_given_file(path, kind, command, self.command_line, self.project)
+        check_given_file(path, kind, command, self.command_line, self.project, self.find_remaining_commands)
 
     @property
     def default_monitor_file(self) -> Path:
@@ -118,20 +120,105 @@ class Context:
 
         return shorten_path(build_monitor_file_path(self.project, self.settings.APP_NAME))
 
-    def load_monitor_file(self, path: Path, command: str) -> MonitorFile:
-        """Return the content of the monitor file that was given to `command`.
+    def build_run_line(self, given: Path | None) -> CommandLine:
+        """Return `command_line` for advice about a run.
 
-        Print a note if it belongs to another app than the config. Raise InputError if the file cannot be used.
+        `given`: the run's monitor file or its name, as the user typed it; None for the app's monitor file.
         """
+        line = self.command_line
+        return line if given is None else replace(line, monitor_file=str(given), next_monitor_file=line.monitor_file)
+
+    def load_run(self, given: Path | None, command: str, *, accepts_other_apps: bool = True) -> MonitorFile:
+        """Return the monitor file of the run that was given to `command`: a monitor file, or a run's name.
+
+        None is the app's newest run (see `find_newest_run`). Raise InputError if there is no such run, or if it belongs
+        to another app and `accepts_other_apps` is False; otherwise, print a note about that. Raise CloudError if AWS
+        reports an error.
+        """
+        from distributed_something.core.monitor_file import resembles_run_name
+        from distributed_something.run.monitor_file_copy import load_run_copy
+
+        if given is not None and not given.exists() and resembles_run_name(str(given)):
+            return load_run_copy(self.clients.s3, self.settings, str(given))
+        path = given or self.default_monitor_file
+        file = self._load_monitor_file(path, command) if path.exists() else self._load_missing_file(path, command)
+        self._check_app(file, path, command, accepts_other_apps=accepts_other_apps)
+        return file
+
+    def find_newest_run(self, command: str) -> MonitorFile | None:
+        """Return the app's monitor file, or its copy in the bucket; None if neither exists."""
+        path = self.default_monitor_file
+        return self._load_monitor_file(path, command) if path.exists() else self._find_newest_copy()
+
+    def _load_monitor_file(self, path: Path, command: str) -> MonitorFile:
         from distributed_something.core.monitor_file import load_monitor_file
 
         self.check_file(path, "monitor file", command)
-        file, app = load_monitor_file(path), self.settings.APP_NAME
-        if app != file.MONITOR_APP_NAME:
-            own = self.command_line.format_command(command, str(self.default_monitor_file))
-            note = f"note: {path} belongs to the app {file.MONITOR_APP_NAME}; for {app}, type: {own}"
-            self.console.print_progress(note)
-        return file
+        return load_monitor_file(path)
+
+    def _load_missing_file(self, path: Path, command: str) -> MonitorFile:
+        """Return the copy of a monitor file that does not exist. Raise InputError if there is none."""
+        from distributed_something.core.errors import InputError
+        from distributed_something.core.monitor_file import build_monitor_file_key
+
+        is_default = path.resolve() == self.default_monitor_file.resolve()
+        copy = self._find_newest_copy() if is_default else None
+        if copy is not None:
+            return copy
+        try:
+            return self._load_monitor_file(path, command)
+        except InputError as error:
+            if not is_default:
+                raise
+            address = f"s3://{self.settings.AWS_BUCKET}/{build_monitor_file_key(self.settings.APP_NAME)}"
+            problem = f"this monitor file does not exist, and there is no copy in {address}"
+            raise InputError(path, "", problem, error.remedy) from None
+
+    def _find_newest_copy(self) -> MonitorFile | None:
+        from distributed_something.localcloud import has_local_cloud
+        from distributed_something.run.monitor_file_copy import find_newest_copy
+
+        if self.local and not has_local_cloud(self.project):
+            return None
+        return find_newest_copy(self.clients.s3, self.settings)
+
+    def _check_app(self, file: MonitorFile, path: Path, command: str, *, accepts_other_apps: bool) -> None:
+        from distributed_something.core.errors import InputError
+
+        app = self.settings.APP_NAME
+        if app == file.MONITOR_APP_NAME:
+            return
+        if not accepts_other_apps:
+            problem = f"this is a run of {file.MONITOR_APP_NAME}, but {self.config_file} has APP_NAME {app}"
+            raise InputError(path, "MONITOR_APP_NAME", problem, "give that app's config: --config FILE")
+        own = self.command_line.format_command(command, str(self.default_monitor_file))
+        note = f"note: {path} belongs to the app {file.MONITOR_APP_NAME}; for {app}, type: {own}"
+        self.console.print_progress(note)
+
+    def find_remaining_commands(self) -> tuple[str, ...]:
+        """Return the names of a run's commands that must still be typed; none if that cannot be looked up.
+
+        The local cloud is not started for this: while it is not running, nothing exists.
+        """
+        from distributed_something.core.clock import Clock
+        from distributed_something.core.errors import UserFacingError
+        from distributed_something.localcloud import find_local_cloud
+        from distributed_something.results.command_line import RUN_COMMANDS
+        from distributed_something.run.setup import list_remaining_commands
+
+        try:
+            settings = self.settings
+            if self.local and find_local_cloud(self.project, settings.AWS_REGION) is None:
+                return RUN_COMMANDS
+            return list_remaining_commands(self.clients, settings, Clock().now(), has_exact_counts=self.local)
+        except UserFacingError:
+            return ()
+
+    def print_next_command(self, usual: str) -> None:
+        """Print the command of a run to type next. `usual`: its name if that cannot be looked up."""
+        name = next(iter(self.find_remaining_commands()), usual)
+        (command,) = self.command_line.list_run_commands([name])
+        self.console.print_progress(f"next: {command}")
 
     def check_setup(self) -> None:
         """Raise InputError with everything that `setup` must create first, as far as that can be looked up.
@@ -175,7 +262,7 @@ class Context:
         settings = self.settings
         cloud = start_local_cloud(
             self.project,
-            containers=self.containers,
+            containers=self.containers and self.runs_workers,
             region=settings.AWS_REGION,
             default_worker=find_template_file("worker"),
         )

@@ -13,7 +13,8 @@ from distributed_something.cli.group import Command
 
 if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
-    from distributed_something.diagnose.why.cause import Cause
+    from distributed_something.diagnose.why.job_causes import JobEvidence
+    from distributed_something.observe.evidence import Evidence
 
 WATCH_SECONDS, LOCAL_WATCH_SECONDS = 10.0, 1.0
 WATCH_FOOTER = "Ctrl-C stops watching; the run continues"
@@ -24,6 +25,7 @@ WATCH_FOOTER = "Ctrl-C stops watching; the run continues"
     needs="config.py and AWS credentials; the Fleet file if you have one.",
     examples=("check", "check files/exampleFleet.json"),
     next_step="setup, after you have corrected the problems it found",
+    runs_workers=False,
 )
 @click.argument("fleet_file", required=False, metavar="[FLEETFILE]", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -50,9 +52,11 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
 
 @click.command(
     cls=Command,
-    needs="A run that startCluster started. It may have ended, and its resources may be removed.",
-    examples=("status", "status --watch", "status files/DistributedSomethingSpotFleetRequestId.json --json"),
+    needs="A run that startCluster started: its monitor file or its name, or neither for the newest run. It may have "
+    "ended, and its resources may be removed.",
+    examples=("status", "status --watch", "status 20261123T104500Z --json"),
     next_step="retry, if jobs failed",
+    runs_workers=False,
 )
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
@@ -67,14 +71,7 @@ def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bo
 
     if as_json and watch:
         raise click.UsageError("--json and --watch cannot be used together")
-    file = (
-        _load_newest_monitor_file(context)
-        if monitor_file is None
-        else context.load_monitor_file(monitor_file, "status")
-    )
-    line = (
-        context.command_line if monitor_file is None else replace(context.command_line, monitor_file=str(monitor_file))
-    )
+    file, line = context.load_run(monitor_file, "status"), context.build_run_line(monitor_file)
     clock = Clock()
     with translate_aws_errors("looking at the run"):
         view = RunView.open(context.clients, file)
@@ -88,17 +85,12 @@ def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bo
         raise SystemExit(ExitCode.UNFINISHED)
 
 
-def _load_newest_monitor_file(context: Context) -> MonitorFile:
-    from distributed_something.run.monitor_file_copy import load_default_monitor_file
-
-    return load_default_monitor_file(context.clients.s3, context.settings, context.project)[0]
-
-
 @click.command(
     cls=Command,
-    needs="config.py; the monitor file if startCluster has already written it.",
+    needs="config.py; the monitor file, or a run's name, if startCluster has already started it.",
     examples=("why", "why files/DistributedSomethingSpotFleetRequestId.json"),
     next_step="Follow the advice for the most likely cause, or continue with monitor.",
+    runs_workers=False,
 )
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the causes as JSON.")
@@ -108,6 +100,7 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
     import time
 
     from distributed_something.core.monitor_file import build_monitor_file
+    from distributed_something.diagnose.why.job_causes import JobEvidence
     from distributed_something.diagnose.why.rank import rank_causes
     from distributed_something.diagnose.why.view import build_diagnosis_json, format_diagnosis
     from distributed_something.observe.evidence import (
@@ -115,35 +108,51 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
         gather_evidence,
         observe_active_subject,
     )
+    from distributed_something.run.run_outcome import find_job_file
 
-    run = context.load_monitor_file(monitor_file, "why") if monitor_file else None
+    run = context.load_run(monitor_file, "why") if monitor_file else None
     settings, clients = context.settings, context.clients
     subject = build_subject_from_run(run) if run else observe_active_subject(clients, settings)
-    if run is None and subject.fleet is None and context.default_monitor_file.is_file():  # the newest run has ended
-        monitor_file = context.default_monitor_file
-        run = context.load_monitor_file(monitor_file, "why")
-        subject = build_subject_from_run(run)
+    if run is None and subject.fleet is None:  # the newest run has ended, or there is none
+        run = context.find_newest_run("why")
+        subject = build_subject_from_run(run) if run else subject
     evidence = gather_evidence(clients, subject, time.time())
     if run is None and subject.fleet is not None:
         run = build_monitor_file(settings, subject.fleet, subject.start or 0.0)
-    causes = rank_causes(evidence, _diagnose_jobs(context, run, monitor_file) if run else ())
+    line = context.build_run_line(monitor_file)
+    jobs = _load_jobs(context, run, evidence) if run else JobEvidence()
+    if run is not None and jobs.outcome is not None:
+        line = line.select_job_file(find_job_file(clients.s3, run, evidence.at))
+    causes = rank_causes(evidence, jobs, line)
     format_causes = build_diagnosis_json if as_json else format_diagnosis
-    context.console.print_result(format_causes(evidence, causes))
+    context.console.print_result(format_causes(evidence, causes, jobs, line))
 
 
-def _diagnose_jobs(context: Context, run: MonitorFile, monitor_file: Path | None) -> list[Cause]:
-    """Return why jobs of the run fail; nothing, after a note, if the journals cannot be read."""
+def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvidence:
+    """Return what the run's documents say about its jobs; nothing, after a note, if they cannot be read."""
     from distributed_something.core.errors import AWSError, format_lookup_error
-    from distributed_something.diagnose.why.job_causes import diagnose_failing_jobs
-    from distributed_something.results.outcome import load_failures
+    from distributed_something.diagnose.why.job_causes import JobEvidence
+    from distributed_something.results.outcome import load_failures, load_run_outcome
+    from distributed_something.results.summary import find_run_summary
+    from distributed_something.run.monitor.history import load_history
+    from distributed_something.run.monitor.policy import EndReason
 
-    line = context.command_line
+    s3, counts = context.clients.s3, evidence.counts
+    has_pauses = any(paused.since is not None for paused in evidence.paused_machines)
     try:
-        outcome = load_failures(context.clients.s3, run)
+        summary, (history, _) = find_run_summary(s3, run), load_history(s3, run, evidence.at)
+        if summary is None or not summary.is_clean:
+            outcome = load_failures(s3, run, replaced_at=history.replaced_at)
+            if outcome is None:
+                return JobEvidence(has_pauses=has_pauses)
+            outcome = replace(outcome, left=counts.jobs if counts else 0)
+            has_success = outcome.counts.done or outcome.counts.already_there
+            return JobEvidence(outcome, is_hopeless=not has_success, has_pauses=has_pauses)
+        submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
+        outcome = load_run_outcome(s3, run, submitted, left, replaced_at=history.replaced_at)
     except AWSError as error:
         context.console.print_progress(f"note: the failed jobs cannot be read ({format_lookup_error(error)})")
-        return []
-    if outcome is None:
-        return []
-    line = line if monitor_file is None else replace(line, monitor_file=str(monitor_file))
-    return list(diagnose_failing_jobs(outcome, line))
+        return JobEvidence(has_pauses=has_pauses)
+    is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
+    is_regular = summary.reason == EndReason.RUN.value
+    return JobEvidence(outcome, has_ended=True, is_hopeless=is_hopeless, is_regular=is_regular)

@@ -34,7 +34,7 @@ class Command(click.Command):
     """A command that takes the shared options and has a detailed help page.
 
     In addition to the docstring and the options, its help page shows `needs` (what the command requires), `examples`
-    (arguments for run.py, to copy and paste), and `next_step` (the usual next command).
+    (arguments for run.py, to copy and paste), and `next_step` (the usual next command). `runs_workers`: see `Context`.
     """
 
     def __init__(
@@ -44,11 +44,17 @@ class Command(click.Command):
         needs: str,
         examples: Sequence[str],
         next_step: str,
+        runs_workers: bool = True,
         params: list[click.Parameter] | None = None,
         **attributes: Any,
     ) -> None:
         super().__init__(name, params=[*(params or ()), *build_shared_options()], **attributes)
         self.needs, self.examples, self.next_step = needs, tuple(examples), next_step
+        self.runs_workers = runs_workers
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.find_root().ensure_object(Context).runs_workers = self.runs_workers
+        return super().invoke(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_help_text(ctx, formatter)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     needs="A run in the local cloud (startCluster).",
     examples=("--local interrupt", "--local interrupt --notice 5"),
     next_step="monitor, which shows how the run recovers",
+    runs_workers=False,
 )
 @click.argument("machine", required=False, metavar="[INSTANCE_ID]")
 @click.option("--notice", default=120.0, show_default=True, metavar="SECONDS", type=Number(0, 120),

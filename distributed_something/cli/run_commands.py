@@ -14,11 +14,10 @@ from distributed_something.cli.group import Command, Number
 from distributed_something.core.text import format_row
 
 if TYPE_CHECKING:
+    from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.run.monitor.policy import Pace
     from distributed_something.run.run_context import RunContext
 
-# SQS documents that its counts need at least a minute to include all jobs that were just sent.
-COUNT_DELAY_SECONDS = 5 * 60.0
 CHEAPEST_HELP = "After 15 minutes, stop replacing machines that are terminated."
 
 
@@ -42,8 +41,7 @@ def setup(context: Context) -> None:
             f" {known}; write {known}, unless {name} is a constant of your own"
         )
     set_up_run(context.clients, settings, print_progress, Clock().sleep)
-    line = context.command_line
-    print_progress(f"next: {line.format_command('submitJob', line.job_file)}")
+    context.print_next_command("submitJob")
 
 
 @click.command(
@@ -93,7 +91,8 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
 
 @click.command(
     cls=Command,
-    needs="The monitor file, which startCluster writes. Leave this command running; if it stops, run it again.",
+    needs="The monitor file, which startCluster writes, or its copy in the bucket. Leave this command running; if it "
+    "stops, run it again.",
     examples=(
         "monitor files/DistributedSomethingSpotFleetRequestId.json",
         "monitor files/DistributedSomethingSpotFleetRequestId.json True",
@@ -112,8 +111,7 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
 
     if cheapest is None and str(monitor_file).lower() in ("true", "false"):  # the mode without a file
         monitor_file, cheapest = None, str(monitor_file).capitalize()
-    monitor_file = monitor_file or context.default_monitor_file
-    run = context.load_monitor_file(monitor_file, "monitor")
+    run = _load_monitored_run(context, monitor_file)
     lowest_cost = cheapest == "True" or cheapest_option
     end = monitor_run(_build_run_context(context, monitor_file), run, cheapest=lowest_cost, pace=_choose_pace(context))
     if context.cloud is not None:
@@ -127,9 +125,11 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
 
 @click.command(
     cls=Command,
-    needs="config.py, and the monitor file to clean up one run; without a file, the whole app is cleaned up.",
+    needs="config.py, and the monitor file or the run's name to clean up one run; without it, the whole app is cleaned "
+    "up.",
     examples=("cleanup files/DistributedSomethingSpotFleetRequestId.json", "cleanup --verify"),
     next_step="setup, for the next run",
+    runs_workers=False,
 )
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
 @click.option("--verify", is_flag=True, help="Only list what remains of this run or, without a file, of all runs.")
@@ -147,7 +147,7 @@ def cleanup(
         report_remaining_resources,
     )
 
-    run = context.load_monitor_file(monitor_file, "cleanup") if monitor_file else None
+    run = context.load_run(monitor_file, "cleanup") if monitor_file else None
     run_context = _build_run_context(context)
     if stale:
         clean = clean_up_stale_runs(run_context, yes=yes)
@@ -158,6 +158,28 @@ def cleanup(
         clean = clean_up_and_verify(run_context, run, source, yes=yes, failed_too=failed_too)
     if not clean:
         raise SystemExit(ExitCode.CLOUD)
+
+
+def _load_monitored_run(context: Context, given: Path | None) -> MonitorFile:
+    """Return the monitor file of the run to watch, and print a note if it is the copy in the bucket.
+
+    Raise InputError if the name of an earlier run was given: its queue and its service are now those of a newer run.
+    """
+    from distributed_something.core.errors import InputError
+    from distributed_something.run.monitor_file_copy import find_newest_copy
+
+    run, path = context.load_run(given, "monitor"), given or context.default_monitor_file
+    if path.exists():
+        return run
+    if str(given) != run.run:
+        context.console.print_progress(f"note: {path} does not exist; using its copy in the bucket")
+        return run
+    newest = find_newest_copy(context.clients.s3, context.settings)
+    if newest is not None and newest.run > run.run:
+        problem = f"{newest.run} is the newest run of {run.MONITOR_APP_NAME}, and monitor acts only on that one"
+        remedy = f"to see this run, type: {context.format_command('status', run.run)}"
+        raise InputError(run.run, "", problem, remedy)
+    return run
 
 
 def _load_fleet_file(context: Context, path: Path) -> dict[str, Any]:
@@ -184,11 +206,10 @@ def _load_fleet_file(context: Context, path: Path) -> dict[str, Any]:
 
 
 def _build_run_context(context: Context, monitor_file: Path | None = None) -> RunContext:
-    """Return the context of a run's command; `monitor_file`: as the user typed it."""
+    """Return the context of a run's command; `monitor_file`: the file or the run's name, as the user typed it."""
     from distributed_something.run.run_context import RunContext
 
-    line = context.command_line
-    line = line if monitor_file is None else replace(line, monitor_file=str(monitor_file))
+    line = context.build_run_line(monitor_file)
     run_context = RunContext(context.clients, context.settings, context.console, command_line=line)
     # The local cloud's counts are exact.
     return replace(run_context, pause=0.5, settling_seconds=0.0) if context.local else run_context
@@ -216,59 +237,48 @@ def _confirm_empty_queue(context: Context) -> None:
 
     Raise InputError if there is no terminal to ask in.
     """
+    from distributed_something.core.clock import Clock
     from distributed_something.core.errors import InputError
+    from distributed_something.run.setup import is_queue_empty
 
-    if not _is_queue_empty(context):
+    clients, settings = context.clients, context.settings
+    if not is_queue_empty(clients, settings, Clock().now(), has_exact_counts=context.local):
         return
-    name, app = context.settings.SQS_QUEUE_NAME, context.settings.APP_NAME
+    name, app, line = settings.SQS_QUEUE_NAME, settings.APP_NAME, context.command_line
+    first = line.format_command("submitJob", line.job_file)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         problem = f"the queue {name} of {app} is empty, so its machines would have nothing to do"
-        raise InputError(context.config_file, "SQS_QUEUE_NAME", problem, "run submitJob first, or add --yes")
-    context.console.print_progress(f"The queue {name} is empty: run submitJob first.")
+        raise InputError(context.config_file, "SQS_QUEUE_NAME", problem, f"type first: {first}; or add --yes")
+    context.console.print_progress(f"The queue {name} is empty; type first: {first}")
     if not click.confirm("Start machines anyway?", default=False, err=True):
         context.console.print_progress("no machines were requested")
         raise SystemExit(ExitCode.INPUT)
 
 
-def _is_queue_empty(context: Context) -> bool:
-    """Return whether the queue exists and holds no jobs, not even some that SQS does not count yet."""
-    from datetime import UTC, datetime
-
-    from distributed_something.aws.s3 import read_s3_time
-    from distributed_something.core.errors import translate_aws_errors
-    from distributed_something.observe.documents.submissions import has_recent_submission, list_queue_submissions
-    from distributed_something.observe.queue import observe_queue
-
-    clients, settings = context.clients, context.settings
-    with translate_aws_errors(f"looking for jobs in the queue {settings.SQS_QUEUE_NAME}"):
-        queue = observe_queue(clients.sqs, settings.SQS_QUEUE_NAME)
-        if queue is None or queue.counts.jobs:
-            return False
-        if context.local:  # the local cloud's counts are exact
-            return True
-        now = read_s3_time(clients.s3, settings.AWS_BUCKET, datetime.now(UTC).timestamp())
-        submissions = list_queue_submissions(clients.s3, settings.AWS_BUCKET, settings.APP_NAME, queue, now)
-    return not has_recent_submission(submissions, now, COUNT_DELAY_SECONDS)
-
-
 def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, Any]) -> None:
     """Print the warnings from `check`, and end the command if `check` finds an error.
 
-    Before `setup`, this names everything that does not exist, because `check` looks only at the queues.
+    Before `setup`, one error names everything that does not exist, because `check` looks only at the queues.
     Warnings are not printed for the local cloud, which costs nothing and does not emulate everything that `check`
     examines.
     """
     from datetime import UTC, datetime
 
+    from distributed_something.core.errors import InputProblems
     from distributed_something.diagnose.check.check import run_preflight_checks
     from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
 
     findings = run_preflight_checks(context.clients, context.settings, fleet_file, content, datetime.now(UTC))
+    wrong = [finding for finding in findings if finding.level is FindingLevel.WRONG]
     least = FindingLevel.WRONG if context.local else FindingLevel.WARNING
     shown = (FindingLevel.WRONG,) if context.local else (FindingLevel.WRONG, FindingLevel.WARNING)
-    if any(finding.level in shown for finding in findings):
-        context.console.print_progress(format_findings(findings, least=least))
-    if code := choose_exit_code(findings):
-        if any(finding.topic == "queue" and finding.level is FindingLevel.WRONG for finding in findings):
+    problems, are_queues_wrong = InputProblems(), any(finding.topic == "queue" for finding in wrong)
+    with problems.collect():
+        if are_queues_wrong:
             context.check_setup()
+    is_setup_missing = problems.has_any and all(finding.topic == "queue" for finding in wrong)
+    if any(finding.level in shown for finding in findings) and not is_setup_missing:
+        context.console.print_progress(format_findings(findings, least=least))
+    problems.raise_if_any()
+    if code := choose_exit_code(findings):
         raise SystemExit(code)

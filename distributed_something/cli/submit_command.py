@@ -54,7 +54,7 @@ _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
 @click.option(
     "--replace", is_flag=True,
     help="First remove all waiting jobs from the queue, for example after submitting a wrong command. Running "
-    "jobs are not stopped; if one fails, it is tried again with its old message.",
+    "jobs are not stopped, but if one fails, it is not tried again.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask before sending the jobs of a Job file a second time.")
 @click.pass_obj
@@ -86,8 +86,7 @@ def submit_job(
         commit = find_git_commit(context.project)
         sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit), view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
-    line = context.command_line
-    console.print_progress(f"next: {line.format_command('startCluster', line.fleet_file)}")
+    context.print_next_command("startCluster")
 
 
 def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile, SubmissionPlan]:

@@ -7,17 +7,18 @@ become environment variables in the container.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import runpy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from distributed_something.core.errors import InputError, InputProblems
+from distributed_something.core.errors import InputError, InputProblems, merge_input_errors
 from distributed_something.core.files import build_value_error, explain_validation_error, read_text_file
 from distributed_something.core.image_name import IMAGE_NAME_FORMAT
 from distributed_something.core.names import (
@@ -242,15 +243,20 @@ def load_settings(path: Path) -> Settings:
             with problems.collect():
                 own[name] = _encode_environment_value(path, name, value)
     settings = None
-    try:
-        account = _split_queue_arn(known.get("SQS_DEAD_LETTER_QUEUE"))[1]
-        settings = Settings(**known, own=own, dead_letter_account=account)
-    except ValidationError as error:
-        for problem in _drop_consequences(explain_validation_error(path, error).problems, known):
-            problems.add(problem)
-    problems.raise_if_any()
-    assert settings is not None  # otherwise, raise_if_any raised an error
+    with problems.collect():
+        settings = _validate(path, known, own)
+    if settings is None or problems.has_any:
+        sources = _read_sources(_parse_config(read_text_file(path, "a config file")))
+        raise merge_input_errors(_drop_consequences(problems.list_problems(), sources))
     return settings
+
+
+def _validate(path: Path, known: dict[str, Any], own: dict[str, str]) -> Settings:
+    """Return the settings. Raise InputError with all problems of the known constants."""
+    try:
+        return Settings(**known, own=own, dead_letter_account=_split_queue_arn(known.get("SQS_DEAD_LETTER_QUEUE"))[1])
+    except ValidationError as error:
+        raise explain_validation_error(path, error) from None
 
 
 def find_misspelled_constants(settings: Settings) -> dict[str, str]:
@@ -263,12 +269,50 @@ def find_misspelled_constants(settings: Settings) -> dict[str, str]:
     return {name: constant for name, constant in similar.items() if constant}
 
 
-def _drop_consequences(problems: list[InputError], constants: dict[str, Any]) -> list[InputError]:
-    """Leave out problems with names that are built from APP_NAME if APP_NAME itself is invalid."""
-    app_name = constants.get("APP_NAME")
-    if not app_name or all(problem.key != "APP_NAME" for problem in problems):
-        return problems
-    return [p for p in problems if p.key == "APP_NAME" or str(app_name) not in str(constants.get(p.key, ""))]
+def _parse_config(text: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's warnings, such as the one about '\d', would only confuse the user
+        return ast.parse(text)
+
+
+def _read_sources(tree: ast.Module) -> dict[str, set[str]]:
+    """Return the names that each name in a config is computed from, such as CPU_SHARES from DOCKER_CORES."""
+    sources: dict[str, set[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for name in _list_names(*targets):
+                sources.setdefault(name, set()).update(_list_names(node.value))
+    return sources
+
+
+def _list_names(*nodes: ast.AST) -> set[str]:
+    return {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _find_all_sources(names: set[str], sources: Mapping[str, set[str]]) -> set[str]:
+    """Return all names that the values of `names` depend on, directly or through others."""
+    found, unvisited = set[str](), list(names)
+    while unvisited:
+        new = sources.get(unvisited.pop(), set()) - found
+        found |= new
+        unvisited += new
+    return found
+
+
+def _drop_consequences(problems: Sequence[InputError], sources: Mapping[str, set[str]]) -> list[InputError]:
+    """Leave out the problems of values that are computed from a constant that has a problem itself.
+
+    Such a value is probably right once the constant is corrected. `sources`: as `_read_sources` returns them.
+    """
+    mistaken = {problem.key for problem in problems}
+    origins = {key: _find_all_sources({key}, sources) for key in mistaken}
+    return [
+        problem
+        for problem in problems
+        # Of constants that depend on each other, each may be the mistake.
+        if all(problem.key in origins[origin] for origin in mistaken & origins[problem.key])
+    ]
 
 
 def check_placeholders_replaced(settings: Settings, path: Path) -> None:
@@ -283,19 +327,36 @@ def check_placeholders_replaced(settings: Settings, path: Path) -> None:
 
 
 def _execute_config(path: Path) -> dict[str, Any]:
-    read_text_file(path, "a config file")
+    text = read_text_file(path, "a config file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Python's warnings, such as the one about '\d', would only confuse the user
+            warnings.simplefilter("ignore")  # as in `_parse_config`
             return runpy.run_path(str(path))
     except SyntaxError as error:
         raise _explain_syntax_error(path, error) from None
     except (Exception, SystemExit) as error:  # the config is the user's program, so any exception means invalid input
-        line = _find_error_line(path, error)
+        number, values = _find_failed_line(path, error)
+        if number:
+            _check_used_constants(path, _parse_config(text), number, values)
         remedy = "write text in quotes, or correct the name" if isinstance(error, NameError) else "correct this line"
+        line = f"line {number}" if number else ""
         raise InputError(path, line, format_one_line(f"{type(error).__name__}: {error}"), remedy) from None
+
+
+def _check_used_constants(path: Path, tree: ast.Module, number: int, values: Mapping[str, Any]) -> None:
+    """Raise InputError if the line with this number failed because a constant that it uses has an invalid value.
+
+    `values`: of the names that the config had set by then.
+    """
+    used = _list_names(*(node for node in tree.body if node.lineno <= number <= (node.end_lineno or node.lineno)))
+    sources = _read_sources(tree)
+    known = {name: value for name, value in values.items() if name.isupper() and name in Settings.model_fields}
+    try:
+        _validate(path, known, {})
+    except InputError as error:
+        problems = [problem for problem in error.problems if problem.key in known]  # others may be set further below
+        if {problem.key for problem in problems} & (used | _find_all_sources(used, sources)):
+            raise merge_input_errors(_drop_consequences(problems, sources)) from None
 
 
 def _explain_syntax_error(path: Path, error: SyntaxError) -> InputError:
@@ -306,14 +367,14 @@ def _explain_syntax_error(path: Path, error: SyntaxError) -> InputError:
     return InputError(path, f"line {error.lineno}", f"this is not valid Python ({error.msg})", remedy)
 
 
-def _find_error_line(path: Path, error: BaseException) -> str:
-    """Return the last line of the config that was executed, as "line 7", or "" if none was."""
-    trace, line = error.__traceback__, ""
+def _find_failed_line(path: Path, error: BaseException) -> tuple[int, Mapping[str, Any]]:
+    """Return the last line of the config that was executed, and the names that it could use; 0 if none was."""
+    trace, number, values = error.__traceback__, 0, {}
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):
-            line = f"line {trace.tb_lineno}"
+            number, values = trace.tb_lineno, trace.tb_frame.f_globals
         trace = trace.tb_next
-    return line
+    return number, values
 
 
 def _encode_environment_value(path: Path, name: str, value: object) -> str:

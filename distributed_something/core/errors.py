@@ -112,6 +112,10 @@ class InputProblems:
         except InputError as error:
             self.add(error)
 
+    def list_problems(self) -> list[InputError]:
+        """Return one error for each problem collected so far."""
+        return [problem for error in self._errors for problem in error.problems]
+
     def raise_if_any(self) -> None:
         """Raise one InputError that contains all problems collected so far, if there are any."""
         if self._errors:

@@ -2,13 +2,14 @@
 
 With this file, any computer can watch the run and clean up after it.
 
-`startCluster` writes the file to `files/` and copies it to `monitors/` in the bucket. Files from the published system
-are accepted. The auto-monitor reads the file too; because pydantic is not available in Lambda, this module checks the
-keys itself.
+`startCluster` writes the file to `files/` and copies it to the bucket: to `monitors/`, where the app's next run
+replaces it, and to the run's documents. Files from the published system are accepted. The auto-monitor reads the file
+too; because pydantic is not available in Lambda, this module checks the keys itself.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +44,7 @@ _FORMATS_BY_KEY = {
     "MONITOR_DEAD_LETTER_QUEUE": QUEUE_NAME_FORMAT._replace(pattern=f"({QUEUE_NAME_FORMAT.pattern})?"),
 }
 _RUN_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
+_TIME_PATTERN = re.compile(r"\d{4}[-\d:.TZ]*", re.ASCII | re.IGNORECASE)
 MAX_NUMBER = 10**9  # the maximum for all other numbers, such as machines and USD
 _MAX_VALUES_BY_KEY = {"MONITOR_START_TIME": MAX_START_MILLISECONDS}
 
@@ -103,13 +105,18 @@ def parse_run_start(run: str) -> float | None:
     return start if build_run_name(start) == run else None  # strptime also accepts shorter names
 
 
+def resembles_run_name(text: str) -> bool:
+    """Return whether the text is a run's name or was probably meant as one, because it is a date or a time."""
+    return _TIME_PATTERN.fullmatch(text) is not None
+
+
 def build_monitor_file_path(project: Path, app_name: str) -> Path:
     """Return the path of an app's monitor file in the folder `project`."""
     return project / "files" / f"{app_name}SpotFleetRequestId.json"
 
 
 def build_monitor_file_key(app_name: str) -> str:
-    """Return the key of the monitor file's copy in the bucket."""
+    """Return the key of the copy of the monitor file of the app's newest run."""
     return f"{MONITOR_PREFIX}/{app_name}SpotFleetRequestId.json"
 
 

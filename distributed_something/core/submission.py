@@ -24,7 +24,8 @@ class SubmissionDocument:
     name is `job_file`. `digest`: of all messages. `git_commit`: of the project's folder, followed by `-dirty` if files
     have changed since; None if unknown. `again`: whether older results do not count. `removed`: the waiting jobs that
     `--replace` removed from the queue. `replace`: whether `--replace` was given; `replaced`: whether it removed all
-    waiting jobs. `jobs_digest`: of all job IDs, in any order, so it does not depend on limits such as timeout_minutes.
+    waiting jobs, and `replaced_at` when; None in documents of older versions. `jobs_digest`: of all job IDs, in any
+    order, so it does not depend on limits such as timeout_minutes.
     """
 
     app: str
@@ -41,6 +42,7 @@ class SubmissionDocument:
     replace: bool = False
     replaced: bool = False
     jobs_digest: str = ""
+    replaced_at: str | None = None
 
     @property
     def began(self) -> float:
@@ -51,6 +53,13 @@ class SubmissionDocument:
     def end(self) -> float | None:
         """When the submission ended, in seconds since 1970; None if `ended` is None."""
         return None if self.ended is None else parse_submission_time(self.ended)
+
+    @property
+    def removal_end(self) -> float | None:
+        """When `--replace` had removed all waiting jobs, in seconds since 1970; None if it has not done that."""
+        if not self.replaced:
+            return None
+        return self.began if self.replaced_at is None else parse_submission_time(self.replaced_at)
 
     @property
     def sent(self) -> int:
@@ -135,7 +144,7 @@ def parse_submission_object(content: object) -> SubmissionDocument:
             raise ValueError(f"{field.name} is negative")
         values[field.name] = value
     document = SubmissionDocument(**values)
-    for time in (document.time, document.ended):
+    for time in (document.time, document.ended, document.replaced_at):
         if time is not None:
             parse_submission_time(time)
     return document

@@ -128,13 +128,32 @@ def shorten_text(text: str, columns: int) -> str:
     """Return a line of text that takes at most `columns` columns; an ellipsis stands for what is left out."""
     if measure_columns(text) <= columns:
         return text
-    width, end = 0, 0
-    for character in text:
+    return f"{text[: _count_fitting_characters(text, columns - 1)].rstrip()}…"
+
+
+def wrap_text(text: str, columns: int, most: int) -> list[str]:
+    """Return `text` in at most `most` lines of at most `columns` columns; an ellipsis stands for what is left out.
+
+    A line ends at a space if one is in its second half, so that addresses do not leave most of a line empty.
+    """
+    lines: list[str] = []
+    rest = format_one_line(text)
+    while measure_columns(rest) > columns and len(lines) < most - 1:
+        fitting = max(1, _count_fitting_characters(rest, columns))
+        space = rest.rfind(" ", fitting // 2, fitting + 1)
+        end = space if space > 0 else fitting
+        lines.append(rest[:end])
+        rest = rest[end:].lstrip()
+    return [*lines, shorten_text(rest, columns)]
+
+
+def _count_fitting_characters(text: str, columns: int) -> int:
+    width = 0
+    for number, character in enumerate(text):
         width += _measure_character(character)
-        if width > columns - 1:
-            break
-        end += 1
-    return f"{text[:end].rstrip()}…"
+        if width > columns:
+            return number
+    return len(text)
 
 
 def _measure_character(character: str) -> int:

@@ -5,21 +5,26 @@ Whoever types commands in the wrong order, or with the wrong file, reads the ver
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from distributed_something.core.errors import InputError
 from distributed_something.core.files import find_file_kind, read_json_object
 from distributed_something.core.text import format_names
-from distributed_something.results.command_line import CommandLine
+from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 
 MAX_PROJECTS_NAMED = 5
 
 
-def check_given_file(path: Path, kind: str, command: str, line: CommandLine, project: Path) -> None:
+def check_given_file(
+    path: Path, kind: str, command: str, line: CommandLine, project: Path, find_remaining: Callable[[], Sequence[str]]
+) -> None:
     """Raise InputError if there is no such file, or if it is another kind of file.
 
     `kind`: "Job file", "Fleet file", or "monitor file". `command`: the command that the file was given to. What is
-    wrong inside a file of the right kind is not reported here.
+    wrong inside a file of the right kind is not reported here. `find_remaining`: called if the app has no monitor file;
+    returns which of RUN_COMMANDS must still be typed, or nothing if that is unknown.
     """
     if not path.exists():
         problem = "there is no such file"
@@ -28,11 +33,12 @@ def check_given_file(path: Path, kind: str, command: str, line: CommandLine, pro
             remedy = f"give its path from the current folder: {line.format_command(command, str(in_project))}"
         else:
             noun = {"Job file": "job file", "Fleet file": "fleet file"}.get(kind, kind)
-            remedy = f"give the path of a {noun}: {_suggest_command(path, kind, command, None, line)}"
+            remedy = f"give the path of a {noun}{_suggest_command(kind, command, line, find_remaining)}"
         raise InputError(path, "", problem, remedy)
     given_kind = _find_given_kind(path)
     if given_kind not in (None, kind):
-        remedy = f"give the {kind}: {_suggest_command(path, kind, command, given_kind, line)}"
+        line = replace(line, fleet_file=str(path)) if given_kind == "Fleet file" else line
+        remedy = f"give the {kind}{_suggest_command(kind, command, line, find_remaining)}"
         raise InputError(path, "", f"this is a {given_kind}, not a {kind}", remedy)
 
 
@@ -46,23 +52,32 @@ def _find_given_kind(path: Path) -> str | None:
         return None
 
 
-def _suggest_command(path: Path, kind: str, command: str, given_kind: str | None, line: CommandLine) -> str:
-    """Return the command to type instead. A run has no monitor file before `startCluster`, which therefore comes first.
-
-    `given_kind`: the kind of file at `path`; None if it does not exist.
-    """
+def _suggest_command(kind: str, command: str, line: CommandLine, find_remaining: Callable[[], Sequence[str]]) -> str:
+    """Return the end of a remedy: the command to type instead, or the commands that come first."""
+    if kind == "monitor file" and not Path(line.monitor_file).is_file():
+        return _suggest_commands_of_run(command, line, find_remaining)
     if kind == "monitor file":
-        if Path(line.monitor_file).is_file():
-            return line.format_command(command, line.monitor_file)
-        fleet_file = str(path) if given_kind == "Fleet file" else line.fleet_file
-        return f"startCluster writes {line.monitor_file}; type: {line.format_command('startCluster', fleet_file)}"
+        return f": {line.format_command(command, line.monitor_file)}"
     if kind == "Fleet file":
         if not Path(line.fleet_file).is_file():
-            return f"fleetFile writes one; type: {line.format_command('fleetFile')}"
-        return line.format_command(command, line.fleet_file)
+            return f": fleetFile writes one; type: {line.format_command('fleetFile')}"
+        return f": {line.format_command(command, line.fleet_file)}"
     if len(line.job_files) > 1:
-        return f"{line.format_command(command, 'JOBFILE')}, where JOBFILE is one of {format_names(line.job_files)}"
-    return line.format_command(command, line.job_file)
+        return f": {line.format_command(command, 'JOBFILE')}, where JOBFILE is one of {format_names(line.job_files)}"
+    return f": {line.format_command(command, line.job_file)}"
+
+
+def _suggest_commands_of_run(command: str, line: CommandLine, find_remaining: Callable[[], Sequence[str]]) -> str:
+    """Return what to type if the app has no monitor file: a run has none before `startCluster`."""
+    if command == "cleanup":
+        return f", or leave it out to clean up the whole app: {line.format_command(command)}"
+    names = find_remaining()
+    written = f": startCluster writes {line.monitor_file}"
+    if not names:
+        return f"{written}; type, as far as you have not: {line.format_run_commands(RUN_COMMANDS)}"
+    if names == RUN_COMMANDS[3:]:  # a run is active, so the bucket has a copy of its file
+        return f": {line.format_command(command, line.monitor_file)}"
+    return f"{written}; type: {line.format_run_commands(names)}"
 
 
 def check_project(project: Path, config_file: Path, others: tuple[Path, ...]) -> None:

@@ -7,7 +7,7 @@ because the emulators run in the daemon and boto3 is imported only when it is fi
 """
 
 from .base.errors import LocalCloudError
-from .client.cloud import LocalCloud, find_local_cloud, start_local_cloud, stop_local_cloud
+from .client.cloud import LocalCloud, find_local_cloud, has_local_cloud, start_local_cloud, stop_local_cloud
 from .client.former_cloud import describe_former_cloud
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "LocalCloudError",
     "describe_former_cloud",
     "find_local_cloud",
+    "has_local_cloud",
     "start_local_cloud",
     "stop_local_cloud",
 ]

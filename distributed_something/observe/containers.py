@@ -5,7 +5,9 @@ If they do not start, ECS reports why.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.ecs import describe_service
@@ -27,10 +29,14 @@ MAX_FAILED_TASKS_READ = 3  # whose logs are read, until one of them has lines
 
 @dataclass(frozen=True)
 class PausedMachine:
-    """A machine whose worker takes no jobs, and the reason."""
+    """A machine whose worker takes no jobs, and the reason.
+
+    `since`: when jobs had failed so often that it paused (seconds since 1970); None if it pauses for another reason.
+    """
 
     machine: str
     reason: str
+    since: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,17 @@ def list_paused_machines(s3: S3Client, bucket: str, keys: RunKeys, now: float) -
     Lists the bucket's files about pauses and reads at most five of them. AWS errors are not caught.
     """
     documents = list_paused_containers(s3, bucket, keys, now)
-    return tuple(PausedMachine(document["machine"], document["reason"]) for document in documents)
+    return tuple(
+        PausedMachine(document["machine"], document["reason"], _parse_pause_start(document)) for document in documents
+    )
+
+
+def _parse_pause_start(document: Mapping[str, Any]) -> float | None:
+    """Return when the container paused because of failed jobs. A pause because of a full disk has no planned end."""
+    try:
+        return datetime.fromisoformat(document["since"]).timestamp() if document.get("until") else None
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def format_paused_machine(paused: PausedMachine) -> str:

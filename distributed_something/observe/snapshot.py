@@ -46,7 +46,7 @@ class RunSnapshot:
     the run was started by an older version. `paused`: the newest containers that have paused because several jobs
     failed in a row or their disk is full. `idle_instances`: the fleet's machines without a running task. `hourly`: cost
     of all machines in USD per hour; None if no price is known. `problems`: what the fleet reports if it has too few
-    machines, one entry per cause.
+    machines, one entry per cause. `is_sending`, `replaced_at`: as in SubmittedJobs.
 
     The other attributes are observed only for the monitor's decisions (`scaling.py`). `protected`: the service's tasks
     that are protected from scale-in; None if this was not observed, or if `is_protection_denied`. `unusable`: the
@@ -63,6 +63,8 @@ class RunSnapshot:
     idle_instances: tuple[ContainerInstance, ...] = ()
     hourly: float | None = None
     problems: tuple[FleetProblem, ...] = ()
+    is_sending: bool = False
+    replaced_at: float | None = None
     protected: int | None = None
     is_protection_denied: bool = False
     unusable: tuple[UnusableMachine, ...] = ()
@@ -95,13 +97,15 @@ def observe_run(
         at=now,
         queue=queue.counts if queue else None,
         totals=totals,
-        submitted=submitted if submitted is None else max(submitted, totals.ended),
+        submitted=None if submitted is None else max(submitted.count, totals.ended),
         fleet=fleet,
         service=observe_service(clients.ecs, file.MONITOR_ECS_CLUSTER, file.names.service),
         paused=list_paused_machines(clients.s3, file.MONITOR_BUCKET_NAME, file.keys, now),
         idle_instances=_list_idle_machines(clients, file, fleet) if fleet and fleet.machines else (),
         hourly=caches.prices.compute_hourly_cost(clients.ec2, fleet, now) if fleet else None,
         problems=_observe_problems(clients, file, now) if fleet and fleet.has_missing_machines else (),
+        is_sending=submitted is not None and submitted.is_sending,
+        replaced_at=None if submitted is None else submitted.replaced_at,
     )
 
 

@@ -62,7 +62,7 @@ class Recipe(Enum):
 class Advice:
     """What to correct and how to continue.
 
-    `jobs`: how many failed jobs have this cause. `example`: one of those that failed in the most frequent way.
+    `jobs`: how many failed or failing jobs have this cause. `example`: one that failed in the most frequent way.
     `has_failed`, `has_waiting`: whether jobs have failed and whether jobs are in the queue.
     """
 
@@ -95,12 +95,14 @@ _JOB_FILE_CAUSES = {AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM, AdviceCause.MES
 def choose_advice(outcome: RunOutcome, *, is_hopeless: bool) -> Advice | None:
     """Return what to do after a run with this outcome; None if every job is done.
 
-    `is_hopeless`: whether the run ended because nothing works; its queue is then kept.
+    `is_hopeless`: whether the run ended because nothing works; its queue is then kept. No job may have failed for good
+    by then, so the jobs in the queue whose attempts failed count too.
     """
     has_failed, has_waiting = outcome.counts.failed > 0, outcome.left > 0
     if outcome.is_complete and not is_hopeless:
         return None
-    causes = Counter(classify_failure(failed) for failed in outcome.failures)
+    failures = outcome.all_failures if is_hopeless else outcome.failures
+    causes = Counter(map(classify_failure, failures))
     if is_hopeless and not causes:
         cause, recipe, jobs = AdviceCause.NO_CONTAINER, Recipe.REBUILD, 0
     elif not causes or (has_waiting and not is_hopeless):  # first of all, the jobs in the queue need machines
@@ -109,9 +111,17 @@ def choose_advice(outcome: RunOutcome, *, is_hopeless: bool) -> Advice | None:
     else:
         cause, jobs = causes.most_common(1)[0]
         recipe = _choose_recipe(cause, is_hopeless=is_hopeless, has_waiting=has_waiting)
-    groups = group_failures([failed for failed in outcome.failures if classify_failure(failed) is cause])
-    example = groups[0].example if groups else None
+    example = _find_example(outcome, [failed for failed in failures if classify_failure(failed) is cause])
     return Advice(cause, recipe, jobs, example, has_failed, has_waiting)
+
+
+def _find_example(outcome: RunOutcome, failures: list[FailedJob]) -> FailedJob | None:
+    """Return a job that failed in the most frequent way, with its log if that is known."""
+    groups = group_failures(failures)
+    if not groups:
+        return None
+    known = {group.id: group.example for group in (*outcome.failing_groups, *outcome.groups)}
+    return known.get(groups[0].id, groups[0].example)
 
 
 def classify_failure(failed: FailedJob) -> AdviceCause:
@@ -142,6 +152,11 @@ def list_next_commands(advice: Advice, line: CommandLine) -> list[str]:
     return _list_recipe_commands(advice.recipe, advice, line)
 
 
+def list_sending_commands(advice: Advice, line: CommandLine) -> list[str]:
+    """Return the first of these commands: those that send the jobs, without those that start and watch machines."""
+    return list_next_commands(advice, line)[: -len(_list_start_commands(line))]
+
+
 def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
     """Return the commands to type instead if the program or an upload is to be corrected; usually none."""
     if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM):
@@ -157,15 +172,22 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
     send: dict[Recipe, list[tuple[str, ...]]] = {
         Recipe.RESUBMIT: [("submitJob", line.job_file, "--replace")],
         Recipe.REBUILD: [("setup",), *([retry] if advice.has_failed else [])],
-        Recipe.RETRY: [("setup",), retry],  # setup applies a corrected config to the containers
+        Recipe.RETRY: [
+            ("setup",),
+            *([retry] if advice.has_failed else []),
+        ],  # setup applies a corrected config to the containers
         Recipe.RETRY_WITH: [(*retry, "--with", line.job_file)],
         Recipe.RETRY_LONGER: [(*retry, "--timeout", "MINUTES")],
         Recipe.SUBMIT: [("setup",), ("submitJob", line.job_file)],
         Recipe.CONTINUE: [],
     }
-    commands = [*send[recipe], ("startCluster", line.fleet_file), ("monitor", line.monitor_file)]
+    commands = [*send[recipe], *_list_start_commands(line)]
     build = [line.format_build_command()] if recipe is Recipe.REBUILD and line.has_image else []
     return [*build, *(line.format_command(*command) for command in commands)]
+
+
+def _list_start_commands(line: CommandLine) -> list[tuple[str, ...]]:
+    return [("startCluster", line.fleet_file), ("monitor", line.next_monitor_file or line.monitor_file)]
 
 
 def format_advice(advice: Advice, line: CommandLine) -> str:

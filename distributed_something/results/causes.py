@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from distributed_something.core.text import format_one_line
 from distributed_something.results.group_values import GroupValueCounter
 from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.mask import mask_line
@@ -25,7 +26,10 @@ MAX_MASKED_CHARACTERS = 160  # what follows may be cut off in some jobs' lines a
 SEGMENTATION_FAULT, OUT_OF_MEMORY = "segmentation fault", "killed, probably for memory"
 # The exit code of a program that a signal ended (negative), and of a shell that reports this of its own program.
 _CAUSES_BY_EXIT_CODE = {-11: SEGMENTATION_FAULT, 139: SEGMENTATION_FAULT, -9: OUT_OF_MEMORY, 137: OUT_OF_MEMORY}
+_LIMIT_CLASSES = ("time-out", "out of memory", "disk")
 _CRASH_CLASSES = ("program", "signal", "")  # older workers give no class
+# Titles of the list of groups, for jobs that failed for good and for those that may still be done.
+FAILED_TITLE, FAILING_TITLE = "failed, by cause", "failed attempts of jobs that have not ended, by cause"
 MIN_SHARE, MIN_TIMES_USUAL, MIN_SHARING_JOBS = 0.6, 5.0, 3
 
 
@@ -102,11 +106,22 @@ def find_cause(failed: FailedJob) -> Cause:
             return Cause(reason_class, None, f"out of memory{_format_memory_limit(failed.memory_limit_bytes)}")
         case "disk":
             return Cause(reason_class, None, "the disk is full")
-    if reason_class in _CRASH_CLASSES and exit_code is not None and exit_code != 0:
+    if exit_code is not None and not _is_from_reason(failed):
         return _find_crash_cause(failed, exit_code)
     masked = _mask(failed, failed.reason[:MAX_REASON_CHARACTERS])
     is_clear = not reason_class or reason_class == "program" or reason_class in masked.lower()
     return Cause(reason_class, None, masked if is_clear else f"{reason_class}: {masked}")
+
+
+def list_telling_lines(failed: FailedJob) -> list[str]:
+    """Return the lines that say in words why the job failed, at least one: its reason, the log's telling line, or both.
+
+    The reason is left out if the log says more about the cause, which then names the exit code or the limit.
+    """
+    reason, telling_line = format_one_line(failed.reason), format_one_line(failed.telling_line)
+    if not telling_line or telling_line == reason:
+        return [reason]
+    return [reason, telling_line] if _is_from_reason(failed) else [telling_line]
 
 
 def compute_group_cost(group: FailureGroup, total_cost: float | None, total_seconds: float) -> float | None:
@@ -157,6 +172,12 @@ def _build_group(
         exit_code=exit_codes.pop() if len(exit_codes) == 1 else None,
         jobs=tuple(jobs), example=jobs[0], first=jobs[0].ended, shared=find_shared_values(jobs, failures, usual),
     )  # fmt: skip
+
+
+def _is_from_reason(failed: FailedJob) -> bool:
+    """Return whether the cause follows from the job's reason, rather than from how its program ended."""
+    has_crashed = failed.reason_class in _CRASH_CLASSES and bool(failed.exit_code)
+    return not has_crashed and failed.reason_class not in _LIMIT_CLASSES
 
 
 def _find_crash_cause(failed: FailedJob, exit_code: int) -> Cause:

@@ -16,7 +16,7 @@ MAX_FILE_NAMES_KEPT = 20  # names of files that several jobs wrote; all of these
 
 @dataclass(frozen=True, slots=True)
 class FailedJob:
-    """A job that failed for good.
+    """A job that failed for good, or whose latest attempt failed.
 
     `ended`: seconds since 1970. `last_lines` and `log` are only in the record. `telling_line`: the line of the log that
     says most about the failure; in lines from older workers, the last one. `seconds`: how long all attempts at the job
@@ -45,7 +45,8 @@ class JobCounts:
 
     `done`: jobs that the run did. `already_there`: submissions that were skipped. `failed`: jobs whose latest
     submission failed. `repeated_done` and `repeated_failures`: further submissions of jobs, which ended in this way in
-    the same run.
+    the same run. `replaced`: submissions that failed after `submitJob --replace` had replaced them; nothing is left to
+    do for them.
     """
 
     done: int = 0
@@ -53,6 +54,7 @@ class JobCounts:
     failed: int = 0
     repeated_done: int = 0
     repeated_failures: int = 0
+    replaced: int = 0
 
     @property
     def repeated(self) -> int:
@@ -61,7 +63,7 @@ class JobCounts:
     @property
     def ended(self) -> int:
         """Number of submissions that have ended."""
-        return self.done + self.already_there + self.failed + self.repeated
+        return self.done + self.already_there + self.failed + self.repeated + self.replaced
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class JobCounter:
         self._successes: dict[int, float] = {}
         self._failures: dict[int, float] = {}
         self._details: dict[int, FailedJob] = {}
+        self._failing: dict[int, FailedJob] = {}  # failed attempts of submissions that have not ended, by their hash
         self._result_times: list[float] = []  # of the oldest and the newest results that were already there
         self._overwritten: set[int] = set()
         self._overwritten_names: list[str] = []
@@ -117,10 +120,13 @@ class JobCounter:
         if isinstance(etag, str):
             self._records.add(hash((job, etag)))
         self._add_earlier_attempts(job, line)
+        end = hash((job, line.get("message_id")))
         if not _is_final(line):
             self._add_attempt(job, line)
+            self._add_failing_job(end, line)
+            self._add_replaced_job(end, line)
             return
-        end = hash((job, line.get("message_id")))
+        self._failing.pop(end, None)
         if end not in self._ends:
             self._ends.add(end)
             self._add_final_end(job, line)
@@ -141,7 +147,9 @@ class JobCounter:
         done = sum(time > 0 for time in self._successes.values())
         failed = sum(self._is_failed(key) for key in self._failures)
         repeated_done, repeated_failures = self._counts["done"] - done, self._counts["failed"] - failed
-        return JobCounts(done, self._counts["skipped"], failed, repeated_done, repeated_failures)
+        return JobCounts(
+            done, self._counts["skipped"], failed, repeated_done, repeated_failures, self._counts["replaced"]
+        )
 
     def list_failed_jobs(self) -> list[FailedJob]:
         """Return the failed jobs, at most MAX_FAILURES_KEPT, in the order in which they failed."""
@@ -151,6 +159,20 @@ class JobCounter:
             if self._is_failed(key)
         )
         return sorted(failed, key=lambda job: (job.ended, job.job))
+
+    def list_failing_jobs(self, since: float = 0.0) -> list[FailedJob]:
+        """Return the jobs that have not ended and whose latest attempt failed, at most MAX_FAILURES_KEPT.
+
+        They are in the order in which they failed. `since`: attempts that ended earlier (seconds since 1970) are left
+        out, because their messages were replaced.
+        """
+        latest = {failed.job: failed for failed in sorted(self._failing.values(), key=lambda failed: failed.ended)}
+        failing = (
+            replace(failed, seconds=self._seconds.get(hash(job), 0.0))
+            for job, failed in latest.items()
+            if failed.ended >= max(since, self._find_last_end(hash(job)))
+        )
+        return sorted(failing, key=lambda job: (job.ended, job.job))
 
     def find_overwritten_files(self) -> OverwrittenFiles:
         return OverwrittenFiles(len(self._overwritten), tuple(sorted(self._overwritten_names)))
@@ -204,6 +226,19 @@ class JobCounter:
             self._attempts.add(attempt)
             self._add_seconds(job, line)
 
+    def _add_failing_job(self, end: int, line: Mapping[str, Any]) -> None:
+        if line.get("state") != "failed" or end in self._ends:
+            return
+        known = self._failing.get(end)
+        if known.ended < _parse_time(line.get("ended")) if known else len(self._failing) < MAX_FAILURES_KEPT:
+            self._failing[end] = build_failed_job(line)
+
+    def _add_replaced_job(self, end: int, line: Mapping[str, Any]) -> None:
+        if line.get("replaced") and end not in self._ends:
+            self._ends.add(end)
+            self._counts["replaced"] += 1
+            self._failing.pop(end, None)
+
     def _add_seconds(self, job: str, line: Mapping[str, Any]) -> None:
         seconds = compute_line_seconds(line) or 0.0
         self.total_seconds += seconds
@@ -226,6 +261,9 @@ class JobCounter:
             self._overwritten.add(hash(key))
             if len(self._overwritten_names) < MAX_FILE_NAMES_KEPT:
                 self._overwritten_names.append(key)
+
+    def _find_last_end(self, key: int) -> float:
+        return max(self._failures.get(key, 0.0), abs(self._successes.get(key, 0.0)))
 
     def _is_failed(self, key: int) -> bool:
         return self._failures[key] >= abs(self._successes.get(key, 0.0))
@@ -251,7 +289,7 @@ def compute_line_seconds(line: Mapping[str, Any]) -> float | None:
 
 
 def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
-    """Return the failed job that a journal's line or a record is about. `seconds` is not set."""
+    """Return the job that failed in the attempt of a journal's line or a record. `seconds` is not set."""
     last_lines = line.get("last_lines")
     if not isinstance(last_lines, list):
         last_lines = [line["last_line"]] if line.get("last_line") else []

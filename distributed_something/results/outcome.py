@@ -44,7 +44,8 @@ class RunOutcome:
     were already there were written, in seconds since 1970; None if unknown. `unread`: how many records were not read,
     because journals do not account for more than MAX_RECORDS_READ; their ends are not in `counts`. `groups`: `failures`
     by cause, the largest group first; the last lines and logs of the first MAX_EXAMPLES_READ examples are known.
-    `total_seconds`: how long all attempts took together.
+    `total_seconds`: how long all attempts took together. `failing`: the jobs that have not ended and whose latest
+    attempt failed; most of them are in the queue. `failing_groups`: the same by cause.
     """
 
     submitted: int | None
@@ -57,6 +58,13 @@ class RunOutcome:
     unread: int = 0
     groups: tuple[FailureGroup, ...] = ()
     total_seconds: float = 0.0
+    failing: list[FailedJob] = field(default_factory=list)
+    failing_groups: tuple[FailureGroup, ...] = ()
+
+    @property
+    def all_failures(self) -> list[FailedJob]:
+        """The jobs that failed for good, and those whose latest attempt failed."""
+        return [*self.failures, *self.failing]
 
     @property
     def unrecorded(self) -> int:
@@ -70,11 +78,18 @@ class RunOutcome:
 
 
 def load_run_outcome(
-    s3: S3Client, file: MonitorFile, submitted: int | None, left: int, table: JobTable | None = None
+    s3: S3Client,
+    file: MonitorFile,
+    submitted: int | None,
+    left: int,
+    table: JobTable | None = None,
+    *,
+    replaced_at: float | None = None,
 ) -> RunOutcome:
     """Return the outcome of the run. `left`: how many jobs are in the queue. AWS errors are not caught.
 
-    `table` gets a row for each job that has ended.
+    `table` gets a row for each job that has ended. `replaced_at`: when `submitJob --replace` last removed the waiting
+    jobs during the run (seconds since 1970), or None; attempts that failed earlier do not make a job a failing one.
     """
     reader = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
     counter = JobCounter() if table is None else JobCounter(table.add_end)
@@ -91,21 +106,25 @@ def load_run_outcome(
     total = None if submitted is None else max(submitted, counts.ended + left)
     failures = counter.list_failed_jobs()
     groups = add_example_details(s3, file, group_failures(failures, counter.group_values))
+    failing = counter.list_failing_jobs(replaced_at or 0.0)
+    failing_groups = add_example_details(s3, file, group_failures(failing))
     return RunOutcome(
         total, counts, left, failures, totals.machines, counter.find_overwritten_files(), counter.find_result_times(),
-        unread, tuple(groups), counter.total_seconds,
+        unread, tuple(groups), counter.total_seconds, failing, tuple(failing_groups),
     )  # fmt: skip
 
 
-def load_failures(s3: S3Client, file: MonitorFile) -> RunOutcome | None:
-    """Return how the jobs ended so far, from the journals alone; None if no job has failed.
+def load_failures(s3: S3Client, file: MonitorFile, *, replaced_at: float | None = None) -> RunOutcome | None:
+    """Return how the jobs ended so far, from the journals alone; None if no attempt has failed.
 
-    AWS errors are not caught.
-    If no job has failed, this takes only one listing and a small request for each container.
+    `replaced_at`: as in `load_run_outcome`. AWS errors are not caught. If every attempt was the last one of its job,
+    and none failed, this takes only one listing and a small request for each container.
     """
-    if not JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys).read_totals().failed:
+    totals = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys).read_totals()
+    if not totals.failed and totals.attempts <= totals.ended:
         return None
-    return load_run_outcome(s3, file, submitted=0, left=0)
+    outcome = load_run_outcome(s3, file, submitted=0, left=0, replaced_at=replaced_at)
+    return outcome if outcome.all_failures else None
 
 
 def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -> int:

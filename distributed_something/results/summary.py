@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,18 @@ from distributed_something.core.text import (
     format_row,
     measure_columns,
     shorten_text,
+    wrap_text,
 )
-from distributed_something.results.causes import FailureGroup, SharedValue, compute_group_cost
-from distributed_something.results.job_counter import OverwrittenFiles
+from distributed_something.results.causes import (
+    FAILED_TITLE,
+    FAILING_TITLE,
+    FailureGroup,
+    SharedValue,
+    compute_group_cost,
+    list_telling_lines,
+)
+from distributed_something.results.command_line import wrap_command
+from distributed_something.results.job_counter import FailedJob, OverwrittenFiles
 from distributed_something.results.outcome import MAX_RECORDS_READ, RunOutcome
 
 if TYPE_CHECKING:
@@ -35,6 +44,8 @@ MAX_SHARED_VALUES_SHOWN = 3
 MAX_GROUPS_SAVED = 1_000
 NUMBER_COLUMNS = 8  # width of the columns for jobs and USD
 ID_COLUMNS = 9
+MAX_TELLING_LINES = 3  # of the screen, for each line that says why a job failed
+RETRY_INDENT = "    "
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ class RunSummary:
     is_complete: bool
     text: str
     jobs: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the counts in the JSON document
+    saved: float | None = field(default=None, compare=False)  # when it was saved, in seconds since 1970
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,8 @@ def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outco
     document = {"app": file.MONITOR_APP_NAME, "run": file.run, "reason": summary.reason, "clean": summary.is_clean,
                 "complete": summary.is_complete, "jobs": _build_counts(outcome),
                 "failures": None if outcome is None else [*map(_build_failure, outcome.groups[:MAX_GROUPS_SAVED])],
+                "failing": None if outcome is None else
+                [*map(_build_failure, outcome.failing_groups[:MAX_GROUPS_SAVED])],
                 }  # fmt: skip
     for key, body, kind in (
         (file.keys.summary, f"{summary.text}\n", "text/plain; charset=utf-8"),
@@ -86,10 +100,11 @@ def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outco
 def find_run_summary(s3: S3Client, file: MonitorFile) -> RunSummary | None:
     """Return the summary that was saved at the end of the run, or None if there is none. AWS errors are not caught."""
     try:
-        texts = [
-            s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key)["Body"].read().decode()
+        responses = [
+            s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key)
             for key in (file.keys.summary_data, file.keys.summary)
         ]
+        texts = [response["Body"].read().decode() for response in responses]
         document = json.loads(texts[0])
     except ClientError as error:
         if is_missing_object(error):
@@ -100,21 +115,23 @@ def find_run_summary(s3: S3Client, file: MonitorFile) -> RunSummary | None:
     if not isinstance(document, dict):
         return None
     flags = (document.get("clean") is True, document.get("complete") is True)
-    jobs = document.get("jobs")
+    jobs, modified = document.get("jobs"), responses[0].get("LastModified")
     return RunSummary(
-        str(document.get("reason")), *flags, texts[1].rstrip("\n"), jobs if isinstance(jobs, dict) else {}
-    )
+        str(document.get("reason")), *flags, texts[1].rstrip("\n"), jobs if isinstance(jobs, dict) else {},
+        modified.timestamp() if modified else None,
+    )  # fmt: skip
 
 
 def format_run_outcome(
     outcome: RunOutcome, file: MonitorFile, seconds: float, letters: DeadLetters | None, cost: float | None = None, *,
-    has_table: bool = False,
+    has_table: bool = False, retry_command: str = "",
 ) -> str:  # fmt: skip
     """Return the text about the run's jobs.
 
     `seconds`: how long the run took. `cost`: its cost in USD, if it is known. `has_table`: whether `jobs.tsv` is saved.
+    `retry_command`: runs all failed jobs again.
     """
-    lines = [format_row("verdict", _format_verdict(outcome)), *_format_counts(outcome)]
+    lines = [format_row("verdict", format_verdict(outcome)), *_format_counts(outcome)]
     lines.append(format_row("time", format_duration(seconds)))
     if cost is not None:
         lines.append(format_row("cost", f"{format_cost(cost)} USD (estimated from machine hours and spot prices)"))
@@ -126,27 +143,30 @@ def format_run_outcome(
         lines.append(format_row("all jobs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.job_table}"))
     lines += _format_overwritten_files(outcome.overwritten)
     lines += _format_dead_letters(letters)
-    return "\n".join(lines + format_failures(outcome, cost))
+    return "\n".join(lines + format_failures(outcome, cost, retry_command))
 
 
-def format_failures(outcome: RunOutcome, cost: float | None = None) -> list[str]:
-    """Return lines about the failed jobs by cause; none if no job failed.
+def format_failures(outcome: RunOutcome, cost: float | None = None, retry_command: str = "") -> list[str]:
+    """Return lines about the jobs that failed and those whose attempts failed, by cause; none if there are none.
 
     They are at most TERMINAL_COLUMNS wide, except for the addresses of logs. `cost`: of the run in USD, if it is known.
+    `retry_command`: as for `format_run_outcome`.
     """
-    if not outcome.groups:
-        return []
-    has_costs = bool(cost) and outcome.total_seconds > 0
-    lines = [_format_columns("failed, by cause", "jobs", "USD" if has_costs else None)]
-    for group in outcome.groups[:MAX_GROUPS_SHOWN]:
-        group_cost = compute_group_cost(group, cost, outcome.total_seconds) if has_costs else None
-        lines += _format_group(group, group_cost)
+    seconds = outcome.total_seconds if cost else 0.0
+    lines = _format_groups(FAILED_TITLE, outcome.groups, cost, seconds)
     others = outcome.groups[MAX_GROUPS_SHOWN:]
     if others:
         jobs = format_count(sum(len(group.jobs) for group in others), "failed job")
         lines.append(f"… and {format_count(len(others), 'more cause')} ({jobs}); see jobs.tsv")
     if (unlisted := outcome.counts.failed - len(outcome.failures)) > 0:
         lines.append(f"… and {format_count(unlisted, 'more failed job')} that are not grouped; see jobs.tsv")
+    if retry_command and outcome.groups:
+        command = f"{retry_command} --only {outcome.groups[0].id}"
+        lines.append("to run only the jobs of one cause again, give its ID, for example:")
+        lines += [f"{RETRY_INDENT}{line}" for line in wrap_command(command, TERMINAL_COLUMNS - len(RETRY_INDENT))]
+    lines += _format_groups(FAILING_TITLE, outcome.failing_groups, cost, seconds)
+    if (more := len(outcome.failing_groups) - MAX_GROUPS_SHOWN) > 0:
+        lines.append(f"… and {format_count(more, 'more cause')}")
     return lines
 
 
@@ -156,13 +176,18 @@ def format_shared_value(shared: SharedValue) -> str:
     return f"{shared.jobs:,} of {shared.total:,} have {format_one_line(text)}"
 
 
-def _format_verdict(outcome: RunOutcome) -> str:
+def wrap_telling_lines(failed: FailedJob, columns: int) -> list[str]:
+    """Return in lines of at most `columns` columns why the job failed."""
+    return [text for line in list_telling_lines(failed) for text in wrap_text(line, columns, MAX_TELLING_LINES)]
+
+
+def format_verdict(outcome: RunOutcome) -> str:
     """Return in one sentence how the run ended."""
     if outcome.is_complete:
         return "every job is done"
     counts, problems = outcome.counts, []
     if counts.failed:
-        total = "" if outcome.submitted is None else f" of {outcome.submitted - counts.repeated:,}"
+        total = "" if outcome.submitted is None else f" of {outcome.submitted - counts.repeated - counts.replaced:,}"
         problems.append(f"{counts.failed:,}{total} {'job' if counts.failed == 1 and not total else 'jobs'} failed")
     if outcome.left:
         problems.append(f"{format_count(outcome.left, 'job')} left in the queue")
@@ -183,9 +208,22 @@ def _format_counts(outcome: RunOutcome) -> list[str]:
         lines.append(format_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue)"))
     if counts.repeated:
         lines.append(format_row("", f"and {format_count(counts.repeated, 'more end')} of jobs that were sent again"))
+    if counts.replaced:
+        jobs = f"{counts.replaced:,} that failed after submitJob --replace"
+        lines.append(format_row("replaced", f"{jobs}; not tried again"))
     if outcome.unread:
         what = f"{outcome.unread:,} records that no journal mentions (the limit is {MAX_RECORDS_READ:,})"
         lines.append(format_row("not counted", what))
+    return lines
+
+
+def _format_groups(title: str, groups: Sequence[FailureGroup], cost: float | None, seconds: float) -> list[str]:
+    """Return the title and the largest groups; no lines without groups. `seconds`: of all attempts, or 0 if unknown."""
+    if not groups:
+        return []
+    lines = [_format_columns(title, "jobs", "USD" if seconds > 0 else None)]
+    for group in groups[:MAX_GROUPS_SHOWN]:
+        lines += _format_group(group, compute_group_cost(group, cost, seconds))
     return lines
 
 
@@ -194,7 +232,7 @@ def _format_group(group: FailureGroup, cost: float | None) -> list[str]:
     attempts = f" (after {format_count(example.attempts, 'attempt')})" if example.attempts else ""
     width = TERMINAL_COLUMNS - ID_COLUMNS - measure_columns(attempts) - len("for example ")
     details = [f"for example {shorten_text(format_one_line(example.job), width)}{attempts}"]
-    details.append(f"| {format_one_line(example.telling_line or example.reason)}")
+    details += [f"| {line}" for line in wrap_telling_lines(example, TERMINAL_COLUMNS - ID_COLUMNS - len("| "))]
     details += map(format_shared_value, group.shared[:MAX_SHARED_VALUES_SHOWN])
     lines = [_format_columns(f"{group.id:<{ID_COLUMNS}}{group.cause}", f"{len(group.jobs):,}", _format_cost(cost))]
     lines += [" " * ID_COLUMNS + shorten_text(detail, TERMINAL_COLUMNS - ID_COLUMNS) for detail in details]
@@ -246,7 +284,8 @@ def _build_counts(outcome: RunOutcome | None) -> dict[str, Any] | None:
     counts = outcome.counts
     return {
         "submitted": outcome.submitted, "done": counts.done, "already_there": counts.already_there,
-        "failed": counts.failed, "repeated": counts.repeated, "left": outcome.left, "unrecorded": outcome.unrecorded,
+        "failed": counts.failed, "repeated": counts.repeated, "replaced": counts.replaced,
+        "left": outcome.left, "unrecorded": outcome.unrecorded,
         "unread": outcome.unread, "overwritten_files": outcome.overwritten.count,
     }  # fmt: skip
 
@@ -257,5 +296,7 @@ def _build_failure(group: FailureGroup) -> dict[str, Any]:
     return {
         "id": group.id, "cause": group.cause, "reason_class": group.reason_class, "exit_code": group.exit_code,
         "jobs": len(group.jobs),
-        "example": {"job": example.job, "telling_line": example.telling_line or None, "log": example.log or None},
+        "example": {
+            "job": example.job, "telling_line": list_telling_lines(example)[-1], "log": example.log or None,
+        },
     }  # fmt: skip

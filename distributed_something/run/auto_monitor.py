@@ -105,7 +105,7 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
             with translate_aws_errors("reading the journals and records of the run"):
                 outcome, note = ended_run.outcome, ended_run.save_job_table()
                 line = CommandLine(monitor_file=f"files/{file.MONITOR_APP_NAME}SpotFleetRequestId.json")
-                parts = [text, note, ended_run.format_outcome(), ended_run.format_advice(line)]
+                parts = [text, note, ended_run.format_outcome(line), ended_run.format_advice(line)]
                 text = "\n".join(filter(None, parts))
         except UserFacingError as error:  # everything that costs money is stopped, so the run has ended anyway
             text = f"{text}\n{error}"

@@ -113,7 +113,7 @@ def _report_end(
     try:
         with translate_aws_errors("reading the journals and records of the run"):
             outcome, note = ended_run.outcome, ended_run.save_job_table()
-            parts = [ended_run.format_outcome(), ended_run.format_advice(context.command_line)]
+            parts = [ended_run.format_outcome(context.command_line), ended_run.format_advice(context.command_line)]
             text = "\n".join(filter(None, parts))
     except CloudError as error:
         text, is_clean = str(error), False

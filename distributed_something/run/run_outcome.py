@@ -39,7 +39,7 @@ def load_current_outcome(clients: Clients, file: MonitorFile, now: float) -> Run
     if history.start is not None:
         reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
         until = math.inf if history.ended is None else history.ended
-        submitted = observe_submitted_jobs(reader, file, history.start, now, until)
+        submitted = observe_submitted_jobs(reader, file, history.start, now, until).count
     return load_run_outcome(clients.s3, file, submitted, left)
 
 
@@ -53,7 +53,7 @@ def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> i
     if history.start is None:
         return 0
     reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
-    submitted = observe_submitted_jobs(reader, file, history.start, now)
+    submitted = observe_submitted_jobs(reader, file, history.start, now).count
     left = count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     return _count_recorded_failures(load_run_outcome(clients.s3, file, submitted, left), history)
 
@@ -86,11 +86,13 @@ class EndedRun:
         self._table = JobTable()  # a new one, in case reading was attempted before
         snapshot, history, s3 = self._tick.snapshot, self._tick.history, self._clients.s3
         if history.ended is None or history.start is None:
-            return load_run_outcome(s3, self._file, snapshot.submitted, snapshot.jobs, self._table)
+            return load_run_outcome(
+                s3, self._file, snapshot.submitted, snapshot.jobs, self._table, replaced_at=history.replaced_at
+            )
         # Jobs that were submitted after the end belong to the next run, which may use the same queue.
         reader = SubmissionReader(s3, self._file.MONITOR_BUCKET_NAME, self._file.MONITOR_APP_NAME)
         submitted = observe_submitted_jobs(reader, self._file, history.start, snapshot.at, until=history.ended)
-        return load_run_outcome(s3, self._file, submitted, 0, self._table)
+        return load_run_outcome(s3, self._file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at)
 
     def count_recorded_failures(self) -> int:
         """Return the same as `load_recorded_failures`."""
@@ -112,13 +114,14 @@ class EndedRun:
         self._has_saved_table = not problem
         return f"note: jobs.tsv, the table of the run's jobs, could not be written: {problem}" if problem else ""
 
-    def format_outcome(self) -> str:
-        """Return the text of the summary about the run's jobs."""
+    def format_outcome(self, line: CommandLine) -> str:
+        """Return the text of the summary about the run's jobs. `line`: how the user types commands."""
         ended = self._tick.history.ended or self._tick.snapshot.at
         seconds = ended - self._file.MONITOR_START_TIME / 1000
+        confirmed = ("--yes",) if self.outcome.left else ()  # else `retry` refuses because of the jobs in the queue
         return format_run_outcome(
             self.outcome, self._file, seconds, self._find_dead_letters(), self._tick.history.cost,
-            has_table=self._has_saved_table,
+            has_table=self._has_saved_table, retry_command=line.format_command("retry", line.monitor_file, *confirmed),
         )  # fmt: skip
 
     def format_advice(self, line: CommandLine) -> str:

@@ -11,7 +11,7 @@ from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.results.advice import choose_advice
-from distributed_something.results.causes import compute_group_cost, group_failures
+from distributed_something.results.causes import FailureGroup, compute_group_cost, group_failures
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.status.document import (
     CostNumbers,
@@ -21,17 +21,24 @@ from distributed_something.results.status.document import (
     RunStatus,
     choose_ended_state,
 )
-from distributed_something.results.status.forecast import Estimate, estimate_remaining_seconds, measure_speed
+from distributed_something.results.status.forecast import (
+    Estimate,
+    estimate_remaining_seconds,
+    measure_average_speed,
+    measure_speed,
+)
 from distributed_something.results.status.progress import RunProgress
 from distributed_something.results.summary import RunSummary, find_run_summary
 from distributed_something.run.monitor.budget import classify_cost, format_cost_warning
-from distributed_something.run.monitor.history import RunHistory, load_history
+from distributed_something.run.monitor.history import RunHistory, compute_cost_since, load_history
 from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason
 from distributed_something.run.monitor.unusable import format_unusable_machines
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
+
+SUMMARY_SECONDS = 600.0  # within which a monitor saves the summary after a run's end
 
 
 @dataclass(frozen=True)
@@ -67,45 +74,92 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
     file, progress = view.file, view.progress
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
-    start, totals = file.MONITOR_START_TIME / 1000, snapshot.totals
-    jobs = JobNumbers(
-        snapshot.submitted, totals.done, totals.already_there, totals.failed, snapshot.running, snapshot.waiting
+    start, totals, counts = file.MONITOR_START_TIME / 1000, snapshot.totals, progress.counter.count_jobs()
+    state = _choose_current_state(snapshot, history)
+    is_active = state in (RunState.STARTING, RunState.RUNNING) and snapshot.jobs > 0
+    submitted = None if snapshot.submitted is None else snapshot.submitted - totals.replaced
+    jobs = JobNumbers(  # the lines were read after the totals
+        submitted,
+        max(totals.done, counts.done),
+        max(totals.already_there, counts.already_there),
+        max(totals.failed, counts.failed),
+        snapshot.running,
+        snapshot.waiting,
     )
-    remaining = estimate_remaining_seconds(progress, start, snapshot.at, snapshot.jobs)
+    remaining = estimate_remaining_seconds(progress, start, snapshot.at, snapshot.jobs) if is_active else None
+    speed = measure_speed(progress, start, snapshot.at) if is_active else measure_average_speed(progress, start)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
-        state=_choose_current_state(snapshot, history), at=snapshot.at, started=start, ended=None, jobs=jobs,
+        state=state, at=snapshot.at, started=start, jobs=jobs,
+        ended=_find_end(history, progress) if state.has_ended else history.ended,
         failures=group_failures(progress.counter.list_failed_jobs(), progress.counter.group_values),
-        attempt_seconds=progress.counter.total_seconds, cost=_estimate_cost(file, history, remaining),
-        machines=_count_machines(file, snapshot, progress), speed=measure_speed(progress, start, snapshot.at),
+        failing=_group_failing_jobs(progress, history),
+        attempt_seconds=progress.counter.total_seconds,
+        cost=_estimate_cost(file, snapshot, history, remaining, has_ended=state.has_ended),
+        machines=_count_machines(file, snapshot, progress), speed=speed,
         remaining=remaining, slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
         messages=[message.text for message in list_messages(view, snapshot, history)],
     )  # fmt: skip
 
 
+def _group_failing_jobs(progress: RunProgress, history: RunHistory) -> list[FailureGroup]:
+    """Return the causes of failed attempts while no job has succeeded. Later, most of these jobs will still be done."""
+    if history.failing_since is None:
+        return []
+    return group_failures(progress.counter.list_failing_jobs(history.replaced_at or 0.0))
+
+
 def compute_group_costs(status: RunStatus) -> list[float | None]:
-    """Return what each group of failures has cost, in USD: its share of the time that all attempts took."""
+    """Return what each group of `failures`, and then of `failing`, has cost, in USD.
+
+    That is the group's share of the time that all attempts took.
+    """
     cost, seconds = status.cost.so_far, status.attempt_seconds
-    return [compute_group_cost(group, cost, seconds) for group in status.failures]
+    return [compute_group_cost(group, cost, seconds) for group in (*status.failures, *status.failing)]
 
 
 def _choose_current_state(snapshot: RunSnapshot, history: RunHistory) -> RunState:
+    fleet = snapshot.fleet
+    is_removed = snapshot.queue is None and (fleet is None or not (fleet.is_active or fleet.machines))
+    # A monitor that has removed everything saves a summary soon, unless it was killed.
+    if is_removed and (history.ended is None or snapshot.at - history.ended > SUMMARY_SECONDS):
+        return _choose_stopped_state(snapshot)
     if history.ended is not None or history.empty_looks:
         return RunState.ENDING
-    fleet = snapshot.fleet
-    if snapshot.queue is None and (fleet is None or not (fleet.is_active or fleet.machines)):
-        return RunState.STOPPED  # `cleanup` ended it, or its queue was deleted
     return RunState.RUNNING if snapshot.totals.containers else RunState.STARTING
 
 
-def _estimate_cost(file: MonitorFile, history: RunHistory, remaining: Estimate | None) -> CostNumbers:
+def _choose_stopped_state(snapshot: RunSnapshot) -> RunState:
+    """Return the state of a run that `cleanup` ended, or whose queue was deleted."""
+    totals = snapshot.totals
+    if snapshot.submitted is None or totals.ended < snapshot.submitted:
+        return RunState.STOPPED
+    return choose_ended_state(reason="run", is_complete=not totals.failed)
+
+
+def _find_end(history: RunHistory, progress: RunProgress) -> float:
+    """Return when a run ended that nobody watched to its end: when a monitor or a worker last reported."""
+    return max(history.at or 0.0, progress.last_end or 0.0)
+
+
+def _estimate_cost(
+    file: MonitorFile, snapshot: RunSnapshot, history: RunHistory, remaining: Estimate | None, *, has_ended: bool
+) -> CostNumbers:
+    """Return the cost so far, also since the monitor's last snapshot, and the expected one.
+
+    A cost of 0 is unknown if there are or were machines: no monitor was there to estimate it.
+    """
+    limit = file.MONITOR_MAX_COST or None
+    if has_ended:
+        return CostNumbers(history.cost or None, None, limit)
+    cost, hourly = history.cost + compute_cost_since(history, snapshot), snapshot.hourly
     at_end = None
-    if remaining is not None and history.hourly:
-        at_end = Estimate(*(
-            history.cost + history.hourly * seconds / 3600
-            for seconds in (remaining.value, remaining.low, remaining.high)
-        ))  # fmt: skip
-    return CostNumbers(history.cost, at_end, file.MONITOR_MAX_COST or None)
+    if remaining is not None and hourly:
+        at_end = Estimate(
+            *(cost + hourly * seconds / 3600 for seconds in (remaining.value, remaining.low, remaining.high))
+        )
+    has_machines = bool(snapshot.totals.containers or (snapshot.fleet and snapshot.fleet.machines))
+    return CostNumbers(None if has_machines and not cost else cost, at_end, limit)
 
 
 def _count_machines(file: MonitorFile, snapshot: RunSnapshot, progress: RunProgress) -> MachineNumbers:
@@ -148,17 +202,20 @@ def _format_time(seconds: float) -> str:
 def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory) -> RunStatus:
     file, progress = view.file, view.progress
     submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
-    outcome = load_run_outcome(view.clients.s3, file, submitted, left)
+    outcome = load_run_outcome(view.clients.s3, file, submitted, left, replaced_at=history.replaced_at)
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
     start = file.MONITOR_START_TIME / 1000
-    ended = history.ended or history.at or start
+    # A monitor that was started again after the end has written a later history.
+    ended = history.ended or min(filter(None, [history.at, summary.saved]), default=start)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
         state=choose_ended_state(reason=summary.reason, is_complete=summary.is_complete), at=ended, started=start,
-        ended=ended, jobs=_count_ended_jobs(outcome), failures=outcome.groups, attempt_seconds=outcome.total_seconds,
-        cost=CostNumbers(history.cost, None, file.MONITOR_MAX_COST or None),
+        ended=ended, jobs=_count_ended_jobs(outcome), failures=outcome.groups, failing=outcome.failing_groups,
+        attempt_seconds=outcome.total_seconds,
+        cost=CostNumbers(history.cost or None, None, file.MONITOR_MAX_COST or None),
         machines=MachineNumbers(interrupted_attempts=progress.interrupted_attempts),
+        speed=measure_average_speed(progress, start),
         slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
         reason="" if summary.reason == "run" else summary.reason,
         advice=choose_advice(outcome, is_hopeless=summary.reason == EndReason.NOTHING_WORKS.value),
@@ -167,6 +224,5 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory)
 
 def _count_ended_jobs(outcome: RunOutcome) -> JobNumbers:
     counts = outcome.counts
-    return replace(
-        JobNumbers(outcome.submitted, counts.done, counts.already_there, counts.failed), waiting=outcome.left
-    )
+    submitted = None if outcome.submitted is None else outcome.submitted - counts.replaced
+    return replace(JobNumbers(submitted, counts.done, counts.already_there, counts.failed), waiting=outcome.left)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.cloudwatch_logs import ensure_log_groups
+from distributed_something.aws.ec2_fleet import find_active_fleet
 from distributed_something.aws.ecs import (
     describe_cluster,
     describe_service,
@@ -23,6 +24,7 @@ from distributed_something.aws.ecs import (
     find_task_roles,
 )
 from distributed_something.aws.retry import none_if_missing
+from distributed_something.aws.s3 import read_s3_time
 from distributed_something.aws.sqs import ensure_queues, find_queue
 from distributed_something.aws.sts import identify_account, resolve_owner
 from distributed_something.aws.task_definition import build_task_definition
@@ -30,13 +32,18 @@ from distributed_something.core.errors import InputError, translate_aws_errors
 from distributed_something.core.names import EXAMPLE_ACCOUNT_ID
 from distributed_something.core.tags import build_tags
 from distributed_something.core.text import format_row
+from distributed_something.observe.documents.submissions import has_recent_submission, list_queue_submissions
+from distributed_something.observe.queue import observe_queue
 from distributed_something.observe.service import observe_service
+from distributed_something.results.command_line import RUN_COMMANDS
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
     from distributed_something.results.command_line import CommandLine
 
 MISSING_BUCKET_CODES = ("404", "NoSuchBucket")
+# SQS documents that its counts need at least a minute to include all jobs that were just sent.
+COUNT_DELAY_SECONDS = 5 * 60.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,38 @@ def build_missing_error(missing: Sequence[MissingResource], source: Path | str, 
     remedy = "run setup first" if has_bucket else "create the bucket, or correct AWS_BUCKET; then run setup"
     problem = f"{names} {'do' if firsts else 'does'} not exist"
     return InputError(source, "", problem, f"{remedy}: {line.format_command('setup')}")
+
+
+def list_remaining_commands(
+    clients: Clients, settings: Settings, now: float, *, has_exact_counts: bool
+) -> tuple[str, ...]:
+    """Return which of RUN_COMMANDS must still be typed before the app's next run ends.
+
+    Arguments as in `is_queue_empty`. Raise CloudError if AWS reports an error.
+    """
+    if find_active_fleet(clients.ec2, settings.APP_NAME) is not None:
+        return RUN_COMMANDS[-1:]
+    if observe_setup_resources(clients, settings).missing:
+        return RUN_COMMANDS
+    is_empty = is_queue_empty(clients, settings, now, has_exact_counts=has_exact_counts)
+    return RUN_COMMANDS[1:] if is_empty else RUN_COMMANDS[2:]
+
+
+def is_queue_empty(clients: Clients, settings: Settings, now: float, *, has_exact_counts: bool) -> bool:
+    """Return whether the queue exists and holds no jobs, not even some that SQS does not count yet.
+
+    `now`: seconds since 1970, if S3 does not say what time it is. `has_exact_counts`: whether the queue counts all jobs
+    at once, as in the local cloud. Raise CloudError if AWS reports an error.
+    """
+    with translate_aws_errors(f"looking for jobs in the queue {settings.SQS_QUEUE_NAME}"):
+        queue = observe_queue(clients.sqs, settings.SQS_QUEUE_NAME)
+        if queue is None or queue.counts.jobs:
+            return False
+        if has_exact_counts:
+            return True
+        now = read_s3_time(clients.s3, settings.AWS_BUCKET, now)
+        submissions = list_queue_submissions(clients.s3, settings.AWS_BUCKET, settings.APP_NAME, queue, now)
+    return not has_recent_submission(submissions, now, COUNT_DELAY_SECONDS)
 
 
 def set_up_run(

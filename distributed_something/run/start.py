@@ -71,7 +71,7 @@ def start_run(
     check_fleet_file(clients.ec2, settings, content, fleet_file)
     check_account()
     path = build_monitor_file_path(project, settings.APP_NAME)
-    unfinished = _find_unfinished_start(clients, settings, path)
+    unfinished = _find_unfinished_start(context, path)
     queues = _find_queues(context)
     account = _find_auto_monitor(clients, settings)
     confirm_start()
@@ -185,13 +185,14 @@ def _find_queues(context: RunContext) -> QueueUrls:
     return QueueUrls(resources.queue_url, resources.dead_letter_url)
 
 
-def _find_unfinished_start(clients: Clients, settings: Settings, path: Path) -> ActiveFleet | None:
+def _find_unfinished_start(context: RunContext, path: Path) -> ActiveFleet | None:
     """Return the fleet of a start that was killed before it started the containers, or None if no fleet is active.
 
     Such a fleet has a target above 0, but the service's task count is 0. (A monitor that scales down lowers both to 0.)
     Raise InputError if a run is already active, because an app can have only one fleet: a second fleet would cost
     money without being watched. If the active run's monitor file is missing, it is written again.
     """
+    clients, settings, line = context.clients, context.settings, context.command_line
     fleet = find_active_fleet(clients.ec2, settings.APP_NAME)
     if fleet is None:
         return None
@@ -202,4 +203,5 @@ def _find_unfinished_start(clients: Clients, settings: Settings, path: Path) -> 
     if not path.exists() or fleet.id != load_monitor_file(path).MONITOR_FLEET_ID:
         save_monitor_file(clients.s3, build_monitor_file(settings, fleet.id, fleet.start), path)
     problem = f"the fleet {fleet.id} of {settings.APP_NAME} is already running"
-    raise InputError(path, "MONITOR_FLEET_ID", problem, "watch it with monitor and this file, or end it with cleanup")
+    watch, end = (line.format_command(name, line.monitor_file) for name in ("monitor", "cleanup"))
+    raise InputError(path, "MONITOR_FLEET_ID", problem, f"to watch it, type: {watch}; or to end it: {end}")

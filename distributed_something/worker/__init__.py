@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .admission.closing import is_run_closed
-    from .admission.pauses import list_paused_containers
+    from .admission.pauses import MAX_PAUSE_DOCUMENTS, list_paused_containers
+    from .admission.replacement import build_replacement_document
     from .attempt.attempt import AGAIN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE, RETRY_RUN_ATTRIBUTE
     from .batches import split_into_batches
     from .container.check_messages import CHECK_VARIABLE, MESSAGES_FILE, VERDICTS_FILE
@@ -45,7 +46,8 @@ _MODULES = {
     "container.serve": "serve",
     # for the rest of distributed_something
     "admission.closing": "is_run_closed",
-    "admission.pauses": "list_paused_containers",
+    "admission.pauses": "MAX_PAUSE_DOCUMENTS list_paused_containers",
+    "admission.replacement": "build_replacement_document",
     "attempt.attempt": "AGAIN_ATTRIBUTE RETRY_JOB_ATTRIBUTE RETRY_RUN_ATTRIBUTE",
     "batches": "split_into_batches",
     "container.check_messages": "CHECK_VARIABLE MESSAGES_FILE VERDICTS_FILE",
@@ -57,13 +59,14 @@ _MODULES = {
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
-    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS", "MESSAGES_FILE",
-    "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed",
-    "Folders", "Job", "JobDefaults", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
-    "build_machine_log_group", "fill_shell", "find_named_permission", "get_error_code", "is_access_denied",
-    "is_missing_object", "is_run_closed", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
-    "missing_files", "missing_key", "missing_text", "parse_upload_flags", "reject_truncated_responses", "serve",
-    "split_command", "split_into_batches", "upload_arguments", "usual_failure", "wrong_text",
+    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS",
+    "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "VERDICTS_FILE", "AppKeys",
+    "BadMessage", "Failed", "Folders", "Job", "JobDefaults", "Result", "RunKeys", "Settings", "TemplateError",
+    "as_text", "build_alarm_name", "build_machine_log_group", "build_replacement_document", "fill_shell",
+    "find_named_permission", "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed",
+    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "missing_files", "missing_key",
+    "missing_text", "parse_upload_flags", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
+    "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -363,6 +363,13 @@ def test_the_auto_monitor_may_use_a_runs_objects() -> None:
     assert not is_allowed(MONITOR, "s3:GetObject", f"arn:aws:s3:::{BUCKET}/images/x")
 
 
+def test_a_user_may_keep_and_find_a_runs_monitor_file() -> None:
+    file = f"arn:aws:s3:::{BUCKET}/{MONITOR_FILE.keys.monitor_file}"
+    assert is_allowed(CONTROL, "s3:PutObject", file)
+    assert is_allowed(CONTROL, "s3:GetObject", file)
+    assert is_allowed(CONTROL, "s3:ListBucket", f"arn:aws:s3:::{BUCKET}")
+
+
 def test_s3_reports_that_a_missing_object_does_not_exist() -> None:
     """S3 returns 404 instead of 403 only to callers who may list the bucket without a condition on the prefix."""
     for documents in (MONITOR, TASK, CONTROL):

@@ -503,8 +503,9 @@ class Starter:
         self.aws.expect_call("ec2.create_launch_template", request, LaunchTemplate={"LaunchTemplateId": "lt-run"})
 
     def expect_monitor_file_copy(self) -> None:
-        request = {"Bucket": "app-bucket", "Key": f"monitors/{MONITOR_NAME}", "Body": ANY}
-        self.aws.expect_call("s3.put_object", request)
+        for key in (f"monitors/{MONITOR_NAME}", f"runs/App/{RUN}/monitor_file.json"):
+            request = {"Bucket": "app-bucket", "Key": key, "Body": ANY}
+            self.aws.expect_call("s3.put_object", request)
 
     def expect_run_start(self, history: dict[str, Any] | None = None) -> None:
         """Expect the run's history to be begun, or continued if a start that was interrupted has saved one."""
@@ -599,7 +600,7 @@ def test_start_requests_the_fleet_then_writes_the_monitor_file_then_starts_tasks
     assert load_monitor_file(starter.path) == MONITOR_FILE
     assert starter.aws.calls == [
         *LOOKUP_CALLS, "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition",
-        "ec2.CreateLaunchTemplate", "ec2.RequestSpotFleet", "s3.PutObject",
+        "ec2.CreateLaunchTemplate", "ec2.RequestSpotFleet", "s3.PutObject", "s3.PutObject",
         *["s3.GetObject", *["sqs.GetQueueUrl", "sqs.GetQueueAttributes"] * 2, "s3.ListObjectsV2"],
         "s3.GetObject", "s3.ListObjectsV2", "s3.PutObject", "ecs.UpdateService",
     ]  # fmt: skip
@@ -763,7 +764,7 @@ def test_a_second_start_is_rejected_but_restores_a_lost_monitor_file(starter: St
     starter.expect_desired_tasks(6)
     with pytest.raises(InputError, match="is already running"):
         starter.start()
-    assert list_writes(starter.aws) == ["s3.PutObject"]
+    assert list_writes(starter.aws) == ["s3.PutObject", "s3.PutObject"]
 
 
 @pytest.mark.parametrize("run", ["nightly", "", RUN])

@@ -332,7 +332,7 @@ FLEET_MISTAKES = [
 
 MONITOR_MISTAKES = [
     Mistake("monitor: missing file", WATCH, "files/monitor.json: ",
-            "a monitor file: startCluster writes files/TryoutSpotFleetRequestId.json; type: python run.py startCluster",
+            "a monitor file: startCluster writes files/TryoutSpotFleetRequestId.json; type, as far as you have not:",
             {"files/monitor.json": None}),
     Mistake("monitor: published file with a missing quote", WATCH, "files/monitor.json: line 1, column 22: ",
             "not valid JSON",

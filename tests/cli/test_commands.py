@@ -79,6 +79,18 @@ def test_the_containers_option_is_passed_to_the_local_cloud(
     assert container_options == [containers]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("why",), ("status", "files/monitor.json"), ("check",), ("cleanup",), ("interrupt",),
+     ("retry", "--dry-run", "files/monitor.json")],
+)  # fmt: skip
+def test_commands_that_start_no_worker_need_no_container_engine(
+    project: Path, container_options: list[bool], words: tuple[str, ...]
+) -> None:
+    run_in_project("--local", "--containers", *words)
+    assert container_options == [False]
+
+
 def test_running_one_job_in_a_container_does_not_affect_the_local_clouds_workers(
     project: Path, container_options: list[bool]
 ) -> None:

@@ -11,74 +11,24 @@ from typing import Any
 
 import pytest
 
-from distributed_something.cli.context import Context, ExitCode
-from distributed_something.cli.main import main
+from distributed_something.cli.context import ExitCode
 from distributed_something.cli.retry import retry_command
 from distributed_something.core.monitor_file import build_monitor_file_key
 from distributed_something.jobs.submission import submit
 from distributed_something.results.retry.retry_jobs import load_retry_lists
 from distributed_something.run.monitor.history import RunHistory, save_history
 from distributed_something.worker import job_id
-from tests.support.emulated_runs import emulated_account
+from tests.support.failed_run import BUCKET, Project, build_message, open_project
 from tests.support.fakes import MONITOR_FILE, SETTINGS
 from tests.support.run_documents import RunDocuments, list_submissions
 
-CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}
-BUCKET = SETTINGS.AWS_BUCKET
-LATER = replace(MONITOR_FILE, MONITOR_START_TIME=MONITOR_FILE.MONITOR_START_TIME + 3_600_000)
 MIB = 1024 * 1024
-
-
-def build_message(number: int) -> dict[str, Any]:
-    return {"command": "work {n}", "output_location": "results/{job}", "group": {"n": number}}
-
-
-class Project:
-    """A project, whose run has records of failed jobs but no resources in AWS except the bucket."""
-
-    def __init__(self, folder: Path, clients: Any, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.clients, self.capsys = folder, clients, capsys
-        clients.s3.create_bucket(Bucket=BUCKET)
-        self.sent: list[dict[str, Any]] = []  # the entries of all batches
-        clients.sqs.meta.events.register(
-            "before-parameter-build.sqs.SendMessageBatch", lambda params, **_: self.sent.extend(params["Entries"])
-        )
-        self.run, self.later = RunDocuments(clients.s3, MONITOR_FILE), RunDocuments(clients.s3, LATER)
-        self.run.put_object(build_monitor_file_key("App"), json.dumps(asdict(MONITOR_FILE)).encode())
-        (folder / "config.py").write_text("".join(f"{name} = {value!r}\n" for name, value in CONFIG.items()))
-        (folder / "files").mkdir()
-
-    def fail_jobs(self, count: int, documents: RunDocuments | None = None, **more: Any) -> list[str]:
-        """Write records of failed jobs, and return their IDs."""
-        messages = [build_message(number) for number in range(count)]
-        for message in messages:
-            values = {"reason": "exit code 1", "reason_class": "program", "message": message} | more
-            (documents or self.run).end_job(job_id(message), "failed", **values)
-        return [job_id(message) for message in messages]
-
-    def retry(self, *arguments: str) -> tuple[int, str, str]:
-        """Run the command; return its exit code and what it wrote to standard output and standard error."""
-        code = main(["retry", *arguments])
-        captured = self.capsys.readouterr()
-        return code, captured.out, captured.err
-
-    def send_jobs(self, *arguments: str) -> str:
-        code, _, error = self.retry(*arguments)
-        assert code == ExitCode.DONE, error
-        return error
-
-    def empty_queue(self) -> None:
-        url = self.clients.sqs.get_queue_url(QueueName=SETTINGS.SQS_QUEUE_NAME)["QueueUrl"]
-        self.clients.sqs.purge_queue(QueueUrl=url)
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Project]:
-    with emulated_account() as clients:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(Context, "clients", clients)
-        monkeypatch.setattr("distributed_something.observe.queue.SETTLING_SECONDS", 0.0)
-        yield Project(tmp_path, clients, capsys)
+    with open_project(tmp_path, monkeypatch, capsys) as project:
+        yield project
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, sent: int) -> None:
@@ -235,11 +185,15 @@ def test_everything_that_is_wrong_is_reported_at_once(project: Project) -> None:
     project.fail_jobs(2)
     project.send_jobs()
     (project.folder / "job.json").write_text(json.dumps({"command": "other {plate}", "shell": 1}))
-    code, _, error = project.retry("--only", "nothing", "--with", "job.json")
-    assert code == ExitCode.INPUT
-    assert [line.split(": ")[1] for line in error.splitlines()] == ["queue AppQueue", "--only 'nothing'"]
-    code, _, error = project.retry("--yes", "--with", "missing.json")
-    assert code == ExitCode.DONE, "the jobs are in the queue, so the Job file is not needed"
+    assert project.find_problems("--only", "nothing", "--with", "job.json") == ["queue AppQueue", "--only 'nothing'"]
+    assert project.find_problems("--only", "nothing", "--only", "F123456", "--with", "missing.json") == [
+        "queue AppQueue", "--only 'nothing'", "--only 'F123456'", "missing.json",
+    ]  # fmt: skip
+    assert project.find_problems("--with", "job.json") == ["queue AppQueue", "job.json", "job.json"]
+    assert project.find_problems("--yes", "--with", "missing.json") == ["missing.json"]
+    assert project.find_problems("wrong.json", "--with", "missing.json") == ["wrong.json", "missing.json"]
+    assert project.find_problems("20260101T000000Z", "--with", "config.py") == ["20260101T000000Z", "config.py"]
+    assert len(project.sent) == 2
 
 
 @pytest.mark.parametrize(
@@ -297,9 +251,100 @@ def test_for_jobs_that_ran_out_of_memory_it_says_which_memory_is_enough(
     assert max(map(len, error.splitlines())) <= 80
 
 
-def test_a_run_without_failed_jobs_and_a_missing_run_are_said(project: Project) -> None:
+def start_history(project: Project, jobs: int, ended: float | None = None) -> None:
+    """Save the history of a run that started with this many jobs in its queue."""
+    start = MONITOR_FILE.MONITOR_START_TIME / 1000
+    history = RunHistory(at=start, submissions_since=start, other_jobs=jobs, dead_letters=0, ended=ended)
+    save_history(project.clients.s3, MONITOR_FILE, history)
+
+
+def test_a_run_without_failed_jobs_is_a_success_that_names_earlier_runs(project: Project) -> None:
     project.run.end_job("done")
-    assert re.search(r"^to send +no jobs$", project.send_jobs(), re.M)
+    start_history(project, 1, ended=MONITOR_FILE.MONITOR_START_TIME / 1000 + 60)
+    error = project.send_jobs()
+    assert re.search(r"^to send +no jobs$", error, re.M)
+    assert error.endswith(f"no job of the run {MONITOR_FILE.run} has failed\n")
+    RunDocuments(project.clients.s3, replace(MONITOR_FILE, MONITOR_START_TIME=1_700_000_000_000)).end_job("job")
+    assert error.splitlines()[-1] in (lines := project.send_jobs().splitlines())
+    assert lines[-2:] == [
+        "earlier runs    20231114T221320Z",
+        "                to send failed jobs of one of them: python run.py retry RUN",
+    ]
+    code, _, error = project.retry("--only", "time-out")
+    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert error.endswith("give the name of the run whose jobs failed (earlier runs: 20231114T221320Z)\n")
+
+
+def test_while_jobs_wait_no_job_has_failed_so_far(project: Project) -> None:
+    start_history(project, 2)
+    project.run.end_job("done")
+    url = project.clients.sqs.create_queue(QueueName=SETTINGS.SQS_QUEUE_NAME)["QueueUrl"]
+    project.clients.sqs.send_message(QueueUrl=url, MessageBody="{}")
+    assert project.send_jobs("--yes").endswith(f"no job of the run {MONITOR_FILE.run} has failed so far\n")
+
+
+def test_jobs_without_a_record_are_not_a_run_without_failed_jobs(project: Project) -> None:
+    start_history(project, 3, ended=MONITOR_FILE.MONITOR_START_TIME / 1000 + 60)
+    project.run.end_job("done")
+    code, out, error = project.retry()
+    assert (code, out) == (ExitCode.INPUT, "")
+    assert error == (
+        f"run.py: run {MONITOR_FILE.run}: 2 jobs neither ended nor are in the queue, and no other job failed; "
+        "send the Job file again: python run.py submitJob JOBFILE; jobs that are done are skipped\n"
+    )
+
+
+def test_failed_jobs_whose_messages_are_unknown_are_refused_if_no_others_can_be_sent(project: Project) -> None:
+    project.run.end_job("old", "failed")
+    project.run.end_job("older", "failed")
+    code, out, error = project.retry()
+    assert (code, out, error.count("\n")) == (ExitCode.INPUT, "", 1)
+    assert f"run {MONITOR_FILE.run}: 2 failed jobs cannot be sent again, because the records do not contain" in error
+    project.later.end_job("older")
+    assert "1 failed job cannot be sent again" in project.retry()[2]
+    project.later.end_job("old")
+    assert project.send_jobs().splitlines()[-1] == (
+        "each of these jobs has succeeded since, or a corrected job has taken its place"
+    )
+
+
+def test_messages_without_a_group_are_refused_with_a_corrected_job_file(project: Project) -> None:
+    project.run.end_job("message-1", "failed", message="not JSON")
+    (project.folder / "job.json").write_text(json.dumps({"command": "other {n}"}))
+    code, _, error = project.retry("--with", "job.json")
+    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert "1 failed job cannot be sent with the Job file" in error
+    assert "leave out --with" in error
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_selection_that_matches_nothing_is_refused_in_one_line_that_names_the_groups(
+    project: Project, more: tuple[str, ...]
+) -> None:
+    project.fail_jobs(3)
+    code, out, error = project.retry("--only", "time-out", *more)
+    assert (code, out) == (ExitCode.INPUT, "")
+    found = re.fullmatch(
+        r"run\.py: --only 'time-out': no failed job, cause, or group of this run matches; "
+        r"the groups are: F[0-9a-f]{6} \(program, 3\)\n",
+        error,
+    )
+    assert found, error
+
+
+def test_jobs_that_already_wait_in_the_queue_need_only_machines(project: Project) -> None:
+    project.fail_jobs(2)
+    project.send_jobs()
+    lines = project.send_jobs("--yes").splitlines()
+    assert lines[-2:] == [
+        "next: python run.py startCluster FLEETFILE",
+        "then: python run.py monitor files/AppSpotFleetRequestId.json",
+    ]
+    assert len(project.sent) == 2
+
+
+def test_a_missing_run_is_said(project: Project) -> None:
+    project.run.end_job("done")
     code, _, error = project.retry("--only", "anything")
     assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
     assert f"--only: no job of the run {MONITOR_FILE.run} failed" in error

@@ -35,6 +35,8 @@ class Project:
         patch.chdir(folder)
         clients = SimpleNamespace(sqs=self.sqs, s3=self.bucket, impatient_s3=self.bucket)
         patch.setattr(Context, "clients", clients)
+        self.remaining = ("startCluster", "monitor")
+        patch.setattr(Context, "find_remaining_commands", lambda _: self.remaining)
         patch.setattr(Context, "check_setup", lambda _: None)
 
     def write_jobs(self, count: int, **shared: Any) -> None:
@@ -167,6 +169,12 @@ def test_options_send_the_same_jobs_again_without_a_question(project: Project, o
     project.submit()
     assert project.submit(option)[0] == ExitCode.DONE
     assert len(project.sqs.received) == waiting
+
+
+def test_the_next_command_is_monitor_while_a_run_is_active(project: Project) -> None:
+    project.remaining = ("monitor",)
+    last = project.submit()[1].splitlines()[-1]
+    assert last == "next: python run.py monitor files/AppSpotFleetRequestId.json"
 
 
 def test_other_jobs_are_sent_without_a_question(project: Project) -> None:

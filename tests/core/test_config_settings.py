@@ -248,3 +248,37 @@ def test_a_constant_with_a_name_similar_to_a_known_one_is_found_and_stays_the_us
 def test_no_constant_of_a_published_or_shipped_config_looks_misspelled(tmp_path: Path) -> None:
     for path in (write_config(tmp_path, PUBLISHED), ROOT / "config.py", *ROOT.glob("examples/*/config.py")):
         assert find_misspelled_constants(load_settings(path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "keys"),
+    [
+        ("DOCKER_CORES = 2", "DOCKER_CORES = 'two'\nCPU_SHARES = DOCKER_CORES * 1024", ["DOCKER_CORES"]),
+        ("DOCKER_CORES = 2", "DOCKER_CORES = 0\nCPU_SHARES = DOCKER_CORES * 1024", ["DOCKER_CORES"]),
+        ("DOCKER_CORES = 2", "DOCKER_CORES = 'two'\nslots = DOCKER_CORES * 2\nCPU_SHARES = slots", ["DOCKER_CORES"]),
+        ("DOCKER_CORES = 2", "DOCKER_CORES = 'two'\nCPU_SHARES = f'{DOCKER_CORES}000'\nOWN = (DOCKER_CORES, {1})",
+         ["DOCKER_CORES"]),
+        ("DOCKER_CORES = 2", "DOCKER_CORES = 'two'\nCPU_SHARES = DOCKER_CORES + 1", ["DOCKER_CORES"]),
+        ("DOCKER_CORES = 2", "DOCKER_CORES = 'two'\nCPU_SHARES = (\n  1024 *\n  int(DOCKER_CORES)\n)",
+         ["DOCKER_CORES"]),
+        ("'CellCount'", "'a/b'\nSQS_QUEUE_NAME = APP_NAME + 'Queue'\nLOG_GROUP_NAME = f'{APP_NAME}:logs'",
+         ["APP_NAME"]),
+        ("MEMORY = 7000", "MEMORY = 'x'\nMEMORY = MEMORY * 2\nCLUSTER_MACHINES = 'none'",
+         ["CLUSTER_MACHINES", "MEMORY"]),
+    ],
+)  # fmt: skip
+def test_values_computed_from_a_mistaken_constant_are_not_reported_as_mistakes(
+    tmp_path: Path, old: str, new: str, keys: list[str]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        load_settings(write_config(tmp_path, SHORT.replace(old, new)))
+    assert sorted(problem.key for problem in caught.value.problems) == sorted(keys)
+
+
+def test_a_value_computed_from_a_valid_constant_is_a_mistake_of_its_own(tmp_path: Path) -> None:
+    text = SHORT.replace("MEMORY = 7000", "MEMORY = str(DOCKER_CORES) + ' GB'\nSQS_QUEUE_NAME = APP_NAME + '?'")
+    with pytest.raises(InputError) as caught:
+        load_settings(write_config(tmp_path, text))
+    assert {problem.key for problem in caught.value.problems} == {"MEMORY", "SQS_QUEUE_NAME"}
+    with pytest.raises(InputError, match="line 10: TypeError"):
+        load_settings(write_config(tmp_path, f"{SHORT}CPU_SHARES = DOCKER_CORES + 'x'\n"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from distributed_something.core.text import measure_columns, shorten_text
+from distributed_something.core.text import format_one_line, measure_columns, shorten_text, wrap_text
 
 
 @pytest.mark.parametrize(("text", "columns", "shown"), [
@@ -14,3 +16,18 @@ from distributed_something.core.text import measure_columns, shorten_text
 def test_a_text_is_shortened_to_the_columns_that_it_takes(text: str, columns: int, shown: str) -> None:
     assert shorten_text(text, columns) == shown
     assert measure_columns(shown) <= columns
+
+
+@given(st.text(), st.integers(4, 40), st.integers(1, 4))
+def test_wrapped_text_fits_and_loses_nothing_unless_it_is_too_long(text: str, columns: int, most: int) -> None:
+    lines = wrap_text(text, columns, most)
+    assert len(lines) <= most
+    assert all(measure_columns(line) <= columns for line in lines)
+    if not lines[-1].endswith("…"):
+        assert "".join(lines).replace(" ", "") == format_one_line(text).replace(" ", "")
+
+
+def test_lines_end_at_spaces_or_within_long_words() -> None:
+    assert wrap_text("one two three four", 9, 3) == ["one two", "three", "four"]
+    assert wrap_text("a s3://bucket/long/keys", 11, 3) == ["a s3://buck", "et/long/key", "s"]
+    assert wrap_text("one two three four", 8, 2) == ["one two", "three f…"]

@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from distributed_something.cli.context import Context
 from distributed_something.run.finish import RunEnd
 from tests.support.offline import Outcome, block_requests, run_command, write_project
 
-MISSING_MONITOR_FILE = (
-    "startCluster writes files/TryoutSpotFleetRequestId.json; type: python run.py --local --project . startCluster"
-)
+MONITOR_FILE = "files/TryoutSpotFleetRequestId.json"
+RUN_PY = "python run.py --local --project ."
+COMMANDS = [
+    f"{RUN_PY} setup",
+    f"{RUN_PY} submitJob files/job.json",
+    f"{RUN_PY} startCluster files/fleet.json",
+    f"{RUN_PY} monitor {MONITOR_FILE}",
+]
+MISSING_MONITOR_FILE = f"startCluster writes {MONITOR_FILE}; type: {'; then: '.join(COMMANDS)}\n"
 MISSING_RESOURCES = (
     "the queue TryoutQueue, the dead-letter queue TryoutDead, the cluster tryout-cluster and the service TryoutService "
     "do not exist; run setup first: python run.py --local --project . setup"
@@ -44,15 +51,16 @@ def run(*words: str) -> Outcome:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("monitor",), f"give the path of a monitor file: {MISSING_MONITOR_FILE} files/fleet.json"),
-        (("monitor", "True"), f"give the path of a monitor file: {MISSING_MONITOR_FILE} files/fleet.json"),
+        (("monitor",), f"give the path of a monitor file: {MISSING_MONITOR_FILE}"),
+        (("monitor", "True"), f"give the path of a monitor file: {MISSING_MONITOR_FILE}"),
         (("monitor", "files/fleet.json"), f"this is a Fleet file, not a monitor file; give the monitor file: "
-                                          f"{MISSING_MONITOR_FILE} files/fleet.json"),
+                                          f"{MISSING_MONITOR_FILE}"),
         (("monitor", "files/job.json"), f"this is a Job file, not a monitor file; give the monitor file: "
-                                        f"{MISSING_MONITOR_FILE} files/fleet.json"),
+                                        f"{MISSING_MONITOR_FILE}"),
         (("monitor", "config.py"), "this is a Python file, not a monitor file; give the monitor file: startCluster"),
         (("why", "config.py"), "this is a Python file, not a monitor file"),
-        (("cleanup", "files/job.json"), "this is a Job file, not a monitor file"),
+        (("cleanup", "files/job.json"), "this is a Job file, not a monitor file; give the monitor file, or leave it "
+                                        f"out to clean up the whole app: {RUN_PY} cleanup\n"),
         (("startCluster", "files/job.json"), "this is a Job file, not a Fleet file; give the Fleet file: "
                                              "python run.py --local --project . startCluster files/fleet.json"),
         (("startCluster", "saved.json"), "this is a monitor file, not a Fleet file; give the Fleet file: python"),
@@ -65,6 +73,37 @@ def run(*words: str) -> Outcome:
 )  # fmt: skip
 def test_a_wrong_file_is_recognized_and_the_right_command_is_named(words: tuple[str, ...], message: str) -> None:
     assert message in run(*words).err
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("remaining", "count"),
+    [(("setup", "submitJob", "startCluster", "monitor"), 4), (("submitJob", "startCluster", "monitor"), 3),
+     (("startCluster", "monitor"), 2)],
+)  # fmt: skip
+def test_the_commands_that_are_still_missing_are_named_in_their_order(
+    monkeypatch: pytest.MonkeyPatch, remaining: tuple[str, ...], count: int
+) -> None:
+    monkeypatch.setattr(Context, "find_remaining_commands", lambda _: remaining)
+    assert run("monitor").err.endswith(f"type: {'; then: '.join(COMMANDS[-count:])}\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_if_it_is_unknown_what_exists_all_commands_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Context, "find_remaining_commands", lambda _: ())
+    assert run("monitor").err.endswith(f"type, as far as you have not: {'; then: '.join(COMMANDS)}\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_while_a_run_is_active_its_own_monitor_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the file is lost, its copy in the bucket is used."""
+    monkeypatch.setattr(Context, "find_remaining_commands", lambda _: ("monitor",))
+    assert run("status", "files/none.json").err.endswith(f": {RUN_PY} status {MONITOR_FILE}\n")
+
+
+def test_a_fleet_file_that_was_given_is_the_one_to_start_with(project: Path) -> None:
+    shutil.copy(project / "files" / "fleet.json", project / "files" / "other.json")
+    assert f"{RUN_PY} startCluster files/other.json; then: {COMMANDS[3]}" in run("monitor", "files/other.json").err
 
 
 def test_the_monitor_file_of_the_app_is_named_once_it_exists(project: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ from distributed_something.core.aws_errors import (
     AWSEvent,
 )
 from distributed_something.diagnose.why.cause import Cause
-from distributed_something.diagnose.why.job_causes import diagnose_failing_jobs
+from distributed_something.diagnose.why.job_causes import JobEvidence, diagnose_failing_jobs
 from distributed_something.diagnose.why.rank import rank_causes
 from distributed_something.diagnose.why.view import build_diagnosis_json, format_diagnosis, format_run_status
 from distributed_something.observe.containers import LogTail, PausedMachine
@@ -41,7 +41,9 @@ from distributed_something.observe.evidence import (
 from distributed_something.observe.machines import ObservedMachine, parse_machine
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.service import ServiceState, StoppedTask
-from distributed_something.results.command_line import CommandLine
+from distributed_something.results.advice import format_advice
+from distributed_something.results.causes import group_failures
+from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
 from distributed_something.results.outcome import RunOutcome
 from tests.support.account import Account, emulate_account
@@ -92,7 +94,7 @@ def build_ended_machine(code: str, message: str) -> ObservedMachine:
 
 def test_a_healthy_run_has_no_problems() -> None:
     assert rank_causes(HEALTHY) == []
-    assert "no problems found" in format_diagnosis(HEALTHY, [])
+    assert "no problems found" in format_diagnosis(HEALTHY, [], JobEvidence(), CommandLine())
 
 
 def test_the_last_jobs_of_a_run_do_not_count_as_a_problem() -> None:
@@ -132,7 +134,7 @@ def test_stopped_containers_are_ignored_once_all_containers_run_again() -> None:
 def test_each_problem_is_ranked_first_if_it_is_the_only_one(evidence: Evidence, title: str, remedy: str) -> None:
     cause = find_first_cause(evidence)
     assert cause.title.startswith(title)
-    assert remedy in cause.remedy
+    assert remedy in " ".join([cause.remedy, *cause.steps])
 
 
 def test_a_quota_of_zero_is_ranked_above_its_consequences() -> None:
@@ -322,41 +324,152 @@ def test_containers_that_fit_on_no_machine_still_point_to_the_memory_after_an_in
 
 
 def test_no_advice_counts_on_jobs_in_a_queue_that_does_not_exist() -> None:
-    """After a run, cleanup has removed the queue, so startCluster alone would be refused."""
+    """After cleanup has removed the queue, startCluster alone would be refused."""
     ended = replace(NO_MACHINE, counts=None, fleet=FleetState("cancelled", 3, ()), service=None, registered_count=None)
-    assert {cause.remedy for cause in rank_causes(ended)} == {"run setup, then submitJob and startCluster"}
+    assert {cause.steps for cause in rank_causes(ended)} == {RUN_COMMANDS}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "steps"),
+    [
+        (replace(IDLE, counts=None, service=None, registered_count=None, fleet=None), RUN_COMMANDS),
+        (replace(IDLE, counts=QueueCounts(0, 0), service=ServiceState(0, 0, 0), fleet=None), RUN_COMMANDS[1:]),
+        (replace(IDLE, service=ServiceState(0, 0, 0), fleet=None), RUN_COMMANDS[2:]),
+        (replace(IDLE, service=ServiceState(0, 0, 0)), RUN_COMMANDS[2:]),
+        (replace(IDLE, service=None), ("setup", "startCluster", "monitor")),
+    ],
+)
+def test_the_commands_that_are_still_missing_are_named_in_their_order_and_once(
+    evidence: Evidence, steps: tuple[str, ...]
+) -> None:
+    causes = rank_causes(replace(evidence, machines=(), cluster_machines=()))
+    text = format_diagnosis(evidence, causes, JobEvidence(), LINE)
+    commands = [command.strip() for command in text.splitlines() if "python run.py" in command]
+    assert commands == LINE.list_run_commands(steps)
 
 
 # Failing jobs
 
 
-def build_outcome(*failures: FailedJob, done: int = 0) -> RunOutcome:
-    return RunOutcome(None, JobCounts(done=done, failed=len(failures)), 0, list(failures), 1)
+LINE = CommandLine(
+    ("--local",), monitor_file="monitor.json", fleet_file="fleet.json", job_file="job.json", has_image=False
+)
+RETRY = "python run.py --local retry monitor.json"
+
+
+def build_outcome(*failures: FailedJob, done: int = 0, left: int = 0, failing: Sequence[FailedJob] = ()) -> RunOutcome:
+    return RunOutcome(
+        None, JobCounts(done=done, failed=len(failures)), left, list(failures), 1,
+        groups=tuple(group_failures(failures)), failing=list(failing), failing_groups=tuple(group_failures(failing)),
+    )  # fmt: skip
 
 
 FAILURES = [
-    FailedJob(f"job-{number}", NOW, "exit code 1", "program", 3, 1, ("ValueError: no cells",), f"s3://b/{number}.log")
+    FailedJob(f"job-{number}", NOW, "exit code 1", "program", 3, 1, telling_line="ValueError: no cells",
+              log=f"s3://b/{number}.log")
     for number in range(5)
-] + [FailedJob("job-9", NOW, "the input a.tif does not exist", "missing input", 1)]
+] + [
+    FailedJob("job-8", NOW, "exit code 3", "program", 3, 3),
+    FailedJob("job-9", NOW, "the program took too long", "time-out", 1, -15, time_limit_seconds=120),
+]  # fmt: skip
+ENDED = JobEvidence(build_outcome(*FAILURES, done=3), has_ended=True, is_regular=True)
+REMOVED = replace(NO_MACHINE, counts=None, fleet=FleetState("cancelled", 0, ()), service=None, registered_count=None)
 
 
-def test_failing_jobs_are_explained_by_their_most_frequent_failures_with_an_example() -> None:
-    line = CommandLine(("--local",), monitor_file="files/AppSpotFleetRequestId.json")
-    first, second = diagnose_failing_jobs(build_outcome(*FAILURES, done=3), line)
-    assert (first.title, second.title) == ("5 jobs failed: program, exit code 1", "1 job failed: missing input")
-    assert first.evidence == ("for example job-0: exit code 1; its last line: ValueError: no cells; log: s3://b/0.log")
-    assert second.remedy == (
-        "upload the missing inputs; once the run has ended, type: "
-        "python run.py --local retry files/AppSpotFleetRequestId.json"
+def test_failing_jobs_are_in_the_groups_of_status_with_an_example_and_the_command_that_runs_them_again() -> None:
+    groups = group_failures(FAILURES)
+    causes = list(diagnose_failing_jobs(JobEvidence(build_outcome(*FAILURES, done=3)), LINE))
+    assert [cause.title for cause in causes] == [
+        f"5 jobs failed ({groups[0].id}): exit code 1: ValueError: no cells",
+        f"1 job failed ({groups[1].id}): {groups[1].cause}",
+        f"1 job failed ({groups[2].id}): {groups[2].cause}",
+    ]
+    assert "timed out after 2 minutes" in {group.cause for group in groups}
+    assert causes[0].evidence == "for example job-0: ValueError: no cells; log: s3://b/0.log"
+    assert [cause.commands for cause in causes] == [(f"{RETRY} --only {group.id}",) for group in groups]
+    assert causes[0].remedy == (
+        "read the log; correct the command in job.json, or the program; once the run has ended, type:"
     )
+    # The remedy of the second program is the same one.
+    assert [cause.remedy for cause in causes if "exit code 3" in cause.title] == [""]
 
 
-def test_failures_of_all_jobs_are_ranked_above_the_queue_that_was_removed_at_the_end() -> None:
-    ended = replace(IDLE, fleet=FleetState("cancelled", 3, ()), counts=QueueCounts(0, 0))
-    every, some = (list(diagnose_failing_jobs(build_outcome(*FAILURES, done=n), CommandLine())) for n in (0, 3))
-    assert rank_causes(ended, every)[0] == every[0]
-    assert rank_causes(ended, some)[0] != some[0]
-    assert rank_causes(HEALTHY, some) == some
+def test_after_a_run_its_failures_are_the_only_causes_and_the_advice_of_status_follows() -> None:
+    causes = rank_causes(REMOVED, ENDED, LINE)
+    assert [cause.title.split(" (")[0] for cause in causes] == ["5 jobs failed", "1 job failed", "1 job failed"]
+    text = format_diagnosis(REMOVED, causes, ENDED, LINE)
+    assert text.startswith(f"the run {RUN} has ended: 7 jobs failed\n")
+    assert "no queue" not in text
+    assert ENDED.advice is not None
+    assert text.endswith(format_advice(ENDED.advice, LINE))
+    lines = [line.strip() for line in text.splitlines() if "--only" in line or "→" in line]
+    assert len(lines) == len(set(lines))
+
+
+def test_after_a_run_in_which_every_job_is_done_there_is_no_problem() -> None:
+    done = JobEvidence(build_outcome(done=3), has_ended=True, is_regular=True)
+    assert rank_causes(REMOVED, done, LINE) == []
+    assert format_diagnosis(REMOVED, [], done, LINE) == f"the run {RUN} has ended: every job is done"
+
+
+def test_jobs_of_the_next_run_in_the_queue_need_machines() -> None:
+    causes = rank_causes(replace(REMOVED, counts=QueueCounts(9, 0), service=ServiceState(0, 0, 0)), ENDED, LINE)
+    assert [cause.title for cause in causes[3:]] == [
+        "the fleet has ended", "there is no cluster", "the service is set to run no containers",
+    ]  # fmt: skip
+
+
+HOPELESS = JobEvidence(build_outcome(failing=FAILURES[:5], left=90), has_ended=True, is_hopeless=True)
+
+
+def test_if_nothing_worked_the_failed_attempts_come_first_and_not_the_fleet_that_ended() -> None:
+    evidence = replace(IDLE, fleet=ENDED_FLEET, machines=(), service=ServiceState(0, 0, 0))
+    (cause,) = rank_causes(evidence, HOPELESS, LINE)
+    assert cause.title.startswith("5 jobs in the queue failed so far (F")
+    text = format_diagnosis(evidence, [cause], HOPELESS, LINE)
+    assert "next: python run.py --local submitJob job.json --replace\n" in text
+    assert "retry" not in text.partition("next: ")[2]
+
+
+def test_jobs_that_failed_and_jobs_that_still_fail_for_the_same_reason_are_one_cause() -> None:
+    both = replace(HOPELESS, outcome=build_outcome(*FAILURES[:2], failing=FAILURES[2:5], left=90))
+    (cause,) = rank_causes(IDLE, both, LINE)[:1]
+    assert cause.title.startswith("2 jobs failed and 3 jobs in the queue failed so far (F")
+
+
+def test_a_run_that_ended_at_its_cost_limit_has_its_failures_first_and_then_the_limit() -> None:
+    evidence = replace(IDLE, fleet=ENDED_FLEET, machines=(), is_closed=True)
+    jobs = JobEvidence(build_outcome(*FAILURES[:1], done=3, left=90), has_ended=True)
+    titles = [cause.title for cause in rank_causes(evidence, jobs, LINE)]
+    assert titles[0].startswith("1 job failed")
+    assert titles[1] == "the run has reached its cost limit (MAX_COST)"
+
+
+def test_if_no_container_worked_the_reason_is_the_only_cause() -> None:
+    tasks = (build_stopped_task(EXITED, 1), build_stopped_task(EXITED, 1))
+    evidence = replace(IDLE, fleet=ENDED_FLEET, machines=(), stopped_tasks=tasks)
+    (cause,) = rank_causes(evidence, JobEvidence(build_outcome(left=9), has_ended=True, is_hopeless=True), LINE)
+    assert "stops with an error" in cause.title
+
+
+def test_while_no_job_has_succeeded_failures_come_first_and_then_only_after_other_problems() -> None:
+    every, some = (JobEvidence(build_outcome(*FAILURES, done=n, left=9), is_hopeless=not n) for n in (0, 3))
+    lowered = replace(IDLE, fleet=FleetState("active", 0, ()))
+    assert "jobs failed" in rank_causes(lowered, every, LINE)[0].title
+    assert rank_causes(lowered, some, LINE)[0].title == "the fleet is set to run no machines"
+    assert len(rank_causes(HEALTHY, some, LINE)) == 3
+    no_jobs_left = JobEvidence(build_outcome(*FAILURES, done=3))
+    causes = rank_causes(replace(HEALTHY, counts=QueueCounts(0, 0)), no_jobs_left, LINE)
+    assert ["failed" in cause.title for cause in causes] == [True, True, True, False]
+    assert causes[-1].title == "there are no jobs"
+
+
+def test_many_causes_are_cut_and_status_shows_the_others() -> None:
+    failures = [FailedJob(f"job-{n}", NOW, "", "program", 1, n) for n in range(1, 15)]
+    causes = rank_causes(HEALTHY, JobEvidence(build_outcome(*failures, done=1)), LINE)
+    assert len(causes) == 11
+    assert causes[-1].title == "4 jobs failed for 4 other causes"
+    assert causes[-1].commands == ("python run.py --local status monitor.json",)
 
 
 PLACEMENT = (
@@ -492,15 +605,47 @@ def test_a_single_failed_container_does_not_explain_why_a_fleet_has_ended() -> N
     assert find_first_cause(evidence).title == "the fleet has ended"
 
 
+PAUSED = replace(
+    HEALTHY,
+    counts=QueueCounts(100, 0),
+    paused_machines=(PausedMachine("i-1", "5 jobs failed one after the other", NOW - 60),),
+)
+
+
 def test_paused_machines_are_reported_with_their_reason() -> None:
-    evidence = replace(
-        HEALTHY,
-        counts=QueueCounts(100, 0),
-        paused_machines=(PausedMachine("i-1", "5 jobs failed one after the other"),),
-    )
-    cause = find_first_cause(evidence)
-    assert cause.title.startswith("machines have paused")
+    cause = find_first_cause(PAUSED)
+    assert cause.title == "machines have paused because several jobs failed in a row"
     assert cause.evidence == "i-1: 5 jobs failed one after the other"
+    assert "EBS_VOL_SIZE" not in cause.remedy
+    full = replace(PAUSED, paused_machines=(PausedMachine("i-1", "the disk is full"),))
+    assert find_first_cause(full).title == "machines have paused because their disk is full"
+    assert "EBS_VOL_SIZE" in find_first_cause(full).remedy
+
+
+@pytest.mark.parametrize(
+    ("failed", "correction", "command"),
+    [
+        (FailedJob("a", NOW, "no program", "program", 1, 127), "correct the command", "submitJob job.json --replace"),
+        (FailedJob("a", NOW, "", "out of memory", 1), "raise MEMORY", "setup"),
+        (FailedJob("a", NOW, "", "disk", 1), "raise EBS_VOL_SIZE", ""),
+    ],
+)  # fmt: skip
+def test_the_advice_for_paused_machines_follows_the_failures_that_paused_them(
+    failed: FailedJob, correction: str, command: str
+) -> None:
+    jobs = JobEvidence(build_outcome(failing=[failed], left=90), is_hopeless=True, has_pauses=True)
+    first, second = rank_causes(PAUSED, jobs, LINE)[:2]
+    assert first.remedy.startswith(correction)
+    assert first.commands == ((f"python run.py --local {command}",) if command else ())
+    assert second.title.startswith("machines have paused")
+
+
+def test_failed_attempts_are_named_while_machines_pause_although_other_jobs_are_done() -> None:
+    jobs = JobEvidence(build_outcome(failing=FAILURES[:5], done=3, left=90))
+    assert len(rank_causes(PAUSED, jobs, LINE)) == len(rank_causes(PAUSED))
+    titles = [cause.title for cause in rank_causes(PAUSED, replace(jobs, has_pauses=True), LINE)]
+    assert titles[0].startswith("machines have paused")
+    assert any(title.startswith("5 jobs in the queue failed so far") for title in titles)
 
 
 def test_the_pause_of_a_terminated_machine_is_ignored() -> None:
@@ -586,8 +731,8 @@ def test_causes_are_ordered_by_weight_and_have_evidence_and_a_remedy(evidence: E
 @given(evidence_strategy)
 def test_every_diagnosis_can_be_formatted_as_text_and_json(evidence: Evidence) -> None:
     causes = rank_causes(evidence)
-    assert format_diagnosis(evidence, causes)
-    assert len(json.loads(build_diagnosis_json(evidence, causes))["causes"]) == len(causes)
+    assert format_diagnosis(evidence, causes, JobEvidence(), LINE)
+    assert len(json.loads(build_diagnosis_json(evidence, causes, JobEvidence(), LINE))["causes"]) == len(causes)
 
 
 def test_json_keys_do_not_depend_on_attribute_names() -> None:
@@ -597,8 +742,12 @@ def test_json_keys_do_not_depend_on_attribute_names() -> None:
         HEALTHY, fleet_events=(fleet_event,), quota=SpotQuota("All Standard", "L-34B43A08", 0.0, 2),
         lookup_errors={"log_tail": "needs logs:GetLogEvents", "fleet": "no"},
     )  # fmt: skip
-    document = json.loads(build_diagnosis_json(full_evidence, [Cause(1, "title", "evidence", "remedy")]))
-    assert document["causes"] == [{"weight": 1, "what": "title", "seen": "evidence", "remedy": "remedy"}]
+    cause = Cause(1, "title", "evidence", "remedy", ("a command",), ("monitor",))
+    document = json.loads(build_diagnosis_json(full_evidence, [cause], JobEvidence(), LINE))
+    commands = ["a command", "python run.py --local monitor monitor.json"]
+    texts = {"what": "title", "seen": "evidence", "remedy": "remedy"}
+    assert document["causes"] == [{"weight": 1, **texts, "commands": commands}]
+    assert document["next"] == []
     evidence = document["evidence"]
     assert set(evidence) == {
         "at", "subject", "counts", "dead", "fleet", "events", "machines", "registered", "joined", "service", "told",
@@ -645,13 +794,13 @@ def test_a_run_at_its_cost_limit_is_reported() -> None:
     assert find_first_cause(closing).title == "the run has reached its cost limit (MAX_COST)"
     ended = replace(closing, fleet=FleetState("cancelled_terminating", 0, ()))
     assert find_first_cause(ended).title == "the run has reached its cost limit (MAX_COST)"
-    assert "startCluster" in find_first_cause(ended).remedy
+    assert find_first_cause(ended).steps == ("startCluster", "monitor")
 
 
 def test_the_remedy_for_a_fleet_with_a_target_of_zero_is_monitor() -> None:
     causes = rank_causes(replace(IDLE, fleet=FleetState("active", 0, ()), service=ServiceState(0, 0, 0)))
     assert causes[0].title == "the fleet is set to run no machines"
-    assert causes[0].remedy.startswith("run monitor")
+    assert causes[0].steps == ("monitor",)
     assert "the service is set to run no containers" not in {cause.title for cause in causes}
 
 
@@ -808,7 +957,7 @@ def test_a_denied_lookup_is_reported_and_does_not_stop_the_others(aws: Account, 
     evidence = gather(aws)
     assert 1 <= len(evidence.lookup_errors) <= 2
     assert all(reason.startswith("needs ") for reason in evidence.lookup_errors.values())
-    output = format_diagnosis(evidence, rank_causes(evidence))
+    output = format_diagnosis(evidence, rank_causes(evidence), JobEvidence(), LINE)
     assert "not checked" in output
 
 
@@ -857,6 +1006,6 @@ def test_without_permission_to_list_fleets_the_config_is_used(aws: Account) -> N
 
 def test_the_text_fits_in_80_columns_and_starts_with_the_most_likely_cause(aws: Account) -> None:
     evidence = gather(aws)
-    output = format_diagnosis(evidence, rank_causes(evidence))
+    output = format_diagnosis(evidence, rank_causes(evidence), JobEvidence(), LINE)
     assert max(len(line) for line in output.splitlines()) <= 80
     assert output.splitlines()[2].startswith("most likely  ")

@@ -677,7 +677,7 @@ class OpenGate:
 def test_a_job_is_received_with_its_lease_and_its_receive_count(aws: ExactClients, tmp_path: Path) -> None:
     request = {
         "QueueUrl": QUEUE_URL, "MaxNumberOfMessages": 1, "WaitTimeSeconds": 5, "VisibilityTimeout": 120,
-        "MessageSystemAttributeNames": ["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
+        "MessageSystemAttributeNames": ["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp", "SentTimestamp"],
         "MessageAttributeNames": list(MESSAGE_ATTRIBUTES),
     }  # fmt: skip
     aws.expect_call("sqs.receive_message", request)

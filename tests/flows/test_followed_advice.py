@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from distributed_something.cli.context import ExitCode
-from tests.support.project import Project, create_project
+from tests.support.project import Project, create_project, wait_until
 
-JOBS = {"output_location": "results/{n}", "groups": [{"n": str(number)} for number in range(12)]}
+# Many more jobs than a container lets fail before it pauses: the run ends while most of them wait in the queue.
+JOB_COUNT = 60
+JOBS = {"output_location": "results/{n}", "groups": [{"n": str(number)} for number in range(JOB_COUNT)]}
 
 
 @pytest.fixture
@@ -43,15 +46,39 @@ def test_a_wrong_command_in_the_queue_is_replaced(project: Project) -> None:
     project.write_job_file(command="echo {n} > {output_dir}/n.txt", shell=True, **JOBS)
     for arguments in commands:
         last = project.run(*arguments)
-    assert "jobs done       12" in last.stdout
-    assert sorted(project.read_results().values()) == sorted(f"{number}\n" for number in range(12))
+    assert f"jobs done       {JOB_COUNT}" in last.stdout
+    assert sorted(project.read_results().values()) == sorted(f"{number}\n" for number in range(JOB_COUNT))
 
 
 def test_why_names_the_failures_after_the_run(project: Project) -> None:
     project.write_job_file(command="echo no such plate >&2; exit 3", shell=True, **JOBS)
     run_until_nothing_works(project)
     text = project.run("why").stdout
-    assert "most likely" in text
-    first = text.partition("most likely")[2].partition("\nor ")[0]
-    assert "failed: program, exit code 3" in first
-    assert "no such plate" in " ".join(first.split())
+    groups = json.loads(project.run("status", "--json", check=False).stdout)
+    group = (groups["failures"] + groups["failing"])[0]
+    first = " ".join(text.partition("most likely")[2].partition("what to do")[0].split())
+    assert f"({group['id']}): {group['cause']}" in first
+    assert "no such plate" in first
+    # That the fleet has ended is a consequence, and a new fleet alone would fail in the same way.
+    assert "fleet has ended" not in text
+    assert text.partition("\nnext: ")[2].splitlines()[0].endswith("--replace")
+
+
+def test_a_wrong_command_is_replaced_while_the_monitor_watches(project: Project, tmp_path: Path) -> None:
+    """Some old jobs still fail afterwards, and containers have paused or will pause because of them."""
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    job_file = str(project.write_job_file(command=f"touch {seen}/{{n}}; exit 3", shell=True, **JOBS))
+    project.run("setup")
+    project.run("submitJob", job_file)
+    project.run("startCluster", str(project.folder / "files" / "fleet.json"))
+    monitor = project.start("monitor")
+    wait_until(lambda: len(list(seen.iterdir())) >= 4)
+    project.write_job_file(command="echo {n} > {output_dir}/n.txt", shell=True, **JOBS)
+    project.run("submitJob", "--replace", job_file)
+    summary, errors = monitor.communicate(timeout=120)
+    assert monitor.returncode == 0, summary + errors
+    assert "verdict         every job is done" in summary
+    assert f"jobs done       {JOB_COUNT}" in summary
+    assert "failed attempts" not in summary
+    assert len(project.read_results()) == JOB_COUNT

@@ -60,7 +60,6 @@ def test_three_of_twelve_failed_jobs_run_again_with_a_longer_limit(tmp_path: Pat
         assert run_jobs(project, "submitJob", write_jobs(project, starts, SIXTY, timeout_minutes=0.03)) == 3
         assert count_starts(starts) == {f"{number:02}": 1 for number in range(60)}
         first = {record["job"]: record for record in read_records(project)}
-        kept = (project.folder / MONITOR_FILE).read_text()
 
         dry = project.run("retry", "--only", "time-out", "--timeout", "1", "--dry-run")
         message = json.loads(dry.stdout.splitlines()[-1])
@@ -69,6 +68,7 @@ def test_three_of_twelve_failed_jobs_run_again_with_a_longer_limit(tmp_path: Pat
 
         result = project.run("retry", "--only", "time-out", "--timeout", "1")
         assert re.search(r"^jobs failed +12, 3 selected$", result.stderr, re.M), result.stderr
+        (retry_rest,) = re.findall(r"^not selected +9 other failed jobs; .*\n +python run.py (.*)", result.stderr, re.M)
         start, monitor = result.stderr.splitlines()[-2:]
         options = f"--local --project {project.folder}"
         assert start == f"next: python run.py {options} startCluster files/fleet.json"
@@ -86,14 +86,15 @@ def test_three_of_twelve_failed_jobs_run_again_with_a_longer_limit(tmp_path: Pat
             assert record["outputs"][0]["key"].startswith(f"results/{job}/")
         assert {record["retry_of"] for record in first.values()} == {None}
 
-        # A kept copy of the first run's monitor file: only the nine others are sent.
-        copy = project.folder / "files" / "first.json"
-        copy.write_text(kept)
-        again = project.run("retry", str(copy), "--only", "time-out")
+        # The monitor file now belongs to the second run. The command that retry printed sends the nine others.
+        (run,) = {record["run"] for record in first.values()}
+        assert retry_rest == f"{options} retry {run}"
+        again = project.run("retry", run, "--only", "time-out")
         assert re.search(r"^succeeded +3 of them since", again.stderr, re.M), again.stderr
         assert re.search(r"^to send +no jobs$", again.stderr, re.M), again.stderr
-        rest = project.run("retry", str(copy))
+        rest = project.run("retry", run)
         assert re.search(r"^to send +9 jobs$", rest.stderr, re.M), rest.stderr
+        assert json.loads(project.run("status", run, "--json", check=False).stdout)["jobs"]["failed"] == 12
 
 
 @pytest.mark.long

@@ -490,6 +490,10 @@ def test_replace_removes_the_waiting_jobs_first_and_records_their_number(tmp_pat
     assert sender.send(replace=True) == 20
     assert sorted(map(parse_number, sender.sqs.received)) == list(range(20))
     assert [(document.count, document.removed) for document in sender.documents] == [(1005, 0), (20, 1005)]
+    document = sender.documents[1]
+    assert (document.removal_end or 0) >= document.began
+    told = json.loads(sender.s3.objects[f"runs/App/replaced/{SETTINGS.SQS_QUEUE_NAME}.json"])
+    assert told == {"began": document.time, "removed_at": document.replaced_at}, "workers read this"
     assert sender.lines == ["replace         1,005 waiting jobs removed; running jobs were not stopped"]
 
 

@@ -53,7 +53,7 @@ class Account:
 
     def count_jobs(self, start: RunStart, later: float = 0.0) -> int:
         reader = SubmissionReader(self.clients.s3, BUCKET, APP)
-        return observe_submitted_jobs(reader, self.file, start, self.now + later)
+        return observe_submitted_jobs(reader, self.file, start, self.now + later).count
 
 
 @pytest.fixture
@@ -159,6 +159,25 @@ def test_a_replacement_that_was_interrupted_has_removed_only_some_jobs(account: 
     account.submit(60, after=10)
     account.submit(0, after=20, removed=20, replace=True)
     assert account.count_jobs(account.observe_start()) == 40
+
+
+def test_the_run_knows_when_its_jobs_were_last_replaced_and_whether_jobs_are_being_sent(account: Account) -> None:
+    start, reader = account.observe_start(), SubmissionReader(account.clients.s3, BUCKET, APP)
+
+    def observe() -> tuple[bool, float | None]:
+        submitted = observe_submitted_jobs(reader, account.file, start, account.now)
+        return submitted.is_sending, submitted.replaced_at
+
+    assert observe() == (False, None)
+    account.submit(60, after=110, replace=True)
+    assert observe() == (False, None), "it has not removed all waiting jobs"
+    account.submit(60, after=120, ended=None, replace=True)
+    assert observe() == (True, None)
+    removed_at = build_submission_time(account.created + 130)
+    account.submit(60, after=120, replace=True, replaced=True, replaced_at=removed_at)
+    assert observe() == (False, pytest.approx(account.created + 130, abs=0.001))
+    account.submit(60, after=140, replace=True, replaced=True)
+    assert observe()[1] == pytest.approx(account.created + 140, abs=0.001), "older versions do not say when"
 
 
 def test_letters_in_the_dead_letter_queue_at_the_start_are_older_than_the_run(account: Account) -> None:

@@ -127,7 +127,7 @@ def test_the_containers_last_lines_are_printed_with_their_indentation_and_withou
     assert lines[-3:] == [
         "the container's last lines:", "  |   File x", "  | \\x1b[31mImportError\\x1b[0m: no"
     ]  # fmt: skip
-    assert "remedy          correct what the lines below show" in "\n".join(lines)
+    assert "remedy          correct what the lines below show, and type what `next` says" in lines
 
 
 def test_without_any_report_the_text_says_so() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from distributed_something.core.text import TERMINAL_COLUMNS
@@ -178,3 +180,34 @@ def test_the_example_is_from_the_most_frequent_failure() -> None:
     assert advice is not None
     assert advice.example is not None
     assert advice.example.exit_code == 1
+
+
+def build_hopeless_outcome(*failing: tuple[str, int | None], left: int = 60) -> RunOutcome:
+    """Return the outcome of a run that ended while every job was still in the queue, after attempts like these."""
+    return replace(build_outcome(left=left), failing=build_outcome(*failing).failures)
+
+
+@pytest.mark.parametrize(
+    ("reason_class", "exit_code", "cause", "commands"),
+    [
+        ("program", None, AdviceCause.NO_PROGRAM, ("submitJob files/job.json --replace", *MACHINES)),
+        ("program", 127, AdviceCause.NO_PROGRAM, ("submitJob files/job.json --replace", *MACHINES)),
+        ("time-out", -15, AdviceCause.TIME, ("submitJob files/job.json --replace", *MACHINES)),
+        ("out of memory", None, AdviceCause.MEMORY, ("setup", *MACHINES)),
+        ("upload", None, AdviceCause.ACCESS, ("setup", *MACHINES)),
+        ("worker code", None, AdviceCause.HOOK, ("setup", *MACHINES)),
+    ],
+)
+def test_a_run_that_ends_before_any_job_failed_for_good_gets_the_advice_for_its_attempts(
+    reason_class: str, exit_code: int | None, cause: AdviceCause, commands: tuple[str, ...]
+) -> None:
+    outcome = build_hopeless_outcome((reason_class, exit_code), (reason_class, exit_code))
+    advice = choose_advice(outcome, is_hopeless=True)
+    assert advice is not None
+    assert (advice.cause, advice.jobs, advice.has_failed) == (cause, 2, False)
+    assert list_commands(outcome, is_hopeless=True) == commands
+    assert not any("retry" in command for command in list_alternative_commands(advice, LOCAL))
+
+
+def test_a_run_that_ended_for_another_reason_continues_although_some_attempts_failed() -> None:
+    assert list_commands(build_hopeless_outcome(("program", 1)), is_hopeless=False) == MACHINES

@@ -180,3 +180,46 @@ def test_the_order_and_the_number_of_reports_do_not_matter(
     assert counts.ended == len(ends)
     last_states = {job: state for job, state, _ in sorted(ends, key=lambda end: end[2])}
     assert counts.failed == list(last_states.values()).count("failed")
+
+
+def list_failing(*lines: dict[str, Any], since: float = 0.0) -> list[str]:
+    counter = JobCounter()
+    for line in lines:
+        counter.add_end(line)
+    return [failed.job for failed in counter.list_failing_jobs(since)]
+
+
+def test_a_job_is_failing_while_its_latest_attempt_failed_and_it_has_not_ended() -> None:
+    first, second = build_line("a", "failed", 1, final=False), build_line("a", "failed", 2, final=False)
+    other = build_line("b", "failed", 3, final=False)
+    assert list_failing(other, second, first) == ["a", "b"]
+    counter = JobCounter()
+    for line in (second, first):
+        counter.add_end(line | {"reason": f"at {line['ended']}"})
+    assert [failed.reason for failed in counter.list_failing_jobs()] == [f"at {second['ended']}"]
+    for end in ("done", "failed", "skipped"):
+        ended = build_line("a", end, 4)
+        assert list_failing(first, ended) == list_failing(ended, first) == []
+
+
+def test_a_job_that_ended_and_was_sent_again_is_failing_if_it_fails_then() -> None:
+    done, again = build_line("a", "done", 1), build_line("a", "failed", 2, message="m2", final=False)
+    assert list_failing(done, again) == ["a"]
+    assert list_failing(again, build_line("a", "done", 3, message="m3")) == []
+
+
+def test_attempts_at_jobs_that_were_replaced_do_not_make_them_failing() -> None:
+    lines = [build_line(job, "failed", ended, final=False) for job, ended in (("a", 1), ("b", 5))]
+    replaced_at = datetime(2026, 11, 23, 10, 45, 3, tzinfo=UTC).timestamp()
+    assert list_failing(*lines, since=replaced_at) == ["b"]
+
+
+def test_an_interrupted_attempt_does_not_make_a_job_failing() -> None:
+    assert list_failing(build_line("a", "interrupted", 1, final=False)) == []
+
+
+def test_a_job_that_failed_after_it_was_replaced_needs_nothing_more() -> None:
+    lines = [build_line("a", "failed", 1, final=False), build_line("a", "failed", 2, final=False, replaced=True)]
+    assert count_ends(*lines, lines[1]) == JobCounts(replaced=1)
+    assert count_ends(*lines).ended == 1
+    assert list_failing(*lines) == list_failing(*reversed(lines)) == []

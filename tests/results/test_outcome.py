@@ -12,7 +12,7 @@ import pytest
 from distributed_something.results import outcome as outcome_module
 from distributed_something.results.causes import SharedValue
 from distributed_something.results.job_counter import JobCounts, OverwrittenFiles
-from distributed_something.results.outcome import RunOutcome, load_run_outcome
+from distributed_something.results.outcome import RunOutcome, load_failures, load_run_outcome
 from distributed_something.worker.machine.times import build_utc_timestamp
 from tests.support.fakes import MONITOR_FILE
 from tests.support.run_documents import RunDocuments, emulated_run
@@ -180,3 +180,25 @@ def test_files_of_failed_attempts_are_not_listed(run: RunDocuments) -> None:
 def test_a_run_without_any_documents_has_lost_all_its_jobs(run: RunDocuments) -> None:
     outcome = load(run, submitted=7)
     assert (outcome.counts.ended, outcome.unrecorded, outcome.machines) == (0, 7, 0)
+
+
+def test_jobs_in_the_queue_whose_attempts_failed_are_grouped_by_cause_with_an_example(run: RunDocuments) -> None:
+    last = {"last_lines": ["no such plate"], "telling_line": "no such plate", "log": "s3://b/a.log"}
+    lines = [
+        run.end_job(job, "failed", final=False, reason="exit code 3", exit_code=3, reason_class="program", **last)
+        for job in ("a", "b", "b")
+    ]
+    run.write_journal("c1", *lines)
+    outcome = load(run, submitted=5, left=5)
+    assert (outcome.counts, outcome.groups) == (JobCounts(), ())
+    (group,) = outcome.failing_groups
+    assert (group.cause, [failed.job for failed in group.jobs]) == ("exit code 3: no such plate", ["a", "b"])
+    assert group.example.log == "s3://b/a.log"
+    known = load_failures(run.s3, MONITOR_FILE)
+    assert known is not None
+    assert [failed.job for failed in known.all_failures] == ["a", "b"]
+
+
+def test_no_line_is_read_if_no_attempt_has_failed(run: RunDocuments) -> None:
+    run.write_journal("c1", run.end_job("a"))
+    assert load_failures(run.s3, MONITOR_FILE) is None

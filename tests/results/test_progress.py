@@ -5,10 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributed_something.results.status.forecast import TREND_COLUMNS, estimate_remaining_seconds, measure_speed
+from distributed_something.results.status.forecast import (
+    MAX_TREND_COLUMNS,
+    estimate_remaining_seconds,
+    measure_average_speed,
+    measure_speed,
+)
 from distributed_something.results.status.progress import RunProgress, SlowJob
 
 START = datetime(2026, 11, 23, 10, 45, tzinfo=UTC).timestamp()
@@ -60,15 +66,75 @@ def test_a_steady_run_has_an_even_trend_and_its_speed() -> None:
     speed = measure_speed(build_steady_progress(60, 30), START, START + 3600)
     assert speed is not None
     assert 28 <= speed.per_minute <= 32
-    assert len(speed.trend) == TREND_COLUMNS
+    assert len(speed.trend) == MAX_TREND_COLUMNS
     assert max(speed.trend) - min(speed.trend) < 2
 
 
-def test_a_run_that_has_just_begun_has_a_speed_but_no_trend() -> None:
-    speed = measure_speed(build_progress(build_line("a", 3)), START, START + 5)
+def test_the_speed_is_unknown_until_a_few_jobs_have_ended() -> None:
+    lines = [build_line(f"j{n}", 3 + n) for n in range(3)]
+    assert measure_speed(build_progress(*lines[:2]), START, START + 6) is None
+    assert estimate_remaining_seconds(build_progress(*lines[:2]), START, START + 6, 5) is None
+    speed = measure_speed(build_progress(*lines), START, START + 6)
     assert speed is not None
-    assert speed.trend == ()
+    assert speed.per_minute == pytest.approx(36), "three jobs in the last five seconds"
+    assert speed.trend == (), "the parts would be too short"
+
+
+def test_a_short_run_has_a_shorter_trend() -> None:
+    speed = measure_speed(build_progress(*(build_line(f"j{n}", n) for n in range(10))), START, START + 10)
+    assert speed is not None
+    assert len(speed.trend) == 5
+
+
+def test_the_time_before_the_first_job_began_does_not_count() -> None:
+    lines = [build_line(f"j{n}", 600 + n, started=format_time(600)) for n in range(1, 31)]
+    speed = measure_speed(build_progress(*lines), START, START + 630)
+    assert speed is not None
+    assert 50 <= speed.per_minute <= 70
+    average = measure_average_speed(build_progress(*lines), START)
+    assert average is not None
+    assert average.is_average
+    assert 55 <= average.per_minute <= 60
+
+
+def test_the_speed_is_never_0_while_jobs_end_rarely() -> None:
+    """At the end of a run, a few long jobs are left; the others ended long ago."""
+    progress = build_progress(*(build_line(f"j{n}", n) for n in range(1000)))
+    speed = measure_speed(progress, START, START + 50_000)
+    assert speed is not None
     assert speed.per_minute > 0
+    estimate = estimate_remaining_seconds(progress, START, START + 50_000, 2)
+    assert estimate is not None
+    assert estimate.low < estimate.high
+
+
+def test_jobs_that_begin_and_end_together_do_not_make_the_speed_jump() -> None:
+    """100 jobs that take an hour end in the same minute, three times; 10 minutes later, the speed is still right."""
+    lines = [
+        build_line(f"j{hour}-{n}", 3600 * hour + n / 2, 3600, started=format_time(3600 * (hour - 1)))
+        for hour in (1, 2, 3) for n in range(100)
+    ]  # fmt: skip
+    speed = measure_speed(build_progress(*lines), START, START + 3 * 3600 + 600)
+    assert speed is not None
+    assert 1.4 <= speed.per_minute <= 2
+
+
+def test_the_average_is_that_of_the_time_in_which_jobs_ran() -> None:
+    assert measure_average_speed(RunProgress(), START) is None
+    average = measure_average_speed(build_steady_progress(10, 30), START)
+    assert average is not None
+    assert average.per_minute == pytest.approx(30, rel=0.02)
+    assert len(average.trend) == MAX_TREND_COLUMNS
+
+
+def test_the_more_jobs_have_ended_the_narrower_the_range_is() -> None:
+    widths = []
+    for minutes in (1, 10, 100):
+        estimate = estimate_remaining_seconds(build_steady_progress(minutes, 10), START, START + 60 * minutes, 100)
+        assert estimate is not None
+        assert estimate.low < estimate.value < estimate.high
+        widths.append(estimate.high - estimate.low)
+    assert widths == sorted(widths, reverse=True)
 
 
 def test_the_remaining_time_follows_from_the_recent_speed() -> None:
@@ -90,7 +156,7 @@ def test_the_last_jobs_take_at_least_half_as_long_as_usual() -> None:
     progress = build_progress(*(build_line(f"j{n}", n, 1000) for n in range(100)))
     estimate = estimate_remaining_seconds(progress, START, START + 100, 1)
     assert estimate is not None
-    assert estimate.low == 500
+    assert (estimate.value, estimate.low, estimate.high) == (500, 500, 1000)
 
 
 def test_without_jobs_or_ends_there_is_no_estimate() -> None:

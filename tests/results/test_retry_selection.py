@@ -29,12 +29,19 @@ GROUPS = [
     (("F01",), ["time-out", "B02-1"]),
     (("Program",), ["B01-1", "time-out", "B02-1"]),
     (("keyerror",), ["B01-1"]),
+    (("the limit",), ["A01-1", "A02-1"]),
     (("A01",), ["A01-1"]),
     (("time-out",), ["time-out"]),
     (("A02-1", "F01"), ["A02-1", "time-out", "B02-1"]),
 ])  # fmt: skip
 def test_a_value_selects_a_group_a_cause_or_a_job(values: tuple[str, ...], jobs: list[str]) -> None:
     assert [failed.job for failed in select_failures(GROUPS, values)] == jobs
+
+
+@pytest.mark.parametrize("value", ["a", "long", "he limi", "exit code 22"])
+def test_a_part_of_a_word_in_a_cause_selects_nothing(value: str) -> None:
+    with pytest.raises(InputError, match="no failed job, cause, or group"):
+        select_failures(GROUPS, [value])
 
 
 def test_all_values_that_are_ambiguous_or_match_nothing_are_reported_at_once() -> None:

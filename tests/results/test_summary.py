@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from dataclasses import replace
 from typing import Any
 
@@ -114,6 +116,31 @@ def test_failed_jobs_are_shown_by_cause_with_an_example() -> None:
     ]
 
 
+def test_a_reason_is_not_cut_off_and_is_shown_beside_the_log_if_the_log_does_not_explain_the_failure() -> None:
+    address = f"s3://{'bucket' * 5}/{'images/' * 5}A01.tif"
+    missing = FailedJob("a", 1.0, f"the input {address} does not exist (NoSuchKey)", "missing input")
+    upload = FailedJob("b", 2.0, "the upload was refused", "upload", exit_code=0, telling_line="5 images done")
+    lines = [line.strip() for line in format_failures_of(build_outcome([missing, upload]))]
+    assert [line for line in lines if line.startswith("|")] == [
+        f"| the input {address[:59]}", f"| {address[59:]} does not exist (NoSuchKey)",
+        "| the upload was refused", "| 5 images done",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [
+    "python run.py retry files/AppSpotFleetRequestId.json",
+    "python run.py --local --project '/tmp/a folder/project' retry '/tmp/a folder/project/files/AppSpotFleet.json'",
+])  # fmt: skip
+def test_the_command_that_runs_the_jobs_of_one_cause_again_is_shown(command: str) -> None:
+    outcome = build_outcome([FailedJob("a", 1.0, "r", "disk")])
+    text = format_run_outcome(outcome, MONITOR_FILE, 1.0, None, retry_command=command)
+    hint, _, shown = text.partition("to run only the jobs of one cause again, give its ID, for example:\n")
+    assert hint
+    assert max(map(len, shown.splitlines())) <= 80
+    words = subprocess.run(["bash", "-c", f"printf '%s\\n' {shown}"], capture_output=True, text=True, check=True)
+    assert words.stdout.splitlines() == shlex.split(f"{command} --only {outcome.groups[0].id}")
+
+
 def test_the_cost_of_each_cause_is_shown_if_it_is_known() -> None:
     failures = [FailedJob("a", 1.0, "r", "disk", seconds=900.0), FailedJob("b", 2.0, "r", "upload", seconds=1.0)]
     outcome = build_outcome(failures, total_seconds=3600.0)
@@ -193,8 +220,9 @@ def test_the_text_and_the_numbers_are_saved(bucket: Any) -> None:
     assert bucket.objects[TEXT_KEY].decode() == f"{SUMMARY.text}\n"
     assert json.loads(bucket.objects[DATA_KEY]) == {
         "app": "App", "run": RUN, "reason": "run", "clean": True, "complete": False,
-        "jobs": {"submitted": 20, "done": 5, "already_there": 4, "failed": 3, "repeated": 2, "left": 1, "unread": 2,
-                 "unrecorded": 3, "overwritten_files": 0},
+        "jobs": {"submitted": 20, "done": 5, "already_there": 4, "failed": 3, "repeated": 2, "replaced": 0, "left": 1,
+                 "unread": 2, "unrecorded": 3, "overwritten_files": 0},
+        "failing": [],
         "failures": [{
             "id": group.id, "cause": "exit code 3: no image #", "reason_class": "program", "exit_code": 3, "jobs": 1,
             "example": {"job": "a", "telling_line": "no image 5", "log": "s3://b/log"},
@@ -271,3 +299,31 @@ def test_a_summary_that_cannot_be_read_is_not_overwritten(bucket: Any) -> None:
     with pytest.raises(ClientError):
         save(bucket)
     assert bucket.objects[TEXT_KEY] == b"text\n"
+
+
+def test_a_run_that_ended_before_any_job_failed_for_good_names_the_causes_of_the_failed_attempts() -> None:
+    failing = [FailedJob(f"job-{n}", 1.0, "the program 'none' cannot be started", "program") for n in range(12)]
+    outcome = replace(
+        RunOutcome(60, JobCounts(), 60, [], 1), failing=failing, failing_groups=tuple(group_failures(failing))
+    )
+    lines = format_lines(outcome)
+    assert lines[0] == "verdict         60 jobs left in the queue"
+    assert lines[2] == "jobs failed     0"
+    start = lines.index(next(line for line in lines if line.startswith("failed attempts of jobs that have not ended")))
+    assert lines[start].split()[-1] == "jobs"
+    assert lines[start + 1].split()[1:] == ["the", "program", "'none'", "cannot", "be", "started", "12"]
+    assert all(measure_columns(line) <= 80 for line in lines)
+    bucket: Any = FakeBucket()
+    save_run_summary(bucket, MONITOR_FILE, SUMMARY, outcome)
+    (saved,) = json.loads(bucket.objects[DATA_KEY])["failing"]
+    assert (saved["jobs"], saved["cause"]) == (12, "the program 'none' cannot be started")
+
+
+def test_jobs_that_failed_after_they_were_replaced_have_a_row_and_are_not_missing() -> None:
+    outcome = RunOutcome(65, JobCounts(done=60, replaced=5), 0, [], 2)
+    lines = format_lines(outcome)
+    assert lines[0] == "verdict         every job is done"
+    assert "replaced        5 that failed after submitJob --replace; not tried again" in lines
+    assert format_lines(RunOutcome(65, JobCounts(done=59, failed=1, replaced=5), 0, [], 2))[0] == (
+        "verdict         1 of 60 jobs failed"
+    )

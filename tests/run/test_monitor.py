@@ -310,10 +310,14 @@ def build_snapshot(
     at: float = START,
     running: int = 2,
     paused: int = 0,
+    machines: int = 1,
 ) -> RunSnapshot:
-    paused_machines = (PausedMachine("i-1", "exit code 1"),) * paused
+    """Return a snapshot with `running` containers, and `paused` of them paused on `machines` machines."""
+    paused_machines = tuple(PausedMachine(f"i-{n % machines + 1}", "exit code 1") for n in range(paused))
     fleet = FleetState("active", target=2, machines=("i-1", "i-2"))
-    return RunSnapshot(at, QueueCounts(jobs, 0), totals, 200, fleet, ServiceState(2, running, 0), paused_machines)
+    return RunSnapshot(
+        at, QueueCounts(jobs, totals.running), totals, 200, fleet, ServiceState(2, running, 0), paused_machines
+    )
 
 
 @pytest.mark.parametrize(
@@ -327,6 +331,11 @@ def build_snapshot(
         (build_snapshot(51, RunTotals(failed=49, attempts=80)), False),
         (build_snapshot(49, RunTotals(done=1, failed=50, attempts=51)), False),
         (build_snapshot(100, running=0), False),
+        # Of many paused containers, only the newest are known.
+        (build_snapshot(100, RunTotals(attempts=90), running=40, paused=5, machines=2), True),
+        (build_snapshot(100, RunTotals(attempts=90), running=40, paused=4, machines=2), False),
+        (build_snapshot(100, RunTotals(attempts=90), running=40, paused=5, machines=1), False),
+        (build_snapshot(100, RunTotals(attempts=90, running=35), running=40, paused=5, machines=2), False),
     ],
 )
 def test_a_run_in_which_no_job_succeeds_is_ended_before_it_costs_more(snapshot: RunSnapshot, is_hopeless: bool) -> None:
@@ -343,6 +352,48 @@ def test_after_a_success_the_time_without_one_begins_again() -> None:
         snapshot = build_snapshot(50, totals, at=START + at)
         history = update_history(history, snapshot, PACE.settling_seconds)
         assert decide(snapshot, history) == []
+
+
+SETTLING = PACE.settling_seconds
+REPLACED_AT = START + 100
+
+
+@pytest.mark.parametrize(
+    ("totals", "paused_at", "is_hopeless"),
+    [
+        (RunTotals(failed=60, attempts=90), (), False),  # nothing has failed since the replacement
+        (RunTotals(failed=109, attempts=150), (), False),
+        (RunTotals(failed=110, attempts=150), (), True),  # 50 more
+        (RunTotals(failed=60, attempts=90), (REPLACED_AT - 50, REPLACED_AT + 1), False),
+        (RunTotals(failed=60, attempts=90), (REPLACED_AT + 50, REPLACED_AT + 60), True),
+        (RunTotals(failed=60, attempts=90), (None, None), True),  # full disks
+    ],
+)
+def test_failures_and_pauses_of_jobs_that_were_replaced_do_not_end_a_run(
+    totals: RunTotals, paused_at: tuple[float | None, ...], is_hopeless: bool
+) -> None:
+    old = RunTotals(failed=60, attempts=90)
+    paused = tuple(PausedMachine("i-1", "exit code 1", since) for since in paused_at)
+    snapshots = [
+        build_snapshot(100, RunTotals(failed=40, attempts=90), at=START),
+        build_snapshot(100, RunTotals(failed=40, attempts=90), at=REPLACED_AT),
+        build_snapshot(100, old, at=REPLACED_AT + SETTLING),  # journals with the last old attempts
+        replace(build_snapshot(100, totals, at=REPLACED_AT + SETTLING + 1), paused=paused),
+        replace(build_snapshot(100, totals, at=REPLACED_AT + 2 * SETTLING + 2), paused=paused),
+    ]
+    snapshots[1:] = [replace(snapshot, replaced_at=REPLACED_AT) for snapshot in snapshots[1:]]
+    ends = [EndReason.NOTHING_WORKS in actions for actions in follow(NEW_FILE, *snapshots)]
+    assert ends == [False] * 4 + [is_hopeless]
+
+
+def test_no_run_ends_while_jobs_are_being_sent() -> None:
+    """`submitJob --replace` may just have emptied the queue, and its new jobs may work."""
+    failing = [build_snapshot(5, RunTotals(attempts=90), at=START + at, paused=2) for at in (0, 60, 120, 180, 240)]
+    assert follow(NEW_FILE, *failing)[-1] == [EndReason.NOTHING_WORKS]
+    sending = [failing[0], *(replace(snapshot, is_sending=True) for snapshot in failing[1:])]
+    assert not any(EndReason.NOTHING_WORKS in actions for actions in follow(NEW_FILE, *sending))
+    empty = [replace(snapshot, queue=QueueCounts(0, 0)) for snapshot in sending]
+    assert not any(isinstance(action, EndReason) for actions in follow(NEW_FILE, *empty) for action in actions)
 
 
 def follow(file: MonitorFile, *snapshots: RunSnapshot) -> list[list[MonitorAction]]:

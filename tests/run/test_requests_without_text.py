@@ -28,6 +28,7 @@ from distributed_something.core.clock import Clock
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.diagnose.check.check import run_preflight_checks
 from distributed_something.diagnose.check.findings import format_findings
+from distributed_something.diagnose.why.job_causes import JobEvidence
 from distributed_something.diagnose.why.rank import rank_causes
 from distributed_something.diagnose.why.view import format_diagnosis
 from distributed_something.fleet.fleet_file import load_fleet_file
@@ -36,6 +37,7 @@ from distributed_something.localcloud.play.fleets import update_fleets
 from distributed_something.localcloud.play.machines import MachineSimulator
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence
 from distributed_something.observe.resources import FLEET_ID_TAG
+from distributed_something.results.command_line import CommandLine
 from distributed_something.run.cleanup.clean_up import (
     clean_up_and_verify,
     clean_up_stale_runs,
@@ -135,7 +137,7 @@ class Rehearsal:
 
     def diagnose(self, run: MonitorFile) -> None:
         evidence = gather_evidence(self.clients, build_subject_from_run(run), self.time.now())
-        self.output.print_result(format_diagnosis(evidence, rank_causes(evidence)))
+        self.output.print_result(format_diagnosis(evidence, rank_causes(evidence), JobEvidence(), CommandLine()))
 
     def sleep(self, seconds: float) -> None:
         """Let machines start and end during the pause, and finish all waiting jobs in every fifth pause."""

@@ -12,13 +12,22 @@ import fastjsonschema
 import pytest
 
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.text import measure_columns
+from distributed_something.observe.snapshot import observe_run
 from distributed_something.results import status as status_package
+from distributed_something.results.advice import Recipe
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.status.document import JobNumbers, RunState, RunStatus, build_status_document
 from distributed_something.results.summary import RunSummary, save_run_summary
-from distributed_something.run.monitor.history import RunHistory, save_history
-from distributed_something.run.run_status import RunView, compute_group_costs, observe_status
+from distributed_something.run.monitor.history import RunHistory, load_history, save_history
+from distributed_something.run.run_status import (
+    RunView,
+    build_current_status,
+    compute_group_costs,
+    observe_status,
+)
 from distributed_something.run.screen.print_status import print_status
+from distributed_something.worker.machine.times import build_utc_timestamp
 from tests.support.fakes import MONITOR_FILE, START, FakeOutput
 from tests.support.run_account import RunAccount, emulate_run_account
 from tests.support.run_documents import RunDocuments
@@ -51,9 +60,9 @@ class Run:
         ]  # fmt: skip
         self.documents.write_journal("c1", *records, **totals)
 
-    def observe(self) -> RunStatus:
+    def observe(self, now: float = START + 120) -> RunStatus:
         self.view = RunView.open(self.account.clients, self.file)
-        return observe_status(self.view, START + 120)
+        return observe_status(self.view, now)
 
     def end(self, reason: str, *, is_complete: bool, left: int = 0) -> None:
         summary = RunSummary(reason, is_clean=True, is_complete=is_complete, text="text")
@@ -132,6 +141,25 @@ def test_a_run_that_has_ended_is_read_from_the_bucket(
     assert build_document(run, status)["state"] == state.value
 
 
+def test_a_run_in_which_nothing_worked_shows_the_attempts_of_the_jobs_in_the_queue(run: Run) -> None:
+    replaced_at = START + 600
+    run.begin(5, replaced_at=replaced_at)
+    lines = [
+        run.documents.end_job(job, "failed", final=False, reason="exit code 3", exit_code=3, reason_class="program",
+                          ended=build_utc_timestamp(replaced_at + seconds))
+        for job, seconds in (("old", -5), ("a", 5), ("b", 6), ("b", 7))
+    ]  # fmt: skip
+    run.documents.write_journal("c1", *lines)
+    run.end("nothing works", is_complete=False, left=5)
+    status = run.observe()
+    document = build_document(run, status)
+    (group,) = document["failing"]
+    assert (group["job_ids"], group["retry"], document["failures"]) == (["a", "b"], None, [])
+    assert (document["jobs"]["failed"], document["jobs"]["waiting"], document["retry"]) == (0, 5, None)
+    assert status.advice is not None
+    assert (status.advice.recipe, status.advice.jobs) == (Recipe.RESUBMIT, 2)
+
+
 CANCELED_FLEET = {
     "SpotFleetRequestId": MONITOR_FILE.MONITOR_FLEET_ID, "SpotFleetRequestState": "cancelled",
     "SpotFleetRequestConfig": {"TargetCapacity": 2, "IamFleetRole": "arn:role"},
@@ -171,6 +199,142 @@ def test_a_group_costs_its_share_of_the_time_of_all_attempts(run: Run) -> None:
     done = run.documents.end_job("b", started=times["started"], ended="2026-11-23T10:48:00.000Z")
     run.documents.write_journal("c1", failed, done)
     assert compute_group_costs(run.observe()) == [pytest.approx(0.5)]
+
+
+def test_a_cost_so_small_that_it_looks_like_0_is_not_0_in_the_document(run: Run) -> None:
+    run.begin(5, ended=START + 60, cost=2.4e-8)
+    run.write_journal(5, 0)
+    run.end("run", is_complete=True)
+    assert build_document(run, run.observe())["cost"]["usd"] == 2.4e-8
+
+
+def test_a_failure_without_output_shows_its_reason(run: Run) -> None:
+    run.account.jobs = 1
+    run.begin(3)
+    reason = "the input s3://app-bucket/images/A01.tif does not exist (NoSuchKey)"
+    run.documents.write_journal("c1", run.documents.end_job("a", "failed", reason=reason, reason_class="missing input"))
+    status = run.observe()
+    example = build_document(run, status)["failures"][0]["example"]
+    assert (example["telling_line"], example["last_lines"], example["log"]) == (reason, [reason], None)
+    output = FakeOutput()
+    print_status(run.view, status, output, LINE, as_json=False)
+    assert f"    | {reason}" in output.printed.splitlines()
+
+
+def test_a_failure_of_the_upload_shows_its_reason_and_the_log(run: Run) -> None:
+    run.account.jobs = 1
+    run.begin(3)
+    failed = run.documents.end_job(
+        "a", "failed", reason="no permission to write s3://b/x", reason_class="upload", exit_code=0,
+        telling_line="all 5 images done", last_lines=["all 5 images done"], log="s3://b/log",
+    )  # fmt: skip
+    run.documents.write_journal("c1", failed)
+    status, output = run.observe(), FakeOutput()
+    print_status(run.view, status, output, LINE, as_json=False)
+    assert "    | no permission to write s3://b/x\n    | all 5 images done\n" in output.printed
+
+
+# The end, and what is known about it
+
+
+@pytest.mark.parametrize(("cost", "text"), [(0.0, "unknown"), (2.0, "2.00 USD"), (0.001, "under 0.01 USD")])
+def test_a_run_that_was_cleaned_up_has_the_cost_and_the_time_that_it_had(run: Run, cost: float, text: str) -> None:
+    run.begin(5, at=START + 60, cost=cost, empty_looks=1)
+    run.write_journal(3, 0)  # the jobs ended five minutes after the start
+    run.account.has_queue = False
+    for later in (600, 6_000):
+        status = run.observe(START + later)
+        assert (status.state, status.elapsed, status.speed is not None) == (RunState.STOPPED, 300, True)
+        assert status.cost.so_far == (cost or None)
+    output = FakeOutput()
+    print_status(run.view, status, output, LINE, as_json=False)
+    assert f" cost   {text}" in output.printed.splitlines()
+    assert build_document(run, status)["cost"]["usd"] == (cost or None)
+
+
+@pytest.mark.parametrize(("failed", "state"), [(0, RunState.DONE), (2, RunState.FAILED)])
+def test_a_run_that_was_cleaned_up_after_its_last_job_is_not_unfinished(run: Run, failed: int, state: RunState) -> None:
+    run.begin(3)
+    run.write_journal(3 - failed, failed)
+    run.account.has_queue = False
+    assert run.observe().state is state
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(60, RunState.ENDING), (3600, RunState.DONE)])
+def test_a_run_whose_monitor_was_killed_before_it_saved_the_summary_has_ended(
+    run: Run, seconds: float, state: RunState
+) -> None:
+    run.begin(3, ended=START + 120 - seconds)
+    run.write_journal(3, 0)
+    run.account.has_queue = False
+    assert run.observe().state is state
+
+
+def test_a_monitor_that_is_started_again_does_not_make_a_stopped_run_longer(run: Run) -> None:
+    run.begin(5, at=START + 90_000)
+    run.write_journal(3, 0)
+    run.end("cost", is_complete=False, left=2)
+    run.account.bucket.modified = START + 1_000
+    assert run.observe().elapsed == 1_000
+
+
+def test_the_cost_includes_the_time_since_a_monitor_last_looked(run: Run) -> None:
+    run.account.jobs = 2
+    run.begin(5, at=START, cost=0.0)
+    run.write_journal(3, 0, ended=False)
+    status = run.observe()
+    assert status.cost.so_far is None, "no price is known"
+    history, now = load_history(run.account.clients.s3, run.file, START + 3600)
+    snapshot = observe_run(run.account.clients, run.file, history.start, run.view.caches, now)
+    watched = build_current_status(run.view, replace(snapshot, hourly=1.5, at=START + 3600), history)
+    assert watched.cost.so_far == 1.5
+
+
+def test_right_after_the_end_the_average_speed_is_shown(run: Run) -> None:
+    run.begin(1, empty_since=START + 60, empty_looks=1)
+    times = {"started": "2026-11-23T10:49:00.000Z", "ended": "2026-11-23T10:49:59.000Z"}
+    run.documents.write_journal("c1", *(run.documents.end_job(f"j{n}", **times) for n in range(30)))
+    status = run.observe()
+    assert status.speed is not None
+    assert (status.speed.per_minute, status.speed.is_average, status.remaining) == (30, True, None)
+    run.end("run", is_complete=True)
+    assert run.observe().speed == status.speed
+
+
+def test_the_numbers_are_not_older_than_the_groups_of_failures(run: Run) -> None:
+    """Jobs that fail while the status is read are in the journal's lines, and not yet in the totals."""
+    run.account.jobs = 2
+    run.begin(5)
+    failures = [
+        run.documents.end_job(name, "failed", reason="r", reason_class="program", exit_code=3) for name in ("a", "b")
+    ]
+    run.documents.write_journal("c1", *failures, failed=1)
+    status = run.observe()
+    assert status.jobs.failed == len(status.failures[0].jobs) == 2
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_5000_failures_of_40_causes_are_shown_in_80_columns(run: Run, has_ended: bool) -> None:
+    run.account.jobs = 0 if has_ended else 10
+    run.begin(5_000, ended=START + 3600 if has_ended else None)
+    lines = [
+        run.documents.end_job(
+            f"plate-{n:04}-{'x' * 60}", "failed", reason_class="program", exit_code=n % 40 + 1, reason="it failed " * 9,
+            telling_line=f"Error {'in a very long line ' * 9} {n}" if n % 2 else "", log="s3://bucket/log.txt",
+            message={"group": {"plate": f"P{n % 40} {'y' * 90}", "n": n}},
+        )
+        for n in range(5_000)
+    ]  # fmt: skip
+    for number in range(5):
+        run.documents.write_journal(f"c{number}", *lines[number::5])
+    if has_ended:
+        run.end("run", is_complete=False)
+    status, output = run.observe(), FakeOutput()
+    print_status(run.view, status, output, LINE, as_json=False)
+    assert len(status.failures) == 40
+    assert max(map(measure_columns, output.printed.splitlines())) <= 80
+    assert "… and 30 more causes: status --json lists all of them with their jobs" in output.printed
+    assert len(output.printed.splitlines()) < 200
 
 
 def test_a_status_with_unknown_values_fits_the_schema() -> None:

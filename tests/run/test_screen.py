@@ -70,7 +70,7 @@ def test_many_causes_leave_room_for_the_rest_of_the_screen() -> None:
     status = replace(STATUS, failures=build_groups(40, 125), messages=["first event", "second event"])
     lines = show(status)
     assert len(lines) <= TERMINAL.height
-    assert any("more causes" in line for line in lines)
+    assert any("more causes; status --json lists all of them" in line for line in lines)
     assert lines[-1] == f" {FOOTER}"
 
 
@@ -93,6 +93,86 @@ def test_a_state_other_than_running_is_explained(state: RunState, text: str) -> 
 def test_the_end_of_a_run_is_described_as_its_numbers_are(state: RunState, jobs: JobNumbers, text: str) -> None:
     lines = show(replace(STATUS, state=state, jobs=jobs, ended=STATUS.at))
     assert [line.strip() for line in lines if line.startswith(" state")] == [f"state  {text}"]
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "text"),
+    [(1234.5, "1,234 a minute"), (94.4, "94 a minute"), (1.04, "1.0 a minute"), (0.5, "30 an hour"),
+     (0.02, "1.2 an hour"), (0.01, "14 a day"), (0.0001, "0.1 a day")],
+)  # fmt: skip
+def test_the_speed_has_a_unit_in_which_it_is_not_0(per_minute: float, text: str) -> None:
+    (row,) = (line for line in show(replace(STATUS, speed=Speed(per_minute))) if line.startswith(" speed"))
+    assert row.startswith(f" speed  {text} ")
+
+
+def test_a_speed_that_is_not_known_yet_is_unknown() -> None:
+    (row,) = (line for line in show(replace(STATUS, speed=None, remaining=None)) if line.startswith(" speed"))
+    assert row.split() == ["speed", "unknown", "until", "more", "jobs", "have", "ended", "end", "unknown"]
+
+
+@pytest.mark.parametrize("state", [RunState.ENDING, RunState.DONE])
+def test_after_the_end_the_speed_is_an_average(state: RunState) -> None:
+    speed = Speed(94.0, (1.0, 2.0), is_average=True)
+    lines = show(replace(STATUS, state=state, speed=speed, remaining=None))
+    assert " speed  ▅█  94 a minute on average" in [line.rstrip() for line in lines]
+    assert not any(line.startswith(" speed") for line in show(replace(STATUS, state=state, speed=None)))
+
+
+def test_an_unknown_cost_is_unknown() -> None:
+    assert " cost   unknown" in [line.rstrip() for line in show(replace(STATUS, cost=CostNumbers()))]
+
+
+def test_no_count_is_cut_off() -> None:
+    lines = show(replace(STATUS, jobs=replace(STATUS.jobs, already_there=1_200)))
+    assert [line.strip() for line in lines[2:4]] == [
+        "jobs   6,780 done   384 running   2,780 waiting   56 failed          of 10,000", "1,200 already there"
+    ]  # fmt: skip
+    small = show(replace(STATUS, jobs=JobNumbers(5, done=1, waiting=1, already_there=3)))
+    assert small[2].split() == [
+        "jobs",
+        "1",
+        "done",
+        "0",
+        "running",
+        "1",
+        "waiting",
+        "0",
+        "failed",
+        "3",
+        "already",
+        "there",
+        "of",
+        "5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("length", "shown"),
+    [(4, "xxxx 60 min, xxxx 60 min, xxxx 60 min"), (18, f"{'x' * 18} 60 min, {'x' * 18} 60 min"),
+     (80, f"{'x' * 48}… 60 min")],
+)  # fmt: skip
+def test_slow_jobs_are_named_as_far_as_they_fit(length: int, shown: str) -> None:
+    slowest = [SlowJob(3600, "x" * length)] * 3
+    (row,) = (line for line in show(replace(STATUS, slowest=slowest)) if line.startswith(" slow"))
+    assert " ".join(row.split()) == f"slow {shown} (median 4 min)"
+
+
+def test_a_cause_takes_two_lines_if_there_is_room() -> None:
+    cause = "missing input: the input PATH does not exist, and neither does another one (NoSuchKey)"
+    groups = [replace(group, cause=cause) for group in build_groups(12)]
+    lines = show(replace(STATUS, failures=groups[:2]))
+    first = next(number for number, line in enumerate(lines) if line.startswith(f" {groups[0].id}"))
+    words = f"{lines[first][9:60].rstrip()} {lines[first + 1].strip()}"
+    assert words == cause
+    assert all("…" in line for line in show(replace(STATUS, failures=groups)) if line.startswith(" F"))
+
+
+def test_the_screen_fits_the_terminal_with_everything_on_it() -> None:
+    jobs = replace(STATUS.jobs, already_there=1_200)
+    status = replace(STATUS, jobs=jobs, state=RunState.ENDING, failures=build_groups(40, 5), messages=["x" * 300] * 3)
+    lines = show(status)
+    assert len(lines) <= TERMINAL.height
+    assert lines[-1] == f" {FOOTER}"
 
 
 def test_a_finished_fleet_does_not_have_more_machines_than_its_target() -> None:
@@ -144,6 +224,22 @@ def test_the_details_name_an_example_its_log_and_the_command_to_run_it_again() -
     assert lines[1].startswith(f"{group.id}  ")
     assert {"    for example job-1-0", "    | Error: no", "    log: s3://bucket/log.txt",
             f"    python run.py retry files/F.json --only {group.id}"} <= set(lines)  # fmt: skip
+
+
+def test_a_cause_without_output_is_explained_by_its_reason() -> None:
+    failed = FailedJob("a", START, "make_job: KeyError: 'plate', which is not a key of the message", "worker code")
+    lines = format_failure_details(group_failures([failed]), "python run.py retry files/F.json")
+    assert f"    | {failed.reason}" in lines
+
+
+def test_details_are_wrapped_and_not_cut() -> None:
+    line = "word " * 40
+    (group,) = build_groups(1, 3, telling_line=line, group={"plate": "P" * 90})
+    options = "--local --project /tmp/a/rather/long/path/to/a/project"
+    lines = format_failure_details([group], f"python run.py {options} retry files/F.json")
+    assert max(map(len, lines)) <= 80
+    assert " ".join(text.removeprefix("    | ") for text in lines if text.startswith("    | ")) == line.strip()
+    assert lines[-2:] == [f"    python run.py {options} retry \\", f"        files/F.json --only {group.id}"]
 
 
 # Without a terminal

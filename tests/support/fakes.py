@@ -256,4 +256,4 @@ class FakeBucket:
     def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:
         if Key not in self.objects:
             raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "none"}}, "GetObject")
-        return {"Body": BytesIO(self.objects[Key])}
+        return {"Body": BytesIO(self.objects[Key]), "LastModified": datetime.fromtimestamp(self.modified, UTC)}

@@ -12,6 +12,7 @@ from distributed_something.core.text import (
     LABEL_COLUMNS,
     TERMINAL_COLUMNS,
     format_count,
+    format_names,
     format_one_line,
     format_row,
     format_wrapped_lines,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from distributed_something.results.retry.retry_jobs import RetryJob
 
 MAX_GROUPS_SHOWN = 20
+MAX_RUNS_SHOWN = 3  # names of runs on one line
 MANY_JOBS = 1000  # reading the records of more jobs takes several seconds
 
 
@@ -50,30 +52,40 @@ class RetryPlanner:
     choice: RetryChoice
     name: Path
     jobs: list[RetryJob] = field(default_factory=list)  # those that `--only` selects
+    left_out: int = 0  # how many others can be sent later
 
     def print_plan(self) -> bool:
         """Print what will be sent, and return whether there is anything to send.
 
-        Raise a single InputError that lists everything that is wrong with the options, or if the queue holds jobs.
+        Raise a single InputError that lists everything that is wrong with the options, or if the queue holds jobs, or
+        if jobs failed but cannot be sent.
         """
+        console = self.context.console
+        self._check_options()
+        console.print_progress(format_row("run", f"{self.run.run} of {self.run.MONITOR_APP_NAME}"))
+        self._print_counts()
+        if not self.to_send:
+            self._explain_empty_plan()
+            return False
+        if self.choice.dry_run:
+            console.print_result(f"the first message:\n{self.batch.plan.first}")
+        self._print_memory_advice()
+        return True
+
+    def _check_options(self) -> None:
         from distributed_something.core.errors import InputProblems
 
-        console, problems = self.context.console, InputProblems()
+        problems = InputProblems()
         with problems.collect():
             self._check_queue()
         with problems.collect():
             self.jobs = self._load_selected_jobs()
+            self._check_messages()
         with problems.collect():
+            check_job_file(self.choice.job_file)
             if self.jobs:
                 self._check_batch()
         problems.raise_if_any()
-        console.print_progress(format_row("run", f"{self.run.run} of {self.run.MONITOR_APP_NAME}"))
-        self._print_counts()
-        if self.to_send:
-            if self.choice.dry_run:
-                console.print_result(f"the first message:\n{self.batch.plan.first}")
-            self._print_memory_advice()
-        return bool(self.to_send)
 
     @cached_property
     def queue(self) -> QueueState | None:
@@ -107,13 +119,23 @@ class RetryPlanner:
             and (self.choice.job_file is None or has_group(job.message))
         ]
 
+    @property
+    def has_sent_jobs(self) -> bool:
+        """Whether some of the selected jobs, sent by an earlier `retry`, may still wait in the queue or be running."""
+        from distributed_something.results.retry.retry_jobs import RetryState
+
+        return bool(self.choice.interrupted_jobs) or any(job.state is RetryState.SENT for job in self.jobs)
+
     @cached_property
     def batch(self) -> RetryBatch:
         """The messages to send. Raise InputError if the corrected Job file is not valid."""
+        return self._build_batch(self.to_send)
+
+    def _build_batch(self, jobs: list[RetryJob]) -> RetryBatch:
         from distributed_something.jobs.job_keys import collect_own_names
         from distributed_something.jobs.submission.retry import FailedMessage, correct_messages, repeat_messages
 
-        failed = [FailedMessage(job.failed.job, job.message or "", job.again_since) for job in self.to_send]
+        failed = [FailedMessage(job.failed.job, job.message or "", job.again_since) for job in jobs]
         keys, timeout = self.run.keys, self.choice.timeout
         if self.choice.job_file is None or not failed:
             return repeat_messages(keys, self.name, failed, timeout)
@@ -121,12 +143,40 @@ class RetryPlanner:
         return correct_messages(keys, self.choice.job_file, failed, timeout, self.context.list_objects, own_names)
 
     def _check_batch(self) -> None:
-        """Raise InputError if a corrected Job file is not valid, or if the project's worker rejects its messages."""
+        """Raise InputError if a corrected Job file is not valid, or if the project's worker rejects its messages.
+
+        The file is also checked if there is nothing to send, with the groups of all selected jobs.
+        """
         from distributed_something.cli.submit_command import check_own_worker
         from distributed_something.jobs.job_file import JobFile
+        from distributed_something.jobs.submission.retry import has_group
 
-        if isinstance(self.batch.source, JobFile):
-            check_own_worker(self.context, self.batch.source, self.batch.plan.samples)
+        if self.choice.job_file is None:
+            return
+        with_groups = [job for job in self.jobs if job.message is not None and has_group(job.message)]
+        batch = self.batch if self.to_send else self._build_batch(with_groups)
+        if isinstance(batch.source, JobFile):
+            check_own_worker(self.context, batch.source, batch.plan.samples)
+
+    def _check_messages(self) -> None:
+        """Raise InputError if there is nothing to send, although jobs failed or have no record."""
+        from distributed_something.core.errors import InputError
+        from distributed_something.results.retry.retry_jobs import RetryState
+
+        line, run = self.context.command_line, f"run {self.run.run}"
+        submit = f"{line.format_command('submitJob', line.job_file)}; jobs that are done are skipped"
+        unsent = [job for job in self.jobs if job.state is RetryState.FAILED]
+        unknown = self.outcome.unrecorded + self.outcome.unread
+        if unsent and not self.to_send:
+            count = format_count(len(unsent), "failed job")
+            if all(job.message is None for job in unsent) or self.choice.job_file is None:
+                problem = f"{count} cannot be sent again, because the records do not contain the messages"
+                raise InputError(run, "", problem, f"send the Job file again: {submit}")
+            problem = f"{count} cannot be sent with the Job file, because the failed messages have no group"
+            raise InputError(run, "", problem, "leave out --with to send them unchanged, or correct what sent them")
+        if unknown and not self.outcome.failures:
+            problem = f"{format_count(unknown, 'job')} neither ended nor are in the queue, and no other job failed"
+            raise InputError(run, "", problem, f"send the Job file again: {submit}")
 
     def _check_queue(self) -> None:
         """Raise InputError if the queue holds more jobs than an interrupted `retry` sent."""
@@ -149,12 +199,14 @@ class RetryPlanner:
         from distributed_something.core.errors import InputError, translate_aws_errors
         from distributed_something.observe.queue import SETTLING_SECONDS
         from distributed_something.results.causes import group_failures
-        from distributed_something.results.retry.retry_jobs import QueueView, RetryReader
+        from distributed_something.results.retry.retry_jobs import QueueView, RetryReader, RetryState, count_states
         from distributed_something.results.retry.retry_selection import select_failures
 
         failures = self.outcome.failures
         if self.choice.only and not failures:
-            remedy = "leave out --only, or give the monitor file of the run whose jobs failed"
+            earlier = self._list_earlier_runs()
+            shown = f" (earlier runs: {format_names(earlier, MAX_RUNS_SHOWN)})" if earlier else ""
+            remedy = f"leave out --only, or give the name of the run whose jobs failed{shown}"
             raise InputError("--only", "", f"no job of the run {self.run.run} failed", remedy)
         selected = select_failures(group_failures(failures), self.choice.only)
         if not selected:
@@ -165,8 +217,15 @@ class RetryPlanner:
         now = read_s3_time(s3, self.run.MONITOR_BUCKET_NAME, Clock().now())
         settling_seconds = 0.0 if self.context.local else SETTLING_SECONDS  # the local cloud's counts are exact
         reader = RetryReader(s3, self.run, QueueView(self.queue, now, settling_seconds))
+        names = {failed.job for failed in selected}
+        others = [failed for failed in failures if failed.job not in names]
         with translate_aws_errors("reading the records of the failed jobs"):
-            return reader.load_jobs(selected, [failed.job for failed in failures])
+            jobs = reader.load_jobs(selected, [failed.job for failed in failures])
+            self.left_out = len(others)
+            if 0 < len(others) < MANY_JOBS:  # of more jobs, those that have succeeded since are counted too
+                states = count_states(reader.load_jobs(others, [failed.job for failed in failures]))
+                self.left_out = states[RetryState.FAILED]
+        return jobs
 
     def _print_counts(self) -> None:
         from distributed_something.results.retry.retry_jobs import RetryState, count_states
@@ -190,6 +249,10 @@ class RetryPlanner:
         if unknown := self.outcome.unrecorded + self.outcome.unread:
             rows(format_row("no record", f"{unknown:,}; send these again with submitJob"))
         self._print_jobs_to_send()
+        if self.left_out:
+            text = f"{format_count(self.left_out, 'other failed job')}; to send them later, type:"
+            rows(format_row("not selected", text))
+            rows(format_row("", self.context.format_command("retry", self.run.run)))
 
     def _print_jobs_to_send(self) -> None:
         from distributed_something.results.causes import group_failures
@@ -205,6 +268,27 @@ class RetryPlanner:
         if len(groups) > MAX_GROUPS_SHOWN:
             show(format_row("", f"and {len(groups) - MAX_GROUPS_SHOWN} more groups"))
 
+    def _explain_empty_plan(self) -> None:
+        """Print why there is nothing to send, and which earlier runs may have failed jobs."""
+        rows = self.context.console.print_progress
+        if self.jobs:
+            if not self.has_sent_jobs:
+                rows("each of these jobs has succeeded since, or a corrected job has taken its place")
+            return
+        rows(f"no job of the run {self.run.run} has failed{' so far' if self.outcome.left else ''}")
+        if earlier := self._list_earlier_runs():
+            rows(format_row("earlier runs", format_names(earlier, MAX_RUNS_SHOWN)))
+            rows(format_row("", f"to send failed jobs of one of them: {self.context.format_command('retry', 'RUN')}"))
+
+    def _list_earlier_runs(self) -> list[str]:
+        """Return the names of the app's runs before this one, newest first."""
+        from distributed_something.core.errors import translate_aws_errors
+        from distributed_something.run.monitor_file_copy import list_newest_runs
+
+        with translate_aws_errors("listing the earlier runs"):
+            runs = list_newest_runs(self.context.clients.s3, self.context.settings)
+        return [run for run in runs if run < self.run.run]
+
     def _print_memory_advice(self) -> None:
         from distributed_something.results.retry.memory_advice import estimate_memory
 
@@ -213,6 +297,14 @@ class RetryPlanner:
         if estimate is not None:
             lines = _wrap_row("memory", format_memory_advice(estimate, settings.MEMORY))
             self.context.console.print_progress("\n".join(lines))
+
+
+def check_job_file(path: Path | None) -> None:
+    """Raise InputError if this is not a Job file. What is wrong inside it is not reported here."""
+    from distributed_something.core.files import check_file_kind, read_json_object
+
+    if path is not None:
+        check_file_kind(path, read_json_object(path, "a job file"), "Job file")
 
 
 def format_memory_advice(estimate: MemoryEstimate, memory: int) -> str:

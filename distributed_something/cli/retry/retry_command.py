@@ -10,7 +10,7 @@ import click
 
 from distributed_something.cli.context import Context, shorten_path
 from distributed_something.cli.group import Command, Number
-from distributed_something.cli.retry.planner import RetryChoice, RetryPlanner
+from distributed_something.cli.retry.planner import RetryChoice, RetryPlanner, check_job_file
 from distributed_something.cli.submit_command import SubmitView
 from distributed_something.core.text import format_row
 from distributed_something.worker import MAX_JOB_SECONDS
@@ -26,8 +26,14 @@ MAX_MINUTES = MAX_JOB_SECONDS / 60
 @click.command(
     "retry",
     cls=Command,
-    needs="A run that has failed jobs. Its records in the bucket are enough, so it may have been cleaned up.",
-    examples=("retry --dry-run", "retry --only time-out --timeout 60", "retry --with files/exampleJob.json"),
+    needs="A run that has failed jobs: its monitor file or its name, or neither for the newest run. Its records in the "
+    "bucket are enough, so it may have been cleaned up.",
+    examples=(
+        "retry --dry-run",
+        "retry --only time-out --timeout 60",
+        "retry --with files/exampleJob.json",
+        "retry 20261123T104500Z",
+    ),
     next_step="startCluster FLEETFILE, then monitor MONITORFILE",
 )
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
@@ -55,7 +61,8 @@ def retry(
     """Send the failed jobs of a run again."""
     from distributed_something.jobs.submission.journal import SubmissionJournal
 
-    run = _load_run(context, monitor_file)
+    context.runs_workers = not dry_run
+    run = _load_run(context, monitor_file, job_file)
     choice = RetryChoice(only, timeout, job_file, yes=yes, dry_run=dry_run)
     # This Job file does not exist; the journal and messages about it only need a name for the run's retries.
     name = shorten_path(context.project / "files" / f"{run.MONITOR_APP_NAME}-{run.run}.retry")
@@ -68,28 +75,28 @@ def retry(
         choice.interrupted_jobs = _settle_interruption(context, run, journal)
         planner = RetryPlanner(context, run, choice, name)
         if planner.print_plan():
-            _send_jobs(context, planner.batch, journal)
+            _send_jobs(context, run, planner.batch, journal)
         else:
             journal.discard()
-        if planner.to_send or choice.interrupted_jobs:
+        if planner.to_send or planner.has_sent_jobs:
             _print_next_steps(context, run)
 
 
-def _load_run(context: Context, path: Path | None) -> MonitorFile:
-    """Return the run of the given monitor file, or the app's newest run. Raise InputError if it is another app's."""
-    from distributed_something.core.errors import InputError
-    from distributed_something.core.monitor_file import load_monitor_file
-    from distributed_something.run.monitor_file_copy import load_default_monitor_file
+def _load_run(context: Context, given: Path | None, job_file: Path | None) -> MonitorFile:
+    """Return the monitor file of the given run, or of the app's newest run.
 
-    settings = context.settings
-    if path is None:
-        run, source = load_default_monitor_file(context.clients.s3, settings, context.project)
-    else:
-        run, source = load_monitor_file(path), path
-    if run.MONITOR_APP_NAME != settings.APP_NAME:
-        problem = f"this is a run of {run.MONITOR_APP_NAME}, but {context.config_file} has APP_NAME {settings.APP_NAME}"
-        raise InputError(source, "MONITOR_APP_NAME", problem, "give that app's config: --config FILE")
-    return run
+    Raise a single InputError if there is no such run, or if it is another app's. It then also says what is wrong with
+    the Job file, which is otherwise reported together with what is wrong in the run.
+    """
+    from distributed_something.core.errors import InputProblems
+
+    problems = InputProblems()
+    with problems.collect():
+        return context.load_run(given, "retry", accepts_other_apps=False)
+    with problems.collect():
+        check_job_file(job_file)
+    problems.raise_if_any()
+    raise AssertionError("there is a problem")
 
 
 def _settle_interruption(context: Context, run: MonitorFile, journal: SubmissionJournal) -> int:
@@ -108,14 +115,19 @@ def _settle_interruption(context: Context, run: MonitorFile, journal: Submission
         return settle_interrupted_retry(s3, bucket, run.keys, journal, writer)
 
 
-def _send_jobs(context: Context, batch: RetryBatch, journal: SubmissionJournal) -> None:
-    """Create what `setup` creates, and send the jobs."""
+def _send_jobs(context: Context, run: MonitorFile, batch: RetryBatch, journal: SubmissionJournal) -> None:
+    """Create what `setup` creates, and send the jobs.
+
+    A run of an older version first gets a copy of its monitor file, with which later commands find it by its name.
+    """
     from distributed_something.core.clock import Clock
     from distributed_something.jobs.submission.document import find_git_commit
     from distributed_something.jobs.submission.submit import Submission, submit_jobs
+    from distributed_something.run.monitor_file_copy import save_run_copy
     from distributed_something.run.setup import set_up_run
 
     clients, settings, print_progress = context.clients, context.settings, context.console.print_progress
+    save_run_copy(clients.s3, settings.AWS_BUCKET, run)
     set_up_run(clients, settings, print_progress, Clock().sleep)
     commit = find_git_commit(context.project)
     submission = Submission(batch.source, batch.plan, journal, git_commit=commit, retry=batch)

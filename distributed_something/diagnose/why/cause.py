@@ -18,6 +18,7 @@ from distributed_something.core.text import format_one_line
 from distributed_something.observe.evidence import Evidence
 from distributed_something.observe.machines import ObservedMachine
 from distributed_something.observe.service import StoppedTask
+from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 
 RECENT_EVENT_SECONDS = 1800.0  # older service and task events rarely explain the current state
 JOINING_SECONDS = 600.0  # ample: an ECS machine joins its cluster one to three minutes after its launch
@@ -29,12 +30,22 @@ Report = TypeVar("Report", AWSEvent, StoppedTask)
 
 @dataclass(frozen=True)
 class Cause:
-    """One possible cause, the evidence for it, and what to do. `weight`: how likely the cause is (0 to 100)."""
+    """One possible cause, the evidence for it, and what to do.
+
+    `weight`: how likely the cause is (0 to 100). `remedy`: "" if another cause has the same one. `commands`: what to
+    type. `steps`: the same for commands of a run, as names in RUN_COMMANDS.
+    """
 
     weight: int
     title: str
     evidence: str
     remedy: str
+    commands: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+
+    def list_commands(self, line: CommandLine) -> list[str]:
+        """Return the commands as the user types them."""
+        return [*self.commands, *line.list_run_commands(self.steps)]
 
 
 def list_live_machines(evidence: Evidence) -> list[ObservedMachine]:
@@ -63,10 +74,30 @@ def is_awaiting_machines(evidence: Evidence) -> bool:
     return is_new or joined < fleet.target
 
 
-def choose_start_remedy(evidence: Evidence, remedy: str) -> str:
-    """Return `remedy`, which is about jobs in the queue, or how to begin if there is no queue."""
-    is_queue_missing = evidence.has_observed("counts") and evidence.counts is None
-    return "run setup, then submitJob and startCluster" if is_queue_missing else remedy
+def has_active_fleet(evidence: Evidence) -> bool:
+    return evidence.fleet is not None and evidence.fleet.is_active
+
+
+def list_start_steps(evidence: Evidence) -> tuple[str, ...]:
+    """Return which of RUN_COMMANDS must still be typed, as far as this is known, so that jobs run to their end."""
+    counts, service = evidence.counts, evidence.service
+    created = {"counts": counts, "service": service, "registered_count": evidence.registered_count}
+    needs_setup = any(value is None and evidence.has_observed(part) for part, value in created.items())
+    has_start = has_active_fleet(evidence) and service is not None and service.desired > 0
+    needed = {
+        "setup": needs_setup,
+        "submitJob": evidence.has_observed("counts") and not (counts and counts.jobs),
+        "startCluster": needs_setup or not has_start,
+        "monitor": True,
+    }
+    return tuple(name for name in RUN_COMMANDS if needed[name])
+
+
+def build_start_cause(weight: int, title: str, proof: str, evidence: Evidence) -> Cause:
+    """Return a cause that typing the remaining commands of a run removes. All such causes have the same remedy."""
+    has_jobs = bool(evidence.counts and evidence.counts.jobs)
+    remedy = "startCluster starts machines for the jobs in the queue; type:" if has_jobs else "type, in this order:"
+    return Cause(weight, title, proof, remedy, steps=list_start_steps(evidence))
 
 
 def list_recent_reports(evidence: Evidence, reports: Iterable[Report]) -> list[Report]:

@@ -13,7 +13,7 @@ from distributed_something.core.aws_errors import (
 from distributed_something.core.text import format_count
 from distributed_something.diagnose.why.cause import (
     Cause,
-    choose_start_remedy,
+    build_start_cause,
     count_reclaimed_machines,
     format_reports,
     group_by_pattern,
@@ -30,27 +30,18 @@ SILENT_WORKER_SECONDS = 900.0  # a running worker logs at least its resource usa
 def diagnose_missing_cluster(evidence: Evidence) -> Iterator[Cause]:
     if evidence.has_observed("registered_count") and evidence.registered_count is None:
         proof = f"ECS has no active cluster {evidence.subject.cluster}"
-        remedy = choose_start_remedy(evidence, "run setup, then startCluster")
-        yield Cause(93, "there is no cluster", proof, remedy)
+        yield build_start_cause(93, "there is no cluster", proof, evidence)
 
 
 def diagnose_missing_service(evidence: Evidence) -> Iterator[Cause]:
-    service, fleet = evidence.service, evidence.fleet
+    service, fleet, name = evidence.service, evidence.fleet, evidence.subject.service
     is_lowered = fleet is not None and fleet.is_active and fleet.target == 0  # the monitor set both counts to 0
     if evidence.has_observed("service") and service is None:
-        yield Cause(
-            92,
-            "there is no service",
-            f"ECS has no active service {evidence.subject.service} in {evidence.subject.cluster}",
-            choose_start_remedy(evidence, "run setup, then startCluster"),
-        )
+        proof = f"ECS has no active service {name} in {evidence.subject.cluster}"
+        yield build_start_cause(92, "there is no service", proof, evidence)
     elif service is not None and service.desired == 0 and not is_lowered:
-        yield Cause(
-            90,
-            "the service is set to run no containers",
-            f"{evidence.subject.service} has a desired count of 0",
-            "run startCluster",
-        )
+        proof = f"{name} has a desired count of 0"
+        yield build_start_cause(90, "the service is set to run no containers", proof, evidence)
 
 
 def diagnose_service_events(evidence: Evidence) -> Iterator[Cause]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from distributed_something.core.aws_errors import FLEET_FAILURE_PATTERNS
 from distributed_something.diagnose.why.cause import (
     Cause,
-    choose_start_remedy,
+    build_start_cause,
     format_reports,
     group_by_pattern,
     list_recent_reports,
@@ -17,28 +17,18 @@ from distributed_something.observe.evidence import Evidence
 
 
 def diagnose_missing_fleet(evidence: Evidence) -> Iterator[Cause]:
-    if evidence.subject.fleet is None and evidence.has_observed("fleet"):
-        yield Cause(
-            94,
-            "no machines were requested",
-            "no monitor file given, and this app has no active fleet",
-            choose_start_remedy(evidence, "run startCluster"),
-        )
-    elif evidence.has_observed("fleet") and evidence.fleet is None:
-        remedy = choose_start_remedy(evidence, "run startCluster")
-        yield Cause(94, "the fleet does not exist", f"EC2 has no fleet {evidence.subject.fleet}", remedy)
-    elif evidence.fleet is not None and not evidence.fleet.is_active:
-        yield Cause(
-            94,
-            "the fleet has ended",
-            f"{evidence.subject.fleet} is {evidence.fleet.state}",
-            choose_start_remedy(
-                evidence, "run startCluster, which requests a new fleet and continues with the jobs in the queue"
-            ),
-        )
-    elif evidence.fleet is not None and evidence.fleet.target == 0:
-        remedy = "run monitor, which raises the target while jobs are waiting"
-        yield Cause(91, "the fleet is set to run no machines", f"the target of {evidence.subject.fleet} is 0", remedy)
+    fleet, fleet_id = evidence.fleet, evidence.subject.fleet
+    if fleet_id is None and evidence.has_observed("fleet"):
+        proof = "this app has no active fleet"
+        yield build_start_cause(94, "no machines were requested", proof, evidence)
+    elif evidence.has_observed("fleet") and fleet is None:
+        yield build_start_cause(94, "the fleet does not exist", f"EC2 has no fleet {fleet_id}", evidence)
+    elif fleet is not None and not fleet.is_active:
+        yield build_start_cause(94, "the fleet has ended", f"{fleet_id} is {fleet.state}", evidence)
+    elif fleet is not None and fleet.target == 0:
+        remedy = "monitor raises the target while jobs are waiting:"
+        proof = f"the target of {fleet_id} is 0"
+        yield Cause(91, "the fleet is set to run no machines", proof, remedy, steps=("monitor",))
 
 
 def diagnose_fleet_errors(evidence: Evidence) -> Iterator[Cause]:

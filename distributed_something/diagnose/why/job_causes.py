@@ -1,56 +1,172 @@
-"""Causes in the jobs themselves: they run, but they fail."""
+"""Causes in the jobs themselves: they run, but they fail. The groups of failed jobs are those that `status` shows."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from distributed_something.core.text import format_count
 from distributed_something.diagnose.why.cause import Cause
-from distributed_something.results.advice import AdviceCause, classify_failure
+from distributed_something.observe.evidence import Evidence
+from distributed_something.results.advice import (
+    Advice,
+    AdviceCause,
+    Recipe,
+    choose_advice,
+    classify_failure,
+    list_sending_commands,
+)
+from distributed_something.results.causes import FailureGroup
 from distributed_something.results.command_line import CommandLine
-from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.summary import format_shared_value
 
-MAX_GROUPS = 3  # most frequent kinds of failures that are named
-EVERY_JOB_WEIGHT = 100  # if no job is done, this explains the end of a run better than the queue that was removed then
+MAX_GROUPS = 10  # as in `status`; the largest ones
+# If no job is done, or none is left: failures explain this better than missing machines do.
+EVERY_JOB_WEIGHT = 100
 SOME_JOBS_WEIGHT = 58
 _REMEDIES_BY_CAUSE = {
-    AdviceCause.NO_PROGRAM: "correct the command in the Job file, or install the program in the image",
-    AdviceCause.PROGRAM: "read the log; correct the command in the Job file, or the program",
-    AdviceCause.MESSAGE: "correct the Job file",
+    AdviceCause.NO_PROGRAM: "correct the command in {job_file}, or install the program {place}",
+    AdviceCause.PROGRAM: "read the log; correct the command in {job_file}, or the program",
+    AdviceCause.MESSAGE: "correct {job_file}",
     AdviceCause.MISSING_INPUT: "upload the missing inputs",
-    AdviceCause.MEMORY: "raise MEMORY, or lower DOCKER_CORES, then run setup",
-    AdviceCause.TIME: "raise timeout_minutes in the Job file, or add --timeout MINUTES to retry",
-    AdviceCause.DISK: "raise EBS_VOL_SIZE",
+    AdviceCause.MEMORY: "raise MEMORY in the config, or lower DOCKER_CORES",
+    AdviceCause.TIME: "raise timeout_minutes in {job_file}, or add --timeout MINUTES to retry",
+    AdviceCause.DISK: "raise EBS_VOL_SIZE in the config, for the machines of the next startCluster",
     AdviceCause.ACCESS: "correct the bucket or the permission that the reason names",
-    AdviceCause.HOOK: "correct worker/generic-worker.py, and build the image again",
+    AdviceCause.HOOK: "correct worker/generic-worker.py{build}",
     AdviceCause.MACHINE: "nothing is wrong with the jobs, which can run again",
 }
 
 
-def diagnose_failing_jobs(outcome: RunOutcome, line: CommandLine) -> Iterator[Cause]:
-    """Yield the most frequent kinds of failures, by reason class and exit code, each with an example."""
-    groups: defaultdict[tuple[str, int | None], list[FailedJob]] = defaultdict(list)
-    for failed in outcome.failures:
-        groups[failed.reason_class, failed.exit_code].append(failed)
-    counts = outcome.counts
-    base = SOME_JOBS_WEIGHT if counts.done or counts.already_there else EVERY_JOB_WEIGHT
-    largest = sorted(groups.values(), key=len, reverse=True)[:MAX_GROUPS]
-    for number, failures in enumerate(largest):
-        yield _build_cause(base - number, failures, line)
+@dataclass(frozen=True)
+class JobEvidence:
+    """What the run's documents say about its jobs.
+
+    `outcome`: None if no attempt has failed, or if that could not be read. `has_ended`: whether the run's end is
+    recorded. `is_hopeless`: whether it ended because nothing works or, before its end, whether no job has succeeded.
+    `is_regular`: whether it ended because no jobs were left; all its resources were then removed. `has_pauses`: whether
+    machines pause because jobs failed in a row.
+    """
+
+    outcome: RunOutcome | None = None
+    has_ended: bool = False
+    is_hopeless: bool = False
+    is_regular: bool = False
+    has_pauses: bool = False
+
+    @property
+    def advice(self) -> Advice | None:
+        """The advice that `status` gives too; None if no failure explains the end."""
+        if self.outcome is None or not (self.has_ended or self.is_hopeless):
+            return None
+        advice = choose_advice(self.outcome, is_hopeless=self.is_hopeless)
+        return advice if advice and advice.jobs else None
 
 
-def _build_cause(weight: int, failures: list[FailedJob], line: CommandLine) -> Cause:
-    example = max(failures, key=lambda failed: bool(failed.log))  # logs are known only for the first failures
-    last_line = f"; its last line: {example.last_lines[-1]}" if example.last_lines else ""
-    log = f"; log: {example.log}" if example.log else ""
-    remedy = _REMEDIES_BY_CAUSE.get(classify_failure(example), "read the record")
-    retry = line.format_command("retry", line.monitor_file)
+@dataclass(frozen=True)
+class _JobGroup:
+    """The jobs that failed for good for one reason, and those in the queue whose latest attempt did."""
+
+    failed: FailureGroup | None
+    failing: FailureGroup | None
+
+    @property
+    def any(self) -> FailureGroup:
+        group = self.failed or self.failing
+        assert group is not None
+        return group
+
+    @property
+    def count(self) -> int:
+        return sum(len(group.jobs) for group in (self.failed, self.failing) if group)
+
+
+def is_all_removed(evidence: Evidence, jobs: JobEvidence) -> bool:
+    """Return whether the run ended by itself, so that it is normal that it has no queue, fleet, and service anymore.
+
+    Jobs in the queue would be of the next run, which needs these.
+    """
+    return jobs.has_ended and jobs.is_regular and not (evidence.counts and evidence.counts.jobs)
+
+
+def diagnose_failing_jobs(jobs: JobEvidence, line: CommandLine) -> Iterator[Cause]:
+    """Yield the groups of failed jobs, the largest first, each with an example and the command that runs it again.
+
+    The same correction is only in the first group that needs it. After a run with jobs left, while no job has
+    succeeded, and while machines pause, the jobs in the queue whose attempts failed count too.
+    """
+    if jobs.outcome is None:
+        return
+    groups = _merge_groups(jobs.outcome.groups, jobs.outcome.failing_groups if _counts_attempts(jobs) else ())
+    is_over = jobs.has_ended or not jobs.outcome.left
+    base = EVERY_JOB_WEIGHT if is_over or jobs.is_hopeless else SOME_JOBS_WEIGHT
+    # After the run, the text about the most frequent cause follows all causes, as in `status`.
+    explained = {jobs.advice.cause} if jobs.has_ended and jobs.advice else set[AdviceCause]()
+    for number, group in enumerate(groups[:MAX_GROUPS]):
+        yield _build_cause(base - number, group, jobs, line, explained)
+    if others := groups[MAX_GROUPS:]:
+        count = format_count(sum(group.count for group in others), "job")
+        yield Cause(
+            base - MAX_GROUPS,
+            f"{count} failed for {format_count(len(others), 'other cause')}",
+            "these groups are smaller",
+            "see all groups:",
+            (line.format_command("status", line.monitor_file),),
+        )
+
+
+def _counts_attempts(jobs: JobEvidence) -> bool:
+    return jobs.is_hopeless or jobs.has_pauses or (jobs.has_ended and not jobs.is_regular)
+
+
+def _merge_groups(failed: Sequence[FailureGroup], failing: Sequence[FailureGroup]) -> list[_JobGroup]:
+    by_id = [{group.id: group for group in groups} for groups in (failed, failing)]
+    ids = dict.fromkeys(group.id for group in (*failed, *failing))
+    groups = [_JobGroup(*(table.get(group_id) for table in by_id)) for group_id in ids]
+    return sorted(groups, key=lambda group: -group.count)
+
+
+def _build_cause(
+    weight: int, group: _JobGroup, jobs: JobEvidence, line: CommandLine, explained: set[AdviceCause]
+) -> Cause:
+    """Return the cause for a group. `explained`: what the other causes explain already; this one is added."""
+    counts = [f"{format_count(len(group.failed.jobs), 'job')} failed"] if group.failed else []
+    if group.failing:
+        counts.append(f"{format_count(len(group.failing.jobs), 'job')} in the queue failed so far")
+    example, shared = group.any.example, group.any.shared
+    parts = [f"for example {example.job}: {example.telling_line or example.reason}", *map(format_shared_value, shared)]
+    parts += [f"log: {example.log}"] if example.log else []
+    cause = classify_failure(example)
+    remedy = "" if cause in explained else _format_remedy(cause, line)
+    commands = _list_commands(group, jobs, line, is_first=cause not in explained)
+    if commands and not jobs.has_ended and not jobs.is_hopeless:
+        remedy = f"{remedy}; once the run has ended, type:" if remedy else ""
+    elif commands and remedy:
+        remedy = f"{remedy}; then type:"
+    explained.add(cause)
     return Cause(
-        weight,
-        f"{format_count(len(failures), 'job')} failed: {example.reason_class or 'unknown reason'}"
-        + ("" if example.exit_code is None else f", exit code {example.exit_code}"),
-        f"for example {example.job}: {example.reason}{last_line}{log}",
-        f"{remedy}; once the run has ended, type: {retry}",
+        weight, f"{' and '.join(counts)} ({group.any.id}): {group.any.cause}", "; ".join(parts), remedy, commands
     )
+
+
+def _format_remedy(cause: AdviceCause, line: CommandLine) -> str:
+    place, build = ("in the image", ", and build the image again") if line.has_image else ("on this computer", "")
+    return _REMEDIES_BY_CAUSE.get(cause, "read the record").format(job_file=line.job_file, place=place, build=build)
+
+
+def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is_first: bool) -> tuple[str, ...]:
+    """Return the commands that send the group's jobs again. `is_first`: whether no other group had its correction."""
+    advice, cause = jobs.advice, classify_failure(group.any.example)
+    if advice is not None and not jobs.has_ended and cause is advice.cause and _needs_commands(advice):
+        return tuple(list_sending_commands(advice, line)) if is_first else ()
+    if advice is not None and advice.recipe is Recipe.RESUBMIT:  # this sends all jobs again
+        return ()
+    if group.failed is None:
+        return ()
+    return (line.format_command("retry", line.monitor_file, "--only", group.failed.id),)
+
+
+def _needs_commands(advice: Advice) -> bool:
+    """Return whether a correction during the run needs commands; otherwise, jobs in the queue are just tried again."""
+    return advice.recipe in (Recipe.RESUBMIT, Recipe.REBUILD) or advice.cause is AdviceCause.MEMORY

@@ -122,12 +122,21 @@ def diagnose_paused_machines(evidence: Evidence) -> Iterator[Cause]:
         for paused in evidence.paused_machines
         if live_ids is None or not paused.machine.startswith("i-") or paused.machine in live_ids
     ]
-    if current:
+    by_disk = [paused for paused in current if paused.since is None]
+    by_failures = [paused for paused in current if paused.since is not None]
+    if by_failures:
         yield Cause(
             85,
-            "machines have paused because several jobs failed in a row or the disk is full",
-            f"{_format_few_names([paused.machine for paused in current])}: {current[0].reason}",
-            "read the failed jobs' logs under runs/ in the bucket; if the disk is full, raise EBS_VOL_SIZE",
+            "machines have paused because several jobs failed in a row",
+            f"{_format_few_names([paused.machine for paused in by_failures])}: {by_failures[0].reason}",
+            "correct what makes these jobs fail; if others do jobs, the fleet replaces the idle machines by itself",
+        )
+    if by_disk:
+        yield Cause(
+            86,
+            "machines have paused because their disk is full",
+            f"{_format_few_names([paused.machine for paused in by_disk])}: {by_disk[0].reason}",
+            "raise EBS_VOL_SIZE in the config, for the machines of the next startCluster",
         )
 
 

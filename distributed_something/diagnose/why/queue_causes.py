@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distributed_something.core.text import format_count
-from distributed_something.diagnose.why.cause import Cause
+from distributed_something.diagnose.why.cause import Cause, build_start_cause, has_active_fleet
 from distributed_something.observe.evidence import Evidence
+from distributed_something.results.command_line import RUN_COMMANDS
 
 
 def diagnose_missing_queue(evidence: Evidence) -> Iterator[Cause]:
     if evidence.has_observed("counts") and evidence.counts is None:
-        proof = f"SQS has no queue {evidence.subject.queue}"
-        yield Cause(99, "there is no queue", proof, "run setup, then submitJob and startCluster")
+        yield build_start_cause(99, "there is no queue", f"SQS has no queue {evidence.subject.queue}", evidence)
 
 
 def diagnose_empty_queue(evidence: Evidence) -> Iterator[Cause]:
     if evidence.counts is None or evidence.counts.jobs:
         return
     proof = f"the queue {evidence.subject.queue} is empty"
-    remedy = "run submitJob, unless the run is finished; monitor then ends the run and lists the jobs that failed"
-    yield Cause(95, "there are no jobs", proof, remedy)
+    if has_active_fleet(evidence):
+        remedy = (
+            "if all jobs have ended, monitor ends the run and lists those that failed; otherwise, run submitJob first:"
+        )
+        yield Cause(95, "there are no jobs", proof, remedy, steps=("monitor",))
+    else:
+        yield build_start_cause(95, "there are no jobs", proof, evidence)
 
 
 def diagnose_cost_limit(evidence: Evidence) -> Iterator[Cause]:
@@ -29,8 +34,9 @@ def diagnose_cost_limit(evidence: Evidence) -> Iterator[Cause]:
             95,
             "the run has reached its cost limit (MAX_COST)",
             "the monitor has told the workers to start no more jobs",
-            "let monitor end the run and keep the queue; then run startCluster, which continues with the queue in a "
-            "new run with its own limit",
+            "let monitor end the run and keep the queue; then startCluster continues with the queue in a new run with "
+            "its own limit:",
+            steps=RUN_COMMANDS[3:] + RUN_COMMANDS[2:] if has_active_fleet(evidence) else RUN_COMMANDS[2:],
         )
 
 

@@ -24,6 +24,7 @@ from distributed_something.diagnose.why.fleet_causes import (
     diagnose_slow_launch,
     diagnose_small_quota,
 )
+from distributed_something.diagnose.why.job_causes import JobEvidence, diagnose_failing_jobs, is_all_removed
 from distributed_something.diagnose.why.machine_causes import (
     diagnose_disconnected_agents,
     diagnose_failed_launches,
@@ -39,6 +40,7 @@ from distributed_something.diagnose.why.queue_causes import (
     diagnose_orphaned_leases,
 )
 from distributed_something.observe.evidence import Evidence
+from distributed_something.results.command_line import CommandLine
 
 DIAGNOSES: tuple[Callable[[Evidence], Iterable[Cause]], ...] = (
     diagnose_missing_queue,
@@ -64,7 +66,26 @@ DIAGNOSES: tuple[Callable[[Evidence], Iterable[Cause]], ...] = (
 )
 
 
-def rank_causes(evidence: Evidence, failing_jobs: Iterable[Cause] = ()) -> list[Cause]:
-    """Return all causes that the evidence supports, and those of failing jobs, the most likely one first."""
-    causes = [*failing_jobs, *(cause for diagnose in DIAGNOSES for cause in diagnose(evidence))]
-    return sorted(causes, key=lambda cause: (-cause.weight, cause.title))
+# After a run, what these diagnoses find is normal, or a consequence of what ended the run.
+_END_DIAGNOSES = (diagnose_empty_queue, diagnose_missing_fleet, diagnose_missing_service)
+
+
+def rank_causes(evidence: Evidence, jobs: JobEvidence | None = None, line: CommandLine | None = None) -> list[Cause]:
+    """Return all causes that the evidence supports, the most likely one first.
+
+    After the run, what made jobs fail comes before everything else. `line`: how the user types commands.
+    """
+    jobs = jobs or JobEvidence()
+    failing = list(diagnose_failing_jobs(jobs, line or CommandLine()))
+    found = [(diagnose, cause) for diagnose in DIAGNOSES for cause in diagnose(evidence)]
+    if is_all_removed(evidence, jobs):
+        found = []
+    elif jobs.has_ended and jobs.is_hopeless:
+        others = [(diagnose, cause) for diagnose, cause in found if diagnose not in _END_DIAGNOSES]
+        found = others if others or failing else found
+    causes = sorted((cause for _, cause in found), key=_get_rank)
+    return [*failing, *causes] if jobs.has_ended else sorted([*failing, *causes], key=_get_rank)
+
+
+def _get_rank(cause: Cause) -> tuple[int, str]:
+    return (-cause.weight, cause.title)

@@ -9,12 +9,14 @@ from typing import Any
 
 from distributed_something.core.text import TERMINAL_COLUMNS, format_one_line, format_wrapped_lines
 from distributed_something.diagnose.why.cause import Cause
+from distributed_something.diagnose.why.job_causes import JobEvidence, is_all_removed
 from distributed_something.observe.evidence import Evidence
+from distributed_something.results.advice import format_advice, list_next_commands
+from distributed_something.results.command_line import CommandLine
+from distributed_something.results.summary import format_verdict
 
 # The JSON keys never change, so that scripts keep working. Some keys differ from the attribute names.
 _JSON_KEYS = {
-    "title": "what",
-    "evidence": "seen",
     "dead_letters": "dead",
     "fleet_events": "events",
     "registered_count": "registered",
@@ -48,20 +50,57 @@ _PART_LABELS = {
 }
 
 
-def format_diagnosis(evidence: Evidence, causes: Sequence[Cause], width: int = TERMINAL_COLUMNS) -> str:
-    """Return the diagnosis as text: the run's status, the causes, and the parts that could not be looked up."""
-    lines = [format_run_status(evidence), ""]
-    if not causes:
-        lines.append("no problems found")
-    for number, cause in enumerate(causes):
+def format_diagnosis(
+    evidence: Evidence, causes: Sequence[Cause], jobs: JobEvidence, line: CommandLine, width: int = TERMINAL_COLUMNS
+) -> str:
+    """Return the diagnosis as text: the run's status, the causes, and the parts that could not be looked up.
+
+    Causes with the same remedy are together, and it follows the last one. After the run, `status`'s advice follows.
+    """
+    lines = [f"the run {evidence.subject.run} has ended: {_format_end(jobs)}"] if jobs.has_ended else []
+    lines += [] if is_all_removed(evidence, jobs) else [format_run_status(evidence)]
+    lines += [""] if causes or not jobs.has_ended else []
+    lines += [] if causes or jobs.has_ended else ["no problems found"]
+    for number, cause in enumerate(ordered := _group_by_remedy(causes)):
         label = "most likely" if number == 0 else "or" if number == 1 else ""
-        lines += format_wrapped_lines(cause.title, f"{label:13}", " " * 13, width)
-        lines += format_wrapped_lines(format_one_line(cause.evidence), " " * 13 + "evidence: ", " " * 23, width)
-        lines += format_wrapped_lines(cause.remedy, " " * 13 + "→ ", " " * 15, width)
+        is_last = ordered[number + 1 : number + 2] == [] or _get_remedy(ordered[number + 1]) != _get_remedy(cause)
+        lines += _format_cause(cause, label, line, width, has_remedy=is_last)
+    if jobs.has_ended and jobs.advice:
+        lines += ["", format_advice(jobs.advice, line)]
     for part, reason in evidence.lookup_errors.items():
         label = _PART_LABELS.get(part, part)
         lines += format_wrapped_lines(f"{label}: {reason}", "not checked  ", " " * 13, width)
     return "\n".join(lines)
+
+
+def _get_remedy(cause: Cause) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    return (cause.remedy, cause.commands, cause.steps)
+
+
+def _group_by_remedy(causes: Sequence[Cause]) -> list[Cause]:
+    """Return the causes in their order, but each with a remedy that an earlier one has right after that one."""
+    groups: dict[object, list[Cause]] = {}
+    for number, cause in enumerate(causes):
+        groups.setdefault(_get_remedy(cause) if cause.remedy else number, []).append(cause)
+    return [cause for group in groups.values() for cause in group]
+
+
+def _format_cause(cause: Cause, label: str, line: CommandLine, width: int, *, has_remedy: bool) -> list[str]:
+    indent = " " * 13
+    lines = format_wrapped_lines(cause.title, f"{label:13}", indent, width)
+    lines += format_wrapped_lines(format_one_line(cause.evidence), f"{indent}evidence: ", " " * 23, width)
+    if not has_remedy:
+        return lines
+    commands = [f"{indent}  {command}" for command in cause.list_commands(line)]  # to copy, so they are not wrapped
+    if cause.remedy:
+        return [*lines, *format_wrapped_lines(cause.remedy, f"{indent}→ ", f"{indent}  ", width), *commands]
+    return [*lines, *(f"{indent}→ {command.strip()}" for command in commands)]
+
+
+def _format_end(jobs: JobEvidence) -> str:
+    if jobs.outcome is not None:
+        return format_verdict(jobs.outcome)
+    return "every job is done" if jobs.is_regular else "nothing works" if jobs.is_hopeless else "jobs were left"
 
 
 def format_run_status(evidence: Evidence) -> str:
@@ -80,14 +119,20 @@ def format_run_status(evidence: Evidence) -> str:
     )
 
 
-def build_diagnosis_json(evidence: Evidence, causes: Sequence[Cause]) -> str:
-    """Return the causes and all evidence as one JSON object, for scripts."""
+def build_diagnosis_json(evidence: Evidence, causes: Sequence[Cause], jobs: JobEvidence, line: CommandLine) -> str:
+    """Return the causes, all evidence, and the commands to type after the run as one JSON object, for scripts."""
     document = {
-        "causes": [asdict(cause, dict_factory=_build_json_object) for cause in causes],
+        "causes": [_build_cause(cause, line) for cause in causes],
         "evidence": asdict(evidence, dict_factory=_build_json_object)
         | {"unseen": _build_json_object(evidence.lookup_errors.items())},
+        "next": list_next_commands(jobs.advice, line) if jobs.has_ended and jobs.advice else [],
     }
     return json.dumps(document, indent=2)
+
+
+def _build_cause(cause: Cause, line: CommandLine) -> dict[str, Any]:
+    texts = {"what": cause.title, "seen": cause.evidence, "remedy": cause.remedy}
+    return {"weight": cause.weight, **texts, "commands": cause.list_commands(line)}
 
 
 def _build_json_object(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from distributed_something.core.errors import (
     translate_aws_errors,
 )
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
-from distributed_something.worker import AppKeys
+from distributed_something.worker import AppKeys, build_replacement_document
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -65,6 +65,19 @@ class DocumentWriter:
         self._written_at = self._clock.now()
         try:
             self._put(document)
+        except AWSError as error:
+            return format_lookup_error(error)
+        return None
+
+    def write_replacement(self, document: SubmissionDocument) -> str | None:
+        """Tell the containers that the waiting jobs were removed. Return None, or the reason if that is not possible.
+
+        Paused ones then take jobs again, and replaced jobs that fail are not tried again.
+        """
+        key = AppKeys(document.app).replacement(document.queue)
+        body = build_replacement_document(document.time, document.replaced_at or document.time)
+        try:
+            self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType="application/json")
         except AWSError as error:
             return format_lookup_error(error)
         return None

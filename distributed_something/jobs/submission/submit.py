@@ -246,8 +246,12 @@ class _JobSender:
             self._document = replace(self._document, removed=remover.removed)
             jobs = format_count(remover.removed, "waiting job")
             self._print_progress(format_row("replace", f"{jobs} removed; running jobs were not stopped"))
-        self._document = replace(self._document, replaced=True)
+        self._document = replace(self._document, replaced=True, replaced_at=build_submission_time(self._writer.now))
         self._journal.write_document(self._document)
+        self._writer.write(self._document)
+        if reason := self._writer.write_replacement(self._document):
+            self._print_progress(f"note: running containers do not know that the jobs were replaced ({reason});")
+            self._print_progress("      a replaced job that fails is tried again")
 
     def _report_removal(self, removed: int) -> None:
         self._document = replace(self._document, removed=removed)

@@ -173,6 +173,11 @@ def find_local_cloud(project: Path, region: str = "us-east-1") -> LocalCloud | N
     return LocalCloud(layout, state, region) if state else None
 
 
+def has_local_cloud(project: Path) -> bool:
+    """Return whether the project has had a local cloud. Its buckets still exist if it is not running now."""
+    return build_layout(project).root.exists()
+
+
 def stop_local_cloud(project: Path) -> bool:
     """Stop the project's local cloud and all its workers; keep results and logs. Return whether one was running.
 

@@ -32,7 +32,8 @@ _NAME_FORMAT = re.compile(r"(?P<container>.+)-(?P<number>[1-9]\d*)\.jsonl")
 class RunTotals:
     """The totals of a run's containers.
 
-    `done`, `failed`, and `already_there` count jobs that have a final record; `running` counts programs, including
+    `done`, `failed`, and `already_there` count jobs that have a final record, and `replaced` those that failed after
+    `submitJob --replace` had replaced them; `running` counts programs, including
     those of containers that disappeared without a last journal. `attempts` counts attempts that have ended.
     `unended` counts containers whose journal does not say that they have ended.
     """
@@ -46,11 +47,12 @@ class RunTotals:
     containers: int = 0
     machines: int = 0
     unended: int = 0
+    replaced: int = 0
 
     @property
     def ended(self) -> int:
-        """Number of jobs that have a final record."""
-        return self.done + self.failed + self.already_there
+        """Number of jobs that have a final record or were replaced."""
+        return self.done + self.failed + self.already_there + self.replaced
 
 
 @dataclass(frozen=True)

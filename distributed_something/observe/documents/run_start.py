@@ -55,24 +55,45 @@ def observe_run_start(clients: Clients, file: MonitorFile, settling_seconds: flo
     return RunStart(now, max(queue.counts.jobs, count_waiting_jobs(known)), dead_letters, unfinished)
 
 
+@dataclass(frozen=True)
+class SubmittedJobs:
+    """The jobs of a run so far.
+
+    `count`: how many there are. `is_sending`: whether a submission has not ended yet, so that not all of them are in
+    the queue. `replaced_at`: when `submitJob --replace` last removed the waiting jobs during the run, in seconds since
+    1970; None if it did not.
+    """
+
+    count: int
+    is_sending: bool = False
+    replaced_at: float | None = None
+
+
 def observe_submitted_jobs(
     reader: SubmissionReader, file: MonitorFile, start: RunStart, now: float, until: float = math.inf
-) -> int:
-    """Return how many jobs the run has so far. AWS errors are not caught.
+) -> SubmittedJobs:
+    """Return the jobs of the run so far. AWS errors are not caught.
 
     `until`: jobs that were submitted later (in seconds since 1970) belong to the next run.
     """
     sent_before = dict(start.unfinished)
     since = min([start.submissions_since, *map(parse_submission_time, sent_before)])
+    documents = [
+        document
+        for document in reader.list_submissions(since, now)
+        if document.queue == file.MONITOR_QUEUE_NAME
+        and document.began <= until
+        and (document.began >= start.submissions_since or document.time in sent_before)
+    ]
     jobs = start.other_jobs
-    for document in reader.list_submissions(since, now):
-        if document.queue != file.MONITOR_QUEUE_NAME or document.began > until:
-            continue
+    for document in documents:
         if document.began >= start.submissions_since:
             jobs += document.sent - document.removed
-        elif document.time in sent_before:
+        else:
             jobs += document.sent - sent_before[document.time]  # fewer if the process was killed
-    return max(0, jobs)
+    removals = [document.removal_end for document in documents if document.removal_end is not None]
+    is_sending = any(document.ended is None for document in documents)
+    return SubmittedJobs(max(0, jobs), is_sending, max(removals, default=None))
 
 
 def list_runs(s3: S3Client, bucket: str, app: str) -> dict[str, float]:

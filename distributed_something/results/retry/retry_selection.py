@@ -36,9 +36,10 @@ def _select_by_value(groups: Sequence[FailureGroup], value: str) -> list[FailedJ
     if by_id := _find_by_group_id(groups, value):
         return by_id
     folded = value.strip().casefold()
+    phrase = re.compile(rf"(?<!\w){re.escape(folded)}(?!\w)")  # whole words only: "b" does not mean "bad message"
     for fits in (
         lambda group: folded == group.reason_class.casefold(),
-        lambda group: bool(folded) and folded in group.cause.casefold(),
+        lambda group: bool(folded) and bool(phrase.search(group.cause.casefold())),
     ):
         if chosen := [job for group in groups if fits(group) for job in group.jobs]:
             return chosen

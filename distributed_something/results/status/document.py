@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from distributed_something.results.advice import Advice
-from distributed_something.results.causes import FailureGroup
+from distributed_something.results.causes import FailureGroup, list_telling_lines
 from distributed_something.results.status.forecast import Estimate, Speed
 from distributed_something.results.status.progress import SlowJob
 
@@ -81,7 +81,9 @@ class RunStatus:
 
     `reason`: why the run ended early, such as "cost"; empty if it did not. `remaining`: seconds. `messages`: what
     happened, newest first. `attempt_seconds`: how long all attempts have taken together. `advice`: what to do if the
-    run has ended and not every job is done.
+    run has ended and not every job is done. `speed`: None if it is not known yet; the average once no jobs are left.
+    `failures`: the failed jobs by cause. `failing`: the jobs that have not ended and whose latest attempt failed, by
+    cause, after the run or while no job has succeeded.
     """
 
     app: str
@@ -93,6 +95,7 @@ class RunStatus:
     ended: float | None
     jobs: JobNumbers
     failures: Sequence[FailureGroup] = ()
+    failing: Sequence[FailureGroup] = ()
     attempt_seconds: float = 0.0
     cost: CostNumbers = CostNumbers()
     machines: MachineNumbers = MachineNumbers()
@@ -123,7 +126,10 @@ def choose_ended_state(*, reason: str, is_complete: bool) -> RunState:
 
 
 def build_status_document(status: RunStatus, retry_command: str, group_costs: Sequence[float | None]) -> dict[str, Any]:
-    """Return the document that `status --json` prints. `retry_command`: the one for all failed jobs."""
+    """Return the document that `status --json` prints.
+
+    `retry_command`: the one for all failed jobs. `group_costs`: USD per group of `failures`, and then of `failing`.
+    """
     return {
         "app": status.app,
         "run": status.run,
@@ -138,20 +144,17 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
             "submitted": status.jobs.submitted, "done": status.jobs.done, "already_there": status.jobs.already_there,
             "failed": status.jobs.failed, "running": status.jobs.running, "waiting": status.jobs.waiting,
         },
-        "failures": [
-            _build_group(group, f"{retry_command} --only {group.id}", usd)
-            for group, usd in zip(status.failures, group_costs, strict=True)
-        ],
+        **_build_groups(status, retry_command, group_costs),
         "retry": retry_command if status.jobs.failed else None,
         "cost": {
-            "usd": _round(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end),
+            "usd": _round_usd(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end),
             "max_usd": status.cost.limit,
         },
         "machines": {
             "running": status.machines.running, "target": status.machines.target, "slots": status.machines.slots,
             "interrupted_attempts": status.machines.interrupted_attempts,
         },
-        "jobs_per_minute": round(status.speed.per_minute, 3) if status.speed else None,
+        "jobs_per_minute": round(status.speed.per_minute, 6) if status.speed else None,
         "remaining_seconds": _build_estimate(status.remaining),
         "slowest": [{"job": slow.job, "seconds": round(slow.seconds, 1)} for slow in status.slowest],
         "median_seconds": _round(status.median_seconds),
@@ -159,8 +162,19 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
     }  # fmt: skip
 
 
-def _build_group(group: FailureGroup, retry: str, usd: float | None) -> dict[str, Any]:
+def _build_groups(status: RunStatus, retry_command: str, costs: Sequence[float | None]) -> dict[str, Any]:
+    """Return the groups of failed and of failing jobs. The latter have no `retry`: most of them are in the queue."""
+    count = len(status.failures)
+    failures, failing = zip(status.failures, costs, strict=False), zip(status.failing, costs[count:], strict=True)
+    return {
+        "failures": [_build_group(group, f"{retry_command} --only {group.id}", usd) for group, usd in failures],
+        "failing": [_build_group(group, None, usd) for group, usd in failing],
+    }
+
+
+def _build_group(group: FailureGroup, retry: str | None, usd: float | None) -> dict[str, Any]:
     example = group.example
+    telling_line = list_telling_lines(example)[-1]
     return {
         "id": group.id,
         "cause": group.cause,
@@ -170,13 +184,13 @@ def _build_group(group: FailureGroup, retry: str, usd: float | None) -> dict[str
         "job_ids": [failed.job for failed in group.jobs],
         "example": {
             "job": example.job,
-            "telling_line": example.telling_line or None,
-            "last_lines": list(example.last_lines),
+            "telling_line": telling_line,
+            "last_lines": list(example.last_lines) or [telling_line],
             "log": example.log or None,
         },
         "shared": [{"key": shared.key, "value": shared.value, "jobs": shared.jobs} for shared in group.shared],
         "first": _format_time(group.first),
-        "usd": _round(usd),
+        "usd": _round_usd(usd),
         "retry": retry,
     }
 
@@ -189,6 +203,11 @@ def _build_estimate(estimate: Estimate | None) -> dict[str, Any] | None:
 
 def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
+
+
+def _round_usd(value: float | None) -> float | None:
+    """Return the cost with six significant digits: 0 would mean that it is free."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _format_time(seconds: float | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
@@ -38,14 +38,19 @@ class RunProgress:
         self._random = random.Random(0)  # the same lines always give the same sample
         self.last_interruption: tuple[float, str] | None = None  # when (seconds since 1970), and which job
         self.interrupted_attempts = 0
+        self.first_start: float | None = None  # when the first attempt that was not skipped began (seconds since 1970)
+        self.last_end: float | None = None  # when an attempt last ended
 
     def add_line(self, line: Mapping[str, Any]) -> None:
         self.counter.add_end(line)
         ended = _parse_time(line.get("ended"))
         if ended is None:
             return
+        self.last_end = ended if self.last_end is None else max(self.last_end, ended)
         if line.get("final") and line.get("state") != "skipped":
             self._bins[int(ended // BIN_SECONDS)] += 1
+        if line.get("state") != "skipped" and (started := _parse_time(line.get("started"))) is not None:
+            self.first_start = started if self.first_start is None else min(self.first_start, started)
         if line.get("state") == "done":
             self._add_duration(line)
         if line.get("state") == "interrupted":
@@ -62,10 +67,9 @@ class RunProgress:
         """Median time of the programs of jobs that are done; an estimate beyond SAMPLE_SIZE jobs."""
         return median(self._sample) if self._sample else None
 
-    def count_ends(self, since: float, until: float) -> int:
-        """Return how many jobs ended from `since` until before `until` (seconds since 1970), to the nearest bin."""
-        first, last = int(since // BIN_SECONDS), int(until // BIN_SECONDS)
-        return sum(count for number, count in self._bins.items() if first <= number < last)
+    def iter_bins(self) -> Iterator[tuple[int, int]]:
+        """Yield the number of each bin in which jobs ended, in order, and how many did."""
+        yield from sorted(self._bins.items())
 
     def _add_duration(self, line: Mapping[str, Any]) -> None:
         start, end = _parse_time(line.get("program_started")), _parse_time(line.get("program_ended"))

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from distributed_something.aws.s3 import parse_response_time
+from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS, parse_response_time
 from distributed_something.core.errors import is_missing_object
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.submission import parse_submission_time
+from distributed_something.observe.containers import PausedMachine
 from distributed_something.observe.documents.run_start import RunStart
 from distributed_something.observe.snapshot import RunSnapshot
 
@@ -32,7 +33,9 @@ class RunHistory:
     `at`: the time of the last snapshot. `empty_since`: when the queue became empty. `empty_looks`: how many snapshots
     in a row have shown an empty queue. `submissions_since`, `other_jobs`, `dead_letters`, `unfinished`: the run's
     start, as in RunStart; None if an older version started the run. `failing_since`: since when attempts have failed or
-    containers have paused while no job has succeeded. `unstarted_since`: since when there have been machines although
+    containers have paused while no job has succeeded. `replaced_at`: when `submitJob --replace` last removed the
+    waiting jobs during the run. `failed_before`, `attempts_before`: the containers' totals then, which say nothing
+    about the jobs that replaced them. `unstarted_since`: since when there have been machines although
     no container has written its first journal. `recent`: (time, jobs) for each snapshot within the settling time.
     `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`: whether
     the monitor has closed the run because of MAX_COST. `disconnected`: (machine, time) for each machine whose ECS agent
@@ -48,6 +51,9 @@ class RunHistory:
     dead_letters: int | None = None
     unfinished: tuple[tuple[str, int], ...] = ()
     failing_since: float | None = None
+    replaced_at: float | None = None
+    failed_before: int = 0
+    attempts_before: int = 0
     unstarted_since: float | None = None
     recent: tuple[tuple[float, int], ...] = ()
     cost: float = 0.0
@@ -77,15 +83,14 @@ class RunHistory:
 def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds: float) -> RunHistory:
     """Return `history` with one more snapshot added. SQS's counts take `settling_seconds` to settle."""
     recent = tuple((at, jobs) for at, jobs in history.recent if snapshot.at - at <= settling_seconds)
-    cost = history.cost + _compute_cost_since(history, snapshot)
+    cost = history.cost + compute_cost_since(history, snapshot)
     at = max(history.at or snapshot.at, snapshot.at)  # snapshots from two monitors may arrive out of order
     updated = replace(
         history, at=at, recent=(*recent, (snapshot.at, snapshot.jobs)), cost=cost, hourly=snapshot.hourly or 0.0
     )
-    has_no_success = not (snapshot.totals.done or snapshot.totals.already_there)
-    is_failing = has_no_success and bool(snapshot.totals.attempts or snapshot.paused)
+    updated = _update_replacement(updated, snapshot, settling_seconds)
     failing_since = snapshot.at if history.failing_since is None else history.failing_since
-    updated = replace(updated, failing_since=failing_since if is_failing else None)
+    updated = replace(updated, failing_since=failing_since if _is_failing(updated, snapshot) else None)
     # Machines that have not joined the cluster cannot start containers; they are terminated and replaced.
     absent = sum(not machine.has_joined for machine in snapshot.unusable)
     has_machines = snapshot.fleet is not None and len(snapshot.fleet.machines) > absent
@@ -95,10 +100,51 @@ def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds:
     known = dict(history.disconnected)
     joined = [machine.instance for machine in snapshot.unusable if machine.has_joined]
     updated = replace(updated, disconnected=tuple((machine, known.get(machine, snapshot.at)) for machine in joined))
-    if snapshot.jobs > 0:
+    if snapshot.jobs > 0 or snapshot.is_sending:
         return replace(updated, empty_since=None, empty_looks=0)
     since = snapshot.at if history.empty_since is None else history.empty_since
     return replace(updated, empty_since=since, empty_looks=history.empty_looks + 1)
+
+
+def compute_cost_since(history: RunHistory, snapshot: RunSnapshot) -> float:
+    """Return the cost from the history's last snapshot until this one, in USD.
+
+    An unwatched fleet is not scaled down, so the time between two snapshots is charged at the higher of the two rates.
+    If no machines are left, the time is not charged, because it is unknown when the last machine was terminated.
+    """
+    if history.at is None or not snapshot.hourly:
+        return 0.0
+    return max(history.hourly, snapshot.hourly) * max(0.0, snapshot.at - history.at) / 3600
+
+
+def list_counted_pauses(history: RunHistory, snapshot: RunSnapshot) -> list[PausedMachine]:
+    """Return the paused containers, without those that paused because of jobs that were replaced since."""
+    until = 0.0 if history.replaced_at is None else history.replaced_at + CLOCK_TOLERANCE_SECONDS
+    return [paused for paused in snapshot.paused if paused.since is None or paused.since > until]
+
+
+def _update_replacement(history: RunHistory, snapshot: RunSnapshot, settling_seconds: float) -> RunHistory:
+    """Take the time of a replacement, and the totals until the journals contain all attempts before it."""
+    if snapshot.replaced_at is None:
+        return history
+    has_settled = snapshot.at - snapshot.replaced_at > settling_seconds
+    if snapshot.replaced_at == history.replaced_at and has_settled:
+        return history
+    totals = snapshot.totals
+    return replace(
+        history, replaced_at=snapshot.replaced_at, failed_before=totals.failed, attempts_before=totals.attempts
+    )
+
+
+def _is_failing(history: RunHistory, snapshot: RunSnapshot) -> bool:
+    """Return whether attempts have failed or containers have paused, and no job has succeeded.
+
+    While jobs are being sent, the earlier ones may be about to be replaced.
+    """
+    totals = snapshot.totals
+    if totals.done or totals.already_there or snapshot.is_sending:
+        return False
+    return totals.attempts > history.attempts_before or bool(list_counted_pauses(history, snapshot))
 
 
 def build_history_key(file: MonitorFile) -> str:
@@ -144,17 +190,6 @@ def open_history(s3: S3Client, file: MonitorFile, observe_start: Callable[[float
     save_history(s3, file, replace(history, ended=None, empty_since=None, empty_looks=0))
 
 
-def _compute_cost_since(history: RunHistory, snapshot: RunSnapshot) -> float:
-    """Return the cost since the last snapshot, in USD.
-
-    An unwatched fleet is not scaled down, so the time between two snapshots is charged at the higher of the two rates.
-    If no machines are left, the time is not charged, because it is unknown when the last machine was terminated.
-    """
-    if history.at is None or not snapshot.hourly:
-        return 0.0
-    return max(history.hourly, snapshot.hourly) * max(0.0, snapshot.at - history.at) / 3600
-
-
 def _parse_history(content: Any, default: RunHistory) -> RunHistory:
     if not isinstance(content, dict):
         raise TypeError("not a history")
@@ -167,7 +202,8 @@ def _parse_history(content: Any, default: RunHistory) -> RunHistory:
     history = replace(default, **values, recent=recent, unfinished=unfinished, disconnected=disconnected)
     required = (history.empty_looks, history.cost, history.hourly, history.at,
                 history.unusable_count, history.unusable_rounds, history.unusable_beside)  # fmt: skip
-    optional = (history.empty_since, history.ended, history.failing_since, history.unstarted_since, history.unusable_at,
+    optional = (history.empty_since, history.ended, history.failing_since, history.unstarted_since,
+                history.replaced_at, history.failed_before, history.attempts_before, history.unusable_at,
                 history.submissions_since, history.other_jobs, history.dead_letters)  # fmt: skip
     if not all(isinstance(number, (int, float)) for number in (*required, *(each or 0 for each in optional))):
         raise TypeError("not a history")

@@ -19,12 +19,13 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.machines import ContainerInstance, UnusableMachine
 from distributed_something.observe.queue import SETTLING_SECONDS
 from distributed_something.observe.snapshot import RunSnapshot
-from distributed_something.run.monitor.history import RunHistory
+from distributed_something.run.monitor.history import RunHistory, list_counted_pauses
 from distributed_something.run.monitor.unusable import (
     is_every_machine_unusable,
     is_replacing_useless,
     list_overdue_machines,
 )
+from distributed_something.worker import MAX_PAUSE_DOCUMENTS
 
 # SQS's counts are approximate, so the queue counts as empty only after this many empty snapshots in a row that span at
 # least the settling time.
@@ -142,7 +143,7 @@ def has_every_job_failed(snapshot: RunSnapshot) -> bool:
     """
     totals = snapshot.totals
     has_success = bool(totals.done or totals.already_there)
-    is_every_end_known = snapshot.submitted is None or totals.failed >= snapshot.submitted
+    is_every_end_known = snapshot.submitted is None or totals.failed + totals.replaced >= snapshot.submitted
     return (
         snapshot.queue is not None
         and not snapshot.jobs
@@ -210,14 +211,28 @@ def _is_every_job_failing(snapshot: RunSnapshot, history: RunHistory, pace: Pace
     """Return whether no job has succeeded so far, and either all containers are paused or many jobs have failed.
 
     This must have been so for the settling time, because a success in one container's journal may be seen later than
-    the failures in another's.
+    the failures in another's. Jobs that `submitJob --replace` has replaced do not count.
     """
-    service = snapshot.service
     if snapshot.queue is None or not snapshot.jobs or history.failing_since is None:
         return False
-    is_all_paused = service is not None and len(snapshot.paused) >= service.running > 0
+    failed = snapshot.totals.failed - history.failed_before
     has_settled = snapshot.at - history.failing_since >= pace.settling_seconds
-    return has_settled and (is_all_paused or snapshot.totals.failed >= HOPELESS_FAILURE_COUNT)
+    return has_settled and (_are_containers_paused(snapshot, history) or failed >= HOPELESS_FAILURE_COUNT)
+
+
+def _are_containers_paused(snapshot: RunSnapshot, history: RunHistory) -> bool:
+    """Return whether all running containers are paused.
+
+    Only the newest pauses are known. If there are more containers, they count as paused if as many pauses as can be
+    known are on several machines and no program is running on any machine.
+    """
+    service, pauses = snapshot.service, list_counted_pauses(history, snapshot)
+    if service is None or not service.running:
+        return False
+    is_several = len({paused.machine for paused in pauses}) > 1
+    return len(pauses) >= service.running or (
+        len(pauses) >= MAX_PAUSE_DOCUMENTS and is_several and not snapshot.running
+    )
 
 
 def _has_only_broken_containers(snapshot: RunSnapshot, history: RunHistory, file: MonitorFile, pace: Pace) -> bool:

@@ -32,9 +32,7 @@ NO_CONTAINER_MESSAGE = (
     " was kept"
 )
 
-LOGGED_FAILURE_REMEDY = (
-    "correct what the lines below show; then build and push the image (make push), and run setup and startCluster"
-)
+LOGGED_FAILURE_REMEDY = "correct what the lines below show, and type what `next` says"
 
 
 def describe_start_failure(clients: Clients, file: MonitorFile, seconds: float) -> str:

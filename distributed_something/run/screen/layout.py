@@ -9,18 +9,31 @@ from dataclasses import dataclass
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from distributed_something.core.text import format_cost, format_count, format_duration, format_one_line
-from distributed_something.results.causes import FailureGroup
+from distributed_something.core.text import (
+    TERMINAL_COLUMNS,
+    format_cost,
+    format_count,
+    format_duration,
+    format_one_line,
+    measure_columns,
+    shorten_text,
+    wrap_text,
+)
+from distributed_something.results.causes import FAILED_TITLE, FAILING_TITLE, FailureGroup
+from distributed_something.results.command_line import wrap_command
 from distributed_something.results.status.document import JobNumbers, RunState, RunStatus
-from distributed_something.results.status.forecast import Estimate
+from distributed_something.results.status.forecast import Estimate, Speed
+from distributed_something.results.summary import MAX_SHARED_VALUES_SHOWN, format_shared_value, wrap_telling_lines
 
 LABEL_WIDTH = 7  # of "jobs", "speed", and so on
 MIN_WIDTH, MAX_WIDTH = 60, 120
-LINES_BESIDE_GROUPS = 15  # the rest of the screen, with two messages
-MIN_GROUPS = 3
+LINES_AROUND_GROUPS = 3  # a rule, the heading, and the number of other causes
+MIN_GROUP_LINES, MAX_CAUSE_LINES = 3, 2
 MAX_MESSAGES = 3
 MIN_SLOW_SECONDS = 2.0  # faster jobs are not worth a line
 MAX_DETAILED_GROUPS = 10
+DETAIL_INDENT = "    "
+NUMBERS_WIDTH = 18  # of a group's jobs and USD
 TREND_BARS = "▁▂▃▄▅▆▇█"
 _STATE_TEXTS = {
     RunState.STARTING: "waiting for the first container",
@@ -38,32 +51,47 @@ class ScreenSize:
 
 
 def build_screen(status: RunStatus, group_costs: Sequence[float | None], footer: str, size: ScreenSize) -> list[Text]:
-    """Return the lines of the screen, from the title to the footer. `group_costs`: USD per group of failures."""
+    """Return the lines of the screen, from the title to the footer.
+
+    `group_costs`: USD per group of `status.failures`, and then of `status.failing`.
+    """
     width = min(max(size.width, MIN_WIDTH), MAX_WIDTH) - 1  # some terminals wrap a line that fills the last column
     lines = [_build_title(status, width), _build_bar(status, width), *_build_numbers(status, width)]
-    lines += _build_failures(status.failures, group_costs, width, size.height)
-    lines += _build_slowest(status, width)
+    others = _build_slowest(status, width)
     if messages := _build_messages(status.messages, width):
-        lines += [_build_rule(width), *messages]
-    return [*lines, _build_rule(width), _cut(Text(f" {footer}", style="dim"), width)] if footer else lines
+        others += [_build_rule(width), *messages]
+    if footer:
+        others += [_build_rule(width), _cut(Text(f" {footer}", style="dim"), width)]
+    space, count = size.height - len(lines) - len(others) - LINES_AROUND_GROUPS, len(status.failures)
+    if status.failures and status.failing:  # they share the space, and the second list needs its own lines around it
+        space = (space - LINES_AROUND_GROUPS) // 2
+    space = max(MIN_GROUP_LINES, space)
+    lines += _build_failures(FAILED_TITLE, status.failures, group_costs[:count], width, space)
+    lines += _build_failures(FAILING_TITLE, status.failing, group_costs[count:], width, space)
+    return [*lines, *others]
 
 
-def format_failure_details(groups: Sequence[FailureGroup], retry_command: str) -> list[str]:
-    """Return lines with an example of each of the largest groups, and the command that runs its jobs again."""
-    lines: list[str] = []
-    for group in groups[:MAX_DETAILED_GROUPS]:
-        example = group.example
-        lines += ["", f"{group.id}  {group.cause}"]
-        lines += [
-            f"    {value.jobs:,} of {len(group.jobs):,} have {value.key} = {value.value}" for value in group.shared
-        ]
-        lines.append(f"    for example {example.job}")
-        if example.telling_line:
-            lines.append(f"    | {format_one_line(example.telling_line)}")
-        if example.log:
-            lines.append(f"    log: {example.log}")
-        lines.append(f"    {retry_command} --only {group.id}")
+def format_failure_details(groups: Sequence[FailureGroup], retry_command: str = "") -> list[str]:
+    """Return lines with an example of each of the largest groups, and the command that runs its jobs again, if any."""
+    lines = [line for group in groups[:MAX_DETAILED_GROUPS] for line in _format_details(group, retry_command)]
+    if (more := len(groups) - MAX_DETAILED_GROUPS) > 0:
+        lines += ["", f"… and {format_count(more, 'more cause')}: status --json lists all of them with their jobs"]
     return lines
+
+
+def _format_details(group: FailureGroup, retry_command: str) -> list[str]:
+    """Return lines that are at most TERMINAL_COLUMNS wide, except for the address of the log."""
+    example, columns = group.example, TERMINAL_COLUMNS - len(DETAIL_INDENT)
+    title, *others = wrap_text(group.cause, TERMINAL_COLUMNS - len(group.id) - 2, MAX_CAUSE_LINES)
+    lines = ["", f"{group.id}  {title}", *(f"{'':{len(group.id)}}  {line}" for line in others)]
+    details = [*map(format_shared_value, group.shared[:MAX_SHARED_VALUES_SHOWN])]
+    details.append(f"for example {format_one_line(example.job)}")
+    details += [f"| {line}" for line in wrap_telling_lines(example, columns - len("| "))]
+    lines += [f"{DETAIL_INDENT}{shorten_text(detail, columns)}" for detail in details]
+    if example.log:
+        lines.append(f"{DETAIL_INDENT}log: {example.log}")
+    command = wrap_command(f"{retry_command} --only {group.id}", columns) if retry_command else []
+    return [*lines, *(f"{DETAIL_INDENT}{line}" for line in command)]
 
 
 def format_status_line(status: RunStatus) -> str:
@@ -89,7 +117,7 @@ def format_machines(status: RunStatus) -> str:
 
 
 def _build_title(status: RunStatus, width: int) -> Text:
-    elapsed = f"{format_duration(status.elapsed)}{'' if status.ended else ' elapsed'}"
+    elapsed = f"{format_duration(status.elapsed)}{'' if status.state.has_ended else ' elapsed'}"
     left = Text(" ").append(format_one_line(status.app), "bold").append(f"  run {status.run}  {status.region}")
     return _join(left, Text(elapsed), width)
 
@@ -110,19 +138,29 @@ def _build_bar(status: RunStatus, width: int) -> Text:
 
 def _build_numbers(status: RunStatus, width: int) -> list[Text]:
     jobs = status.jobs
-    total = "" if jobs.submitted is None else f"of {jobs.submitted:,}"
-    rows = [_build_row("jobs", "   ".join(_format_counts(jobs)), total, width)]
+    rows = _build_counts(jobs, width)
     if state := _format_state(status):
         rows.append(_build_row("state", state, status.reason, width))
-    if status.speed is not None and not status.ended:
-        speed = f"{_format_trend(status.speed.trend)}  {_format_rate(status.speed.per_minute)} a minute"
-        rows.append(_build_row("speed", speed, _format_remaining(status.remaining), width))
-    if status.cost.so_far is not None:
-        rows.append(_build_row("cost", f"{format_cost(status.cost.so_far)} USD", _format_cost_at_end(status), width))
-    if not status.ended:
+    if status.speed is not None:
+        rows.append(_build_row("speed", _format_speed(status.speed), _format_remaining(status.remaining), width))
+    elif status.state in (RunState.STARTING, RunState.RUNNING):
+        rows.append(_build_row("speed", "unknown until more jobs have ended", "end unknown", width))
+    cost = "unknown" if status.cost.so_far is None else f"{format_cost(status.cost.so_far)} USD"
+    rows.append(_build_row("cost", cost, _format_cost_at_end(status), width))
+    if not status.state.has_ended:
         busy = f"{status.jobs.running:,} of {format_count(status.machines.slots, 'slot')} busy"
         rows.append(_build_row("fleet", _format_fleet(status), busy, width))
     return rows
+
+
+def _build_counts(jobs: JobNumbers, width: int) -> list[Text]:
+    """Return one row, or two if the number of jobs that were already there does not fit."""
+    total = "" if jobs.submitted is None else f"of {jobs.submitted:,}"
+    counts = _format_counts(jobs)
+    space = width - 1 - LABEL_WIDTH - len(total) - 1
+    if len("   ".join(counts)) <= space or not jobs.already_there:
+        return [_build_row("jobs", "   ".join(counts), total, width)]
+    return [_build_row("jobs", "   ".join(counts[:-1]), total, width), _build_row("", counts[-1], "", width)]
 
 
 def _format_state(status: RunStatus) -> str:
@@ -174,33 +212,53 @@ def _format_trend(values: Sequence[float]) -> str:
     return "".join(TREND_BARS[min(len(TREND_BARS) - 1, int(value / most * len(TREND_BARS)))] for value in values)
 
 
-def _format_rate(per_minute: float) -> str:
-    return f"{per_minute:,.0f}" if per_minute >= 10 else f"{per_minute:.1f}"
+def _format_speed(speed: Speed) -> str:
+    """Return text such as "94 a minute", in a unit in which the number is not 0."""
+    number, unit = speed.per_minute, "minute"
+    for longer_unit, factor in (("hour", 60), ("day", 24)):
+        if number < 1:
+            number, unit = number * factor, longer_unit
+    rate = f"{number:,.0f}" if number >= 10 else f"{number:.1f}"
+    trend = f"{_format_trend(speed.trend)}  " if speed.trend else ""
+    return f"{trend}{rate} a{'n' if unit == 'hour' else ''} {unit}{' on average' if speed.is_average else ''}"
 
 
 def _build_failures(
-    groups: Sequence[FailureGroup], costs: Sequence[float | None], width: int, height: int
+    title: str, groups: Sequence[FailureGroup], costs: Sequence[float | None], width: int, space: int
 ) -> list[Text]:
+    """Return the causes in at most `space` lines, and LINES_AROUND_GROUPS. If all fit, a cause may take two lines."""
     if not groups:
         return []
-    most = max(MIN_GROUPS, height - LINES_BESIDE_GROUPS)
-    shown = list(zip(groups, costs, strict=True))[:most]
-    rows = [_build_rule(width), _join(Text(" failed, by cause"), Text(f"{'jobs':>8}{'USD':>10}"), width)]
-    for group, usd in shown:
+    shown = list(zip(groups, costs, strict=True))[:space]
+    columns = width - NUMBERS_WIDTH - len(groups[0].id) - 3
+    causes = [wrap_text(group.cause, columns, MAX_CAUSE_LINES) for group, _ in shown]
+    if len(groups) > len(shown) or sum(map(len, causes)) > space:
+        causes = [[shorten_text(format_one_line(group.cause), columns)] for group, _ in shown]
+    rows = [_build_rule(width), _join(Text(f" {title}"), Text(f"{'jobs':>8}{'USD':>10}"), width)]
+    for (group, usd), (cause, *others) in zip(shown, causes, strict=True):
         numbers = f"{len(group.jobs):>8,}{'' if usd is None else format_cost(usd, short=True):>10}"
-        rows.append(_join(Text(f" {group.id} {format_one_line(group.cause)}"), Text(numbers), width))
+        rows.append(_join(Text(f" {group.id} {cause}"), Text(numbers), width))
+        rows += [_cut(Text(f" {'':{len(group.id)}} {line}"), width) for line in others]
     if len(groups) > len(shown):
         jobs = sum(len(group.jobs) for group in groups[len(shown) :])
         more = format_count(len(groups) - len(shown), "more cause")
-        rows.append(_join(Text(f" … and {more}"), Text(f"{jobs:>8,}{'':>10}"), width))
+        rows.append(_join(Text(f" … and {more}; status --json lists all of them"), Text(f"{jobs:>8,}{'':>10}"), width))
     return rows
 
 
 def _build_slowest(status: RunStatus, width: int) -> list[Text]:
+    """Return a row with as many of the slowest jobs as fit, at least one."""
     if not status.slowest or status.median_seconds is None or status.slowest[0].seconds < MIN_SLOW_SECONDS:
         return []
-    jobs = ", ".join(f"{format_one_line(slow.job)} {format_duration(slow.seconds)}" for slow in status.slowest)
-    return [_build_row("slow", jobs, f"(median {format_duration(status.median_seconds)})", width)]
+    right = f"(median {format_duration(status.median_seconds)})"
+    space = width - 1 - LABEL_WIDTH - len(right) - 1
+    jobs = [f"{format_one_line(slow.job)} {format_duration(slow.seconds)}" for slow in status.slowest]
+    while len(jobs) > 1 and measure_columns(", ".join(jobs)) > space:
+        jobs.pop()
+    if len(jobs) == 1:
+        time = format_duration(status.slowest[0].seconds)
+        jobs = [f"{shorten_text(format_one_line(status.slowest[0].job), space - len(time) - 1)} {time}"]
+    return [_build_row("slow", ", ".join(jobs), right, width)]
 
 
 def _build_messages(messages: Sequence[str], width: int) -> list[Text]:

@@ -24,14 +24,17 @@ def print_status(view: RunView, status: RunStatus, output: Output, line: Command
     """Print the status to standard output and, after the run, what to do next. AWS errors are not caught."""
     retry_command = line.format_command("retry", line.monitor_file)
     if not status.state.has_ended:
-        groups = add_example_details(view.clients.s3, view.file, status.failures)
-        status = replace(status, failures=groups)
+        failures, failing = (
+            add_example_details(view.clients.s3, view.file, groups) for groups in (status.failures, status.failing)
+        )
+        status = replace(status, failures=failures, failing=failing)
     costs = compute_group_costs(status)
     if as_json:
         output.print_result(json.dumps(build_status_document(status, retry_command, costs), indent=1))
         return
     lines = [line.plain.rstrip() for line in build_screen(status, costs, "", ScreenSize(height=PRINTED_ROWS))]
-    output.print_result("\n".join([*lines, *format_failure_details(status.failures, retry_command)]))
+    lines += [*format_failure_details(status.failures, retry_command), *format_failure_details(status.failing)]
+    output.print_result("\n".join(lines))
     if status.advice is not None:
         job_file = find_job_file(view.clients.s3, view.file, status.ended or status.at)
         output.print_result("\n" + format_advice(status.advice, line.select_job_file(job_file)))

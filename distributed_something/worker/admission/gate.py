@@ -77,5 +77,9 @@ class AdmissionGate:
             self._largest_job_bytes = max(self._largest_job_bytes, job_bytes)
         self._health.record_success(self._now())
 
+    def forget_job(self, job_id: str) -> None:
+        """Record that a failed job says nothing about this machine."""
+        self._health.forget_job(job_id, self._now())
+
     def record_failure(self, job_id: str, reason: str, reason_class: str) -> None:
         self._health.record_failure(job_id, reason, reason_class, self._now())

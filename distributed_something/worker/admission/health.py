@@ -4,11 +4,12 @@ If several different jobs fail in a row, the machine is the likely cause. The co
 idle alarm waits, so that the fleet replaces the machine. If the machine has not been replaced when the pause ends, the
 container takes a single job as a probe. If the probe fails too, the container takes jobs again, because a longer pause
 would only cost time. If another machine fails in the same way, the jobs are the likely cause: the container then does
-not pause, or ends its pause.
+not pause, or ends its pause. It also ends its pause if `submitJob --replace` has replaced the jobs in the queue.
 
-If few jobs are left, these fail here again and again. The container then also pauses, but only if another machine does
-jobs and can therefore take these; otherwise, a pause would only cost time. Jobs that also failed on another machine,
-and those that `retry` sent again, say nothing about this machine and are not recorded here at all.
+If few jobs are left, these fail here again and again. The container then also pauses, but only if something besides
+these jobs points to the machine: another machine has done one of them, or no job has ever succeeded here, although
+another machine does jobs. Otherwise, they may just as well be the last jobs of a run because they fail everywhere. Jobs
+that also failed on another machine, and those that `retry` sent again, say nothing about this machine and do not count.
 
 A container with a full disk takes no jobs either, because it would fail every job in the queue.
 """
@@ -19,12 +20,13 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distributed_something.worker.admission.elsewhere import EndsElsewhere
 from distributed_something.worker.job.run_keys import RunKeys
 from distributed_something.worker.job.worker_settings import DEFAULT_SICK_PAUSE_SECONDS
 from distributed_something.worker.machine.times import build_utc_timestamp
@@ -41,6 +43,8 @@ MAX_REASON_CHARACTERS = 1000
 UNRELATED_REASON_CLASSES = frozenset(
     {"missing input", "bad message", "crash", "interrupted", "lost lease", "shared file"}
 )
+# A job that reaches its own limit does so on every machine. A machine can be the cause only if many jobs do.
+JOB_LIMIT_CLASSES = frozenset({"time-out", "out of memory"})
 log = logging.getLogger("worker")
 
 
@@ -74,18 +78,23 @@ class ContainerHealth:
 
     In every method, `now` is in seconds since 1970. `has_room` returns whether the disk has room for a job.
     `is_other_failing` returns whether jobs also fail in a row on another machine in the run, and `is_other_working`
-    whether another machine does jobs.
+    whether another machine does jobs. `are_jobs_replaced(since)` returns whether the jobs that waited at `since` were
+    replaced. `find_ends_elsewhere` returns how jobs did on other machines.
     """
 
     def __init__(
         self, has_room: Callable[[], bool] = lambda: True, is_other_failing: Callable[[], bool] = lambda: False,
         pause_seconds: float = DEFAULT_SICK_PAUSE_SECONDS, is_other_working: Callable[[], bool] = lambda: False,
+        are_jobs_replaced: Callable[[float], bool] = lambda since: False,
+        find_ends_elsewhere: Callable[[Iterable[str]], EndsElsewhere] = lambda jobs: EndsElsewhere(),
     ) -> None:  # fmt: skip
         self._has_room, self._is_other_failing, self._pause_seconds = has_room, is_other_failing, pause_seconds
-        self._is_other_working = is_other_working
+        self._is_other_working, self._are_jobs_replaced = is_other_working, are_jobs_replaced
+        self._find_ends_elsewhere, self._has_succeeded = find_ends_elsewhere, False
         self._has_given_up = False  # True: no more pauses until the next success
         self._lock = threading.Lock()
-        # How often each job failed since the last success, by id. The job that failed last is last.
+        # How often each job failed since the last success, by id, without those that reached their own limits. The job
+        # that failed last is last.
         self._failed_jobs: dict[str, int] = {}
         self._sick_pause: Pause | None = None
         self._next_probe_at = 0.0
@@ -107,11 +116,22 @@ class ContainerHealth:
         with self._lock:
             return self._has_given_up
 
-    def end_shared_pause(self) -> None:
-        """End the pause if jobs fail on another machine too. Several machines can start to pause at the same time."""
+    def end_needless_pause(self) -> None:
+        """End the pause if its jobs were replaced, or if jobs fail on another machine too.
+
+        Several machines can start to pause at the same time.
+        """
         with self._lock:
-            is_sick = self._sick_pause is not None
-        if is_sick and self._is_other_failing():  # called outside the lock, because it may have to wait for S3
+            pause = self._sick_pause
+        if pause is None:
+            return
+        # Called outside the lock, because both may have to wait for S3.
+        if self._are_jobs_replaced(pause.since):
+            log.warning("the jobs that failed were replaced: taking jobs again")
+            with self._lock:
+                self._failed_jobs.clear()
+                self._sick_pause = None
+        elif self._is_other_failing():
             log.warning("jobs fail on another machine too, so the jobs are the likely cause: taking jobs again")
             with self._lock:
                 self._sick_pause, self._has_given_up = None, True
@@ -138,7 +158,7 @@ class ContainerHealth:
         """End the pause and forget earlier failures, because a job succeeded on this machine."""
         with self._lock:
             self._failed_jobs.clear()
-            self._has_given_up = False
+            self._has_given_up, self._has_succeeded = False, True
             if self._sick_pause is not None:
                 log.info("a job succeeded after a pause of %.0f s: taking jobs again", now - self._sick_pause.since)
             self._sick_pause = None
@@ -149,7 +169,8 @@ class ContainerHealth:
             self.release_probe(now)
             return
         with self._lock:
-            self._failed_jobs[job_id] = self._failed_jobs.pop(job_id, 0) + 1
+            count = self._failed_jobs.pop(job_id, 0)
+            self._failed_jobs[job_id] = count + (reason_class not in JOB_LIMIT_CLASSES)
             if len(self._failed_jobs) > MAX_REPORTED_JOBS:
                 del self._failed_jobs[next(iter(self._failed_jobs))]
             if self._is_probe_due(now):
@@ -157,17 +178,32 @@ class ContainerHealth:
                 self._sick_pause, self._has_given_up = None, True
             has_different_jobs, can_pause = self._has_different_jobs(), self._can_pause()
         # Called outside the lock, because both may have to wait for S3.
-        if not can_pause or self._is_other_failing() or not (has_different_jobs or self._is_other_working()):
+        if not can_pause or self._is_other_failing() or not (has_different_jobs or self._is_machine_suspect()):
             return
         with self._lock:
             if self._can_pause():
                 self._start_pause(reason, now)
 
+    def forget_job(self, job_id: str, now: float) -> None:
+        """Do not count a job's failures, because it also fails elsewhere. If it was the probe, allow another one."""
+        with self._lock:
+            self._failed_jobs.pop(job_id, None)
+        self.release_probe(now)
+
+    def _is_machine_suspect(self) -> bool:
+        """Return whether the few jobs that fail here are not the likely cause themselves."""
+        with self._lock:
+            jobs, has_succeeded = tuple(self._failed_jobs), self._has_succeeded
+        elsewhere = self._find_ends_elsewhere(jobs)
+        with self._lock:
+            for job in elsewhere.failed:
+                self._failed_jobs.pop(job, None)
+        return bool(elsewhere.done) or (not has_succeeded and self._is_other_working())
+
     def _can_pause(self) -> bool:
         """Return whether enough jobs have failed since the last success, and no pause has begun or was useless."""
-        is_repeated = (
-            len(self._failed_jobs) >= MIN_REPEATED_JOBS and sum(self._failed_jobs.values()) >= MIN_REPEATED_FAILURES
-        )
+        counts = [count for count in self._failed_jobs.values() if count]
+        is_repeated = len(counts) >= MIN_REPEATED_JOBS and sum(counts) >= MIN_REPEATED_FAILURES
         has_failed_enough = self._has_different_jobs() or is_repeated
         return self._sick_pause is None and not self._has_given_up and has_failed_enough
 
@@ -219,7 +255,7 @@ class HealthReporter:
         """
         state = (self._health.current_pause, self._health.are_jobs_at_fault)
         if state == self._reported:
-            self._health.end_shared_pause()
+            self._health.end_needless_pause()
             return
         self._write(self._build_document(state[0], now, are_jobs_at_fault=state[1]))
         self._reported = state

@@ -76,6 +76,12 @@ class Attempt:
         return _get_attribute(self.raw, FIRST_ID_ATTRIBUTE) or str(self.raw.get("MessageId", ""))
 
     @property
+    def sent(self) -> float | None:
+        """When the message was sent, in seconds since 1970; None if SQS did not say so."""
+        milliseconds = str(self.raw.get("Attributes", {}).get("SentTimestamp", ""))
+        return int(milliseconds) / 1000 if milliseconds.isdecimal() else None
+
+    @property
     def again_since(self) -> float | None:
         """Results that are older than this (seconds since 1970) do not count; None if all results count."""
         try:

@@ -4,7 +4,8 @@
 - interrupted, renewed: a new copy of the message is sent and the original is deleted, because SQS counts every receive
   of a message and ends its leases 12 hours after the first receive.
 - failed: the message returns to the queue and stays hidden for a while, which is longer after each failure. After the
-  last attempt, or if retrying cannot help, it moves to the dead-letter queue.
+  last attempt, or if retrying cannot help, it moves to the dead-letter queue. If `submitJob --replace` has replaced the
+  job, the message is deleted.
 - bad message: it moves to the dead-letter queue.
 - lost lease: the record and the message stay unchanged.
 
@@ -63,7 +64,8 @@ class OutcomeCallbacks:
     succeeded: Callable[[int], None]  # bytes of disk space that the job used
     failed: Callable[[str, str, str], None]  # job ID, reason, reason class
     recorded: Callable[[dict[str, Any]], None] = lambda record: None  # what the journal needs (see `write_record`)
-    failed_elsewhere: Callable[[], None] = lambda: None  # instead of `failed`, if the machine cannot be the cause
+    # Instead of `failed`, with the job's ID, if the machine cannot be the cause:
+    failed_elsewhere: Callable[[str], None] = lambda job_id: None
 
 
 class AttemptFinisher:
@@ -71,15 +73,19 @@ class AttemptFinisher:
 
     `delete_soon` takes the lease of a finished job's message, deletes the message, and then releases the lease.
 
+    `is_replaced` returns whether a message that was sent at that time (seconds since 1970, or None if unknown) was
+    replaced.
+
     Every method may raise LostLease or an AWS error. The job then returns to the queue when its lease expires.
     """
 
     def __init__(
         self, context: WorkerContext, keeper: LeaseKeeper, callbacks: OutcomeCallbacks,
-        delete_soon: Callable[[Lease], None],
+        delete_soon: Callable[[Lease], None], is_replaced: Callable[[float | None], bool] = lambda sent: False,
     ) -> None:  # fmt: skip
         self._context, self._keeper, self._callbacks = context, keeper, callbacks
         self._sqs, self._settings, self._delete_soon = context.sqs, context.settings, delete_soon
+        self._is_replaced = is_replaced
 
     def record_done(self, attempt: Attempt) -> None:
         """Record that the job is done and delete its message. The results must already be verified.
@@ -125,6 +131,9 @@ class AttemptFinisher:
         log.error("bad message %s: %s", attempt.raw.get("MessageId"), reason)
         if not attempt.message:
             attempt.name = f"message-{hashlib.sha256(attempt.raw['Body'].encode()).hexdigest()[:HASH_CHARACTERS]}"
+        if self._is_replaced(attempt.sent):
+            self._drop_replaced_job(attempt, reason, "bad message")
+            return
         self._write_record(attempt, self._build_failure(attempt, reason, "bad message"))
         self._move_to_dead_letters(attempt, reason)
 
@@ -162,6 +171,9 @@ class AttemptFinisher:
         """
         _check_lease(attempt)
         log.warning("failed %s (attempt %d): %s", attempt.name, attempt.number, reason)
+        if self._is_replaced(attempt.sent):
+            self._drop_replaced_job(attempt, reason, reason_class)
+            return
         end = self._build_failure(attempt, reason, reason_class)
         write = self._write_record if end.is_final else self._try_write_record
         if not write(attempt, end):
@@ -169,13 +181,20 @@ class AttemptFinisher:
             return
         self._upload_failed_results(attempt)
         if attempt.retry_of or attempt.has_failed_elsewhere:
-            self._callbacks.failed_elsewhere()
+            self._callbacks.failed_elsewhere(attempt.name)
         else:
             self._callbacks.failed(attempt.name, _format_reason(reason, attempt.folders.log), reason_class)
         if end.is_final:
             self._move_to_dead_letters(attempt, f"{reason_class}: {reason}")
         else:
             self._return_message(attempt)
+
+    def _drop_replaced_job(self, attempt: Attempt, reason: str, reason_class: str) -> None:
+        """Record the failure, and delete the message: `submitJob --replace` removed all waiting ones like it."""
+        log.info("%s was replaced, and is not tried again", attempt.name)
+        self._write_record(attempt, AttemptEnd(FAILED_STATE, False, reason, reason_class, is_replaced=True))
+        self._callbacks.failed_elsewhere(attempt.name)
+        self._delete_message(attempt)
 
     def _build_failure(self, attempt: Attempt, reason: str, reason_class: str) -> AttemptEnd:
         is_last = reason_class in FINAL_REASON_CLASSES or attempt.failures + 1 >= self._settings.job_retries

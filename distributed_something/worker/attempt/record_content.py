@@ -21,12 +21,14 @@ class AttemptEnd:
     """How an attempt ended.
 
     `is_final`: whether this is the end of the job, rather than of one attempt that will be followed by another.
+    `is_replaced`: whether no other one follows because `submitJob --replace` has replaced the job.
     """
 
     state: str
     is_final: bool
     reason: str | None = None
     reason_class: str | None = None
+    is_replaced: bool = False
 
 
 def build_log_key(settings: Settings, attempt: Attempt) -> str:
@@ -50,6 +52,7 @@ def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> d
         "job": attempt.name,
         "state": end.state,
         "final": end.is_final,
+        "replaced": end.is_replaced,
         "attempts": attempt.number,
         "app": settings.app_name,
         "run": settings.run,

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from distributed_something.worker.admission.closing import is_run_closed
+from distributed_something.worker.admission.elsewhere import EndsElsewhere, find_ends_elsewhere
 from distributed_something.worker.admission.gate import AdmissionGate
 from distributed_something.worker.admission.health import (
     ContainerHealth,
@@ -23,6 +24,7 @@ from distributed_something.worker.admission.health import (
     has_disk_space,
 )
 from distributed_something.worker.admission.pauses import is_other_machine_failing, is_other_machine_working
+from distributed_something.worker.admission.replacement import ReplacementChecker
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
@@ -73,27 +75,30 @@ class Container:
         self._context = WorkerContext(settings, clients("sqs"), clients("s3"), self._clock, read_container_facts())
         self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
+        replacement = ReplacementChecker(
+            self._context.s3, settings.aws_bucket, settings.app_name, settings.queue_url, self._clock.now
+        )
         self.health = ContainerHealth(
             lambda: has_disk_space(settings.work_dir),
             partial(self._observe_other_machines, is_other_machine_failing),
             settings.sick_pause_seconds,
             partial(self._observe_other_machines, is_other_machine_working),
+            replacement.has_replaced_since,
+            self._find_ends_elsewhere,
         )
         self.gate = AdmissionGate(self.health, settings.work_dir, self._clock.now)
         leases = clients.create_lease_client(settings.visibility_seconds)
         self._keeper = LeaseKeeper(leases, settings.queue_url, settings.visibility_seconds, read_boot_clock)
-        self._job_logs = JobLogs(
-            self._logs, settings.log_group_name,
-            describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
-            clock=self._clock,
-        )  # fmt: skip
+        self._job_logs = self._build_job_logs()
         self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
         self._journal = self._build_journal()
         callbacks = OutcomeCallbacks(
-            self.gate.record_success, self.gate.record_failure, self._journal.add_attempt, self.gate.release_probe
+            self.gate.record_success, self.gate.record_failure, self._journal.add_attempt, self.gate.forget_job
         )
-        finisher = AttemptFinisher(self._context, self._keeper, callbacks, self._deleter.delete_soon)
+        finisher = AttemptFinisher(
+            self._context, self._keeper, callbacks, self._deleter.delete_soon, replacement.is_message_replaced
+        )
         self._handler = JobHandler(self._context, hooks, self._keeper, self._stop, finisher, self._tools)
         self._protection = ScaleInProtection(lambda: bool(self._keeper.leases))
         self._intake = JobIntake(
@@ -216,6 +221,14 @@ class Container:
             log.warning("cannot check how jobs do on other machines: %s", error)
             return False
 
+    def _find_ends_elsewhere(self, jobs: Iterable[str]) -> EndsElsewhere:
+        settings = self._settings
+        try:
+            return find_ends_elsewhere(self._context.s3, settings.aws_bucket, settings.keys, settings.machine, jobs)
+        except AWS_ERRORS as error:
+            log.warning("cannot read how jobs did on other machines: %s", error)
+            return EndsElsewhere()
+
     def _build_health_report(self) -> HealthReporter:
         settings = self._settings
         key = build_health_key(settings.keys, settings.machine, self._name)
@@ -235,6 +248,14 @@ class Container:
         first_line = {**asdict(facts), "machine": settings.machine, "image": settings.image,
                       "slots": settings.docker_cores}  # fmt: skip
         return Journal(write, first_line, lambda: self._intake.count_running())
+
+    def _build_job_logs(self) -> JobLogs:
+        settings = self._settings
+        return JobLogs(
+            self._logs, settings.log_group_name,
+            describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
+            clock=self._clock,
+        )  # fmt: skip
 
     def _build_mount(self) -> BucketMount:
         return BucketMount(build_mount_plan(self._context.s3, self._settings), self._handle_lost_mount)

@@ -157,7 +157,11 @@ class JobIntake:
             MaxNumberOfMessages=min(count + extra, MAX_RECEIVED_MESSAGES),
             WaitTimeSeconds=min(POLL_WAIT_SECONDS, max(1, self._settings.visibility_seconds // 3)),
             VisibilityTimeout=self._settings.visibility_seconds,
-            MessageSystemAttributeNames=["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
+            MessageSystemAttributeNames=[
+                "ApproximateReceiveCount",
+                "ApproximateFirstReceiveTimestamp",
+                "SentTimestamp",
+            ],
             MessageAttributeNames=list(MESSAGE_ATTRIBUTES),
         )
         messages = response.get("Messages", [])

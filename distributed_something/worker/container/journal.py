@@ -24,7 +24,7 @@ MAX_GROUP_BYTES = 1024  # as JSON; a larger group is only in the record
 LINE_KEYS = (  # the keys that a line copies from the attempt's record
     "job", "state", "final", "attempts", "message_id", "slot", "started", "fetch_started", "program_started",
     "program_ended", "ended", "time_limit_seconds", "exit_code", "reason_class", "peak_memory_bytes", "cpu_seconds",
-    "bytes_in", "bytes_out", "other_submissions", "record_etag", "output_location",
+    "bytes_in", "bytes_out", "other_submissions", "record_etag", "output_location", "replaced",
 )  # fmt: skip
 TOTAL_KEYS = {"done": "done", "failed": "failed", "skipped": "already_there"}  # keyed by the state of a final record
 log = logging.getLogger("worker")
@@ -55,6 +55,7 @@ class Journal:
             self._totals["attempts"] += 1
             if record["final"]:
                 self._totals[TOTAL_KEYS[record["state"]]] += 1
+            self._totals["replaced"] += bool(record.get("replaced"))
 
     def run(self, ended: threading.Event, seconds: float, now: Callable[[], float]) -> None:
         """Write the journal at once, then every `seconds` if it has changed, and once more when `ended` is set."""
@@ -81,7 +82,7 @@ class Journal:
 
     def _build_totals(self, *, is_end: bool) -> dict[str, Any]:
         """Return the totals of the whole container, not only of the current object."""
-        counts = {name: self._totals[name] for name in (*TOTAL_KEYS.values(), "attempts")}
+        counts = {name: self._totals[name] for name in (*TOTAL_KEYS.values(), "attempts", "replaced")}
         return {**counts, "running": 0 if is_end else self._count_running(), "ended": is_end}
 
     def _try_write(self, now: float, *, is_end: bool = False) -> None:

@@ -27,6 +27,10 @@ class AppKeys:
         """Return the key of the document for the submission that began at `time`, such as `20261123T104500.123Z`."""
         return f"{self.submissions}{time}.json"
 
+    def replacement(self, queue: str) -> str:
+        """Return the key of the document that says when `submitJob --replace` last removed the queue's waiting jobs."""
+        return f"{self.prefix}replaced/{queue}.json"
+
     def done(self, job: str) -> str:
         """Return the key of the document that says which run finished a job and where its results are.
 
@@ -97,6 +101,11 @@ class RunKeys:
     def closed(self) -> str:
         """The key that the monitor writes to when the run reaches MAX_COST. Workers then start no more jobs."""
         return f"{self.prefix}closed.json"
+
+    @property
+    def monitor_file(self) -> str:
+        """The key of the copy of the run's monitor file."""
+        return f"{self.prefix}monitor_file.json"
 
     @property
     def history(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from distributed_something.worker.admission.elsewhere import EndsElsewhere
 from distributed_something.worker.admission.health import (
     DISK_CHECK_SECONDS,
+    JOB_LIMIT_CLASSES,
     MAX_REPORTED_JOBS,
     MIN_FAILED_JOBS,
     MIN_FREE_BYTES,
@@ -89,6 +92,60 @@ def test_a_container_pauses_if_the_last_few_jobs_fail_again_and_again_while_anot
     assert pause is not None
     assert pause.reason == "2 jobs failed 5 times in a row, only on this machine; the last failure: reason 0"
     assert set(pause.jobs) == {"job-0", "job-1"}
+
+
+class Elsewhere:
+    """How jobs did on other machines; `asked` are the jobs that were looked up last."""
+
+    def __init__(self, done: str = "", failed: str = "") -> None:
+        self.ends, self.asked = EndsElsewhere(frozenset(done.split()), frozenset(failed.split())), [""]
+
+    def find(self, jobs: Iterable[str]) -> EndsElsewhere:
+        self.asked = sorted(jobs)
+        return self.ends
+
+
+def test_a_healthy_machine_does_not_pause_because_the_last_jobs_of_a_run_fail_everywhere() -> None:
+    """They happened to be tried only here so far. Other jobs have succeeded here before."""
+    elsewhere = Elsewhere()
+    health = ContainerHealth(is_other_working=lambda: True, find_ends_elsewhere=elsewhere.find)
+    health.record_success(START)
+    fail_two_jobs(health, 10 * MIN_REPEATED_FAILURES)
+    assert elsewhere.asked == ["job-0", "job-1"]
+    assert health.count_allowed_jobs(SLOTS, START) == SLOTS
+
+
+def test_a_machine_that_breaks_later_pauses_if_another_machine_has_done_one_of_its_jobs() -> None:
+    elsewhere = Elsewhere(done="job-0")
+    health = ContainerHealth(is_other_working=lambda: True, find_ends_elsewhere=elsewhere.find)
+    health.record_success(START)
+    fail_two_jobs(health, MIN_REPEATED_FAILURES)
+    assert health.count_allowed_jobs(SLOTS, START) == 0
+
+
+def test_jobs_that_have_failed_elsewhere_in_the_meantime_do_not_count() -> None:
+    elsewhere = Elsewhere(failed="job-0")
+    health = ContainerHealth(is_other_working=lambda: True, find_ends_elsewhere=elsewhere.find)
+    fail_two_jobs(health, 10 * MIN_REPEATED_FAILURES)
+    assert health.count_allowed_jobs(SLOTS, START) == SLOTS
+
+
+def test_jobs_that_say_nothing_about_the_machine_after_all_are_forgotten() -> None:
+    health = ContainerHealth(is_other_working=lambda: True)
+    for attempt in range(10 * MIN_FAILED_JOBS):
+        health.record_failure(f"other-{attempt}", "reason", "program", START)
+        health.forget_job(f"other-{attempt}", START)
+    assert health.count_allowed_jobs(SLOTS, START) == SLOTS
+
+
+@pytest.mark.parametrize("reason_class", sorted(JOB_LIMIT_CLASSES))
+def test_few_jobs_that_reach_their_own_limits_do_not_pause_the_container_but_many_do(reason_class: str) -> None:
+    health = ContainerHealth(is_other_working=lambda: True)
+    for attempt in range(40):
+        health.record_failure(f"job-{attempt % (MIN_FAILED_JOBS - 1)}", "a limit", reason_class, START)
+    assert health.count_allowed_jobs(SLOTS, START) == SLOTS
+    health.record_failure("another", "a limit", reason_class, START)
+    assert health.count_allowed_jobs(SLOTS, START) == 0
 
 
 def test_a_container_does_not_pause_for_few_jobs_if_no_other_machine_could_take_them() -> None:

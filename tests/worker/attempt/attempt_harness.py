@@ -96,6 +96,7 @@ class AttemptHarness:
         self.clock, self.lease_clock = Clock(), time.monotonic
         self.queue, self.stop, self.s3 = FakeQueue(), StopRequest(time.monotonic), s3
         self.callback_calls: list[str] = []
+        self.is_replaced: Callable[[float | None], bool] = lambda sent: False
         self.recorded: list[dict[str, Any]] = []  # the records that were reported for the journal
         self.leases_to_release: list[Lease] = []
         self.settings = read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
@@ -169,9 +170,9 @@ class AttemptHarness:
             lambda size: self.callback_calls.append("success"),
             lambda *args: self.callback_calls.append(": ".join(args[1:])),
             self.recorded.append,
-            lambda: self.callback_calls.append("failed elsewhere"),
+            lambda job_id: self.callback_calls.append("failed elsewhere"),
         )
-        finisher = AttemptFinisher(self.context, self.keeper, callbacks, self._delete_soon)
+        finisher = AttemptFinisher(self.context, self.keeper, callbacks, self._delete_soon, self.is_replaced)
         tools = ProgramTools(self.launcher, JobLogs(None, ""), self.oom_kills)
         return JobHandler(self.context, Hooks(**all_hooks), self.keeper, self.stop, finisher, tools)
 

@@ -417,3 +417,25 @@ def test_with_the_check_off_a_second_submission_of_a_job_runs_again(harness: Att
     harness.handle(message_id="message-2")
     assert [record["state"] for record in harness.recorded] == ["done", "done"]
     assert harness.read_record()["message_id"] == "message-2"
+
+
+def test_a_job_that_was_replaced_is_not_tried_again_if_it_fails(harness: AttemptHarness) -> None:
+    harness.is_replaced = lambda sent: True
+    harness.handle(failure=lambda *_: "no")
+    record = harness.read_record()
+    assert (record["state"], record["final"], record["replaced"], record["reason"]) == ("failed", False, True, "no")
+    assert harness.queue.calls == ["deleted"]
+    assert harness.callback_calls == ["failed elsewhere"]
+    assert [line["replaced"] for line in harness.recorded] == [True]
+
+
+def test_a_replaced_message_that_is_not_valid_is_not_a_dead_letter(harness: AttemptHarness) -> None:
+    harness.is_replaced = lambda sent: True
+    harness.handle("not JSON")
+    assert harness.queue.calls == ["deleted"]
+
+
+def test_a_replaced_job_that_succeeds_is_done(harness: AttemptHarness) -> None:
+    harness.is_replaced = lambda sent: True
+    harness.handle()
+    assert (harness.read_record()["state"], harness.read_record()["replaced"]) == ("done", False)

@@ -21,7 +21,7 @@ from tests.support.emulator import WorkerLab, run_ministack, wait_until
 LONG_LEASE = 60  # seconds
 NEXT_RUN = "20991231T000000Z"  # later than any object in the bucket
 RECORD_KEYS = {
-    "job", "state", "final", "attempts", "machine", "container", "slot", "image", "image_digest",
+    "job", "state", "final", "replaced", "attempts", "machine", "container", "slot", "image", "image_digest",
     "worker_version", "app", "run", "started", "fetch_started", "program_started", "program_ended", "ended",
     "seconds", "time_limit_seconds", "exit_code", "reason", "reason_class", "telling_line", "last_lines",
     "program_seconds", "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs",
