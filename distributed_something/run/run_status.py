@@ -32,7 +32,7 @@ from distributed_something.results.summary import RunSummary, find_run_summary
 from distributed_something.run.monitor.budget import classify_cost, format_cost_warning
 from distributed_something.run.monitor.history import RunHistory, compute_cost_since, load_history
 from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason
-from distributed_something.run.monitor.unusable import format_unusable_machines
+from distributed_something.run.monitor.unusable import format_unusable_machines, has_useless_replacements
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -218,7 +218,11 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory)
         speed=measure_average_speed(progress, start),
         slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
         reason="" if summary.reason == "run" else summary.reason,
-        advice=choose_advice(outcome, is_hopeless=summary.reason == EndReason.NOTHING_WORKS.value),
+        advice=choose_advice(
+            outcome,
+            is_hopeless=summary.reason == EndReason.NOTHING_WORKS.value,
+            has_no_machine=has_useless_replacements(history),
+        ),
     )  # fmt: skip
 
 

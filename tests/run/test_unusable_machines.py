@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from distributed_something.run.monitor.policy import (
 from distributed_something.run.monitor.unusable import add_terminations, format_unusable_machines
 from distributed_something.worker.machine.times import build_utc_timestamp
 from tests.support.fakes import MONITOR_FILE, START, FakeBucket, expect_exact_calls
+from tests.support.project import create_project
 from tests.support.run_documents import RunDocuments, emulated_run
 
 PACE = Pace()
@@ -108,6 +110,13 @@ def test_after_three_useless_replacements_in_a_row_a_run_without_other_machines_
 
 
 ROUNDS = RunHistory(unusable_rounds=3, unusable_count=3, unusable_machine="i-9", unusable_at=START)
+
+
+def test_a_replacement_that_is_launched_in_the_second_of_the_termination_counts() -> None:
+    """EC2's launch times are whole seconds."""
+    history = replace(ROUNDS, unusable_rounds=1, unusable_at=START + 0.9)
+    history, _ = take_tick(history, build_snapshot(LIMIT, build_absent(1, 0.0)))
+    assert history.unusable_rounds == 2
 
 
 def test_a_machine_that_works_begins_the_count_again() -> None:
@@ -216,3 +225,18 @@ def test_machines_whose_containers_are_at_work_are_never_unusable(run: RunDocume
     assert [(machine.instance, machine.has_joined) for machine in unusable] == [
         ("i-7", False), ("i-3", True), ("i-4", True)
     ]  # fmt: skip
+
+
+@pytest.mark.long  # the monitor waits for 20 seconds before it terminates a machine
+def test_a_run_whose_first_machines_never_join_is_done_by_their_replacements(tmp_path: Path) -> None:
+    with create_project(tmp_path / "p", CLUSTER_MACHINES=2, DOCKER_CORES=1) as app:
+        groups = [{"name": name} for name in "abc"]
+        command = ["sh", "-c", "echo {name} > {output_dir}/answer.txt"]
+        job_file = app.write_job_file(command=command, output_location="results/{name}", groups=groups)
+        app.run("setup", LOCALCLOUD_NOT_JOINING="2")
+        app.run("submitJob", str(job_file))
+        app.run("startCluster", "files/fleet.json")
+        monitor = app.run("monitor")
+        assert "2 machines terminated" in monitor.stderr
+        assert "jobs done       3" in monitor.stdout
+        assert len(app.read_results()) == 3

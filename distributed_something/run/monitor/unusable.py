@@ -17,6 +17,7 @@ from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor.history import RunHistory
 
 MAX_UNUSABLE_ROUNDS = 3
+LAUNCH_TIME_PRECISION = 1.0  # in seconds: EC2's launch times are whole seconds
 UNUSABLE_MESSAGE = (
     "machines did not join the cluster, and neither did their replacements, {rounds} times in a row (most recently"
     " {machine}). The machines were stopped, and the queue was kept"
@@ -41,9 +42,8 @@ def add_terminations(history: RunHistory, snapshot: RunSnapshot, machines: Seque
     many times in a row; a time counts only if one of the machines was launched after the last time that counts
     (`unusable_at`), and the count begins again if another machine works by now (`unusable_beside` worked then).
     """
-    is_next_round = history.unusable_at is None or any(
-        machine.launched_at > history.unusable_at for machine in machines
-    )
+    last = history.unusable_at
+    is_next_round = last is None or any(machine.launched_at > last - LAUNCH_TIME_PRECISION for machine in machines)
     rounds = 0 if snapshot.totals.machines > history.unusable_beside else history.unusable_rounds
     return replace(
         history,
@@ -55,10 +55,14 @@ def add_terminations(history: RunHistory, snapshot: RunSnapshot, machines: Seque
     )
 
 
+def has_useless_replacements(history: RunHistory) -> bool:
+    """Return whether machines were replaced three times in a row and could not work."""
+    return history.unusable_rounds >= MAX_UNUSABLE_ROUNDS
+
+
 def is_replacing_useless(snapshot: RunSnapshot, history: RunHistory) -> bool:
     """Return whether machines were replaced three times in a row, and no machine has begun to work since."""
-    has_new_machine = snapshot.totals.machines > history.unusable_beside
-    return history.unusable_rounds >= MAX_UNUSABLE_ROUNDS and not has_new_machine
+    return has_useless_replacements(history) and snapshot.totals.machines <= history.unusable_beside
 
 
 def is_every_machine_unusable(snapshot: RunSnapshot, history: RunHistory) -> bool:
