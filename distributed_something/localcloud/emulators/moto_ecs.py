@@ -143,8 +143,9 @@ def get_task_protection(self: EC2ContainerServiceResponse) -> ActionResult:
         if task is None:
             failures.append({"arn": arn, "reason": "MISSING"})
             continue
-        is_protected = time.time() < task.protected_until
-        expiration = {"expirationDate": datetime.fromtimestamp(task.protected_until, UTC)} if is_protected else {}
+        protected_until = getattr(task, "protected_until", 0.0)  # moto's own tasks are never protected
+        is_protected = time.time() < protected_until
+        expiration = {"expirationDate": datetime.fromtimestamp(protected_until, UTC)} if is_protected else {}
         protected.append({"taskArn": task.task_arn, "protectionEnabled": is_protected, **expiration})
     return ActionResult({"protectedTasks": protected, "failures": failures})
 
