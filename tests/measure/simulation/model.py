@@ -30,8 +30,7 @@ class Outcome:
     slots per machine. `tail_hours`: machine-hours without a job after the last waiting job is received. `longest_idle`:
     the longest time in seconds from a machine's last job to its end. `wasted_share`: program time that produced no
     result, as a fraction of the work. `calls_per_hour`: the monitor's API calls. `lost_jobs`: jobs that were not done
-    when the monitor ended the run. `stopped_busy`: containers that ECS stopped although they had a job. `seconds`:
-    simulated length of the run.
+    when the monitor ended the run. `seconds`: simulated length of the run.
     """
 
     makespan: float
@@ -42,7 +41,6 @@ class Outcome:
     wasted_share: float
     calls_per_hour: float
     lost_jobs: int
-    stopped_busy: int
     seconds: float
 
     @property
@@ -127,6 +125,5 @@ class Run:
             wasted_share=(progress.program_seconds - useful) / work,
             calls_per_hour=self.monitor.calls / (self.env.now / 3600),
             lost_jobs=progress.remaining_jobs,
-            stopped_busy=self.cloud.stopped_busy,
             seconds=self.env.now,
         )

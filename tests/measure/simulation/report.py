@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "scaling.md"
 TABLE_PATTERN = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- end -->)", re.S)
 HEADINGS = (
     "jobs", "machines", "length of jobs", "policy", "makespan", "machine-hours", "hours above", "idle at the end",
-    "longest idle", "wasted", "calls an hour", "jobs lost", "busy stopped",
+    "longest idle", "wasted", "calls an hour", "jobs lost",
 )  # fmt: skip
 BENCH_SCENARIO = Scenario(20_000, 200, "lognormal")
 GOAL = 1.03
@@ -35,8 +35,8 @@ def format_table(comparisons: Sequence[Comparison]) -> str:
 def format_cells(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     """Return the cells. Most of them are means over the seeds.
 
-    The cell for machine-hours also shows their range, the longest idle time is the maximum, and the numbers of lost
-    jobs and of stopped containers are sums.
+    The cell for machine-hours also shows their range, the longest idle time is the maximum, and the number of lost jobs
+    is the sum.
     """
 
     def average(get_value: Callable[[Outcome], float]) -> float:
@@ -52,7 +52,6 @@ def format_cells(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
         f"{average(lambda outcome: outcome.wasted_share):.2%}",
         f"{average(lambda outcome: outcome.calls_per_hour):,.0f}",
         f"{sum(outcome.lost_jobs for outcome in outcomes)}",
-        f"{sum(outcome.stopped_busy for outcome in outcomes)}",
     )
 
 
