@@ -32,6 +32,10 @@ _TASK_ROLES = {"taskRoleArn": TASK_ROLE, "executionRoleArn": EXECUTION_ROLE}  # 
 _DRAINING_ERROR = ("InvalidParameterException", "raining")
 _NEW_LINKED_ROLE_ERROR = ("InvalidParameterException", "service linked role")  # an account's first cluster or service
 _NEW_ROLE_ERROR = ("ClientException", "Role is not valid")
+# During a deployment, ECS stops idle containers first and then starts their successors, because full machines have no
+# room for both. Busy containers are protected and stay. They count toward the maximum, so that there are never more
+# protected containers than desired ones, for which ECS would refuse further protection.
+DEPLOYMENT_OPTIONS: Any = {"minimumHealthyPercent": 0, "maximumPercent": 100}
 
 
 def build_placement_constraints(app_name: str) -> list[Any]:
@@ -55,6 +59,7 @@ def _build_service_options(app_name: str) -> dict[str, Any]:
         "propagateTags": "TASK_DEFINITION",
         "enableECSManagedTags": True,
         "availabilityZoneRebalancing": "DISABLED",
+        "deploymentConfiguration": DEPLOYMENT_OPTIONS,
     }
 
 
@@ -98,14 +103,22 @@ def ensure_task_definition(ecs: ECSClient, request: dict[str, Any], sleep: Calla
 def ensure_service(
     ecs: ECSClient, settings: Settings, definition: str, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> None:
-    """Create the service with no tasks, or set an active service's task definition and keep its task count.
+    """Create the service with no tasks, or deploy the task definition to an active service and keep its task count.
 
-    `definition`: the ARN of the task definition's revision. Raise CloudError if a call fails.
+    The deployment is forced even if the revision is the same, because the image may have changed: within a deployment,
+    ECS uses the digest that the image's tag had at the beginning. Only an image that is named by its digest cannot
+    change. `definition`: the ARN of the task definition's revision. Raise CloudError if a call fails.
     """
     with translate_aws_errors(f"setting up the service {settings.names.service}"):
         status = _find_service_status(ecs, settings)
         if status == "ACTIVE":
-            ecs.update_service(cluster=settings.ECS_CLUSTER, service=settings.names.service, taskDefinition=definition)
+            ecs.update_service(
+                cluster=settings.ECS_CLUSTER,
+                service=settings.names.service,
+                taskDefinition=definition,
+                deploymentConfiguration=DEPLOYMENT_OPTIONS,
+                forceNewDeployment="@" not in settings.DOCKERHUB_TAG,
+            )
             return
         _create_service(ecs, settings, definition, tags, sleep)
 
@@ -134,8 +147,9 @@ def describe_service(ecs: ECSClient, cluster: str, service: str, *, with_tags: b
 def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: int) -> None:
     """Set the service's task count to `desired` and its task definition to the revision `definition`.
 
-    The tasks get the revision's tags. Also set the options that `setup` did not set in older versions. Raise CloudError
-    if the call fails.
+    The tasks get the revision's tags. The deployment is forced, so that ECS looks up the image's digest even if the
+    revision is the same, as it is if an interrupted start is continued; no containers are running yet. Also set the
+    options that `setup` did not set in older versions. Raise CloudError if the call fails.
     """
     with translate_aws_errors(f"starting the service {settings.names.service}"):
         ecs.update_service(
@@ -143,6 +157,7 @@ def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: in
             service=settings.names.service,
             taskDefinition=definition,
             desiredCount=desired,
+            forceNewDeployment=True,
             **_build_service_options(settings.APP_NAME),
         )
 

@@ -52,6 +52,10 @@ class FailurePattern:
 # A new fleet needs the end of the old one. cleanup also removes the queue, so that the jobs must be sent again.
 NEW_FLEET_REMEDY = "run cleanup --yes, setup, submitJob, and startCluster"
 FLEET_FILE_REMEDY = f"correct the Fleet file or create one with fleetFile; then {NEW_FLEET_REMEDY}"
+JOINING_REMEDY = (
+    "run check with the Fleet file: machines need an instance profile with ECS permissions (setupAWS creates it), an "
+    "ECS-optimized image (fleetFile finds it), and a route to the internet"
+)
 
 FLEET_FAILURE_PATTERNS = (
     FailurePattern(

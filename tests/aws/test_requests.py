@@ -59,6 +59,7 @@ TASK_OPTIONS = {
     "propagateTags": "TASK_DEFINITION",
     "availabilityZoneRebalancing": "DISABLED",
     "enableECSManagedTags": True,
+    "deploymentConfiguration": {"minimumHealthyPercent": 0, "maximumPercent": 100},
 }
 FAMILY_ARN = "arn:aws:ecs:us-east-1:123456789012:task-definition/AppTask"
 CLUSTER_QUERY = {"clusters": ["app-cluster"], "include": ["TAGS"]}
@@ -220,9 +221,15 @@ def expect_active_service(aws: ExactClients, registered: dict[str, Any], revisio
 
 
 def expect_service_update(aws: ExactClients, revision: int, desired: int = 0) -> None:
-    """Expect an update of the service without `desiredCount`, because setup does not change the task count."""
+    """Expect a new deployment, which looks up the image's digest again, without a change of the task count."""
     aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=desired)])
-    request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:{revision}"}
+    request = {
+        "cluster": "app-cluster",
+        "service": "AppService",
+        "taskDefinition": f"{FAMILY_ARN}:{revision}",
+        "deploymentConfiguration": {"minimumHealthyPercent": 0, "maximumPercent": 100},
+        "forceNewDeployment": True,
+    }
     aws.expect_call("ecs.update_service", request)
 
 
@@ -398,6 +405,24 @@ def test_setup_during_a_run_keeps_the_task_count_and_the_run(aws: ExactClients, 
     aws.expect_call("ecs.register_task_definition", build_definition(RUN), **registered)
     expect_service_update(aws, 5, desired=6)
     run_setup(aws, time)
+
+
+@pytest.mark.parametrize(("image", "is_forced"), [("lab/app", True), ("lab/app:1", True), ("lab/app@sha256:0f", False)])
+def test_setup_forces_a_deployment_unless_the_image_is_named_by_its_digest_and_cannot_change(
+    aws: ExactClients, time: FakeTime, image: str, is_forced: bool
+) -> None:
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=6)])
+    aws.expect_call(
+        "ecs.update_service",
+        {
+            "cluster": "app-cluster",
+            "service": "AppService",
+            "taskDefinition": "arn:1",
+            "deploymentConfiguration": {"minimumHealthyPercent": 0, "maximumPercent": 100},
+            "forceNewDeployment": is_forced,
+        },
+    )
+    ensure_service(aws.clients.ecs, SETTINGS.model_copy(update={"DOCKERHUB_TAG": image}), "arn:1", {}, time.sleep)
 
 
 def test_setup_waits_while_a_deleted_service_is_still_draining(aws: ExactClients, time: FakeTime) -> None:
@@ -618,7 +643,7 @@ def test_start_requests_the_fleet_then_writes_the_monitor_file_then_starts_tasks
     starter.expect_monitor_file_copy()
     starter.expect_run_start()
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
-               "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
+               "desiredCount": 6, "forceNewDeployment": True, **TASK_OPTIONS}  # fmt: skip
     starter.aws.expect_call("ecs.update_service", request)
     assert starter.start() == MONITOR_FILE
     assert load_monitor_file(starter.path) == MONITOR_FILE
@@ -806,7 +831,7 @@ def test_a_start_that_was_killed_before_it_started_tasks_can_be_continued(starte
     starter.expect_monitor_file_copy()
     starter.expect_run_start()
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
-               "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
+               "desiredCount": 6, "forceNewDeployment": True, **TASK_OPTIONS}  # fmt: skip
     starter.aws.expect_call("ecs.update_service", request)
     assert starter.start() == MONITOR_FILE
     assert {"ec2.RequestSpotFleet", "ec2.CreateLaunchTemplate"}.isdisjoint(starter.aws.calls)

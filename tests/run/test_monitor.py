@@ -249,6 +249,7 @@ def test_the_next_tick_follows_soon_if_there_are_more_containers_than_the_jobs_n
     file = replace(MONITOR_FILE, MONITOR_MACHINES=10, MONITOR_TASKS_PER_MACHINE=1, MONITOR_JOBS_PER_TASK=2)
     actions: list[MonitorAction] = []
     monkeypatch.setattr(loop, "carry_out_action", lambda clients, file, action: actions.append(action))
+    monkeypatch.setattr(loop, "observe_details", lambda _c, _f, snapshot, *_: replace(snapshot, protected=1))
     clients: Any = SimpleNamespace(s3=FakeBucket())
     for at, jobs, is_soon, is_lowered in (
         (0, 20, False, False),

@@ -61,6 +61,7 @@ from distributed_something.diagnose.check.check import run_preflight_checks
 from distributed_something.diagnose.check.container_image.ecr import EcrImage
 from distributed_something.diagnose.check.container_image.http import HttpResponse
 from distributed_something.diagnose.check.container_image.manifests import find_architectures
+from distributed_something.diagnose.why.job_causes import JobEvidence
 from distributed_something.diagnose.why.rank import rank_causes
 from distributed_something.diagnose.why.view import format_diagnosis
 from distributed_something.fleet.fleet_file import load_fleet_file
@@ -74,7 +75,14 @@ from distributed_something.localcloud.emulators.moto_ecs import patch_moto_ecs
 from distributed_something.localcloud.play.fleets import update_fleets
 from distributed_something.localcloud.play.machines import MachineSimulator
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence, observe_active_subject
+from distributed_something.observe.machines import (
+    iter_disconnected_instances,
+    list_absent_ids,
+    list_running_machines,
+)
 from distributed_something.observe.queue import count_jobs
+from distributed_something.observe.service import count_protected_tasks
+from distributed_something.results.command_line import CommandLine
 from distributed_something.run import auto_monitor
 from distributed_something.run.auto_monitor import handler
 from distributed_something.run.cleanup.clean_up import clean_up_and_verify
@@ -402,7 +410,7 @@ class Scenario:
         find_architectures(EcrImage(clients.ecr, image, lambda *_: HttpResponse(200, {}, b"{}")))
         for subject in (build_subject_from_run(run), observe_active_subject(clients, RUN_SETTINGS)):
             evidence = gather_evidence(clients, subject, time.time())
-            format_diagnosis(evidence, rank_causes(evidence))
+            format_diagnosis(evidence, rank_causes(evidence), JobEvidence(), CommandLine())
 
     def fail_to_start(self, run: MonitorFile) -> None:
         """Let the auto-monitor end a run whose only container failed before it wrote a journal."""
@@ -412,6 +420,15 @@ class Scenario:
         assert (result["ended"], result["done"]) == ("nothing works", True)
         assert "no container has started" in result["words"]
         self.patch.delenv("FIRST_CONTAINER_SECONDS")
+
+    def _observe_details(self, run: MonitorFile) -> None:
+        """Look up what the monitor needs only in the tail of a run, or if machines do not join the cluster."""
+        cluster = run.MONITOR_ECS_CLUSTER
+        for clients in (self.user.clients, self.monitor.clients):
+            assert count_protected_tasks(clients.ecs, cluster, run.names.service) is not None
+            assert list_absent_ids(clients.ecs, cluster, ["i-0123456789abcdef0"]) == ["i-0123456789abcdef0"]
+            list_running_machines(clients.ec2, ["i-0123456789abcdef0"])
+            assert not list(iter_disconnected_instances(clients.ecs, cluster))
 
     def work(self, run: MonitorFile) -> None:
         """Run a container on the run's first machine until one job is done and one has failed in all attempts."""
@@ -510,6 +527,7 @@ class Scenario:
         self.stage.root.ecs.run_task(
             cluster=run.MONITOR_ECS_CLUSTER, taskDefinition="AppTask", group=f"service:{run.names.service}"
         )
+        self._observe_details(run)
         for task in self._machines.ecs.tasks[run.MONITOR_ECS_CLUSTER].values():
             task.desired_status = "STOPPED"
 

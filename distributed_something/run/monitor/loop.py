@@ -26,6 +26,7 @@ from distributed_something.core.errors import (
 )
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import format_paused_machine
+from distributed_something.observe.scaling import add_protected_tasks, add_unusable_machines
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.run.monitor.actions import carry_out_action
 from distributed_something.run.monitor.budget import format_cost_so_far
@@ -34,11 +35,14 @@ from distributed_something.run.monitor.policy import (
     EndReason,
     Pace,
     RunClosure,
+    UnusableMachineTermination,
     choose_actions,
     has_every_job_failed,
     has_surplus_containers,
+    is_protection_relevant,
 )
-from distributed_something.run.monitor.start_failure import describe_start_failure
+from distributed_something.run.monitor.start_failure import describe_start_failure, describe_unusable_machines
+from distributed_something.run.monitor.unusable import add_terminations, is_every_machine_unusable
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -74,10 +78,14 @@ def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float,
     """Observe the run, choose actions, and carry them out, except for ending the run. AWS errors are not caught."""
     history, now = load_history(clients.s3, file, now)
     snapshot = observe_run(clients, file, history.start, caches, now)
+    snapshot = observe_details(clients, file, snapshot, history, caches, pace)
     history = update_history(history, snapshot, pace.settling_seconds)
     actions = choose_actions(snapshot, history, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if EndReason.RUN in actions and history.ended is None:
         history = replace(history, ended=snapshot.at)
+    for action in actions:
+        if isinstance(action, UnusableMachineTermination):
+            history = add_terminations(history, snapshot, action.machines)
     # Save the history before acting, so that an action that AWS always rejects cannot keep the run from ending.
     save_history(clients.s3, file, history)
     try:
@@ -92,6 +100,21 @@ def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float,
         save_history(clients.s3, file, history)
     end_reason = next((action for action in actions if isinstance(action, EndReason)), None)
     return Tick(snapshot, history, end_reason, has_surplus_containers(snapshot, file))
+
+
+def observe_details(
+    clients: Clients, file: MonitorFile, snapshot: RunSnapshot, history: RunHistory, caches: RunCaches, pace: Pace
+) -> RunSnapshot:
+    """Return the snapshot with what only the monitor's decisions need, if it can change one of them.
+
+    `history`: without the snapshot. AWS errors are not caught.
+    """
+    if is_protection_relevant(snapshot, history, file):
+        snapshot = add_protected_tasks(clients, file, snapshot)
+    seconds = pace.first_container_seconds
+    if file.MONITOR_MACHINES and snapshot.at - file.MONITOR_START_TIME / 1000 >= seconds:
+        snapshot = add_unusable_machines(clients, file, snapshot, caches.journals, seconds)
+    return snapshot
 
 
 class TickListener(Protocol):
@@ -148,6 +171,8 @@ def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> str:
         return COST_REACHED_MESSAGE.format(cost=cost, jobs=tick.snapshot.jobs)
     if start_failure:
         return start_failure
+    if tick.end_reason is EndReason.NOTHING_WORKS and is_every_machine_unusable(tick.snapshot, tick.history):
+        return describe_unusable_machines(tick.history)
     if tick.end_reason is EndReason.NOTHING_WORKS and has_every_job_failed(tick.snapshot):
         return ALL_JOBS_FAILED_MESSAGE
     if tick.end_reason is EndReason.NOTHING_WORKS:

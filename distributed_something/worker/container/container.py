@@ -89,11 +89,7 @@ class Container:
         self.gate = AdmissionGate(self.health, settings.work_dir, self._clock.now)
         leases = clients.create_lease_client(settings.visibility_seconds)
         self._keeper = LeaseKeeper(leases, settings.queue_url, settings.visibility_seconds, read_boot_clock)
-        self._job_logs = JobLogs(
-            self._logs, settings.log_group_name if settings.stream_job_logs else "",
-            describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
-            clock=self._clock,
-        )  # fmt: skip
+        self._job_logs = self._build_job_logs()
         self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
         self._journal = self._build_journal()
@@ -252,6 +248,14 @@ class Container:
         first_line = {**asdict(facts), "machine": settings.machine, "image": settings.image,
                       "slots": settings.docker_cores}  # fmt: skip
         return Journal(write, first_line, lambda: self._intake.count_running())
+
+    def _build_job_logs(self) -> JobLogs:
+        settings = self._settings
+        return JobLogs(
+            self._logs, settings.log_group_name if settings.stream_job_logs else "",
+            describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
+            clock=self._clock,
+        )  # fmt: skip
 
     def _build_mount(self) -> BucketMount:
         return BucketMount(build_mount_plan(self._context.s3, self._settings), self._handle_lost_mount)
