@@ -53,13 +53,11 @@ def setup_aws(
             console.print_progress(f"warning: {format_key_problem(key)}")
         console.print_result(json.dumps(build_handout_policies(account, buckets, keys), indent=2))
         return
-    rows = (
-        delete_account_setup(clients, account, buckets, clock, dry_run=dry_run)
-        if destroy
-        else set_up_account(
-            clients, account, buckets, PACKAGE_PARENT, clock.sleep, dry_run=dry_run, session_manager=session_manager
-        )
-    )
+    if destroy:
+        rows = delete_account_setup(clients, account, buckets, clock, dry_run=dry_run)
+    else:
+        options = {"dry_run": dry_run, "session_manager": session_manager}
+        rows = set_up_account(clients, account, buckets, PACKAGE_PARENT, clock.sleep, **options)
     is_incomplete = False
     for row in rows:
         console.print_result(format_setup_row(row))
