@@ -33,6 +33,7 @@ ASSIGN_IP = 'True'
 DOCKER_CORES = 2  # number of jobs that a container runs at once
 CPU_SHARES = DOCKER_CORES * 1024  # CPU units per container; 1024 units equal one virtual CPU
 MEMORY = 7000  # MiB per container; the system and the ECS agent use up to 8% of a machine's memory (8192 MiB here)
+GPUS = 0  # GPUs per container; needs machine types with NVIDIA GPUs, such as g4dn.xlarge; see docs/gpu.md
 SECONDS_TO_START = 0  # delay between the starts of a container's first jobs; try 3*60 if starting takes a lot of CPU
 
 # SQS QUEUES:
@@ -62,6 +63,9 @@ PROGRAM_USER = ''  # a user in the image, such as '1000', that your program runs
 
 # LOGS:
 LOG_GROUP_NAME = APP_NAME
+# Whether each job's output is also sent to CloudWatch while the job runs (0.50 USD per GB). Its complete log is stored
+# beside its record in any case. Write 'False' for programs that print a lot.
+STREAM_JOB_LOGS = 'True'
 EXPORT_LOGS = 'True'  # at the end, to AWS_BUCKET/exportedlogs/; each job's own log is always stored beside its record
 
 # MONITORING:

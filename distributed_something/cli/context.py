@@ -81,6 +81,18 @@ class Context:
         return settings
 
     @property
+    def profile(self) -> str:
+        """Return the name of the AWS profile in use; "" if it is AWS's default, or if the config is invalid."""
+        import os
+
+        from distributed_something.core.errors import InputError
+
+        name = ""
+        with suppress(InputError):
+            name = self.settings.AWS_PROFILE
+        return os.environ.get("AWS_PROFILE", "") if name in ("", "default") else name
+
+    @property
     def command_line(self) -> CommandLine:
         """Return how the user types commands for this project, with the project's files as far as they are known.
 
@@ -287,8 +299,7 @@ class Context:
             os.environ.update(self.cloud.build_environment())
             return Clients(boto3.Session(region_name=settings.AWS_REGION))
         with translate_aws_errors("logging in to AWS"):
-            profile = None if settings.AWS_PROFILE in ("", "default") else settings.AWS_PROFILE
-            return Clients(boto3.Session(profile_name=profile, region_name=settings.AWS_REGION))
+            return Clients(boto3.Session(profile_name=self.profile or None, region_name=settings.AWS_REGION))
 
     def list_objects(self, bucket: str, prefix: str, *, requester_pays: bool = False) -> Iterable[str]:
         """Yield the keys below a prefix. Clients are created only for Job files that list a bucket."""

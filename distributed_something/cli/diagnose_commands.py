@@ -35,6 +35,7 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from distributed_something.diagnose.check.check import run_preflight_checks
+    from distributed_something.diagnose.check.container_image.http import RegistryHttp
     from distributed_something.diagnose.check.findings import build_findings_json, choose_exit_code, format_findings
     from distributed_something.fleet.fleet_file import load_fleet_file
 
@@ -45,7 +46,8 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     clients = context.clients
     if context.cloud is not None and content is not None:
         content = context.cloud.adapt_fleet_file(content)
-    findings = run_preflight_checks(clients, settings, fleet_file, content, datetime.now(UTC))
+    fetch = None if context.local else RegistryHttp().fetch
+    findings = run_preflight_checks(clients, settings, fleet_file, content, datetime.now(UTC), fetch)
     context.console.print_result(build_findings_json(findings) if as_json else format_findings(findings))
     raise SystemExit(choose_exit_code(findings))
 

@@ -79,7 +79,8 @@ def build_image(context: Context, base: str | None, push: bool) -> None:
     from distributed_something.project.config_file import load_settings
 
     settings = load_settings(context.config_file)
-    build_image.build_image(settings, context.project, base)
+    platform = "" if context.local else build_image.choose_platform(settings, context.config_file)
+    build_image.build_image(settings, context.project, base, platform)
     if push:
         build_image.push_image(settings)
 

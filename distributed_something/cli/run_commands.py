@@ -266,9 +266,11 @@ def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, 
 
     from distributed_something.core.errors import InputProblems
     from distributed_something.diagnose.check.check import run_preflight_checks
+    from distributed_something.diagnose.check.container_image.http import RegistryHttp
     from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
 
-    findings = run_preflight_checks(context.clients, context.settings, fleet_file, content, datetime.now(UTC))
+    fetch = None if context.local else RegistryHttp().fetch
+    findings = run_preflight_checks(context.clients, context.settings, fleet_file, content, datetime.now(UTC), fetch)
     wrong = [finding for finding in findings if finding.level is FindingLevel.WRONG]
     least = FindingLevel.WRONG if context.local else FindingLevel.WARNING
     shown = (FindingLevel.WRONG,) if context.local else (FindingLevel.WRONG, FindingLevel.WARNING)

@@ -52,6 +52,10 @@ class FailurePattern:
 # A new fleet needs the end of the old one. cleanup also removes the queue, so that the jobs must be sent again.
 NEW_FLEET_REMEDY = "run cleanup --yes, setup, submitJob, and startCluster"
 FLEET_FILE_REMEDY = f"correct the Fleet file or create one with fleetFile; then {NEW_FLEET_REMEDY}"
+JOINING_REMEDY = (
+    "run check with the Fleet file: machines need an instance profile with ECS permissions (setupAWS creates it), an "
+    "ECS-optimized image (fleetFile finds it), and a route to the internet"
+)
 
 FLEET_FAILURE_PATTERNS = (
     FailurePattern(
@@ -191,6 +195,13 @@ SERVICE_FAILURE_PATTERNS = (
         is_placement=True,
     ),
     FailurePattern(
+        r"insufficient GPU",
+        "no machine has enough free GPUs for a container",
+        "lower GPUS or TASKS_PER_MACHINE, or use machine types with more GPUs, and run check",
+        84,
+        is_placement=True,
+    ),
+    FailurePattern(
         r"missing an attribute|constraint|did not meet",
         "the machines in the cluster belong to another app, or lack an attribute that the containers require",
         f"if another version of startCluster requested the fleet, {NEW_FLEET_REMEDY}",
@@ -233,7 +244,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)no matching manifest|exec format error|image operating system|does not match the .*platform",
         "the image was built for a different processor type than the machines have",
-        "build it for their processors (docker build --platform), or change MACHINE_TYPE",
+        "build and push it again (make push), which builds it for MACHINE_TYPE; or change MACHINE_TYPE",
         90,
     ),
     FailurePattern(

@@ -123,12 +123,14 @@ class Settings(BaseModel):
         description="1024 per virtual CPU",
     )  # fmt: skip
     MEMORY: ConfigInteger = Field(ge=6, le=1024 * 24_576, description="MiB per container")
+    GPUS: ConfigInteger = Field(default=0, ge=0, le=16, description="per container")  # the largest types have 16
     SECONDS_TO_START: ConfigInteger = Field(default=0, ge=0, le=3600)
     SQS_QUEUE_NAME: QueueName = _build_app_named_field(lambda names: names.default_queue)
     SQS_MESSAGE_VISIBILITY: ConfigInteger = Field(default=120, ge=MIN_LEASE_SECONDS, le=SQS_MAX_VISIBILITY_SECONDS)
     SQS_DEAD_LETTER_QUEUE: QueueName = _build_app_named_field(lambda names: names.default_dead_letter_queue)
     JOB_RETRIES: ConfigInteger = Field(default=10, ge=1, le=1000)
     LOG_GROUP_NAME: LogGroupName = _build_app_named_field(lambda names: names.app)
+    STREAM_JOB_LOGS: ConfigBoolean = True
     AUTO_MONITOR: ConfigBoolean = False
     CREATE_DASHBOARD: ConfigBoolean = False
     CLEAN_DASHBOARD: ConfigBoolean = True
@@ -219,7 +221,7 @@ class Settings(BaseModel):
         keys = (
             "AWS_REGION", "APP_NAME", "AWS_BUCKET", "DOCKER_CORES", "LOG_GROUP_NAME", "CHECK_IF_DONE_BOOL",
             "EXPECTED_NUMBER_FILES", "ECS_CLUSTER", "SECONDS_TO_START", "MIN_FILE_SIZE_BYTES", "NECESSARY_STRING",
-            "SQS_MESSAGE_VISIBILITY", "JOB_RETRIES", "MOUNT_S3", "IDLE_ALARM",
+            "SQS_MESSAGE_VISIBILITY", "JOB_RETRIES", "MOUNT_S3", "IDLE_ALARM", "STREAM_JOB_LOGS",
             "MAX_TRANSFER_MINUTES", "ALLOW_UNSAFE_INPUTS",
         )  # fmt: skip
         optional_keys = [key for key in ("PROGRAM_MAY_USE_AWS", "PROGRAM_USER") if getattr(self, key)]

@@ -52,7 +52,8 @@ from distributed_something.worker import (
 # SQS accepts 1 MiB, including attributes. When a worker sends a message again or to the dead-letter queue, it adds the
 # number of attempts or the reason for the failure as attributes: up to 1,000 characters of up to 4 bytes. `submitJob
 # --again` adds an attribute of about 40 bytes.
-MAX_MESSAGE_BYTES = 1024 * 1024 - 8 * 1024
+RESERVED_BYTES = 8 * 1024
+MAX_MESSAGE_BYTES = 1024 * 1024 - RESERVED_BYTES
 _WORKER_PLACEHOLDERS = {"job", "input_dir", "output_dir", "scripts_dir", "group"}  # filled by the worker
 
 _SAMPLE_FOLDERS = Folders(Path("job"))

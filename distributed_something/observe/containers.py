@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_LOG_STREAMS = 50
 MAX_LOG_LINES = 5
+MAX_EMPTY_LOG_PAGES = 5  # pages of a stream that are read until one has any lines
 MAX_FAILED_TASKS_READ = 3  # whose logs are read, until one of them has lines
 
 
@@ -138,7 +139,15 @@ def find_log_tail(logs: CloudWatchLogsClient, log_group_name: str, app: str) -> 
 
 
 def _list_last_lines(logs: CloudWatchLogsClient, group: str, stream: str) -> tuple[str, ...]:
-    events: Any = logs.get_log_events(
-        logGroupName=group, logStreamName=stream, limit=MAX_LOG_LINES, startFromHead=False
-    )["events"]
-    return tuple(str(event["message"]).rstrip() for event in events)
+    """Return the stream's last lines, from its newest page with any.
+
+    CloudWatch may return empty pages before it returns the events; the same token twice marks the beginning.
+    """
+    request: dict[str, Any] = {"logGroupName": group, "logStreamName": stream, "limit": MAX_LOG_LINES}
+    token: str | None = None
+    for _ in range(MAX_EMPTY_LOG_PAGES):
+        response: Any = logs.get_log_events(**request, **({"nextToken": token} if token else {"startFromHead": False}))
+        if response["events"] or response.get("nextBackwardToken") in (None, token):
+            return tuple(str(event["message"]).rstrip() for event in response["events"])
+        token = response["nextBackwardToken"]
+    return ()

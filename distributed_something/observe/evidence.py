@@ -11,7 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.ec2_fleet import FleetState, find_active_fleet, list_launch_errors, observe_fleet
+from distributed_something.aws.ec2_fleet import (
+    FleetState,
+    describe_fleet,
+    find_active_fleet,
+    list_launch_errors,
+    observe_fleet,
+)
 from distributed_something.aws.ecs import describe_cluster, describe_service
 from distributed_something.aws.instance_types import (
     MACHINE_TYPES_PER_CALL,
@@ -248,8 +254,8 @@ def _list_run_machines(clients: Clients, app: str, start: float) -> tuple[Observ
 
 def _find_spot_quota(clients: Clients, fleet_id: str) -> SpotQuota | None:
     """Return the quota for the fleet's first machine type; None if the type's quota class is unknown."""
-    fleets: Any = clients.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
-    type_names = sorted(list_requested_types(fleets[0]["SpotFleetRequestConfig"])) if fleets else []
+    fleet = describe_fleet(clients.ec2, fleet_id)
+    type_names = sorted(list_requested_types(fleet["SpotFleetRequestConfig"])) if fleet else []
     quota = find_quota_class(type_names[0]) if type_names else None
     if quota is None:
         return None

@@ -19,7 +19,7 @@ from distributed_something.observe.containers import PausedMachine, list_paused_
 from distributed_something.observe.documents.journals import JournalReader, RunTotals
 from distributed_something.observe.documents.run_start import RunStart, observe_submitted_jobs
 from distributed_something.observe.documents.submissions import SubmissionReader
-from distributed_something.observe.machines import ContainerInstance, iter_idle_instances
+from distributed_something.observe.machines import ContainerInstance, UnusableMachine, iter_idle_instances
 from distributed_something.observe.queue import QueueCounts, observe_queue
 from distributed_something.observe.service import ServiceState, observe_service
 
@@ -47,6 +47,10 @@ class RunSnapshot:
     failed in a row or their disk is full. `idle_instances`: the fleet's machines without a running task. `hourly`: cost
     of all machines in USD per hour; None if no price is known. `problems`: what the fleet reports if it has too few
     machines, one entry per cause. `is_sending`, `replaced_at`: as in SubmittedJobs.
+
+    The other attributes are observed only for the monitor's decisions (`scaling.py`). `protected`: the service's tasks
+    that are protected from scale-in; None if this was not observed, or if `is_protection_denied`. `unusable`: the
+    fleet's machines on which ECS can start no containers.
     """
 
     at: float
@@ -61,6 +65,9 @@ class RunSnapshot:
     problems: tuple[FleetProblem, ...] = ()
     is_sending: bool = False
     replaced_at: float | None = None
+    protected: int | None = None
+    is_protection_denied: bool = False
+    unusable: tuple[UnusableMachine, ...] = ()
 
     @property
     def jobs(self) -> int:

@@ -26,6 +26,7 @@ _KILLED_EXIT_CODES = (137, -9)  # SIGKILL, which the kernel sends if memory runs
 class AdviceCause(Enum):
     """What is probably wrong."""
 
+    NO_MACHINE = "machines do not join the cluster"
     NO_CONTAINER = "no container has finished a job"
     NO_PROGRAM = "the program does not exist, or is not executable"
     PROGRAM = "the program fails"
@@ -93,18 +94,21 @@ _CAUSES_BY_REASON_CLASS = {
 _JOB_FILE_CAUSES = {AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM, AdviceCause.MESSAGE}
 
 
-def choose_advice(outcome: RunOutcome, *, is_hopeless: bool) -> Advice | None:
+def choose_advice(outcome: RunOutcome, *, is_hopeless: bool, has_no_machine: bool = False) -> Advice | None:
     """Return what to do after a run with this outcome; None if every job is done.
 
     `is_hopeless`: whether the run ended because nothing works; its queue is then kept. No job may have failed for good
-    by then, so the jobs in the queue whose attempts failed count too.
+    by then, so the jobs in the queue whose attempts failed count too. `has_no_machine`: whether nothing works because
+    machines do not join the cluster.
     """
     has_failed, has_waiting = outcome.counts.failed > 0, outcome.left > 0
     if outcome.is_complete and not is_hopeless:
         return None
     failures = outcome.all_failures if is_hopeless else outcome.failures
     causes = Counter(map(classify_failure, failures))
-    if is_hopeless and not causes:
+    if is_hopeless and has_no_machine:
+        cause, recipe, jobs = AdviceCause.NO_MACHINE, Recipe.CONTINUE, 0
+    elif is_hopeless and not causes:
         cause, recipe, jobs = AdviceCause.NO_CONTAINER, Recipe.REBUILD, 0
     elif not causes or (has_waiting and not is_hopeless):  # first of all, the jobs in the queue need machines
         cause = AdviceCause.WAITING if has_waiting else AdviceCause.LOST
@@ -244,6 +248,7 @@ def _format_reason(advice: Advice) -> str:
 
 
 _CORRECTIONS_BY_CAUSE = {
+    AdviceCause.NO_MACHINE: "Machines do not join the cluster. Correct the Fleet file, or what its machines need.",
     AdviceCause.NO_CONTAINER: "The workers do not start or do not work. Correct worker/generic-worker.py.",
     AdviceCause.MEMORY: "The program needs more memory. In the config, raise MEMORY or lower DOCKER_CORES.",
     AdviceCause.TIME: "The program needs more time. Replace MINUTES with a longer limit.",

@@ -16,6 +16,7 @@ from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.summary import DeadLetters, find_run_summary, format_run_outcome
 from distributed_something.run.monitor.history import RunHistory, load_history
 from distributed_something.run.monitor.policy import EndReason
+from distributed_something.run.monitor.unusable import has_useless_replacements
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -126,7 +127,11 @@ class EndedRun:
 
     def format_advice(self, line: CommandLine) -> str:
         """Return what to do next; "" if every job is done. AWS errors are not caught."""
-        advice = choose_advice(self.outcome, is_hopeless=self._tick.end_reason is EndReason.NOTHING_WORKS)
+        advice = choose_advice(
+            self.outcome,
+            is_hopeless=self._tick.end_reason is EndReason.NOTHING_WORKS,
+            has_no_machine=has_useless_replacements(self._tick.history),
+        )
         if advice is None:
             return ""
         until = self._tick.history.ended or self._tick.snapshot.at

@@ -31,7 +31,8 @@ from distributed_something.results.status.progress import RunProgress
 from distributed_something.results.summary import RunSummary, find_run_summary
 from distributed_something.run.monitor.budget import classify_cost, format_cost_warning
 from distributed_something.run.monitor.history import RunHistory, compute_cost_since, load_history
-from distributed_something.run.monitor.policy import EndReason
+from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason
+from distributed_something.run.monitor.unusable import format_unusable_machines, has_useless_replacements
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -181,6 +182,10 @@ def list_messages(view: RunView, snapshot: RunSnapshot, history: RunHistory) -> 
     limit = view.file.MONITOR_MAX_COST
     messages = [Message(paused, "paused", format_paused_machine(paused)) for paused in snapshot.paused]
     messages += [Message(problem.cause, "fleet", format_fleet_problem(problem)) for problem in snapshot.problems]
+    if text := format_unusable_machines(history):
+        messages.append(Message(("unusable", history.unusable_count), "machines", text))
+    if snapshot.is_protection_denied:
+        messages.append(Message("protection", "service", PROTECTION_DENIED_MESSAGE))
     if warning := format_cost_warning(history.cost, limit):
         messages.append(Message(classify_cost(history.cost, limit), "cost", warning))
     if interruption := view.progress.last_interruption:
@@ -213,7 +218,11 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory)
         speed=measure_average_speed(progress, start),
         slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
         reason="" if summary.reason == "run" else summary.reason,
-        advice=choose_advice(outcome, is_hopeless=summary.reason == EndReason.NOTHING_WORKS.value),
+        advice=choose_advice(
+            outcome,
+            is_hopeless=summary.reason == EndReason.NOTHING_WORKS.value,
+            has_no_machine=has_useless_replacements(history),
+        ),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.ec2_fleet import (
     ActiveFleet,
+    cancel_new_fleet,
     create_fleet,
     find_active_fleet,
     observe_fleet,
@@ -80,15 +81,16 @@ def start_run(
     tags = build_tags(settings, owner, run)
     template_data = None if unfinished else load_template_data(clients.ec2, settings, content, fleet_file)
     plan = build_launch_plan(clients.ec2, settings, content, tags, template_data)
-    task_definition = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
-    definition = ensure_task_definition(clients.ecs, task_definition)
+    roles = find_task_roles(clients.iam, clients.ecs, settings.names.task_family)
+    task_definition = build_task_definition(settings, queues, run, owner, roles)
+    definition = ensure_task_definition(clients.ecs, task_definition, context.clock.sleep)
     fleet_id = unfinished.id if unfinished else _request_fleet(context, content, plan, start)
     monitor_file = build_monitor_file(settings, fleet_id, start, cheapest=cheapest)
-    with _cancel_fleet_on_error(clients, fleet_id):
+    with _cancel_fleet_on_error(context, fleet_id):
         _save_run_start(context, monitor_file, path)
         start_tasks(clients.ecs, settings, definition, settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE)
         if account is not None:
-            ensure_monitor_rule(clients, monitor_file, account, tags)
+            ensure_monitor_rule(clients, monitor_file, account, tags, context.clock.sleep)
     return monitor_file
 
 
@@ -101,7 +103,7 @@ def _request_fleet(context: RunContext, content: dict[str, Any], plan: LaunchPla
 
 
 @contextmanager
-def _cancel_fleet_on_error(clients: Clients, fleet_id: str) -> Iterator[None]:
+def _cancel_fleet_on_error(context: RunContext, fleet_id: str) -> Iterator[None]:
     """Cancel the fleet if the `with` block fails, because its machines would cost money without doing any work."""
     try:
         yield
@@ -109,7 +111,7 @@ def _cancel_fleet_on_error(clients: Clients, fleet_id: str) -> Iterator[None]:
         with translate_aws_errors(
             f"canceling the fleet {fleet_id}, WHICH COSTS MONEY UNTIL YOU CANCEL IT, after this error: {error}"
         ):
-            clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
+            cancel_new_fleet(context.clients.ec2, fleet_id, context.clock.sleep)
         raise
 
 

@@ -198,6 +198,7 @@ def test_a_worker_gets_exactly_the_documented_environment() -> None:
         "SQS_MESSAGE_VISIBILITY": "120",
         "SQS_QUEUE_URL": QUEUES.url,
         "STOP_SECONDS": "110",
+        "STREAM_JOB_LOGS": "True",
     }
 
 

@@ -137,8 +137,10 @@ def test_make_build_builds_the_program_and_then_adds_the_worker(tmp_path: Path) 
     completed = subprocess.run(["make", "push"], cwd=project, env=env, capture_output=True, text=True, check=False)
     assert completed.returncode == 0, completed.stderr
     program, worker, push = (tmp_path / "notes").read_text().splitlines()
-    assert program == f"build --tag ada/seqtk:1.4-program {project}/worker"
-    assert worker.startswith("build --build-arg BASE_IMAGE=ada/seqtk:1.4-program --build-arg MOUNT_S3=False ")
+    assert program == f"build --platform linux/amd64 --tag ada/seqtk:1.4-program {project}/worker"
+    assert worker.startswith(
+        "build --platform linux/amd64 --build-arg BASE_IMAGE=ada/seqtk:1.4-program --build-arg MOUNT_S3=False "
+    )
     assert " --tag ada/seqtk:1.4 " in worker
     assert push == "push ada/seqtk:1.4"
 

@@ -390,7 +390,7 @@ def test_all_pages_of_all_responses_are_read(empty_account: Account) -> None:
 
 
 def build_alarm(app: str, machine_id: str) -> dict[str, Any]:
-    request = build_alarm_request(app, machine_id, "us-east-1", "aws")
+    request = build_alarm_request(app, machine_id, "us-east-1", "aws", 2)
     return {key: value for key, value in request.items() if key != "Tags"}
 
 

@@ -48,7 +48,9 @@ class App:
         file = build_monitor_file(QUIET, fleet_id, start)
         body = json.dumps(asdict(file)).encode()
         self.clients.s3.put_object(Bucket=BUCKET, Key=EVENT["key"], Body=body)
-        ensure_monitor_rule(self.clients, file, AwsAccount("123456789012", "us-east-1"), {"app": "App"})
+        ensure_monitor_rule(
+            self.clients, file, AwsAccount("123456789012", "us-east-1"), {"app": "App"}, FakeTime().sleep
+        )
         return file
 
     def save_empty_history(self, **changes: Any) -> None:

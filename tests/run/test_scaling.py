@@ -444,6 +444,7 @@ def test_monitors_with_different_clocks_do_not_end_a_run_early_or_charge_an_hour
                 lambda _c, _f, _s, _k, now, jobs=jobs: build_snapshot(jobs, *BUSY_INSTANCES, at=now),
             )
             patch.setattr(loop, "carry_out_action", lambda *_: None)
+            patch.setattr(loop, "observe_details", lambda _c, _f, snapshot, *_: snapshot)
             tick = run_tick(clients, FILE, RunCaches(s3, FILE), s3.at + clock_error, cheapest=False, pace=PACE)  # type: ignore[arg-type]
         if tick.end_reason is EndReason.RUN:
             assert first_empty is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distributed_something.core.aws_errors import (
+    JOINING_REMEDY,
     SERVICE_FAILURE_PATTERNS,
     TASK_FAILURE_PATTERNS,
     find_failure_pattern,
@@ -20,6 +21,8 @@ from distributed_something.core.text import (
     format_wrapped_lines,
 )
 from distributed_something.observe.containers import StartFailure, find_start_failure
+from distributed_something.run.monitor.history import RunHistory
+from distributed_something.run.monitor.unusable import UNUSABLE_MESSAGE
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -44,6 +47,12 @@ def describe_start_failure(clients: Clients, file: MonitorFile, seconds: float) 
     except AWSError as error:
         return f"{message}\n{format_row('cause', f'unknown: {format_lookup_error(error)}')}"
     return "\n".join([message, *format_start_failure(failure)])
+
+
+def describe_unusable_machines(history: RunHistory) -> str:
+    """Return the text about a run whose machines do not join the cluster: what happened, and what to do."""
+    message = UNUSABLE_MESSAGE.format(rounds=history.unusable_rounds, machine=history.unusable_machine)
+    return "\n".join([message, *_format_fact("remedy", JOINING_REMEDY)])
 
 
 def format_start_failure(failure: StartFailure) -> list[str]:

@@ -95,11 +95,7 @@ class Container:
         leases = clients.create_lease_client(settings.visibility_seconds)
         self._keeper = LeaseKeeper(leases, settings.queue_url, settings.visibility_seconds, read_boot_clock)
         self._job_logs = self._build_job_logs()
-        disk = DiskGuard(
-            partial(read_disk_space, settings.work_dir), self._clock.monotonic,
-            lambda: self._handler.shared_inputs.make_room(),
-        )  # fmt: skip
-        self._tools = build_program_tools(settings, settings.docker_cores, self._job_logs, disk)
+        self._tools = build_program_tools(settings, settings.docker_cores, self._job_logs, self._build_disk_guard())
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
         self._journal = self._build_journal()
         callbacks = OutcomeCallbacks(
@@ -109,7 +105,11 @@ class Container:
             self._context, self._keeper, callbacks, self._deleter.delete_soon, replacement.is_message_replaced
         )
         self._handler = JobHandler(self._context, hooks, self._keeper, self._stop, finisher, self._tools)
-        self._intake = JobIntake(self._context, self._handler, self._stop, self.gate, read_boot_clock)
+        self._protection = ScaleInProtection(lambda: bool(self._keeper.leases))
+        self._intake = JobIntake(
+            self._context, self._handler, self._stop, self.gate, read_boot_clock,
+            lambda: self._protection.request_for_job(self._clock.monotonic()),
+        )  # fmt: skip
 
     def serve(self) -> int:
         """Run the worker until it must stop, and return the exit code: 0, or 1 if the mount or worker code failed."""
@@ -223,9 +223,8 @@ class Container:
         if settings.log_group_name and self._metadata.is_on_ec2:
             report = UsageReporter(self._logs, settings.log_group_name, settings.machine, self._name, settings.work_dir)
             yield "usage", partial(repeat, USAGE_REPORT_SECONDS, report.tick)
-        protection = ScaleInProtection(lambda: bool(self._keeper.leases))
-        if protection.has_agent:
-            yield "protection", partial(protection.run, ended, self._clock.monotonic)
+        if self._protection.has_agent:
+            yield "protection", partial(self._protection.run, ended, self._clock.monotonic)
         yield "closing", partial(repeat, CLOSED_CHECK_SECONDS, self._update_gate)
         if bucket is not None:
             yield "mount", partial(bucket.run, ended)
@@ -238,7 +237,7 @@ class Container:
     def _ensure_idle_alarm(self) -> None:
         # These clients are used once; separate ones free their memory afterward.
         clients = Clients(1, self._settings.aws_region)
-        ensure_idle_alarm(clients, self._metadata, self._settings.app_name)
+        ensure_idle_alarm(clients, self._metadata, self._settings.app_name, self._ended.wait)
 
     def _handle_spot_notice(self, end: float) -> None:
         log.warning("spot notice: EC2 will stop this machine in %.0f s", end - self._clock.now())
@@ -281,10 +280,14 @@ class Container:
                       "slots": settings.docker_cores}  # fmt: skip
         return Journal(write, first_line, lambda: self._intake.count_running())
 
+    def _build_disk_guard(self) -> DiskGuard:
+        read_space = partial(read_disk_space, self._settings.work_dir)
+        return DiskGuard(read_space, self._clock.monotonic, lambda: self._handler.shared_inputs.make_room())
+
     def _build_job_logs(self) -> JobLogs:
         settings = self._settings
         return JobLogs(
-            self._logs, settings.log_group_name,
+            self._logs, settings.log_group_name if settings.stream_job_logs else "",
             describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
             clock=self._clock,
         )  # fmt: skip

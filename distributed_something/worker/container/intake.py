@@ -42,15 +42,18 @@ class JobIntake:
     """The source of jobs for the slots of one container.
 
     `gate` limits how many jobs may be taken now; none may be taken while the container is paused. `now` is a monotonic
-    clock in seconds. `durations` contains how long the most recent jobs took.
+    clock in seconds. `request_protection` is called before new jobs begin; if it returns a number of seconds above 0,
+    the jobs are returned to the queue, and none are taken for that time. `durations` contains how long the most recent
+    jobs took.
     """
 
     def __init__(
         self, context: WorkerContext, handler: JobHandler, stop: StopRequest, gate: AdmissionGate,
-        now: Callable[[], float],
+        now: Callable[[], float], request_protection: Callable[[], float] = lambda: 0.0,
     ) -> None:  # fmt: skip
         self._sqs, self._settings, self._handler, self._stop = context.sqs, context.settings, handler, stop
         self._gate, self._now, self.durations = gate, now, JobDurations()
+        self._request_protection = request_protection
         self._lock = threading.Lock()
         self._attempt_ready, self._work_changed = (threading.Condition(self._lock) for _ in range(2))
         self._idle_slots: set[int] = set()
@@ -164,8 +167,14 @@ class JobIntake:
         if not messages:
             self._gate.release_probe()
         # A lease begins when SQS responds; counting from the request starts earlier and is therefore safe.
-        for number, raw in enumerate(messages):
-            attempt = self._handler.take_message(raw, requested_at)
+        attempts = [self._handler.take_message(raw, requested_at) for raw in messages]
+        if attempts and (pause := self._request_protection()):
+            self._gate.pause(pause)
+            for attempt in attempts:
+                self._handler.return_attempt(attempt)
+            self._gate.release_probe()
+            return
+        for number, attempt in enumerate(attempts):
             if number < count:
                 self._submit_fetch(pool, attempt)
             else:

@@ -68,6 +68,7 @@ class Settings(JobDefaults):
     program_may_use_aws: bool
     program_user: str
     idle_alarm: bool
+    stream_job_logs: bool
     aws_region: str
     machine: str
     image: str
@@ -107,6 +108,7 @@ def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
         program_may_use_aws=_read_boolean(env, "PROGRAM_MAY_USE_AWS", "False"),
         program_user=env.get("PROGRAM_USER", ""),
         idle_alarm=_read_boolean(env, "IDLE_ALARM", "True"),
+        stream_job_logs=_read_boolean(env, "STREAM_JOB_LOGS", "True"),
         aws_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION", ""),
         machine=env.get("INSTANCE_ID") or socket.gethostname(),
         image=env.get("DOCKER_IMAGE", ""),

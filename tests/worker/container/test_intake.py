@@ -79,15 +79,26 @@ class FakeQueue:
 class IntakeHarness:
     """An intake for `slots` slots whose clock and threads the test controls."""
 
-    def __init__(self, *bodies: str, slots: int = 1, count_allowed: Callable[[int, int], int] = int.__add__) -> None:
-        gate: Any = SimpleNamespace(count_allowed_jobs=count_allowed, release_probe=lambda: None)
+    def __init__(
+        self,
+        *bodies: str,
+        slots: int = 1,
+        count_allowed: Callable[[int, int], int] = int.__add__,
+        request_protection: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.pauses: list[float] = []
+        gate: Any = SimpleNamespace(
+            count_allowed_jobs=count_allowed, release_probe=lambda: None, pause=self.pauses.append
+        )
         self.sqs, self.handler, self.time = FakeQueue(*bodies), FakeHandler(), FakeTime(0)
         self.stop = StopRequest(self.time.now)
         settings = read_worker_settings(
             {"APP_NAME": "A", "SQS_QUEUE_URL": QUEUE_URL, "AWS_BUCKET": "b", "DOCKER_CORES": str(slots)}
         )
         handler: Any = self.handler
-        self.intake = JobIntake(WorkerContext(settings, self.sqs, None), handler, self.stop, gate, self.time.now)
+        self.intake = JobIntake(
+            WorkerContext(settings, self.sqs, None), handler, self.stop, gate, self.time.now, request_protection
+        )
         self.pool = SynchronousPool(1)
 
     def announce_idle(self, *slots: int) -> None:
@@ -138,6 +149,23 @@ def test_one_call_never_requests_more_messages_than_sqs_allows() -> None:
     harness.announce_idle(*range(16))
     harness.run_round()
     assert harness.sqs.requested == [MAX_RECEIVED_MESSAGES]
+
+
+def test_jobs_return_to_the_queue_and_no_more_are_taken_for_a_while_if_ecs_refuses_protection() -> None:
+    harness = IntakeHarness("a", "b", slots=2, request_protection=lambda: 45.0)
+    harness.announce_idle(0, 1)
+    harness.run_round()
+    assert harness.handler.returned == ["a", "b"]
+    assert harness.handler.begun == []
+    assert harness.pauses == [45.0]
+
+
+def test_protection_is_not_requested_before_a_job_has_been_received() -> None:
+    requests: list[int] = []
+    harness = IntakeHarness(request_protection=lambda: requests.append(1) or 0.0)
+    harness.announce_idle(0)
+    harness.run_round()
+    assert requests == []
 
 
 def test_no_second_job_is_received_for_a_slot_whose_job_is_being_fetched() -> None:
