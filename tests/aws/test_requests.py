@@ -806,9 +806,7 @@ def test_a_second_start_is_rejected_but_restores_a_lost_monitor_file(starter: St
     starter.expect_fleets(describe_fleet("Another"), describe_fleet(state="cancelled"), describe_fleet())
     starter.expect_desired_tasks(6)
     starter.expect_monitor_file_copy()
-    with pytest.raises(
-        InputError, match="is already running; to watch it, type: python run"
-    ):
+    with pytest.raises(InputError, match="is already running; to watch it, type: python run"):
         starter.start()
     assert load_monitor_file(starter.path) == MONITOR_FILE
     starter.expect_fleets(describe_fleet())
@@ -849,9 +847,7 @@ def test_a_run_that_the_monitor_is_ending_is_not_continued(starter: Starter) -> 
     starter.expect_fleets(ending_fleet)
     starter.expect_desired_tasks(0)
     starter.expect_monitor_file_copy()
-    with pytest.raises(
-        InputError, match="is already running; to watch it, type: python run"
-    ):
+    with pytest.raises(InputError, match="is already running; to watch it, type: python run"):
         starter.start()
 
 

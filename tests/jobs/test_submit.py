@@ -678,6 +678,7 @@ def test_submitting_again_without_resume_after_an_interruption_is_rejected(
     sender = Sender(home, 2000, FakeSqs())
     sender.interrupt_after(500)
     before = len(sender.sqs.received)
+    monkeypatch.setattr(Context, "find_remaining_commands", lambda _: ("startCluster", "monitor"))
     monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sender.sqs, s3=sender.s3))
     assert main(build_arguments(home)) == ExitCode.INPUT
     error = capsys.readouterr().err

@@ -51,4 +51,10 @@ def _needs_length(response: Any, operation: Any) -> bool:
         return False
     if operation.http.get("method") == "HEAD":
         return bool(operation.name == "HeadObject")  # which is asked for an object's length
-    return bool(operation.has_streaming_output or not response.content)
+    return bool(operation.has_streaming_output or (not response.content and _has_body(operation)))
+
+
+def _has_body(operation: Any) -> bool:
+    """Return whether successful responses have a body, because not all of their values are in headers."""
+    members = operation.output_shape.members.values() if operation.output_shape else ()
+    return any("location" not in member.serialization for member in members)
