@@ -46,7 +46,7 @@ class RunSnapshot:
     the run was started by an older version. `paused`: the newest containers that have paused because several jobs
     failed in a row or their disk is full. `idle_instances`: the fleet's machines without a running task. `hourly`: cost
     of all machines in USD per hour; None if no price is known. `problems`: what the fleet reports if it has too few
-    machines, one entry per cause. `is_sending`, `replaced_at`: as in SubmittedJobs.
+    machines, one entry per cause. `is_sending`, `replaced_at`, `replacing`: as in SubmittedJobs.
     """
 
     at: float
@@ -61,6 +61,7 @@ class RunSnapshot:
     problems: tuple[FleetProblem, ...] = ()
     is_sending: bool = False
     replaced_at: float | None = None
+    replacing: int | None = None
 
     @property
     def jobs(self) -> int:
@@ -99,6 +100,7 @@ def observe_run(
         problems=_observe_problems(clients, file, now) if fleet and fleet.has_missing_machines else (),
         is_sending=submitted is not None and submitted.is_sending,
         replaced_at=None if submitted is None else submitted.replaced_at,
+        replacing=None if submitted is None else submitted.replacing,
     )
 
 

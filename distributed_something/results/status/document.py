@@ -18,7 +18,7 @@ from distributed_something.results.status.progress import SlowJob
 
 
 class RunState(Enum):
-    """STARTING: no container has reported yet. ENDING: no jobs are left, and resources are being removed.
+    """STARTING: no container has reported yet. ENDING: the queue is empty, and resources are being removed.
 
     STOPPED: the run ended while jobs were left, for example because of MAX_COST.
     """
@@ -37,7 +37,12 @@ class RunState(Enum):
 
 @dataclass(frozen=True)
 class JobNumbers:
-    """How many jobs are in which state. `submitted`: None if unknown, as in runs that an older version started."""
+    """How many jobs are in which state.
+
+    `submitted`: distinct jobs, which is the sum of all states; None if unknown, as in runs that an older version
+    started. A job that was sent again after it had failed is not `failed` any more. `already_there`: submissions that
+    were skipped.
+    """
 
     submitted: int | None
     done: int = 0
@@ -49,6 +54,11 @@ class JobNumbers:
     @property
     def ended(self) -> int:
         return self.done + self.already_there + self.failed
+
+    @property
+    def left(self) -> int:
+        """Number of jobs that have not ended."""
+        return self.running + self.waiting
 
     @property
     def share(self) -> float | None:
@@ -111,6 +121,15 @@ class RunStatus:
     def elapsed(self) -> float:
         """Seconds since the run started, or how long it took."""
         return max(0.0, (self.ended or self.at) - self.started)
+
+    @property
+    def share(self) -> float | None:
+        """The share of the jobs that have ended, from 0 to 1; None if the total is unknown.
+
+        Once the queue is empty, all jobs have ended, even if the journals do not say yet how.
+        """
+        is_over = self.state in (RunState.ENDING, RunState.DONE, RunState.FAILED) and not self.jobs.waiting
+        return 1.0 if is_over and self.jobs.submitted else self.jobs.share
 
     @property
     def has_failures(self) -> bool:

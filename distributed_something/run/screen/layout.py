@@ -37,7 +37,7 @@ NUMBERS_WIDTH = 18  # of a group's jobs and USD
 TREND_BARS = "▁▂▃▄▅▆▇█"
 _STATE_TEXTS = {
     RunState.STARTING: "waiting for the first container",
-    RunState.ENDING: "no jobs are left; the run is ending",
+    RunState.ENDING: "the queue is empty; the run is ending",
     RunState.DONE: "every job is done",
 }
 
@@ -123,7 +123,7 @@ def _build_title(status: RunStatus, width: int) -> Text:
 
 
 def _build_bar(status: RunStatus, width: int) -> Text:
-    share = status.jobs.share
+    share = status.share
     if share is None:
         return _cut(Text(f" {_format_state(status) or 'the number of jobs is unknown'}"), width)
     # A run is only at 100 % when every job has ended.
@@ -248,9 +248,10 @@ def _build_failures(
 
 def _build_slowest(status: RunStatus, width: int) -> list[Text]:
     """Return a row with as many of the slowest jobs as fit, at least one."""
-    if not status.slowest or status.median_seconds is None or status.slowest[0].seconds < MIN_SLOW_SECONDS:
+    if not status.slowest or status.slowest[0].seconds < MIN_SLOW_SECONDS:
         return []
-    right = f"(median {format_duration(status.median_seconds)})"
+    median = status.median_seconds  # of the jobs that are done
+    right = "" if median is None else f"(median {format_duration(median)})"
     space = width - 1 - LABEL_WIDTH - len(right) - 1
     jobs = [f"{format_one_line(slow.job)} {format_duration(slow.seconds)}" for slow in status.slowest]
     while len(jobs) > 1 and measure_columns(", ".join(jobs)) > space:
@@ -263,7 +264,7 @@ def _build_slowest(status: RunStatus, width: int) -> list[Text]:
 
 def _build_messages(messages: Sequence[str], width: int) -> list[Text]:
     return [
-        Text(f" {line}")
+        _cut(Text(f" {line}"), width)
         for message in messages[:MAX_MESSAGES]
         for line in textwrap.wrap(
             format_one_line(message), width - 2, subsequent_indent="  ", max_lines=2, placeholder=" …"

@@ -36,7 +36,17 @@ MAX_WRITE_ATTEMPTS = 5
 MAX_PARALLEL_LOG_PARTS = 4
 MAX_EARLIER_ATTEMPTS = 20  # the newest ones are kept
 MAX_OTHER_SUBMISSIONS = 100
-_SHORT_FORM_KEYS = ("state", "reason", "reason_class", "exit_code", "machine", "container", "started", "ended")
+_SHORT_FORM_KEYS = (
+    "state",
+    "reason",
+    "reason_class",
+    "exit_code",
+    "machine",
+    "container",
+    "started",
+    "ended",
+    "seconds",
+)
 _SUBMISSION_KEYS = ("message_id", "state", "ended")
 
 
