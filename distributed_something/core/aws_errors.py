@@ -53,6 +53,14 @@ class FailurePattern:
 NEW_FLEET_REMEDY = "run cleanup --yes, setup, submitJob, and startCluster"
 FLEET_FILE_REMEDY = f"correct the Fleet file or create one with fleetFile; then {NEW_FLEET_REMEDY}"
 
+# The image has no worker, or its worker cannot be started: what its log says does not help.
+IMAGE_EXIT_CODES = (126, 127)
+CRASH_REMEDY = (
+    "correct worker/generic-worker.py, or the library that it calls; if workers run in containers, build the image"
+    " again (make push) and run setup"
+)
+IMAGE_REMEDY = "build the image with worker/Dockerfile (make build), and try it with run.py --local --containers"
+
 FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"MaxSpotInstanceCountExceeded|spotInstanceCountLimitExceeded|VcpuLimitExceeded|InstanceLimitExceeded",
@@ -289,9 +297,22 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         "",
         "the image cannot start its program: a file is missing or not executable",
-        "build the image with worker/Dockerfile (make build), and try it with run.py --local --containers",
+        IMAGE_REMEDY,
         88,
-        exit_codes=(126, 127),
+        exit_codes=IMAGE_EXIT_CODES,
+    ),
+    FailurePattern(
+        r"(?i)CannotStartContainer.*(executable file not found|no such file|permission denied|no command specified)",
+        "the image's command cannot be started",
+        IMAGE_REMEDY,
+        88,
+    ),
+    FailurePattern(
+        "",
+        "the image's program ends at once and without an error, so it is not this package's worker",
+        IMAGE_REMEDY,
+        77,
+        exit_codes=(0,),
     ),
     FailurePattern(
         "",

@@ -47,6 +47,7 @@ _PART_LABELS = {
     "log_tail": "logs",
     "paused_machines": "paused machines",
     "is_closed": "cost limit",
+    "crash_lines": "log of a container that failed",
 }
 
 
