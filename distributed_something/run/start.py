@@ -38,7 +38,7 @@ from distributed_something.core.monitor_file import (
 )
 from distributed_something.core.names import AwsAccount
 from distributed_something.core.tags import build_tags
-from distributed_something.core.text import format_row
+from distributed_something.core.text import format_row, format_wrapped_row
 from distributed_something.fleet.fleet_file import check_fleet_file
 from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
 from distributed_something.fleet.launch_template import create_run_template, load_template_data
@@ -156,7 +156,7 @@ def watch_machine_arrivals(
             last_count = count
         for problem in observe_fleet_problems(clients.ec2, fleet_id, start, clock.now()):
             if problem.cause not in printed_causes:
-                print_progress(format_row("fleet", format_fleet_problem(problem)))
+                print_progress(format_wrapped_row("fleet", format_fleet_problem(problem)))
                 printed_causes.add(problem.cause)
         if count >= settings.CLUSTER_MACHINES:
             return

@@ -50,8 +50,9 @@ def test_a_complete_run() -> None:
 def test_every_number_has_a_row_of_its_own() -> None:
     counts = JobCounts(done=12_000, already_there=3_000, failed=2, repeated_failures=1)
     outcome = RunOutcome(15_016, counts, 4, [FailedJob("a", 1.0, "r")], 1, unread=6)
-    assert format_lines(outcome)[:8] == [
-        "verdict         2 of 15,015 jobs failed, 4 jobs left in the queue, 9 jobs unaccounted for",
+    assert format_lines(outcome)[:9] == [
+        "verdict         2 of 15,015 jobs failed, 4 jobs left in the queue, 9 jobs",
+        "                unaccounted for",
         "jobs done       12,000",
         "already there   3,000",
         "jobs failed     2",
