@@ -53,8 +53,6 @@ class FailurePattern:
 NEW_FLEET_REMEDY = "run cleanup --yes, setup, submitJob, and startCluster"
 FLEET_FILE_REMEDY = f"correct the Fleet file or create one with fleetFile; then {NEW_FLEET_REMEDY}"
 
-# The image has no worker, or its worker cannot be started: what its log says does not help.
-IMAGE_EXIT_CODES = (126, 127)
 CRASH_REMEDY = (
     "correct worker/generic-worker.py, or the library that it calls; if workers run in containers, build the image"
     " again (make push) and run setup"
@@ -295,17 +293,11 @@ TASK_FAILURE_PATTERNS = (
         exit_codes=(2,),
     ),
     FailurePattern(
-        "",
+        r"(?i)CannotStartContainer.*(executable file not found|no such file|permission denied|no command specified)",
         "the image cannot start its program: a file is missing or not executable",
         IMAGE_REMEDY,
         88,
-        exit_codes=IMAGE_EXIT_CODES,
-    ),
-    FailurePattern(
-        r"(?i)CannotStartContainer.*(executable file not found|no such file|permission denied|no command specified)",
-        "the image's command cannot be started",
-        IMAGE_REMEDY,
-        88,
+        exit_codes=(126, 127),
     ),
     FailurePattern(
         "",

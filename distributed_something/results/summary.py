@@ -53,13 +53,15 @@ class RunSummary:
     """The end of a run, as it is saved.
 
     `reason`: why the run ended, such as "run" if no jobs were left. `is_clean`: whether everything that the run created
-    was removed or kept on purpose. `is_complete`: whether every job is done. `text`: what was printed.
+    was removed or kept on purpose. `is_complete`: whether every job is done. `text`: what was printed. `ended`: when
+    the run ended, in seconds since 1970; None in summaries of older versions.
     """
 
     reason: str
     is_clean: bool
     is_complete: bool
     text: str
+    ended: float | None = field(default=None, compare=False)
     jobs: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the counts in the JSON document
     saved: float | None = field(default=None, compare=False)  # when it was saved, in seconds since 1970
 
@@ -85,7 +87,7 @@ def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outco
     if earlier is not None and earlier.is_clean:
         return
     document = {"app": file.MONITOR_APP_NAME, "run": file.run, "reason": summary.reason, "clean": summary.is_clean,
-                "complete": summary.is_complete, "jobs": _build_counts(outcome),
+                "complete": summary.is_complete, "ended": summary.ended, "jobs": _build_counts(outcome),
                 "failures": None if outcome is None else [*map(_build_failure, outcome.groups[:MAX_GROUPS_SAVED])],
                 "failing": None if outcome is None else
                 [*map(_build_failure, outcome.failing_groups[:MAX_GROUPS_SAVED])],
@@ -115,9 +117,10 @@ def find_run_summary(s3: S3Client, file: MonitorFile) -> RunSummary | None:
     if not isinstance(document, dict):
         return None
     flags = (document.get("clean") is True, document.get("complete") is True)
-    jobs, modified = document.get("jobs"), responses[0].get("LastModified")
+    jobs, ended, modified = document.get("jobs"), document.get("ended"), responses[0].get("LastModified")
     return RunSummary(
-        str(document.get("reason")), *flags, texts[1].rstrip("\n"), jobs if isinstance(jobs, dict) else {},
+        str(document.get("reason")), *flags, texts[1].rstrip("\n"),
+        ended if isinstance(ended, int | float) else None, jobs if isinstance(jobs, dict) else {},
         modified.timestamp() if modified else None,
     )  # fmt: skip
 
@@ -135,7 +138,9 @@ def format_run_outcome(
     lines.append(format_wrapped_row("time", format_duration(seconds)))
     if cost is not None:
         lines.append(
-            format_wrapped_row("cost", f"{format_cost(cost)} USD (estimated from machine hours and spot prices)")
+            format_wrapped_row(
+                "cost", f"{format_cost(cost)} USD (estimate: machines only, without disks and addresses)"
+            )
         )
     lines += [
         format_wrapped_row("machines", outcome.machines),

@@ -109,7 +109,9 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
             text = f"{text}\n{error}"
     reason = tick.end_reason.value if tick.end_reason else ""
     is_known, is_complete = outcome is not None, outcome is not None and outcome.is_complete
-    summary = RunSummary(reason, is_done and is_known, is_complete, text)  # `monitor` replaces one that is not clean
+    summary = RunSummary(
+        reason, is_done and is_known, is_complete, text, ended_run.ended
+    )  # `monitor` replaces one that is not clean
     save_run_summary(clients.s3, file, summary, outcome)
     if is_done:
         delete_run_rule(clients, file)

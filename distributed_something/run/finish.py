@@ -131,7 +131,9 @@ def _report_end(
         context.output.print_progress(note)
     context.output.print_result(text)
     end = RunEnd(is_clean, outcome is not None and outcome.is_complete)
-    summary = RunSummary(reason.value if reason else "", end.is_clean, end.is_complete, "\n".join([*lines, text]))
+    summary = RunSummary(
+        reason.value if reason else "", end.is_clean, end.is_complete, "\n".join([*lines, text]), ended_run.ended
+    )
     with suppress(*AWSError):  # the summary is printed in any case
         save_run_summary(context.clients.s3, run, summary, outcome)
     return end

@@ -79,6 +79,11 @@ class EndedRun:
         self._table = JobTable()
         self._has_saved_table = False
 
+    @property
+    def ended(self) -> float:
+        """When the run ended, in seconds since 1970."""
+        return self._tick.history.ended or self._tick.snapshot.at
+
     @cached_property
     def outcome(self) -> RunOutcome:
         """The outcome, which is read when it is first used. AWS errors are not caught.
@@ -118,8 +123,7 @@ class EndedRun:
 
     def format_outcome(self, line: CommandLine) -> str:
         """Return the text of the summary about the run's jobs. `line`: how the user types commands."""
-        ended = self._tick.history.ended or self._tick.snapshot.at
-        seconds = ended - self._file.MONITOR_START_TIME / 1000
+        seconds = self.ended - self._file.MONITOR_START_TIME / 1000
         confirmed = ("--yes",) if self.outcome.left else ()  # else `retry` refuses because of the jobs in the queue
         text = format_run_outcome(
             self.outcome, self._file, seconds, self._find_dead_letters(), self._tick.history.cost,
@@ -132,8 +136,8 @@ class EndedRun:
         advice = choose_advice(self.outcome, is_hopeless=self._tick.end_reason is EndReason.NOTHING_WORKS)
         if advice is None:
             return ""
-        until = self._tick.history.ended or self._tick.snapshot.at
-        return format_advice(advice, line.select_job_file(find_job_file(self._clients.s3, self._file, until)))
+        job_file = find_job_file(self._clients.s3, self._file, self.ended)
+        return format_advice(advice, line.select_job_file(job_file))
 
     def _find_dead_letters(self) -> DeadLetters | None:
         name = self._file.MONITOR_DEAD_LETTER_QUEUE

@@ -224,7 +224,7 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory)
         progress.add_line(line)
     start = file.MONITOR_START_TIME / 1000
     # A monitor that was started again after the end has written a later history.
-    ended = history.ended or min(filter(None, [history.at, summary.saved]), default=start)
+    ended = summary.ended or history.ended or min(filter(None, [history.at, summary.saved]), default=start)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
         state=choose_ended_state(reason=summary.reason, is_complete=summary.is_complete), at=ended, started=start,

@@ -524,7 +524,7 @@ def test_missing_capacity_without_machines_is_ranked_below_its_cause() -> None:
         ("CannotStartContainerError: exec /run-worker.sh: exec format error", "different processor type"),
         (
             'CannotStartContainerError: Error response from daemon: exec: "x": executable file not found in $PATH',
-            "the image's command cannot be started",
+            "cannot start its program",
         ),
         ("CannotStartContainerError: something new", "cannot be started"),
     ],

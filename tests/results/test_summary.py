@@ -220,7 +220,7 @@ def test_the_text_and_the_numbers_are_saved(bucket: Any) -> None:
     assert list(bucket.objects) == [TEXT_KEY, DATA_KEY], "the JSON document is last, because it says that both exist"
     assert bucket.objects[TEXT_KEY].decode() == f"{SUMMARY.text}\n"
     assert json.loads(bucket.objects[DATA_KEY]) == {
-        "app": "App", "run": RUN, "reason": "run", "clean": True, "complete": False,
+        "app": "App", "run": RUN, "reason": "run", "clean": True, "complete": False, "ended": None,
         "jobs": {"submitted": 20, "done": 5, "already_there": 4, "failed": 3, "repeated": 2, "replaced": 0, "left": 1,
                  "unread": 2, "unrecorded": 3, "overwritten_files": 0},
         "failing": [],

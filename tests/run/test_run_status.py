@@ -19,7 +19,14 @@ from distributed_something.observe.snapshot import observe_run
 from distributed_something.results import status as status_package
 from distributed_something.results.advice import Recipe
 from distributed_something.results.command_line import CommandLine
-from distributed_something.results.status.document import JobNumbers, RunState, RunStatus, build_status_document
+from distributed_something.results.status.document import (
+    CostNumbers,
+    JobNumbers,
+    RunState,
+    RunStatus,
+    build_status_document,
+)
+from distributed_something.results.status.forecast import Estimate
 from distributed_something.results.summary import RunSummary, save_run_summary
 from distributed_something.run.monitor.history import RunHistory, load_history, save_history
 from distributed_something.run.run_status import (
@@ -385,3 +392,18 @@ def test_a_run_whose_queue_is_empty_is_over_even_if_a_journal_is_behind(run: Run
     run.write_journal(3, 2)
     status = run.observe()
     assert (status.jobs.running, status.jobs.waiting, status.share) == (1, 0, 1.0)
+
+
+def test_the_time_of_a_run_is_the_one_in_its_summary(run: Run) -> None:
+    run.begin(5, at=START + 901)
+    run.write_journal(3, 0)
+    summary = RunSummary("cost", is_clean=True, is_complete=False, text="text", ended=START + 900.6)
+    save_run_summary(run.account.clients.s3, run.file, summary, None)
+    assert run.observe().elapsed == pytest.approx(900.6)
+
+
+def test_the_cost_at_the_end_is_as_exact_as_the_cost_so_far() -> None:
+    jobs, cost = JobNumbers(2, 1, waiting=1), CostNumbers(0.00012345, Estimate(0.00012346, 0.00012345, 0.0002))
+    status = RunStatus("App", "r", "us-east-1", RunState.RUNNING, START, START, None, jobs, cost=cost)
+    document = build_status_document(status, RETRY, [])
+    assert document["cost"]["usd"] <= document["cost"]["at_end"]["value"] == 0.00012346

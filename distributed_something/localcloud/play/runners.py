@@ -234,7 +234,7 @@ class ContainerWorker:
         _docker_clients.append(client)
 
 
-def describe_end(worker: TaskWorker, code: int) -> tuple[str, str]:
+def explain_end(worker: TaskWorker, code: int) -> tuple[str, str]:
     """Return the stopped reason and the stop code that ECS reports about a container that ended by itself."""
     if isinstance(worker, ContainerWorker) and code in ENGINE_EXIT_CODES and (error := worker.find_start_error()):
         return f"CannotStartContainerError: {error}", "TaskFailedToStart"

@@ -28,13 +28,7 @@ from distributed_something.localcloud.play.placement import (
     choose_machine,
     format_placement_failure,
 )
-from distributed_something.localcloud.play.runners import (
-    TaskRunner,
-    TaskStartError,
-    TaskWorker,
-    WorkOrder,
-    describe_end,
-)
+from distributed_something.localcloud.play.runners import TaskRunner, TaskStartError, TaskWorker, WorkOrder, explain_end
 from distributed_something.localcloud.play.task_logs import NoTaskLogs, TaskLogs
 
 log = logging.getLogger(__name__)
@@ -155,7 +149,7 @@ class ServiceSimulator:
                 continue
             self.running_tasks.remove(running_task)
             if running_task.task.desired_status == "RUNNING":
-                running_task.task.request_stop(*describe_end(running_task.worker, code))
+                running_task.task.request_stop(*explain_end(running_task.worker, code))
                 key = running_task.service_arn, running_task.task.task_definition_arn
                 durations[key] = max(durations.get(key, 0), now - running_task.started)
                 definition = self.ecs.describe_task_definition(running_task.task.task_definition_arn)

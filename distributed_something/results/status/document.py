@@ -5,7 +5,7 @@ The schema of the JSON document is `schema.json`, beside this module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -166,7 +166,7 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
         **_build_groups(status, retry_command, group_costs),
         "retry": retry_command if status.jobs.failed else None,
         "cost": {
-            "usd": _round_usd(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end),
+            "usd": _round_usd(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end, _round_usd),
             "max_usd": status.cost.limit,
         },
         "machines": {
@@ -214,10 +214,13 @@ def _build_group(group: FailureGroup, retry: str | None, usd: float | None) -> d
     }
 
 
-def _build_estimate(estimate: Estimate | None) -> dict[str, Any] | None:
+def _build_estimate(
+    estimate: Estimate | None, round_value: Callable[[float | None], float | None] | None = None
+) -> dict[str, Any] | None:
     if estimate is None:
         return None
-    return {"value": _round(estimate.value), "low": _round(estimate.low), "high": _round(estimate.high)}
+    shorten = round_value or _round
+    return {"value": shorten(estimate.value), "low": shorten(estimate.low), "high": shorten(estimate.high)}
 
 
 def _round(value: float | None) -> float | None:

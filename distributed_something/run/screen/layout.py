@@ -34,6 +34,7 @@ MIN_SLOW_SECONDS = 2.0  # faster jobs are not worth a line
 MAX_DETAILED_GROUPS = 10
 DETAIL_INDENT = "    "
 NUMBERS_WIDTH = 18  # of a group's jobs and USD
+NOTHING_WORKS = "nothing works"  # the reason of a run in which no job succeeded
 TREND_BARS = "▁▂▃▄▅▆▇█"
 _STATE_TEXTS = {
     RunState.STARTING: "waiting for the first container",
@@ -140,7 +141,7 @@ def _build_numbers(status: RunStatus, width: int) -> list[Text]:
     jobs = status.jobs
     rows = _build_counts(jobs, width)
     if state := _format_state(status):
-        rows.append(_build_row("state", state, status.reason, width))
+        rows.append(_build_row("state", state, _format_reason(status), width))
     if status.speed is not None:
         rows.append(_build_row("speed", _format_speed(status.speed), _format_remaining(status.remaining), width))
     elif status.state in (RunState.STARTING, RunState.RUNNING):
@@ -173,6 +174,13 @@ def _format_state(status: RunStatus) -> str:
         case RunState.STOPPED:
             return "the run has ended" + (" with jobs left" if status.jobs.waiting else "")
     return _STATE_TEXTS.get(status.state, "")
+
+
+def _format_reason(status: RunStatus) -> str:
+    """Return why the run ended early, in the words of `monitor`; "" if it did not."""
+    jobs = status.jobs
+    has_every_job_failed = jobs.failed and not (jobs.done or jobs.already_there or jobs.left)
+    return "every job failed" if status.reason == NOTHING_WORKS and has_every_job_failed else status.reason
 
 
 def _format_counts(jobs: JobNumbers) -> list[str]:
