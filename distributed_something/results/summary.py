@@ -138,9 +138,7 @@ def format_run_outcome(
     lines.append(format_wrapped_row("time", format_duration(seconds)))
     if cost is not None:
         lines.append(
-            format_wrapped_row(
-                "cost", f"{format_cost(cost)} USD (estimate: machines only, without disks and addresses)"
-            )
+            format_wrapped_row("cost", f"{format_cost(cost)} USD (estimate: machines without disks and addresses)")
         )
     lines += [
         format_wrapped_row("machines", outcome.machines),
