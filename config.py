@@ -22,7 +22,7 @@ MACHINE_TYPE = ['m5.large']  # with several types, EC2 finds machines more easil
 MACHINE_PRICE = 0.10  # maximum USD per hour for a machine; below the on-demand price, EC2 interrupts more often
 ON_DEMAND_MACHINES = 0  # how many of the machines are on-demand; they cost more and are never interrupted
 MAX_RUN_HOURS = 7 * 24  # the fleet ends after this time, whatever happens
-MAX_COST = 0  # USD per run (estimated); monitor warns at 80%, and at 100% no new jobs start; 0 means unlimited
+MAX_COST = 0  # USD per run (without disks); monitor warns at 80%, and at 100% no new jobs start; 0 means unlimited
 OWNER = ''  # a tag on everything that a run creates, for billing; '' means the user who is logged in
 EBS_VOL_SIZE = 30  # GiB of disk per machine, at least 22; holds the image and the running jobs' files
 # Whether each machine gets a public IPv4 address (0.005 USD per hour). Without one, a machine in an ordinary subnet

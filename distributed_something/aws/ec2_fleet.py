@@ -6,7 +6,7 @@ Only this module calls EC2's API for Spot Fleets, which AWS calls legacy, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,10 +16,11 @@ from botocore.exceptions import ClientError
 
 from distributed_something.aws.clients import EC2_PAGINATION
 from distributed_something.aws.retry import retry_until_consistent
-from distributed_something.core.aws_errors import AWSEvent, FleetProblem, list_fleet_problems
+from distributed_something.core.aws_errors import FLEET_FAILURE_PATTERNS, AWSEvent, FailurePattern, find_failure_pattern
 from distributed_something.core.errors import AWSError, CloudError, get_error_code, translate_aws_errors
 from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.tags import parse_tags
+from distributed_something.core.text import format_one_line
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -271,3 +272,36 @@ def _iter_instance_types(ec2: EC2Client, fleet_id: str) -> Iterator[tuple[str, s
     )
     for page in pages:
         yield from ((instance["InstanceId"], instance.get("InstanceType", "")) for instance in page["ActiveInstances"])
+
+
+@dataclass(frozen=True)
+class FleetProblem:
+    """A problem that keeps a fleet from starting machines: the first event that reports it, and its explanation.
+
+    `pattern` is None if no pattern in the table matches the event.
+    """
+
+    event: AWSEvent
+    pattern: FailurePattern | None
+
+    @property
+    def cause(self) -> Hashable:
+        """Return a value that is the same for all events that report the same problem."""
+        return self.pattern or (self.event.kind, self.event.message)
+
+
+def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
+    """Return the problems that a fleet's events report, one per cause."""
+    problems: dict[Hashable, FleetProblem] = {}
+    for event in events:
+        pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, event.kind, event.message)
+        problem = FleetProblem(event, pattern)
+        problems.setdefault(problem.cause, problem)
+    return tuple(problems.values())
+
+
+def format_fleet_problem(problem: FleetProblem) -> str:
+    """Return the cause, its remedy, and EC2's message on one line; for an unknown event, return only EC2's message."""
+    message = format_one_line(f"{problem.event.kind}: {problem.event.message}")
+    pattern = problem.pattern
+    return f"{pattern.cause} — {pattern.remedy} ({message})" if pattern else message

@@ -230,8 +230,10 @@ class Context:
     def print_next_command(self, usual: str) -> None:
         """Print the command of a run to type next. `usual`: its name if that cannot be looked up."""
         name = next(iter(self.find_remaining_commands()), usual)
+        from distributed_something.results.command_line import format_next_command
+
         (command,) = self.command_line.list_run_commands([name])
-        self.console.print_progress(f"next: {command}")
+        self.console.print_progress(format_next_command(command))
 
     def check_setup(self) -> None:
         """Raise InputError with everything that `setup` must create first, as far as that can be looked up.

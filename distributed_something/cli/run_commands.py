@@ -60,6 +60,7 @@ def setup(context: Context) -> None:
 def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: bool, yes: bool) -> None:
     """Start the machines, which take jobs from the queue."""
     from distributed_something.core.monitor_file import build_monitor_file_path
+    from distributed_something.results.command_line import format_next_command
     from distributed_something.run.dashboard import ensure_dashboard
     from distributed_something.run.start import start_run, watch_machine_arrivals
 
@@ -84,7 +85,7 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     if settings.AUTO_MONITOR:
         print_progress(format_row("monitor", "runs in AWS, once a minute"))
     else:
-        print_progress(f"next: {context.command_line.format_command('monitor', str(path))}")
+        print_progress(format_next_command(context.command_line.format_command("monitor", str(path))))
     pause = 0.5 if context.local else 15.0
     watch_machine_arrivals(clients, settings, run, clock, wait_minutes=wait, pause=pause, print_progress=print_progress)
 

@@ -8,10 +8,8 @@ events that contain them. Event kinds and exit codes are compared exactly; only 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
-
-from distributed_something.core.text import format_one_line
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,12 @@ JOINING_REMEDY = (
     "run check with the Fleet file: machines need an instance profile with ECS permissions (setupAWS creates it), an "
     "ECS-optimized image (fleetFile finds it), and a route to the internet"
 )
+
+CRASH_REMEDY = (
+    "correct worker/generic-worker.py, or the library that it calls; if workers run in containers, build the image"
+    " again (make push) and run setup"
+)
+IMAGE_REMEDY = "build the image with worker/Dockerfile (make build), and try it with run.py --local --containers"
 
 FLEET_FAILURE_PATTERNS = (
     FailurePattern(
@@ -298,11 +302,18 @@ TASK_FAILURE_PATTERNS = (
         exit_codes=(2,),
     ),
     FailurePattern(
-        "",
+        r"(?i)CannotStartContainer.*(executable file not found|no such file|permission denied|no command specified)",
         "the image cannot start its program: a file is missing or not executable",
-        "build the image with worker/Dockerfile (make build), and try it with run.py --local --containers",
+        IMAGE_REMEDY,
         88,
         exit_codes=(126, 127),
+    ),
+    FailurePattern(
+        "",
+        "the image's program ends at once and without an error, so it is not this package's worker",
+        IMAGE_REMEDY,
+        77,
+        exit_codes=(0,),
     ),
     FailurePattern(
         "",
@@ -362,36 +373,3 @@ def find_failure_pattern(
 ) -> FailurePattern | None:
     """Return the first pattern in the table that matches AWS's report; None if no pattern does."""
     return next((pattern for pattern in table if pattern.matches(kind, message, exit_codes)), None)
-
-
-@dataclass(frozen=True)
-class FleetProblem:
-    """A problem that keeps a fleet from starting machines: the first event that reports it, and its explanation.
-
-    `pattern` is None if no pattern in the table matches the event.
-    """
-
-    event: AWSEvent
-    pattern: FailurePattern | None
-
-    @property
-    def cause(self) -> Hashable:
-        """Return a value that is the same for all events that report the same problem."""
-        return self.pattern or (self.event.kind, self.event.message)
-
-
-def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
-    """Return the problems that a fleet's events report, one per cause."""
-    problems: dict[Hashable, FleetProblem] = {}
-    for event in events:
-        pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, event.kind, event.message)
-        problem = FleetProblem(event, pattern)
-        problems.setdefault(problem.cause, problem)
-    return tuple(problems.values())
-
-
-def format_fleet_problem(problem: FleetProblem) -> str:
-    """Return the cause, its remedy, and EC2's message on one line; for an unknown event, return only EC2's message."""
-    message = format_one_line(f"{problem.event.kind}: {problem.event.message}")
-    pattern = problem.pattern
-    return f"{pattern.cause} — {pattern.remedy} ({message})" if pattern else message

@@ -34,8 +34,8 @@ class StoppedTask:
     """A stopped task.
 
     `at`: seconds since 1970. `kind`: ECS's stop code. `message`: the reasons that ECS reports for the task and its
-    containers. `exit_codes`: the nonzero exit codes of its containers. `id`: ECS's ID, which is part of the name of the
-    task's log stream.
+    containers. `exit_codes`: the nonzero exit codes of its containers, or 0 if all were 0. `id`: ECS's ID, which is
+    part of the name of the task's log stream.
     """
 
     at: float
@@ -119,7 +119,8 @@ def convert_to_seconds(at: Any) -> float:
 def _build_stopped_task(task: Mapping[str, Any]) -> StoppedTask:
     containers = task.get("containers", ())
     reasons = [str(task.get("stoppedReason", "")), *(str(container.get("reason", "")) for container in containers)]
-    codes = tuple(int(container["exitCode"]) for container in containers if container.get("exitCode"))
+    known = [int(container["exitCode"]) for container in containers if container.get("exitCode") is not None]
+    codes = tuple(filter(None, known)) or tuple(known[:1])
     reason = "; ".join(dict.fromkeys(filter(None, reasons)))  # ECS often repeats the container's reason for the task
     task_id = str(task.get("taskArn", "")).rsplit("/", 1)[-1]
     return StoppedTask(convert_to_seconds(task.get("stoppedAt")), str(task.get("stopCode", "")), reason, codes, task_id)

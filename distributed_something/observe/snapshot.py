@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distributed_something.aws.ec2_fleet import FleetState, observe_fleet, observe_fleet_problems
+from distributed_something.aws.ec2_fleet import FleetProblem, FleetState, observe_fleet, observe_fleet_problems
 from distributed_something.aws.spot_prices import SpotPriceCache
-from distributed_something.core.aws_errors import FleetProblem
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import PausedMachine, list_paused_machines
 from distributed_something.observe.documents.journals import JournalReader, RunTotals
@@ -46,7 +45,7 @@ class RunSnapshot:
     the run was started by an older version. `paused`: the newest containers that have paused because several jobs
     failed in a row or their disk is full. `idle_instances`: the fleet's machines without a running task. `hourly`: cost
     of all machines in USD per hour; None if no price is known. `problems`: what the fleet reports if it has too few
-    machines, one entry per cause. `is_sending`, `replaced_at`: as in SubmittedJobs.
+    machines, one entry per cause. `is_sending`, `replaced_at`, `replacing`: as in SubmittedJobs.
 
     The other attributes are observed only for the monitor's decisions (`scaling.py`). `protected`: the service's tasks
     that are protected from scale-in; None if this was not observed, or if `is_protection_denied`. `unusable`: the
@@ -65,6 +64,7 @@ class RunSnapshot:
     problems: tuple[FleetProblem, ...] = ()
     is_sending: bool = False
     replaced_at: float | None = None
+    replacing: int | None = None
     protected: int | None = None
     is_protection_denied: bool = False
     unusable: tuple[UnusableMachine, ...] = ()
@@ -106,6 +106,7 @@ def observe_run(
         problems=_observe_problems(clients, file, now) if fleet and fleet.has_missing_machines else (),
         is_sending=submitted is not None and submitted.is_sending,
         replaced_at=None if submitted is None else submitted.replaced_at,
+        replacing=None if submitted is None else submitted.replacing,
     )
 
 

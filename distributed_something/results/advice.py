@@ -15,7 +15,7 @@ from enum import Enum
 
 from distributed_something.core.text import LABEL_COLUMNS, TERMINAL_COLUMNS, format_row, format_wrapped_lines
 from distributed_something.results.causes import group_failures
-from distributed_something.results.command_line import CommandLine
+from distributed_something.results.command_line import CommandLine, format_command_lines, format_next_command
 from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.outcome import RunOutcome
 
@@ -200,9 +200,11 @@ def format_advice(advice: Advice, line: CommandLine) -> str:
     indent = " " * LABEL_COLUMNS
     text = _explain_correction(advice, line)
     lines = format_wrapped_lines(text, format_row("what to do", ""), indent, TERMINAL_COLUMNS)
-    lines += [f"{indent}{command}" for command in list_alternative_commands(advice, line)]
+    for command in list_alternative_commands(advice, line):
+        lines += format_command_lines(command, indent, indent)
     first, *others = list_next_commands(advice, line)
-    return "\n".join([*lines, f"next: {first}", *(f"      {command}" for command in others)])
+    lines.append(format_next_command(first))
+    return "\n".join([*lines, *(text for command in others for text in format_command_lines(command, *["      "] * 2))])
 
 
 def _explain_correction(advice: Advice, line: CommandLine) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 
 from distributed_something.aws.clients import Clients
-from distributed_something.core.aws_errors import format_fleet_problem
+from distributed_something.aws.ec2_fleet import format_fleet_problem
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import UserFacingError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
@@ -111,7 +111,9 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
             text = f"{text}\n{error}"
     reason = tick.end_reason.value if tick.end_reason else ""
     is_known, is_complete = outcome is not None, outcome is not None and outcome.is_complete
-    summary = RunSummary(reason, is_done and is_known, is_complete, text)  # `monitor` replaces one that is not clean
+    summary = RunSummary(
+        reason, is_done and is_known, is_complete, text, ended_run.ended
+    )  # `monitor` replaces one that is not clean
     save_run_summary(clients.s3, file, summary, outcome)
     if is_done:
         delete_run_rule(clients, file)

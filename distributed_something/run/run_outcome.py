@@ -16,6 +16,7 @@ from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.summary import DeadLetters, find_run_summary, format_run_outcome
 from distributed_something.run.monitor.history import RunHistory, load_history
 from distributed_something.run.monitor.policy import EndReason
+from distributed_something.run.monitor.start_failure import format_worker_crash
 from distributed_something.run.monitor.unusable import has_useless_replacements
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
+    from distributed_something.observe.containers import StartFailure
     from distributed_something.results.command_line import CommandLine
     from distributed_something.run.monitor.loop import Tick
 
@@ -71,12 +73,17 @@ def find_job_file(s3: S3Client, file: MonitorFile, until: float) -> str:
 
 
 class EndedRun:
-    """A run whose last tick this was."""
+    """A run whose last tick this was. `crash`: how a worker died while it ran jobs that failed because of it."""
 
-    def __init__(self, clients: Clients, file: MonitorFile, tick: Tick) -> None:
-        self._clients, self._file, self._tick = clients, file, tick
+    def __init__(self, clients: Clients, file: MonitorFile, tick: Tick, crash: StartFailure | None = None) -> None:
+        self._clients, self._file, self._tick, self._crash = clients, file, tick, crash
         self._table = JobTable()
         self._has_saved_table = False
+
+    @property
+    def ended(self) -> float:
+        """When the run ended, in seconds since 1970."""
+        return self._tick.history.ended or self._tick.snapshot.at
 
     @cached_property
     def outcome(self) -> RunOutcome:
@@ -117,13 +124,13 @@ class EndedRun:
 
     def format_outcome(self, line: CommandLine) -> str:
         """Return the text of the summary about the run's jobs. `line`: how the user types commands."""
-        ended = self._tick.history.ended or self._tick.snapshot.at
-        seconds = ended - self._file.MONITOR_START_TIME / 1000
+        seconds = self.ended - self._file.MONITOR_START_TIME / 1000
         confirmed = ("--yes",) if self.outcome.left else ()  # else `retry` refuses because of the jobs in the queue
-        return format_run_outcome(
+        text = format_run_outcome(
             self.outcome, self._file, seconds, self._find_dead_letters(), self._tick.history.cost,
             has_table=self._has_saved_table, retry_command=line.format_command("retry", line.monitor_file, *confirmed),
         )  # fmt: skip
+        return "\n".join([text, *(format_worker_crash(self._crash) if self._crash else ())])
 
     def format_advice(self, line: CommandLine) -> str:
         """Return what to do next; "" if every job is done. AWS errors are not caught."""
@@ -134,8 +141,8 @@ class EndedRun:
         )
         if advice is None:
             return ""
-        until = self._tick.history.ended or self._tick.snapshot.at
-        return format_advice(advice, line.select_job_file(find_job_file(self._clients.s3, self._file, until)))
+        job_file = find_job_file(self._clients.s3, self._file, self.ended)
+        return format_advice(advice, line.select_job_file(job_file))
 
     def _find_dead_letters(self) -> DeadLetters | None:
         name = self._file.MONITOR_DEAD_LETTER_QUEUE

@@ -20,6 +20,7 @@ from distributed_something.aws.ec2_fleet import (
     cancel_new_fleet,
     create_fleet,
     find_active_fleet,
+    format_fleet_problem,
     observe_fleet,
     observe_fleet_problems,
 )
@@ -27,7 +28,6 @@ from distributed_something.aws.ecs import ensure_task_definition, find_task_role
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.sts import identify_account, resolve_owner
 from distributed_something.aws.task_definition import build_task_definition
-from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, InputError, UserFacingError, translate_aws_errors
 from distributed_something.core.monitor_file import (
@@ -39,7 +39,7 @@ from distributed_something.core.monitor_file import (
 )
 from distributed_something.core.names import AwsAccount
 from distributed_something.core.tags import build_tags
-from distributed_something.core.text import format_row
+from distributed_something.core.text import format_row, format_wrapped_row
 from distributed_something.fleet.fleet_file import check_fleet_file
 from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
 from distributed_something.fleet.launch_template import create_run_template, load_template_data
@@ -158,7 +158,7 @@ def watch_machine_arrivals(
             last_count = count
         for problem in observe_fleet_problems(clients.ec2, fleet_id, start, clock.now()):
             if problem.cause not in printed_causes:
-                print_progress(format_row("fleet", format_fleet_problem(problem)))
+                print_progress(format_wrapped_row("fleet", format_fleet_problem(problem)))
                 printed_causes.add(problem.cause)
         if count >= settings.CLUSTER_MACHINES:
             return

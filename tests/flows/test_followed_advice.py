@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distributed_something.cli.context import ExitCode
-from tests.support.project import Project, create_project, wait_until
+from tests.support.project import Project, create_project, join_commands, wait_until
 
 # Many more jobs than a container lets fail before it pauses: the run ends while most of them wait in the queue.
 JOB_COUNT = 60
@@ -32,7 +32,7 @@ def run_until_nothing_works(project: Project) -> list[list[str]]:
     ended = project.run("monitor", check=False)
     assert ended.returncode == ExitCode.UNFINISHED, ended.stderr
     assert "no job has succeeded" in ended.stdout
-    commands = ended.stdout.partition("\nnext: ")[2].splitlines()
+    commands = join_commands(ended.stdout).partition("\nnext: ")[2].splitlines()
     prefix = ["python", "run.py", "--local", "--project", str(project.folder)]
     words = [shlex.split(command) for command in commands]
     assert [command[: len(prefix)] for command in words] == [prefix] * len(words)
@@ -61,7 +61,7 @@ def test_why_names_the_failures_after_the_run(project: Project) -> None:
     assert "no such plate" in first
     # That the fleet has ended is a consequence, and a new fleet alone would fail in the same way.
     assert "fleet has ended" not in text
-    assert text.partition("\nnext: ")[2].splitlines()[0].endswith("--replace")
+    assert join_commands(text).partition("\nnext: ")[2].splitlines()[0].endswith("--replace")
 
 
 def test_a_wrong_command_is_replaced_while_the_monitor_watches(project: Project, tmp_path: Path) -> None:

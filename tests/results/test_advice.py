@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -176,7 +177,8 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
     assert advice.cause is cause
     text, _, commands = format_advice(advice, LOCAL).partition("\nnext: ")
     assert text.startswith("what to do      ")
-    assert [line.strip() for line in commands.splitlines()] == list_next_commands(advice, LOCAL)
+    joined = re.sub(r" \\\n +", " ", commands)  # long ones are broken
+    assert [line.strip() for line in joined.splitlines()] == list_next_commands(advice, LOCAL)
     words = text.split("type instead:")[0]
     assert all(len(line) <= TERMINAL_COLUMNS for line in words.splitlines())
 

@@ -367,10 +367,10 @@ class Scenario:
         (self.folder / "up").mkdir(exist_ok=True)
         (self.folder / "up" / "a.txt").write_text("a")
         path = self.folder / "job.json"
-        groups = [{"n": "1", "code": f"head -c {BIG} /dev/zero"}, {"n": "2", "code": "exit 1"}]
+        groups = [{"n": "1", "size": BIG}, {"n": "2", "size": "no-number"}]  # the second job fails
         path.write_text(json.dumps({
-            "command": "cat {input_dir}/a.txt && sh -c {code} > {output_dir}/out", "shell": True, "inputs": ["in/"],
-            "upload": {"up": "in"}, "groups": groups,
+            "command": "cat {input_dir}/a.txt && head -c {size} /dev/zero > {output_dir}/out", "shell": True,
+            "inputs": ["in/"], "upload": {"up": "in"}, "groups": groups,
         }))  # fmt: skip
         loaded = load_job_file(path, lambda bucket, prefix: iter_object_keys(clients.s3, bucket, prefix))
         progress, clock = lambda *_: None, Clock(time.time, self.time.sleep)

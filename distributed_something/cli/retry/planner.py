@@ -252,7 +252,10 @@ class RetryPlanner:
         if self.left_out:
             text = f"{format_count(self.left_out, 'other failed job')}; to send them later, type:"
             rows(format_row("not selected", text))
-            rows(format_row("", self.context.format_command("retry", self.run.run)))
+            from distributed_something.results.command_line import format_command_lines
+
+            indent = " " * LABEL_COLUMNS
+            rows("\n".join(format_command_lines(self.context.format_command("retry", self.run.run), indent, indent)))
 
     def _print_jobs_to_send(self) -> None:
         from distributed_something.results.causes import group_failures
@@ -278,7 +281,8 @@ class RetryPlanner:
         rows(f"no job of the run {self.run.run} has failed{' so far' if self.outcome.left else ''}")
         if earlier := self._list_earlier_runs():
             rows(format_row("earlier runs", format_names(earlier, MAX_RUNS_SHOWN)))
-            rows(format_row("", f"to send failed jobs of one of them: {self.context.format_command('retry', 'RUN')}"))
+            command = self.context.format_command("retry", "RUN")
+            rows("\n".join(_wrap_row("", f"to send failed jobs of one of them: {command}")))
 
     def _list_earlier_runs(self) -> list[str]:
         """Return the names of the app's runs before this one, newest first."""

@@ -29,7 +29,7 @@ from distributed_something.localcloud.play.placement import (
     choose_machine,
     format_placement_failure,
 )
-from distributed_something.localcloud.play.runners import TaskRunner, TaskStartError, TaskWorker, WorkOrder
+from distributed_something.localcloud.play.runners import TaskRunner, TaskStartError, TaskWorker, WorkOrder, explain_end
 from distributed_something.localcloud.play.task_logs import NoTaskLogs, TaskLogs
 
 log = logging.getLogger(__name__)
@@ -148,14 +148,12 @@ class ServiceSimulator:
                 continue
             self.running_tasks.remove(running_task)
             if running_task.task.desired_status == "RUNNING":
-                running_task.task.request_stop("Essential container in task exited", "EssentialContainerExited")
+                running_task.task.request_stop(*explain_end(running_task.worker, code))
                 key = running_task.service_arn, running_task.task.task_definition_arn
                 durations[key] = max(durations.get(key, 0), now - running_task.started)
-                if code:
-                    definition = self.ecs.describe_task_definition(running_task.task.task_definition_arn)
-                    self.task_logs.copy_log(
-                        self.ecs.region_name, definition.container_definitions[0], running_task.task.id
-                    )
+                definition = self.ecs.describe_task_definition(running_task.task.task_definition_arn)
+                container = definition.container_definitions[0]
+                self.task_logs.copy_log(self.ecs.region_name, container, running_task.task.id)
             running_task.task.mark_stopped(code)
             self.stopped_tasks.append((now, running_task.task))
         for key, seconds in durations.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distributed_something.core.aws_errors import (
+    CRASH_REMEDY,
+    IMAGE_REMEDY,
     JOINING_REMEDY,
     SERVICE_FAILURE_PATTERNS,
     TASK_FAILURE_PATTERNS,
@@ -61,8 +63,8 @@ def format_start_failure(failure: StartFailure) -> list[str]:
     report = " ".join([failure.message, *failure.lines])  # a wrong processor type is reported only in the log
     pattern = find_failure_pattern(table, failure.kind, report, failure.exit_codes)
     remedy = pattern.remedy if pattern else ""
-    if failure.lines and pattern and pattern.exit_codes:  # the worker's own log explains it
-        remedy = LOGGED_FAILURE_REMEDY
+    if failure.lines and pattern and pattern.exit_codes and pattern.remedy != IMAGE_REMEDY:
+        remedy = LOGGED_FAILURE_REMEDY  # the worker's own log explains it
     code = f" (exit code {failure.exit_codes[0]})" if failure.exit_codes else ""
     facts = {
         "cause": pattern.cause if pattern else "",
@@ -70,6 +72,17 @@ def format_start_failure(failure: StartFailure) -> list[str]:
         "ECS": format_one_line(failure.message) + code if failure.message else "reports nothing",
     }
     lines = [line for label, text in facts.items() if text for line in _format_fact(label, text)]
+    if failure.lines:
+        lines.append("the container's last lines:")
+        lines += [f"  | {format_log_line(line)}" for line in failure.lines]
+    return lines
+
+
+def format_worker_crash(failure: StartFailure) -> list[str]:
+    """Return the lines about a worker that died while it ran jobs: its exit code, what to do, and its log."""
+    codes = ", ".join(map(str, failure.exit_codes))
+    lines = _format_fact("worker", f"it died while it ran these jobs: its container ended with exit code {codes}")
+    lines += _format_fact("remedy", CRASH_REMEDY)
     if failure.lines:
         lines.append("the container's last lines:")
         lines += [f"  | {format_log_line(line)}" for line in failure.lines]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, explain_aws_error, needs_new_login
 from distributed_something.results.advice import format_advice
-from distributed_something.results.command_line import CommandLine
+from distributed_something.results.command_line import CommandLine, format_next_command
 from distributed_something.results.outcome import add_example_details
 from distributed_something.results.status.document import RunStatus, build_status_document
 from distributed_something.run.output import Output
@@ -39,7 +39,7 @@ def print_status(view: RunView, status: RunStatus, output: Output, line: Command
         job_file = find_job_file(view.clients.s3, view.file, status.ended or status.at)
         output.print_result("\n" + format_advice(status.advice, line.select_job_file(job_file)))
     elif status.jobs.failed:
-        output.print_result(f"\nnext: {retry_command}")
+        output.print_result(f"\n{format_next_command(retry_command)}")
 
 
 def watch_status(view: RunView, output: Output, clock: Clock, *, pause: float, footer: str) -> RunStatus:

@@ -51,6 +51,8 @@ class Attempt:
     oom_kills: int = 0  # out-of-memory kills in this container before the program started
     fetch_started: float | None = None  # when its inputs began to be fetched, in seconds since 1970
     slot: int | None = None  # the number of the slot that took it, from 0
+    used_seconds: float = 0.0  # how long its stages took that have ended; it waits for a slot between two of them
+    stage_started: float | None = None  # when its current stage began, in seconds since 1970
     has_started: bool = False  # whether the program was started
     is_substitute: bool = False  # whether it only records the end of an attempt whose worker was lost
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
@@ -72,6 +74,16 @@ class Attempt:
     results_of: dict[str, str | None] | None = None
     # Objects at the output location when the attempt began; None if they were not listed.
     listed_objects: dict[str, ListedObject] | None = None
+
+    def begin_stage(self, now: float) -> None:
+        self.stage_started = now
+
+    def end_stage(self, now: float) -> None:
+        self.used_seconds, self.stage_started = self.measure_seconds(now), None
+
+    def measure_seconds(self, now: float) -> float:
+        """Return how long the attempt has taken, without the time in which it waited for a slot."""
+        return self.used_seconds + (0.0 if self.stage_started is None else max(0.0, now - self.stage_started))
 
     @property
     def number(self) -> int:

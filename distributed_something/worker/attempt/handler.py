@@ -149,9 +149,11 @@ class JobHandler:
 
     def _run_stage(self, attempt: Attempt, stage: Callable[[Attempt], None]) -> bool:
         """Run one stage, and return whether the attempt continues. If it does not, handle its outcome."""
+        attempt.begin_stage(self._clock.now())
         end = self._catch_ending(attempt, stage)
         if end is not None and self._begin_ending(attempt):
-            self._end_attempt(attempt, end)
+            self._end_attempt(attempt, end)  # which belongs to this stage
+        attempt.end_stage(self._clock.now())
         return end is None and attempt.ending_since is None
 
     def _end_attempt(self, attempt: Attempt, end: Callable[[], None]) -> None:

@@ -31,7 +31,17 @@ BUSY_REASON = "other workers keep changing the job's record"
 MAX_WRITE_ATTEMPTS = 5
 MAX_EARLIER_ATTEMPTS = 20  # the newest ones are kept
 MAX_OTHER_SUBMISSIONS = 100
-_SHORT_FORM_KEYS = ("state", "reason", "reason_class", "exit_code", "machine", "container", "started", "ended")
+_SHORT_FORM_KEYS = (
+    "state",
+    "reason",
+    "reason_class",
+    "exit_code",
+    "machine",
+    "container",
+    "started",
+    "ended",
+    "seconds",
+)
 _SUBMISSION_KEYS = ("message_id", "state", "ended")
 
 

@@ -93,7 +93,7 @@ def _describe_times(attempt: Attempt, ended: float) -> dict[str, Any]:
         "program_started": _build_timestamp(result.started) if result else None,
         "program_ended": _build_timestamp(result.ended) if result else None,
         "ended": build_utc_timestamp(ended),
-        "seconds": round(ended - attempt.started, 3),
+        "seconds": round(attempt.measure_seconds(ended), 3),
         "program_seconds": round(result.seconds, 3) if result else None,
         "time_limit_seconds": round(attempt.time_limit, 3) if attempt.has_started else None,
     }

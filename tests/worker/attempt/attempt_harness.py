@@ -110,19 +110,22 @@ class AttemptHarness:
 
     def handle(
         self, body: Any = None, *, receives: int = 1, hours_since_first: float = 0,
-        attributes: dict[str, str] | None = None, message_id: str = "message-1", **hooks: Any,
+        attributes: dict[str, str] | None = None, message_id: str = "message-1",
+        wait: Callable[[], object] = lambda: None, **hooks: Any,
     ) -> None:  # fmt: skip
         """Take one message through all stages.
 
         `hours_since_first`: how long ago the message was first received. `attributes`: the message's
-        attributes.
+        attributes. `wait()` is called when the attempt waits for a slot.
         """
         handler = self.build_handler(hooks)
         attempt = handler.take_message(
             build_message(body, receives, hours_since_first, attributes or {}, message_id), self.lease_clock()
         )
-        if handler.begin_attempt(attempt) and handler.run_attempt(attempt):
-            handler.finish_attempt(attempt)
+        if handler.begin_attempt(attempt):
+            wait()
+            if handler.run_attempt(attempt):
+                handler.finish_attempt(attempt)
         self._check_cleanup()
 
     def begin_attempt(self, body: Any = None) -> Attempt:

@@ -266,6 +266,17 @@ def test_a_record_contains_the_start_and_end_times_of_its_attempt(harness: Attem
     assert record["seconds"] == 90.5
 
 
+def test_the_seconds_of_an_attempt_do_not_include_the_time_in_which_it_waited_for_a_slot(
+    harness: AttemptHarness,
+) -> None:
+    time = FakeTime(0)
+    harness.clock = Clock(now=time.now)
+    harness.handle(prepare=lambda *_: time.sleep(1.5), wait=lambda: time.sleep(20))
+    record = harness.read_record()
+    assert (record["started"], record["ended"]) == ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:21.500Z")
+    assert record["seconds"] == 1.5
+
+
 def test_out_of_memory_is_detected_if_the_kernels_kill_count_rises_while_the_program_runs(
     harness: AttemptHarness, tmp_path: Path
 ) -> None:
