@@ -82,14 +82,11 @@ class Context:
 
     @property
     def profile(self) -> str:
-        """Return the name of the AWS profile in use; "" if it is AWS's default, or if the config is invalid."""
+        """Return the name of the AWS profile in use; "" if it is AWS's default, or if the config has not been read."""
         import os
 
-        from distributed_something.core.errors import InputError
-
-        name = ""
-        with suppress(InputError):
-            name = self.settings.AWS_PROFILE
+        loaded: Settings | None = self.__dict__.get("settings")  # the config is a program, which must run only once
+        name = loaded.AWS_PROFILE if loaded else ""
         return os.environ.get("AWS_PROFILE", "") if name in ("", "default") else name
 
     @property

@@ -308,6 +308,7 @@ def test_machines_are_not_terminated_before_ec2_accepts_the_new_target_of_a_flee
     clients: Any = SimpleNamespace(s3=FakeBucket())
     fleet = FleetState("modifying", 3, ("i-1", "i-2", "i-3"))
     snapshot = RunSnapshot(START, QueueCounts(0, 1), RunTotals(), 100, fleet, ServiceState(3, 3, 0))
+    monkeypatch.setattr(loop, "observe_details", lambda _c, _f, snapshot, *_: snapshot)
     monkeypatch.setattr(loop, "observe_run", lambda *_: snapshot)
     ticks = [
         run_tick(clients, MONITOR_FILE, RunCaches(clients.s3, MONITOR_FILE), START, cheapest=False, pace=PACE)
