@@ -64,9 +64,14 @@ def test_why_names_the_failures_after_the_run(project: Project) -> None:
     assert join_commands(text).partition("\nnext: ")[2].splitlines()[0].endswith("--replace")
 
 
-def test_a_wrong_command_is_replaced_while_the_monitor_watches(project: Project, tmp_path: Path) -> None:
-    """Some old jobs still fail afterwards, and containers have paused or will pause because of them."""
-    seen = tmp_path / "seen"
+def test_a_wrong_command_is_replaced_while_the_monitor_watches(tmp_path: Path) -> None:
+    """Some old jobs still fail afterward, and containers have paused or will pause because of them."""
+    # So many attempts that no job has failed for good before the replacement, however slow this computer is.
+    with create_project(tmp_path / "project", JOB_RETRIES=100) as project:
+        replace_command_during_run(project, tmp_path / "seen")
+
+
+def replace_command_during_run(project: Project, seen: Path) -> None:
     seen.mkdir()
     job_file = str(project.write_job_file(command=f"touch {seen}/{{n}}; exit 3", shell=True, **JOBS))
     project.run("setup")
