@@ -53,6 +53,7 @@ class Attempt:
     is_substitute: bool = False  # whether it only records the end of an attempt whose worker was lost
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
     result: Result | None = None
+    start_error: str | None = None  # why the program could not be started, such as ENOENT
     bytes_in: int = 0
     inputs: list[InputFile] = field(default_factory=list)
     outputs: list[ResultFile] = field(default_factory=list)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from distributed_something.worker.job.failures import Failed
+from distributed_something.worker.job.failures import Failed, ProgramNotStarted
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.program.launcher import LaunchedProgram, LauncherPool, LostLauncher, ProgramStartError
 
@@ -66,7 +66,7 @@ def run_command(
             return replace(result, started=started, ended=surroundings.now())
     except ProgramStartError as error:
         kind = "machine" if error.is_machine_fault else "program"
-        raise Failed(f"the program {words[0]!r} cannot be started: {error}", kind) from None
+        raise ProgramNotStarted(f"the program {words[0]!r} cannot be started: {error}", kind, error.name) from None
     except LostLauncher:
         reason = "the program's launcher was killed or hangs; the program itself may be the cause"
         raise Failed(reason, "crash") from None
