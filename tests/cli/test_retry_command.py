@@ -268,7 +268,7 @@ def test_a_run_without_failed_jobs_is_a_success_that_names_earlier_runs(project:
     assert error.splitlines()[-1] in (lines := project.send_jobs().splitlines())
     assert lines[-2:] == [
         "earlier runs    20231114T221320Z",
-        "                to send failed jobs of one of them: python run.py retry RUN",
+        "                to send the failed jobs of the newest of them: python run.py retry 20231114T221320Z",
     ]
     code, _, error = project.retry("--only", "time-out")
     assert (code, error.count("\n")) == (ExitCode.INPUT, 1)

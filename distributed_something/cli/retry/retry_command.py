@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -52,25 +52,16 @@ MAX_MINUTES = MAX_JOB_SECONDS / 60
 @click.option("--yes", is_flag=True, help="Send the jobs even if the queue holds other jobs.")
 @click.option("--dry-run", is_flag=True, help="Print which jobs would be sent and the first message, but send nothing.")
 @click.pass_obj
-def retry(
-    context: Context,
-    monitor_file: Path | None,
-    only: tuple[str, ...],
-    timeout: float | None,
-    job_file: Path | None,
-    replace: bool,
-    yes: bool,
-    dry_run: bool,
-) -> None:
+def retry(context: Context, /, monitor_file: Path | None, **options: Any) -> None:
     """Send the failed jobs of a run again."""
     from distributed_something.jobs.submission.journal import SubmissionJournal
 
-    context.runs_workers = not dry_run
-    run = _load_run(context, monitor_file, job_file)
-    choice = RetryChoice(only, timeout, job_file, yes=yes, dry_run=dry_run, replace=replace)
+    choice = RetryChoice(**options)
+    context.runs_workers = not choice.dry_run
+    run = _load_run(context, monitor_file, choice.job_file)
     # This Job file does not exist; the journal and messages about it only need a name for the run's retries.
     name = shorten_path(context.project / "files" / f"{run.MONITOR_APP_NAME}-{run.run}.retry")
-    if dry_run:
+    if choice.dry_run:
         RetryPlanner(context, run, choice, name).print_plan()
         return
     journal = SubmissionJournal(name, replace=True, command="retry of this run")
@@ -79,7 +70,7 @@ def retry(
         choice.interrupted_jobs = _settle_interruption(context, run, journal)
         planner = RetryPlanner(context, run, choice, name)
         if planner.print_plan():
-            _send_jobs(context, run, planner.batch, journal, replace=replace)
+            _send_jobs(context, run, planner.batch, journal, replace=choice.replace)
         else:
             journal.discard()
         if planner.to_send or planner.has_sent_jobs:

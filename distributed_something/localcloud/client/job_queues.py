@@ -40,7 +40,7 @@ def list_job_queues(
     """Return the queues in all `regions`, except dead-letter queues. Raise LocalCloudError if an emulator fails.
 
     `build_client` takes `service` and `region`. `dead_letter_queues`: their names, as far as they are known. After
-    clean-up has deleted the job queue, nothing else shows what a dead-letter queue is.
+    cleanup has deleted the job queue, nothing else shows what a dead-letter queue is.
     """
     try:
         queues = [queue for region in regions for queue in _iter_region_queues(partial(build_client, region=region))]
