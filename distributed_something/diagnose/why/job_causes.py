@@ -35,7 +35,7 @@ _REMEDIES_BY_CAUSE = {
     AdviceCause.MESSAGE: "correct {job_file}",
     AdviceCause.MISSING_INPUT: "upload the missing inputs",
     AdviceCause.MEMORY: "raise MEMORY in the config, or lower DOCKER_CORES",
-    AdviceCause.TIME: "raise timeout_minutes in {job_file}, or give retry a longer --timeout",
+    AdviceCause.TIME: "raise timeout_minutes in {job_file}, or add --timeout {minutes} to retry",
     AdviceCause.DISK: "raise EBS_VOL_SIZE in the config, for the machines of the next startCluster",
     AdviceCause.ACCESS: "correct the bucket or the permission that the reason names",
     AdviceCause.HOOK: "correct worker/generic-worker.py{build}",
@@ -144,7 +144,7 @@ def _build_cause(
     parts = [f"for example {example.job}: {example.telling_line or example.reason}", *map(format_shared_value, shared)]
     parts += [f"log: {example.log}"] if example.log else []
     cause = classify_failure(example)
-    remedy = "" if cause in explained else _format_remedy(cause, line)
+    remedy = "" if cause in explained else _format_remedy(cause, group.any, line)
     commands = _list_commands(group, jobs, line, is_first=cause not in explained)
     if commands and not jobs.has_ended and not jobs.is_hopeless:
         remedy = f"{remedy}; once the run has ended, type:" if remedy else ""
@@ -156,9 +156,11 @@ def _build_cause(
     )
 
 
-def _format_remedy(cause: AdviceCause, line: CommandLine) -> str:
+def _format_remedy(cause: AdviceCause, group: FailureGroup, line: CommandLine) -> str:
     place, build = ("in the image", ", and build the image again") if line.has_image else ("on this computer", "")
-    return _REMEDIES_BY_CAUSE.get(cause, "read the record").format(job_file=line.job_file, place=place, build=build)
+    minutes = format_minutes(choose_longer_limit(group.jobs))
+    remedy = _REMEDIES_BY_CAUSE.get(cause, "read the record")
+    return remedy.format(job_file=line.job_file, place=place, build=build, minutes=minutes)
 
 
 def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is_first: bool) -> tuple[str, ...]:
@@ -171,8 +173,7 @@ def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is
     if group.failed is None:
         return ()
     has_waiting = jobs.outcome is not None and jobs.outcome.left > 0
-    longer = ("--timeout", format_minutes(choose_longer_limit(group.failed.jobs))) if cause is AdviceCause.TIME else ()
-    return (line.format_retry("--only", group.failed.id, *longer, has_waiting=has_waiting),)
+    return (line.format_retry("--only", group.failed.id, has_waiting=has_waiting),)
 
 
 def _needs_commands(advice: Advice) -> bool:
