@@ -1,4 +1,4 @@
-# Add options to the command that builds images like this: DOCKER_BUILD="docker build --platform linux/amd64" make build
+# Add options to the command that builds images like this: DOCKER_BUILD="docker build --network host" make build
 PYTHON = python3
 venv = .venv
 # The example that demo, build, and push use, such as helloworld: make build EXAMPLE=helloworld

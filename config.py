@@ -22,7 +22,7 @@ MACHINE_TYPE = ['m5.large']  # with several types, EC2 finds machines more easil
 MACHINE_PRICE = 0.10  # maximum USD per hour for a machine; below the on-demand price, EC2 interrupts more often
 ON_DEMAND_MACHINES = 0  # how many of the machines are on-demand; they cost more and are never interrupted
 MAX_RUN_HOURS = 7 * 24  # the fleet ends after this time, whatever happens
-MAX_COST = 0  # USD per run (estimated); monitor warns at 80%, and at 100% no new jobs start; 0 means unlimited
+MAX_COST = 0  # USD per run (without disks); monitor warns at 80%, and at 100% no new jobs start; 0 means unlimited
 OWNER = ''  # a tag on everything that a run creates, for billing; '' means the user who is logged in
 EBS_VOL_SIZE = 30  # GiB of disk per machine, at least 22; holds the image and the running jobs' files
 # Whether each machine gets a public IPv4 address (0.005 USD per hour). Without one, a machine in an ordinary subnet
@@ -33,6 +33,7 @@ ASSIGN_IP = 'True'
 DOCKER_CORES = 2  # number of jobs that a container runs at once
 CPU_SHARES = DOCKER_CORES * 1024  # CPU units per container; 1024 units equal one virtual CPU
 MEMORY = 7000  # MiB per container; the system and the ECS agent use up to 8% of a machine's memory (8192 MiB here)
+GPUS = 0  # GPUs per container; needs machine types with NVIDIA GPUs, such as g4dn.xlarge; see docs/gpu.md
 SECONDS_TO_START = 0  # delay between the starts of a container's first jobs; try 3*60 if starting takes a lot of CPU
 
 # SQS QUEUES:
@@ -50,9 +51,21 @@ IDLE_ALARM = 'True'
 # Whether to mount the bucket in the container as the read-only folder /home/ubuntu/bucket, for programs that read paths
 # there. Run `make build` after you change this. Without the mount, inputs are fetched, which is simpler and faster.
 MOUNT_S3 = 'False'
+MAX_TRANSFER_MINUTES = 120  # an attempt fails if the fetch of its inputs takes longer, or the upload of its results
+# Whether web inputs may be http:// addresses, which anyone on the way can change, and addresses of the machine itself,
+# where the machine's credentials can be read.
+ALLOW_UNSAFE_INPUTS = 'False'
+
+# PROGRAM:
+# Whether your program gets AWS credentials and the addresses of the queues in its environment.
+PROGRAM_MAY_USE_AWS = 'False'
+PROGRAM_USER = ''  # a user in the image, such as '1000', that your program runs as; '' means the container's user
 
 # LOGS:
 LOG_GROUP_NAME = APP_NAME
+# Whether each job's output is also sent to CloudWatch while the job runs (0.50 USD per GB). Its complete log is stored
+# beside its record in any case. Write 'False' for programs that print a lot.
+STREAM_JOB_LOGS = 'True'
 EXPORT_LOGS = 'True'  # at the end, to AWS_BUCKET/exportedlogs/; each job's own log is always stored beside its record
 
 # MONITORING:

@@ -19,7 +19,7 @@ from typing import Any
 
 from distributed_something.account.step import SetupRow, SetupState, SetupStep
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.cloudwatch_logs import LOG_RETENTION_DAYS
+from distributed_something.aws.cloudwatch_logs import LOG_RETENTION_DAYS, set_log_retention
 from distributed_something.aws.retry import none_if_missing, retry_until_consistent
 from distributed_something.core.names import MONITOR_FUNCTION, MONITOR_ROLE, RULE_NAME_PREFIX, AwsAccount
 from distributed_something.core.tags import MADE_BY_TAG, has_made_by_tag
@@ -41,20 +41,18 @@ RULES_STATEMENT_ID = "distributed-something-rules"
 _ROW_KIND = "auto-monitor"
 _MISSING_CODE = "ResourceNotFoundException"
 _BUSY_CODE = "ResourceConflictException"  # the previous change is still in progress
-# Part of AWS's message if the role is too new for Lambda. The error code is the same for every invalid value.
-_NEW_ROLE_PHRASE = "cannot be assumed"
+# The role is too new for Lambda. The error code is the same for every invalid value.
+_NEW_ROLE_ERROR = ("InvalidParameterValueException", "cannot be assumed")
 
 
-def plan_monitor_log_group(clients: Clients) -> SetupStep:
+def plan_monitor_log_group(clients: Clients, sleep: Callable[[float], None]) -> SetupStep:
     """Plan to create the function's log group, or to set its retention.
 
     If Lambda created the log group itself, CloudWatch would keep the logs forever.
     """
     row = partial(SetupRow, "log group", MONITOR_LOG_GROUP)
     group = _find_log_group(clients)
-    set_retention = partial(
-        clients.logs.put_retention_policy, logGroupName=MONITOR_LOG_GROUP, retentionInDays=LOG_RETENTION_DAYS
-    )
+    set_retention = partial(set_log_retention, clients.logs, MONITOR_LOG_GROUP, sleep)
     if group is not None and group.get("retentionInDays"):
         return SetupStep(row(SetupState.EXISTS))
     if group is not None:
@@ -91,7 +89,7 @@ def plan_monitor_function(
     return SetupStep(row(SetupState.CHANGED, changes), act)
 
 
-def plan_monitor_permission(clients: Clients, account: AwsAccount) -> SetupStep:
+def plan_monitor_permission(clients: Clients, account: AwsAccount, sleep: Callable[[float], None]) -> SetupStep:
     """Plan to let this account's EventBridge rules call the function if their names begin with RULE_NAME_PREFIX."""
     row = partial(SetupRow, "permission", f"{MONITOR_FUNCTION} for {RULE_NAME_PREFIX}* rules")
     function = _find_function(clients)
@@ -108,13 +106,15 @@ def plan_monitor_permission(clients: Clients, account: AwsAccount) -> SetupStep:
     def allow_rules() -> None:
         if current is not None:
             clients.lambda_.remove_permission(FunctionName=MONITOR_FUNCTION, StatementId=RULES_STATEMENT_ID)
-        clients.lambda_.add_permission(
+        add_permission = partial(
+            clients.lambda_.add_permission,
             FunctionName=MONITOR_FUNCTION,
             StatementId=RULES_STATEMENT_ID,
             Action="lambda:InvokeFunction",
             Principal="events.amazonaws.com",
             SourceArn=rules_arn,
         )
+        retry_until_consistent(add_permission, _MISSING_CODE, _BUSY_CODE, sleep=sleep)  # the function may be new
 
     return SetupStep(row(SetupState.CHANGED if current is not None else SetupState.CREATED), allow_rules)
 
@@ -161,7 +161,7 @@ def _create_function(
     clients: Clients, configuration: dict[str, Any], code: bytes, sleep: Callable[[float], None]
 ) -> None:
     call = partial(clients.lambda_.create_function, **configuration, Code={"ZipFile": code}, Tags=MADE_BY_TAG)
-    retry_until_consistent(call, phrases=[_NEW_ROLE_PHRASE], sleep=sleep)
+    retry_until_consistent(call, _NEW_ROLE_ERROR, sleep=sleep)
 
 
 def _update_function(
@@ -170,7 +170,7 @@ def _update_function(
     name = {"FunctionName": MONITOR_FUNCTION}
     if settings:
         call = partial(clients.lambda_.update_function_configuration, **name, **settings)
-        retry_until_consistent(call, _BUSY_CODE, phrases=[_NEW_ROLE_PHRASE], sleep=sleep)
+        retry_until_consistent(call, _BUSY_CODE, _NEW_ROLE_ERROR, sleep=sleep)
     if code is not None:
         retry_until_consistent(
             partial(clients.lambda_.update_function_code, **name, ZipFile=code), _BUSY_CODE, sleep=sleep

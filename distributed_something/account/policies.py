@@ -66,6 +66,16 @@ def build_instance_policy(account: AwsAccount) -> PolicyDocument:
     )  # fmt: skip
 
 
+def build_session_policy() -> PolicyDocument:
+    """Return the policy that lets the SSM agent on an instance open sessions, and nothing else.
+
+    AWS's own AmazonSSMManagedInstanceCore would also let it read every parameter of the account.
+    https://docs.aws.amazon.com/systems-manager/latest/userguide/getting-started-create-iam-instance-profile.html
+    """
+    channels = [f"ssmmessages:{verb}{kind}Channel" for verb in ("Create", "Open") for kind in ("Control", "Data")]
+    return build_document(allow_actions("OpenSessions", "ssm:UpdateInstanceInformation", *channels))
+
+
 def build_execution_policy(account: AwsAccount) -> PolicyDocument:
     """Return the policy that lets ECS start a container: pull its image from this account's ECR and write its log."""
     return build_document(*allow_image_pull(account))
@@ -158,7 +168,10 @@ def build_monitor_policy(account: AwsAccount) -> PolicyDocument:
 
 
 def build_monitor_bucket_policy(account: AwsAccount, bucket: str) -> PolicyDocument:
-    """Return the policy that lets the auto-monitor access monitor files and the runs' records in the bucket."""
+    """Return the policy that lets the auto-monitor access monitor files and the runs' records in the bucket.
+
+    It may also let CloudWatch export logs, but not read them.
+    """
     prefixes = [f"{prefix}/*" for prefix in (MONITOR_PREFIX, RUNS_PREFIX)]
     return build_document(
         # Listing covers the entire bucket; with only these prefixes, S3 would return 403, not 404, for missing objects.
@@ -166,6 +179,9 @@ def build_monitor_bucket_policy(account: AwsAccount, bucket: str) -> PolicyDocum
         allow_actions(
             "ReadAndWrite", "s3:GetObject", "s3:PutObject", on=[account.bucket(bucket, key) for key in prefixes]
         ),
+        # CloudWatch writes the exported logs, but only for a caller who could write them too.
+        # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateExportTask.html
+        allow_actions("Export", "s3:PutObject", on=account.bucket(bucket, f"{EXPORT_PREFIX}/*")),
     )
 
 

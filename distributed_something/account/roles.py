@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 POLICY_NAME = "distributed-something"  # every role's inline policy; the names of policies for buckets begin with this
 MADE_BY_TAGS = build_ec2_tags(MADE_BY_TAG)
 MISSING_CODE = "NoSuchEntity"
+_BUSY_CODES = ("ConcurrentModification", "EntityTemporarilyUnmodifiable")  # another change is in progress
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class RoleSpec:
     policies: dict[str, PolicyDocument]
 
 
-def plan_role(iam: IAMClient, spec: RoleSpec) -> SetupStep:
+def plan_role(iam: IAMClient, spec: RoleSpec, sleep: Callable[[float], None]) -> SetupStep:
     """Plan to create or update the role.
 
     If setupAWS did not create the role, our policies are added to its own, and its trust policy never changes.
@@ -40,7 +41,7 @@ def plan_role(iam: IAMClient, spec: RoleSpec) -> SetupStep:
     trust = build_trust_policy(spec.service)
     role: Any = none_if_missing(lambda: iam.get_role(RoleName=spec.name)["Role"], MISSING_CODE)
     if role is None:
-        return SetupStep(row(SetupState.CREATED), partial(_create_role, iam, spec, trust))
+        return SetupStep(row(SetupState.CREATED), partial(_create_role, iam, spec, trust, sleep))
     is_ours = has_made_by_tag(role.get("Tags"))
     note = "" if is_ours else "not created by setupAWS; its own policies are kept"
     if not is_ours and spec.service not in list_trusted_services(role["AssumeRolePolicyDocument"]):
@@ -51,7 +52,7 @@ def plan_role(iam: IAMClient, spec: RoleSpec) -> SetupStep:
     if not changed and not has_new_trust:
         return SetupStep(row(SetupState.EXISTS, note))
     changes = ", ".join([*(["trust policy"] if has_new_trust else []), *(f"policy {name}" for name in changed)])
-    act = partial(_update_role, iam, spec, changed, trust if has_new_trust else None)
+    act = partial(_update_role, iam, spec, changed, trust if has_new_trust else None, sleep)
     return SetupStep(row(SetupState.CHANGED, "; ".join(filter(None, [changes, note]))), act)
 
 
@@ -133,21 +134,25 @@ def plan_profile_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
     yield SetupStep(SetupRow("instance profile", name, SetupState.REMOVED), delete_profile)
 
 
-def _create_role(iam: IAMClient, spec: RoleSpec, trust: PolicyDocument) -> None:
+def _create_role(iam: IAMClient, spec: RoleSpec, trust: PolicyDocument, sleep: Callable[[float], None]) -> None:
     iam.create_role(RoleName=spec.name, AssumeRolePolicyDocument=json.dumps(trust), Tags=MADE_BY_TAGS)  # type: ignore[arg-type]
-    _put_policies(iam, spec, list(spec.policies))
+    _put_policies(iam, spec, list(spec.policies), sleep)
 
 
-def _update_role(iam: IAMClient, spec: RoleSpec, changed: list[str], trust: PolicyDocument | None) -> None:
+def _update_role(
+    iam: IAMClient, spec: RoleSpec, changed: list[str], trust: PolicyDocument | None, sleep: Callable[[float], None]
+) -> None:
     if trust is not None:
-        iam.update_assume_role_policy(RoleName=spec.name, PolicyDocument=json.dumps(trust))
-    _put_policies(iam, spec, changed)
+        set_trust = partial(iam.update_assume_role_policy, RoleName=spec.name, PolicyDocument=json.dumps(trust))
+        retry_until_consistent(set_trust, *_BUSY_CODES, sleep=sleep)
+    _put_policies(iam, spec, changed, sleep)
 
 
-def _put_policies(iam: IAMClient, spec: RoleSpec, names: list[str]) -> None:
+def _put_policies(iam: IAMClient, spec: RoleSpec, names: list[str], sleep: Callable[[float], None]) -> None:
     for name in names:
         document = json.dumps(spec.policies[name], separators=(",", ":"))
-        iam.put_role_policy(RoleName=spec.name, PolicyName=name, PolicyDocument=document)
+        put_policy = partial(iam.put_role_policy, RoleName=spec.name, PolicyName=name, PolicyDocument=document)
+        retry_until_consistent(put_policy, MISSING_CODE, *_BUSY_CODES, sleep=sleep)  # IAM may not find a new role yet
 
 
 def _delete_policies(iam: IAMClient, role_name: str, names: list[str]) -> None:
@@ -167,7 +172,8 @@ def _find_policy(iam: IAMClient, role_name: str, name: str) -> Any | None:
 
 def _add_role_to_profile(iam: IAMClient, name: str, sleep: Callable[[float], None]) -> None:
     call = partial(iam.add_role_to_instance_profile, InstanceProfileName=name, RoleName=name)
-    retry_until_consistent(call, MISSING_CODE, sleep=sleep)  # IAM may not recognize a new profile or role yet
+    # IAM may not find a new profile or role yet.
+    retry_until_consistent(call, MISSING_CODE, *_BUSY_CODES, sleep=sleep)
 
 
 def _list_attached_policies(iam: IAMClient, name: str) -> list[str]:

@@ -23,6 +23,12 @@ from distributed_something.account.bucket import (
     plan_lifecycle_rule,
     plan_lifecycle_rule_removal,
 )
+from distributed_something.account.bucket_key import (
+    BucketKey,
+    build_key_policy,
+    build_key_row,
+    find_bucket_keys,
+)
 from distributed_something.account.lambda_function import (
     build_bundle,
     plan_monitor_function,
@@ -36,6 +42,7 @@ from distributed_something.account.policies import (
     build_instance_policy,
     build_monitor_bucket_policy,
     build_monitor_policy,
+    build_session_policy,
     build_task_bucket_policy,
     build_task_policy,
 )
@@ -61,6 +68,7 @@ from distributed_something.account.user_policies import (
     build_control_policies,
 )
 from distributed_something.aws.clients import Clients
+from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, explain_aws_error, is_access_denied, translate_aws_errors
 from distributed_something.core.names import (
     BUCKET_NAME_FORMAT,
@@ -75,6 +83,8 @@ from distributed_something.core.tags import MADE_BY_TAG, has_made_by_tag
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
+
+SESSION_POLICY_NAME = f"{POLICY_NAME}-session-manager"
 
 
 @dataclass(frozen=True)
@@ -110,32 +120,48 @@ def collect_buckets(settings: Settings, read: Iterable[str] = (), write: Iterabl
 
 def set_up_account(
     clients: Clients, account: AwsAccount, buckets: Buckets, root: Path, sleep: Callable[[float], None], *,
-    dry_run: bool = False,
+    dry_run: bool = False, session_manager: bool = False,
 ) -> Iterator[SetupRow]:  # fmt: skip
     """Yield one row per resource after creating or updating it.
 
     Raise CloudError if a step fails that every run depends on; another call continues with that step. `root`:
     the folder that contains `distributed_something/`, the auto-monitor's code. `dry_run`: only report the changes.
+    `session_manager`: let people log in to machines with Session Manager; a later call without it changes nothing.
     """
     code = build_bundle(root)
-    planners: list[Callable[[], SetupStep]] = [
-        *(partial(plan_service_linked_role, clients.iam, *names) for names in SERVICE_LINKED_ROLES.items()),
-        *(partial(plan_role, clients.iam, role) for role in build_roles(account, buckets)),
-        partial(plan_instance_profile, clients.iam, INSTANCE_ROLE, sleep),
-        partial(plan_monitor_log_group, clients),
-        partial(plan_monitor_function, clients, account, code, sleep),
-        partial(plan_monitor_permission, clients, account),
-        partial(plan_bucket_policy, clients, account, buckets.own),
-        partial(plan_lifecycle_rule, clients, buckets.own),
-    ]
-    for plan in planners:
+    for plan in _iter_planners(clients, account, buckets, code, sleep, session_manager=session_manager):
         with translate_aws_errors("inspecting the account"):
             step = plan()
         yield _preview_step(step) if dry_run else apply_step(step)
 
 
+def _iter_planners(
+    clients: Clients,
+    account: AwsAccount,
+    buckets: Buckets,
+    code: bytes,
+    sleep: Callable[[float], None],
+    *,
+    session_manager: bool,
+) -> Iterator[Callable[[], SetupStep]]:
+    """Yield a function for each step, which inspects the account and returns the step."""
+    yield from (partial(plan_service_linked_role, clients.iam, *names) for names in SERVICE_LINKED_ROLES.items())
+    with translate_aws_errors("inspecting the buckets"):
+        keys = find_bucket_keys(clients, account, buckets.all)
+    rows = filter(None, (build_key_row(key, account) for key in keys))
+    yield from (partial(SetupStep, row) for row in rows)
+    roles = build_roles(account, buckets, keys, session_manager=session_manager)
+    yield from (partial(plan_role, clients.iam, role, sleep) for role in roles)
+    yield partial(plan_instance_profile, clients.iam, INSTANCE_ROLE, sleep)
+    yield partial(plan_monitor_log_group, clients, sleep)
+    yield partial(plan_monitor_function, clients, account, code, sleep)
+    yield partial(plan_monitor_permission, clients, account, sleep)
+    yield partial(plan_bucket_policy, clients, account, buckets.own, sleep)
+    yield partial(plan_lifecycle_rule, clients, buckets.own, sleep)
+
+
 def delete_account_setup(
-    clients: Clients, account: AwsAccount, buckets: Buckets, now: Callable[[], float], *, dry_run: bool = False
+    clients: Clients, account: AwsAccount, buckets: Buckets, clock: Clock, *, dry_run: bool = False
 ) -> Iterator[SetupRow]:
     """Yield one row per resource that was deleted or had to be kept.
 
@@ -143,7 +169,7 @@ def delete_account_setup(
     account cannot be inspected. `dry_run`: only report the deletions.
     """
     with translate_aws_errors("looking for active runs"):
-        use = find_account_use(clients, account, now())
+        use = find_account_use(clients, account, clock.now())
     if use is not None:
         reason = f"{format_account_use(use)}: nothing was removed; end the run first"
         yield SetupRow("account", account.account_id, SetupState.NOT_DONE, reason)
@@ -153,8 +179,8 @@ def delete_account_setup(
         partial(plan_profile_removal, clients.iam, INSTANCE_ROLE),
         *(partial(plan_role_removal, clients.iam, role.name) for role in build_roles(account, buckets)),
         partial(plan_security_group_removals, clients),
-        partial(plan_bucket_policy_removal, clients, account, buckets.own),
-        partial(plan_lifecycle_rule_removal, clients, buckets.own),
+        partial(plan_bucket_policy_removal, clients, account, buckets.own, clock.sleep),
+        partial(plan_lifecycle_rule_removal, clients, buckets.own, clock.sleep),
         _list_kept_roles,
     ]
     for plan in planners:
@@ -164,15 +190,29 @@ def delete_account_setup(
             yield _preview_step(step) if dry_run else _apply_removal(step)
 
 
-def build_handout_policies(account: AwsAccount, buckets: Buckets) -> dict[str, PolicyDocument]:
+def build_handout_policies(
+    account: AwsAccount, buckets: Buckets, keys: Iterable[BucketKey] = ()
+) -> dict[str, PolicyDocument]:
     """Return the policies that an administrator attaches to people, keyed by name: two for users, one for setupAWS."""
-    return build_control_policies(account, buckets.all) | {
+    return build_control_policies(account, buckets.all, [key.arn for key in keys if key.arn]) | {
         "distributed-something-administrator": build_administrator_policy(account, buckets.all)
     }
 
 
-def build_roles(account: AwsAccount, buckets: Buckets) -> list[RoleSpec]:
-    """Return the roles to set up. Each bucket has its own policy, so another config's buckets only add policies."""
+def get_key_policy_name(bucket: str) -> str:
+    """Return the name of the policy that lets a role use the bucket's key."""
+    return f"{POLICY_NAME}-{bucket}-key"
+
+
+def build_roles(
+    account: AwsAccount, buckets: Buckets, keys: Iterable[BucketKey] = (), *, session_manager: bool = False
+) -> list[RoleSpec]:
+    """Return the roles to set up. Each bucket has its own policy, so another config's buckets only add policies.
+
+    So does each bucket's key: if it cannot be looked up this time, an earlier policy for it stays.
+    """
+    instance = {POLICY_NAME: build_instance_policy(account)}
+    instance |= {SESSION_POLICY_NAME: build_session_policy()} if session_manager else {}
     written = (buckets.own, *buckets.write)
     task = {POLICY_NAME: build_task_policy(account)} | {
         f"{POLICY_NAME}-{name}": build_task_bucket_policy(account, name, write=name in written) for name in buckets.all
@@ -181,8 +221,12 @@ def build_roles(account: AwsAccount, buckets: Buckets) -> list[RoleSpec]:
         POLICY_NAME: build_monitor_policy(account),
         f"{POLICY_NAME}-{buckets.own}": build_monitor_bucket_policy(account, buckets.own),
     }
+    for key in (key for key in keys if key.arn):
+        name, is_written = get_key_policy_name(key.bucket), key.bucket in written
+        task[name] = build_key_policy(key.arn, write=is_written)
+        monitor |= {name: build_key_policy(key.arn, write=True)} if key.bucket == buckets.own else {}
     return [
-        RoleSpec(INSTANCE_ROLE, get_ec2_service_name(account), {POLICY_NAME: build_instance_policy(account)}),
+        RoleSpec(INSTANCE_ROLE, get_ec2_service_name(account), instance),
         RoleSpec(FLEET_ROLE, "spotfleet.amazonaws.com", {POLICY_NAME: build_fleet_policy(account)}),
         RoleSpec(TASK_ROLE, "ecs-tasks.amazonaws.com", task),
         RoleSpec(EXECUTION_ROLE, "ecs-tasks.amazonaws.com", {POLICY_NAME: build_execution_policy(account)}),

@@ -39,14 +39,15 @@ def allow_log_export(account: AwsAccount) -> dict[str, Any]:
 def list_launch_arns(account: AwsAccount) -> list[str]:
     """Return the ARNs of everything that is used or created when a fleet and its instances start.
 
-    Images and their snapshots may belong to any account.
+    Images and their snapshots may belong to any account. So may subnets and security groups: an account that shares its
+    network owns them, and nobody can use those that are not shared.
     """
     kinds = (
-        "instance", "key-pair", "launch-template", "network-interface", "placement-group", "security-group",
-        "spot-fleet-request", "spot-instances-request", "subnet", "volume",
+        "instance", "key-pair", "launch-template", "network-interface", "placement-group", "spot-fleet-request",
+        "spot-instances-request", "volume",
     )  # fmt: skip
-    public = [f"arn:{account.partition}:ec2:*:*:{kind}/*" for kind in ("image", "snapshot")]
-    return [*public, *(account.arn("ec2", f"{kind}/*") for kind in kinds)]
+    shared = [f"arn:{account.partition}:ec2:*:*:{kind}/*" for kind in ("image", "security-group", "snapshot", "subnet")]
+    return [*shared, *(account.arn("ec2", f"{kind}/*") for kind in kinds)]
 
 
 def allow_fleet_reading(account: AwsAccount) -> dict[str, Any]:
@@ -74,10 +75,11 @@ def allow_cluster_reading(account: AwsAccount) -> list[dict[str, Any]]:
         allow_actions(
             "SeeCluster",
             "ecs:DescribeClusters", "ecs:DescribeContainerInstances", "ecs:DescribeServices", "ecs:DescribeTasks",
-            "ecs:ListContainerInstances", "ecs:ListTasks",
+            "ecs:GetTaskProtection", "ecs:ListContainerInstances",
             on=resources,
         ),
-        allow_actions("ListEcs", "ecs:ListServices", "ecs:ListTaskDefinitions"),
+        # AWS authorizes ListTasks on a resource only if the call names a container instance.
+        allow_actions("ListEcs", "ecs:ListServices", "ecs:ListTaskDefinitions", "ecs:ListTasks"),
     ]  # fmt: skip
 
 

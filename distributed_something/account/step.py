@@ -20,6 +20,7 @@ class SetupState(StrEnum):
     REMOVED = "removed"
     KEPT = "kept"  # intentionally
     NOT_DONE = "not done"  # the note gives the reason
+    WARNING = "warning"  # nothing to do, as far as AWS lets the user see; the note says what it hides
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ setupAWS only prints these policies. An administrator attaches them to people or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from distributed_something.account.bucket_key import READ_ACTION, WRITE_ACTION
 from distributed_something.account.policy_documents import (
     APP_TAG_CONDITION,
     ONE_APP_CONDITION,
@@ -55,13 +57,16 @@ _DESCRIBED_EC2_RESOURCES = (  # the EC2 resources that run.py looks up
 )  # fmt: skip
 
 
-def build_control_policies(account: AwsAccount, buckets: list[str]) -> dict[str, PolicyDocument]:
+def build_control_policies(
+    account: AwsAccount, buckets: list[str], keys: Sequence[str] = ()
+) -> dict[str, PolicyDocument]:
     """Return the policies that a user needs for every command except setupAWS, keyed by name.
 
-    There are two policies, because IAM limits a managed policy to 6,144 characters.
+    `keys`: the ARNs of the KMS keys that encrypt the buckets. There are two policies, because IAM limits a managed
+    policy to 6,144 characters.
     """
     return {
-        "distributed-something-jobs": _build_control_jobs_policy(account, buckets),
+        "distributed-something-jobs": _build_control_jobs_policy(account, buckets, keys),
         "distributed-something-machines": _build_control_machines_policy(account),
     }
 
@@ -83,8 +88,9 @@ def build_administrator_policy(account: AwsAccount, buckets: list[str]) -> Polic
             on=account.arn("logs", f"log-group:/aws/lambda/{MONITOR_FUNCTION}*"),
         ),
         allow_actions("FindLog", "logs:DescribeLogGroups"),
-        allow_actions("Bucket", "s3:DeleteBucketPolicy", "s3:GetBucketPolicy", "s3:GetLifecycleConfiguration",
-               "s3:PutBucketPolicy", "s3:PutLifecycleConfiguration",
+        allow_actions("FindKey", "kms:DescribeKey", on=account.arn("kms", "key/*")),
+        allow_actions("Bucket", "s3:DeleteBucketPolicy", "s3:GetBucketPolicy", "s3:GetEncryptionConfiguration",
+               "s3:GetLifecycleConfiguration", "s3:PutBucketPolicy", "s3:PutLifecycleConfiguration",
                on=[account.bucket(bucket) for bucket in buckets]),
         allow_actions("FindUse", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSpotFleetRequests",
                "events:ListRuleNamesByTarget"),
@@ -116,7 +122,7 @@ def _allow_role_setup(account: AwsAccount) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _build_control_jobs_policy(account: AwsAccount, buckets: list[str]) -> PolicyDocument:
+def _build_control_jobs_policy(account: AwsAccount, buckets: list[str], keys: Sequence[str]) -> PolicyDocument:
     return build_document(
         *_allow_queue_use(account),
         *_allow_log_use(account),
@@ -126,10 +132,12 @@ def _build_control_jobs_policy(account: AwsAccount, buckets: list[str]) -> Polic
             "MakeDashboard", "cloudwatch:GetDashboard", "cloudwatch:PutDashboard", on=build_dashboard_arn(account)
         ),
         allow_actions(
-            "UseBuckets", "s3:AbortMultipartUpload", "s3:GetBucketPolicy", "s3:GetObject", "s3:ListBucket",
-            "s3:PutObject",
+            "UseBuckets", "s3:AbortMultipartUpload", "s3:GetBucketPolicy", "s3:GetEncryptionConfiguration",
+            "s3:GetObject", "s3:ListBucket", "s3:PutObject",
             on=[account.bucket(bucket, key) for bucket in buckets for key in ("", "*")],
         ),
+        allow_actions("SeeKeys", "kms:DescribeKey", on=account.arn("kms", "key/*")),
+        *([allow_actions("UseKeys", READ_ACTION, WRITE_ACTION, on=list(dict.fromkeys(keys)))] if keys else []),
         allow_actions(
             "MakeRule", "events:PutRule", "events:PutTargets", "events:TagResource",
             on=account.arn("events", f"rule/{RULE_NAME_PREFIX}*"),
@@ -180,7 +188,10 @@ def _build_control_machines_policy(account: AwsAccount) -> PolicyDocument:
         *_allow_cluster_use(account),
         *_allow_fleet_use(account),
         allow_role_passing(roles, services),
-        allow_actions("SeeRoles", "iam:GetInstanceProfile", "iam:GetRole", on=[*roles, account.profile(INSTANCE_ROLE)]),
+        allow_actions(
+            "SeeRoles", "iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy",
+            on=[*roles, account.profile(INSTANCE_ROLE)],
+        ),
         allow_actions(
             "SeeEcsImage", "ssm:GetParameter",
             on=f"arn:{account.partition}:ssm:*:*:parameter/aws/service/ecs/optimized-ami/*",
@@ -218,7 +229,12 @@ def _allow_fleet_use(account: AwsAccount) -> list[dict[str, Any]]:
         allow_actions("TagEc2", "ec2:CreateTags", on=account.arn("ec2", "*/*"), when=created_with_tags),
         allow_actions(
             "MakeSecurityGroup", "ec2:CreateSecurityGroup",
-            on=[account.arn("ec2", "security-group/*"), account.arn("ec2", "vpc/*")],
+            # The network may belong to another account, which shares it.
+            on=[account.arn("ec2", "security-group/*"), f"arn:{account.partition}:ec2:*:*:vpc/*"],
+        ),
+        allow_actions(
+            "AllowSsh", "ec2:AuthorizeSecurityGroupIngress", on=account.arn("ec2", "security-group/*"),
+            when={"StringEquals": {"aws:ResourceTag/made-by": "distributed-something"}},
         ),
         allow_actions("MakeLaunchTemplate", "ec2:CreateLaunchTemplate", on=templates),
         allow_actions("AddVersion", "ec2:CreateLaunchTemplateVersion", on=templates, when=APP_TAG_CONDITION),

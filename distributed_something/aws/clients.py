@@ -102,6 +102,10 @@ class Clients:
         return self._session.client("iam", config=_CLIENT_CONFIG)
 
     @cached_property
+    def kms(self) -> Any:
+        return self._session.client("kms", config=_CLIENT_CONFIG)
+
+    @cached_property
     def sts(self) -> STSClient:
         return self._session.client("sts", config=_CLIENT_CONFIG)
 

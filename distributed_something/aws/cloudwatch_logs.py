@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.retry import retry_until_consistent
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 
 LOG_RETENTION_DAYS = 60
+LOG_GROUP_BUSY_CODE = "OperationAbortedException"  # another change of the log group is in progress
 
 
 def build_log_group_names(log_group_name: str) -> tuple[str, str]:
@@ -41,20 +43,31 @@ def ensure_log_groups(
 def _ensure_log_group(
     logs: CloudWatchLogsClient, name: str, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> str:
-    owner, is_new_tag = "", False
+    owner, has_new_tag = "", True
     try:
-        logs.create_log_group(logGroupName=name, tags=tags)
+        create = partial(logs.create_log_group, logGroupName=name, tags=tags)
+        retry_until_consistent(create, LOG_GROUP_BUSY_CODE, sleep=sleep)
     except logs.exceptions.ResourceAlreadyExistsException:
         arn = _find_log_group_arn(logs, name)
         owner = logs.list_tags_for_resource(resourceArn=arn)["tags"].get("app", "")
+        has_new_tag = not owner
         if not owner:  # the published system created it; containers may write only to groups that have the tag
             logs.tag_resource(resourceArn=arn, tags=tags)
-            is_new_tag = True
+    set_log_retention(logs, name, sleep, until_allowed=has_new_tag)
+    return "" if owner == tags["app"] else owner
+
+
+def set_log_retention(
+    logs: CloudWatchLogsClient, name: str, sleep: Callable[[float], None], *, until_allowed: bool = False
+) -> None:
+    """Let CloudWatch delete the log group's events after 60 days. The group may be new. AWS errors are not caught.
+
+    `until_allowed`: whether the permission depends on a tag that was just set.
+    """
     retry_until_consistent(
         lambda: logs.put_retention_policy(logGroupName=name, retentionInDays=LOG_RETENTION_DAYS),
-        until_allowed=is_new_tag, sleep=sleep,
+        "ResourceNotFoundException", LOG_GROUP_BUSY_CODE, until_allowed=until_allowed, sleep=sleep,
     )  # fmt: skip
-    return "" if owner == tags["app"] else owner
 
 
 def _find_log_group_arn(logs: CloudWatchLogsClient, name: str) -> str:

@@ -1,20 +1,26 @@
-"""Creates, observes, resizes, and cancels Spot Fleets. `fleet/request.py` builds the request."""
+"""Creates, observes, resizes, and cancels Spot Fleets. `fleet/request.py` builds the request.
+
+Only this module calls EC2's API for Spot Fleets, which AWS calls legacy, so that another API can replace it (see
+"Spot Fleet and EC2 Fleet" in docs/architecture.md).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
 from distributed_something.aws.clients import EC2_PAGINATION
 from distributed_something.aws.retry import retry_until_consistent
-from distributed_something.core.aws_errors import AWSEvent, FleetProblem, list_fleet_problems
+from distributed_something.core.aws_errors import FLEET_FAILURE_PATTERNS, AWSEvent, FailurePattern, find_failure_pattern
 from distributed_something.core.errors import AWSError, CloudError, get_error_code, translate_aws_errors
 from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.tags import parse_tags
+from distributed_something.core.text import format_one_line
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -28,8 +34,14 @@ TEMPLATE_NOT_READY_CODES = (
     "InvalidLaunchTemplateName.NotFound",
     "InvalidLaunchTemplateName.NotFoundException",
 )
-# RequestSpotFleet reports the same problem with this phrase; its error code means only that the request is invalid.
-_TEMPLATE_NOT_READY_PHRASE = "The specified launch template"
+# RequestSpotFleet reports the same problem, and roles and instance profiles that are too new, with these phrases; its
+# error code means only that the request is invalid.
+_NOT_READY_ERRORS = tuple(
+    (code, phrase)
+    for code in ("InvalidSpotFleetRequestConfig", "InvalidParameterValue")
+    for phrase in ("The specified launch template", "IamFleetRole", "IAM Instance Profile")
+)
+_BUSY_CODE = "FleetNotInModifiableState"  # the previous change of the fleet is still in progress
 FLEET_HISTORY_SECONDS = 6 * 3600.0  # how far back the fleet's events are read
 MAX_HISTORY_PAGES = 5  # per kind of event; a page has up to 1,000 events, and one page is usually enough
 # Events that keep a fleet from starting instances, although EC2 does not report them as errors.
@@ -76,7 +88,7 @@ def is_active_fleet_state(state: str) -> bool:
 
 
 def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) -> str:
-    """Request the fleet and return its id. Retry while EC2 cannot find a new launch template yet.
+    """Request the fleet and return its id. Retry while EC2 cannot find a new launch template or role yet.
 
     Raise CloudError if the request fails.
     """
@@ -84,7 +96,8 @@ def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) ->
         response = retry_until_consistent(
             lambda: ec2.request_spot_fleet(SpotFleetRequestConfig=config),
             *TEMPLATE_NOT_READY_CODES,
-            phrases=[_TEMPLATE_NOT_READY_PHRASE],
+            *_NOT_READY_ERRORS,
+            "InvalidGroup.NotFound",
             sleep=sleep,
         )
     return str(response["SpotFleetRequestId"])
@@ -93,17 +106,23 @@ def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) ->
 def observe_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
     """Return the fleet's state and its instances; None if the fleet does not exist (anymore)."""
     try:
-        fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
-        if not fleets:
+        fleet = describe_fleet(ec2, fleet_id)
+        if fleet is None:
             return None
         types_by_id = dict(_iter_instance_types(ec2, fleet_id))
     except ClientError as error:
         if get_error_code(error) in _MISSING_FLEET_CODES:
             return None
         raise
-    config = fleets[0]["SpotFleetRequestConfig"]
-    state = str(fleets[0]["SpotFleetRequestState"])
+    config = fleet["SpotFleetRequestConfig"]
+    state = str(fleet["SpotFleetRequestState"])
     return FleetState(state, config["TargetCapacity"], tuple(types_by_id), tuple(types_by_id.values()))
+
+
+def describe_fleet(ec2: EC2Client, fleet_id: str) -> Any | None:
+    """Return EC2's description of the fleet; None if it lists none. AWS errors are not caught."""
+    fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
+    return fleets[0] if fleets else None
 
 
 def iter_fleets(ec2: EC2Client) -> Iterator[Any]:
@@ -141,8 +160,8 @@ def set_fleet_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int)
     `on_demand`: the minimum number of on-demand instances in the target. The fleet's on-demand target never decreases,
     unless it would exceed the target.
     """
-    fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
-    current = fleets[0]["SpotFleetRequestConfig"].get("OnDemandTargetCapacity", 0) if fleets else 0
+    fleet = describe_fleet(ec2, fleet_id) or {}
+    current = fleet.get("SpotFleetRequestConfig", {}).get("OnDemandTargetCapacity", 0)
     request: Any = {
         "SpotFleetRequestId": fleet_id,
         "TargetCapacity": target,
@@ -152,6 +171,43 @@ def set_fleet_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int)
     if on_demand_target != current:
         request["OnDemandTargetCapacity"] = on_demand_target
     ec2.modify_spot_fleet_request(**request)
+
+
+def is_fleet_busy(error: BaseException) -> bool:
+    """Return whether EC2 refused a change because the fleet's previous change is still in progress.
+
+    Until then, EC2 still shows the old target.
+    """
+    return get_error_code(error) == _BUSY_CODE
+
+
+def cancel_new_fleet(ec2: EC2Client, fleet_id: str, sleep: Callable[[float], None]) -> None:
+    """Cancel a fleet that was requested a moment ago, and terminate its instances. AWS errors are not caught.
+
+    Retry while EC2 cannot find the fleet or its tags, on which the permission depends.
+    """
+
+    missing_codes = (*_MISSING_FLEET_CODES, "fleetRequestIdDoesNotExist")
+    retry_until_consistent(
+        partial(request_cancellation, ec2, fleet_id), *missing_codes, until_allowed=True, sleep=sleep
+    )
+
+
+def request_cancellation(ec2: EC2Client, fleet_id: str) -> None:
+    """Cancel the fleet and terminate its instances.
+
+    AWS errors are not caught. A failure that EC2 reports inside a successful response is raised as ClientError too.
+    """
+    failure = _cancel_by_id(ec2, fleet_id)
+    if failure is not None:
+        raise ClientError({"Error": failure}, "CancelSpotFleetRequests")
+
+
+def _cancel_by_id(ec2: EC2Client, fleet_id: str) -> Any | None:
+    """Request the cancellation; return the error inside EC2's response, or None if there is none."""
+    response: Any = ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
+    failures = response.get("UnsuccessfulFleetRequests") or []
+    return failures[0].get("Error", {}) if failures else None
 
 
 def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
@@ -164,11 +220,9 @@ def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
     if fleet is None or fleet.state == "cancelled" or (not fleet.is_active and not fleet.machines):
         return None
     if fleet.state != "cancelled_terminating":
-        response = ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
-        failures = response.get("UnsuccessfulFleetRequests") or []
-        if failures:
-            reason = failures[0].get("Error", {}).get("Message", "no reason given")
-            raise CloudError(f"EC2 did not cancel the fleet: {reason}")
+        failure = _cancel_by_id(ec2, fleet_id)
+        if failure is not None:
+            raise CloudError(f"EC2 did not cancel the fleet: {failure.get('Message', 'no reason given')}")
     return fleet
 
 
@@ -218,3 +272,36 @@ def _iter_instance_types(ec2: EC2Client, fleet_id: str) -> Iterator[tuple[str, s
     )
     for page in pages:
         yield from ((instance["InstanceId"], instance.get("InstanceType", "")) for instance in page["ActiveInstances"])
+
+
+@dataclass(frozen=True)
+class FleetProblem:
+    """A problem that keeps a fleet from starting machines: the first event that reports it, and its explanation.
+
+    `pattern` is None if no pattern in the table matches the event.
+    """
+
+    event: AWSEvent
+    pattern: FailurePattern | None
+
+    @property
+    def cause(self) -> Hashable:
+        """Return a value that is the same for all events that report the same problem."""
+        return self.pattern or (self.event.kind, self.event.message)
+
+
+def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
+    """Return the problems that a fleet's events report, one per cause."""
+    problems: dict[Hashable, FleetProblem] = {}
+    for event in events:
+        pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, event.kind, event.message)
+        problem = FleetProblem(event, pattern)
+        problems.setdefault(problem.cause, problem)
+    return tuple(problems.values())
+
+
+def format_fleet_problem(problem: FleetProblem) -> str:
+    """Return the cause, its remedy, and EC2's message on one line; for an unknown event, return only EC2's message."""
+    message = format_one_line(f"{problem.event.kind}: {problem.event.message}")
+    pattern = problem.pattern
+    return f"{pattern.cause} — {pattern.remedy} ({message})" if pattern else message

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from distributed_something.aws.retry import none_if_missing, retry_until_consistent
 from distributed_something.aws.task_definition import MACHINE_ATTRIBUTE
-from distributed_something.core.errors import get_error_code, get_error_message, is_access_denied, translate_aws_errors
+from distributed_something.core.errors import (
+    CloudError,
+    get_error_code,
+    is_access_denied,
+    translate_aws_errors,
+)
 from distributed_something.core.names import EXECUTION_ROLE, TASK_ROLE
 from distributed_something.core.tags import build_ecs_tags, parse_tags
 
@@ -18,10 +25,17 @@ if TYPE_CHECKING:
 
     from distributed_something.core.config_settings import Settings
 
-ROLE_KEYS = ("taskRoleArn", "executionRoleArn")
-DRAINING_WAIT_SECONDS = 120
-# Part of ECS's message, which contains "Draining" or "draining". The error code is the same for every invalid value.
-_DRAINING_PHRASE = "raining"
+OPTIONAL_KEYS = {"linuxParameters", "resourceRequirements"}  # only in the definitions that need them
+_TASK_ROLES = {"taskRoleArn": TASK_ROLE, "executionRoleArn": EXECUTION_ROLE}  # keyed as in RegisterTaskDefinition
+# A service that was just deleted keeps its name while it drains. ECS's message contains "Draining" or "draining"; the
+# code is the same for every invalid value.
+_DRAINING_ERROR = ("InvalidParameterException", "raining")
+_NEW_LINKED_ROLE_ERROR = ("InvalidParameterException", "service linked role")  # an account's first cluster or service
+_NEW_ROLE_ERROR = ("ClientException", "Role is not valid")
+# During a deployment, ECS stops idle containers first and then starts their successors, because full machines have no
+# room for both. Busy containers are protected and stay. They count toward the maximum, so that there are never more
+# protected containers than desired ones, for which ECS would refuse further protection.
+DEPLOYMENT_OPTIONS: Any = {"minimumHealthyPercent": 0, "maximumPercent": 100}
 
 
 def build_placement_constraints(app_name: str) -> list[Any]:
@@ -45,10 +59,11 @@ def _build_service_options(app_name: str) -> dict[str, Any]:
         "propagateTags": "TASK_DEFINITION",
         "enableECSManagedTags": True,
         "availabilityZoneRebalancing": "DISABLED",
+        "deploymentConfiguration": DEPLOYMENT_OPTIONS,
     }
 
 
-def ensure_cluster(ecs: ECSClient, name: str, tags: Mapping[str, str]) -> None:
+def ensure_cluster(ecs: ECSClient, name: str, tags: Mapping[str, str], sleep: Callable[[float], None]) -> None:
     """Create the cluster with these tags. An active cluster stays unchanged, no matter who owns it.
 
     Raise CloudError if a call fails.
@@ -56,7 +71,8 @@ def ensure_cluster(ecs: ECSClient, name: str, tags: Mapping[str, str]) -> None:
     with translate_aws_errors(f"setting up the cluster {name}"):
         cluster = describe_cluster(ecs, name)
         if cluster is None or cluster["status"] != "ACTIVE":
-            ecs.create_cluster(clusterName=name, tags=build_ecs_tags(tags))  # type: ignore[arg-type]
+            create: Any = partial(ecs.create_cluster, clusterName=name, tags=build_ecs_tags(tags))  # type: ignore[arg-type]
+            retry_until_consistent(create, _NEW_LINKED_ROLE_ERROR, sleep=sleep)
 
 
 def describe_cluster(ecs: ECSClient, name: str) -> Any | None:
@@ -70,29 +86,39 @@ def is_app_cluster(cluster: Any, app_name: str) -> bool:
     return parse_tags(cluster.get("tags")).get("app") == app_name
 
 
-def ensure_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
+def ensure_task_definition(ecs: ECSClient, request: dict[str, Any], sleep: Callable[[float], None]) -> str:
     """Return the ARN of the latest revision; register a new revision first if the latest does not match the request.
 
-    Raise CloudError if a call fails.
+    Retry while ECS cannot find a new role yet. Raise CloudError if a call fails.
     """
     with translate_aws_errors(f"registering the task definition {request['family']}"):
         latest = _describe_latest_definition(ecs, request["family"])
         if latest is not None and _is_same_definition(latest, request):
             return str(latest["taskDefinitionArn"])
-        return ecs.register_task_definition(**request)["taskDefinition"]["taskDefinitionArn"]
+        register = partial(ecs.register_task_definition, **request)
+        response = retry_until_consistent(register, _NEW_ROLE_ERROR, sleep=sleep)
+        return str(response["taskDefinition"]["taskDefinitionArn"])
 
 
 def ensure_service(
     ecs: ECSClient, settings: Settings, definition: str, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> None:
-    """Create the service with no tasks, or set an active service's task definition and keep its task count.
+    """Create the service with no tasks, or deploy the task definition to an active service and keep its task count.
 
-    `definition`: the ARN of the task definition's revision. Raise CloudError if a call fails.
+    The deployment is forced even if the revision is the same, because the image may have changed: within a deployment,
+    ECS uses the digest that the image's tag had at the beginning. Only an image that is named by its digest cannot
+    change. `definition`: the ARN of the task definition's revision. Raise CloudError if a call fails.
     """
     with translate_aws_errors(f"setting up the service {settings.names.service}"):
         status = _find_service_status(ecs, settings)
         if status == "ACTIVE":
-            ecs.update_service(cluster=settings.ECS_CLUSTER, service=settings.names.service, taskDefinition=definition)
+            ecs.update_service(
+                cluster=settings.ECS_CLUSTER,
+                service=settings.names.service,
+                taskDefinition=definition,
+                deploymentConfiguration=DEPLOYMENT_OPTIONS,
+                forceNewDeployment="@" not in settings.DOCKERHUB_TAG,
+            )
             return
         _create_service(ecs, settings, definition, tags, sleep)
 
@@ -121,8 +147,9 @@ def describe_service(ecs: ECSClient, cluster: str, service: str, *, with_tags: b
 def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: int) -> None:
     """Set the service's task count to `desired` and its task definition to the revision `definition`.
 
-    The tasks get the revision's tags. Also set the options that `setup` did not set in older versions. Raise CloudError
-    if the call fails.
+    The tasks get the revision's tags. The deployment is forced, so that ECS looks up the image's digest even if the
+    revision is the same, as it is if an interrupted start is continued; no containers are running yet. Also set the
+    options that `setup` did not set in older versions. Raise CloudError if the call fails.
     """
     with translate_aws_errors(f"starting the service {settings.names.service}"):
         ecs.update_service(
@@ -130,6 +157,7 @@ def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: in
             service=settings.names.service,
             taskDefinition=definition,
             desiredCount=desired,
+            forceNewDeployment=True,
             **_build_service_options(settings.APP_NAME),
         )
 
@@ -144,25 +172,17 @@ def stop_tasks(ecs: ECSClient, cluster: str, service: str) -> None:
 def _create_service(
     ecs: ECSClient, settings: Settings, definition: str, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> None:
-    pause = 5.0
-    for attempt in range(int(DRAINING_WAIT_SECONDS / pause) + 1):
-        try:
-            ecs.create_service(
-                cluster=settings.ECS_CLUSTER,
-                serviceName=settings.names.service,
-                taskDefinition=definition,
-                desiredCount=0,
-                launchType="EC2",
-                tags=build_ecs_tags(tags),  # type: ignore[arg-type]
-                **_build_service_options(settings.APP_NAME),
-            )
-            return
-        except ClientError as error:
-            has_draining_phrase = _DRAINING_PHRASE in get_error_message(error)
-            is_draining = get_error_code(error) == "InvalidParameterException" and has_draining_phrase
-            if not is_draining or attempt * pause >= DRAINING_WAIT_SECONDS:
-                raise
-            sleep(pause)  # a service that was just deleted keeps its name while it drains
+    create: Any = partial(
+        ecs.create_service,
+        cluster=settings.ECS_CLUSTER,
+        serviceName=settings.names.service,
+        taskDefinition=definition,
+        desiredCount=0,
+        launchType="EC2",
+        tags=build_ecs_tags(tags),  # type: ignore[arg-type]
+        **_build_service_options(settings.APP_NAME),
+    )
+    retry_until_consistent(create, _DRAINING_ERROR, _NEW_LINKED_ROLE_ERROR, "ClusterNotFoundException", sleep=sleep)
 
 
 def _find_service_status(ecs: ECSClient, settings: Settings) -> str | None:
@@ -181,13 +201,19 @@ def _describe_latest_definition(ecs: ECSClient, family: str) -> Any | None:
 
 
 def _is_same_definition(latest: Any, request: dict[str, Any]) -> bool:
-    """Return whether the latest revision has all requested values. It may have others, because ECS adds defaults."""
+    """Return whether the latest revision has all requested values.
+
+    It may have others, because ECS adds defaults, but none of OPTIONAL_KEYS: a container that still asked for a GPU
+    would never start on a machine without one.
+    """
     registered, containers = latest.get("containerDefinitions", []), request["containerDefinitions"]
-    has_same_roles = all(latest.get(key) == request.get(key) for key in ROLE_KEYS)
+    has_same_roles = all(latest.get(key) == request.get(key) for key in _TASK_ROLES)
     if not has_same_roles or len(registered) != len(containers) or latest.get("status", "ACTIVE") != "ACTIVE":
         return False
     return all(
-        _has_requested_values(actual, requested) for actual, requested in zip(registered, containers, strict=True)
+        _has_requested_values(actual, requested)
+        and not any(actual.get(key) for key in OPTIONAL_KEYS - requested.keys())
+        for actual, requested in zip(registered, containers, strict=True)
     )
 
 
@@ -202,20 +228,44 @@ def _has_requested_values(actual: Any, requested: Any) -> bool:
     return bool(actual == requested)
 
 
-def find_task_roles(iam: IAMClient) -> dict[str, str]:
+def find_task_roles(iam: IAMClient, ecs: ECSClient, family: str) -> dict[str, str]:
     """Return the ARNs of the containers' roles in the form that RegisterTaskDefinition expects.
 
     The worker uses `taskRoleArn`. ECS uses `executionRoleArn` to pull the image and write the log. Return an empty
-    dictionary if setupAWS was never run, or if the user is not allowed to look up the roles. Containers then use their
-    instance's role, as in the published version. Raise CloudError if a call fails for any other reason.
+    dictionary if setupAWS was never run: containers then use their instance's role, as in the published version. If the
+    user is not allowed to look up the roles, return those of the latest task definition in the `family`, which exist.
+    Raise CloudError if it has none, if only one of the roles exists, or if a call fails.
     """
-    roles = {}
-    for key, name in (("taskRoleArn", TASK_ROLE), ("executionRoleArn", EXECUTION_ROLE)):
-        with translate_aws_errors(f"looking for the role {name}"):
-            try:
-                roles[key] = str(iam.get_role(RoleName=name)["Role"]["Arn"])
-            except ClientError as error:
-                if get_error_code(error) == "NoSuchEntity" or is_access_denied(error):
-                    return {}
-                raise
-    return roles
+    try:
+        roles = {key: _find_role_arn(iam, name) for key, name in _TASK_ROLES.items()}
+    except CloudError as error:
+        if not isinstance(error.__cause__, ClientError) or not is_access_denied(error.__cause__):
+            raise
+        registered = _find_registered_roles(ecs, family)
+        if not registered:
+            raise _explain_denied_lookup(error) from error.__cause__
+        return registered
+    missing = [name for key, name in _TASK_ROLES.items() if roles[key] is None]
+    if len(missing) == 1:
+        raise CloudError(f"the role {missing[0]} does not exist, although setupAWS creates it", "run setupAWS again")
+    return {key: arn for key, arn in roles.items() if arn is not None}
+
+
+def _explain_denied_lookup(error: CloudError) -> CloudError:
+    """Return the error with the permission that the user lacks, and why setup cannot do without it."""
+    problem = f"{error.problem}; without the permission iam:GetRole, containers would get no role"
+    return CloudError(problem, f"{error.remedy} (setupAWS --policies prints it)", action=error.action, code=error.code)
+
+
+def _find_role_arn(iam: IAMClient, name: str) -> str | None:
+    with translate_aws_errors(f"looking for the role {name}"):
+        response = none_if_missing(lambda: iam.get_role(RoleName=name), "NoSuchEntity")
+    return None if response is None else str(response["Role"]["Arn"])
+
+
+def _find_registered_roles(ecs: ECSClient, family: str) -> dict[str, str]:
+    """Return the roles of the latest task definition; an empty dictionary if it does not have both of ours."""
+    with translate_aws_errors(f"looking for the task definition {family}"):
+        latest = _describe_latest_definition(ecs, family) or {}
+    roles = {key: str(latest.get(key, "")) for key in _TASK_ROLES}
+    return roles if all(roles[key].endswith(f":role/{name}") for key, name in _TASK_ROLES.items()) else {}

@@ -23,12 +23,13 @@ UPLOAD_THREADS = 16
 CLOCK_TOLERANCE_SECONDS = 2.0
 
 
-def iter_bucket_objects(s3: S3Client, bucket: str, prefix: str) -> Iterator[Any]:
+def iter_bucket_objects(s3: S3Client, bucket: str, prefix: str, *, requester_pays: bool = False) -> Iterator[Any]:
     """Yield S3's description of every object under `prefix`.
 
     This takes one call per 1,000 objects. AWS errors are not caught.
     """
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+    payer: dict[str, Any] = {"RequestPayer": "requester"} if requester_pays else {}
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **payer):
         yield from page.get("Contents", [])
 
 
@@ -56,10 +57,10 @@ def parse_response_time(response: Any, now: float) -> float:
     return now if abs(at - now) <= CLOCK_TOLERANCE_SECONDS else at
 
 
-def iter_object_keys(s3: S3Client, bucket: str, prefix: str) -> Iterator[str]:
+def iter_object_keys(s3: S3Client, bucket: str, prefix: str, *, requester_pays: bool = False) -> Iterator[str]:
     """Yield the key of every object under `prefix`. Raise CloudError if a call fails."""
     with translate_aws_errors(f"listing s3://{bucket}/{prefix}"):
-        for item in iter_bucket_objects(s3, bucket, prefix):
+        for item in iter_bucket_objects(s3, bucket, prefix, requester_pays=requester_pays):
             yield item["Key"]
 
 

@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 
 
 MESSAGE_RETENTION_SECONDS = 14 * 24 * 3600  # SQS's maximum, so that jobs survive a long run or a vacation
-QUEUE_NAME_REUSE_SECONDS = 60  # how long SQS blocks the name of a deleted queue
 RACE_PAUSE_SECONDS = 2.0  # how long SQS may take to return a queue that someone else has just created
 MAX_RECEIVE_COUNT = 1000  # SQS's maximum in a redrive policy
+# SQS's maximum for a message with its attributes. Queues that are older than August 2025 keep their limit of 256 KiB.
+MAX_MESSAGE_BYTES = 1024 * 1024
 SOURCE_QUEUES_PER_CALL = 1000  # SQS's maximum for ListDeadLetterSourceQueues
 MISSING_QUEUE_CODES = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
-_DELETED_RECENTLY_CODES = {"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"}
+# SQS blocks the name of a deleted queue for 60 s.
+_DELETED_RECENTLY_CODES = ("AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently")
 _NAME_TAKEN_CODES = {"QueueAlreadyExists", "QueueNameExists"}  # a queue with this name has other attributes
-_MISSING_TARGET_PHRASES = ("Dead letter target does not exist",)  # SQS needs a second to know a new queue everywhere
+# SQS needs a second to know a new queue everywhere. The code is the same for every invalid value.
+_MISSING_TARGET_ERROR = ("InvalidParameterValue", "Dead letter target does not exist")
 
 
 @dataclass(frozen=True)
@@ -266,9 +269,21 @@ def _update_attributes(
     sleep: Callable[[float], None],
 ) -> None:  # fmt: skip
     changed: Any = {key: value for key, value in attributes.items() if not _is_same_attribute(current.get(key), value)}
+    if _parse_message_limit(current) < MAX_MESSAGE_BYTES:
+        changed["MaximumMessageSize"] = str(MAX_MESSAGE_BYTES)
     if changed:
         set_changed = partial(sqs.set_queue_attributes, QueueUrl=url, Attributes=changed)
-        retry_until_consistent(set_changed, phrases=_MISSING_TARGET_PHRASES, until_allowed=is_tag_new, sleep=sleep)
+        retry_until_consistent(set_changed, _MISSING_TARGET_ERROR, until_allowed=is_tag_new, sleep=sleep)
+
+
+def read_message_limit(sqs: SQSClient, url: str) -> int:
+    """Return how many bytes a message in the queue may have, with its attributes. AWS errors are not caught."""
+    response = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["MaximumMessageSize"])
+    return _parse_message_limit(response.get("Attributes", {}))
+
+
+def _parse_message_limit(attributes: Mapping[Any, str]) -> int:
+    return int(attributes.get("MaximumMessageSize", MAX_MESSAGE_BYTES))
 
 
 def _create_queue(
@@ -276,16 +291,8 @@ def _create_queue(
 ) -> str:
     """Create the queue and return its URL. Wait until SQS permits the name again if it was just deleted."""
     create = partial(sqs.create_queue, QueueName=name, Attributes=attributes, tags=tags)  # type: ignore[arg-type]
-    create_if_known = partial(retry_until_consistent, create, phrases=_MISSING_TARGET_PHRASES, sleep=sleep)
-    pause = 5.0
-    for _ in range(int(QUEUE_NAME_REUSE_SECONDS / pause) + 2):
-        try:
-            return str(create_if_known()["QueueUrl"])
-        except ClientError as error:
-            if get_error_code(error) not in _DELETED_RECENTLY_CODES:
-                raise
-            sleep(pause)
-    return str(create_if_known()["QueueUrl"])
+    response = retry_until_consistent(create, _MISSING_TARGET_ERROR, *_DELETED_RECENTLY_CODES, sleep=sleep)
+    return str(response["QueueUrl"])
 
 
 def _is_same_attribute(current: str | None, requested: str) -> bool:

@@ -52,7 +52,8 @@ def build_task_definition(
                 "mode": "non-blocking",  # otherwise a worker would wait whenever CloudWatch is slow
             },
         },
-    } | _build_mount_permissions(settings)
+    }
+    container |= _build_gpu_requirement(settings) | _build_mount_permissions(settings)
     return {
         "family": settings.names.task_family,
         "requiresCompatibilities": ["EC2"],
@@ -68,13 +69,22 @@ def _build_environment(settings: Settings, queues: QueueUrls) -> dict[str, str]:
         "SQS_DEAD_LETTER_QUEUE_URL": queues.dead_letter_url,
         "DOCKER_IMAGE": settings.DOCKERHUB_TAG,
         "STOP_SECONDS": str(STOP_SECONDS),
-        "JOURNAL_SECONDS": str(_choose_journal_seconds(settings)),
+        "JOURNAL_SECONDS": str(choose_journal_seconds(settings)),
     }
 
 
-def _choose_journal_seconds(settings: Settings) -> int:
+def choose_journal_seconds(settings: Settings) -> int:
+    """Return how often, in seconds, each container may write its journal."""
     containers = settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE
     return max(MIN_JOURNAL_SECONDS, math.ceil(containers / MAX_JOURNAL_WRITES_PER_SECOND))
+
+
+def _build_gpu_requirement(settings: Settings) -> dict[str, Any]:
+    """Return the number of GPUs that ECS gives to a container alone; without it, a container sees no GPU.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-gpu-specifying.html
+    """
+    return {"resourceRequirements": [{"type": "GPU", "value": str(settings.GPUS)}]} if settings.GPUS else {}
 
 
 def _build_mount_permissions(settings: Settings) -> dict[str, Any]:

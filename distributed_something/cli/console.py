@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from distributed_something.worker import make_visible
+
 if TYPE_CHECKING:
     from rich.console import Console as Screen
 
@@ -27,11 +29,16 @@ class Console:
 
     def print_result(self, text: str) -> None:
         """Print the result of the command."""
-        click.echo(text)
+        click.echo(_make_visible_text(text))
 
     def print_progress(self, text: str) -> None:
         """Print what the command is doing. If a live display is active, the line appears above it."""
         if self._screen is None:
-            click.echo(text, err=True)
+            click.echo(_make_visible_text(text), err=True)
         else:
-            self._screen.print(text, soft_wrap=True)
+            self._screen.print(_make_visible_text(text), soft_wrap=True)
+
+
+def _make_visible_text(text: str) -> str:
+    """Return the text without control characters, because it may contain what programs and AWS have written."""
+    return "\n".join(map(make_visible, text.split("\n")))

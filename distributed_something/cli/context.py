@@ -77,8 +77,9 @@ class Context:
 
         Raise InputError if the config is invalid, or if the project belongs to an older version.
         """
-        from distributed_something.core.config_settings import check_placeholders_replaced, load_settings
+        from distributed_something.core.config_settings import check_placeholders_replaced
         from distributed_something.diagnose.given_files import check_project
+        from distributed_something.project.config_file import load_settings
         from distributed_something.project.older_version import check_project_version
 
         if self.config is None:
@@ -88,6 +89,15 @@ class Context:
         if not self.local:
             check_placeholders_replaced(settings, self.config_file)
         return settings
+
+    @property
+    def profile(self) -> str:
+        """Return the name of the AWS profile in use; "" if it is AWS's default, or if the config has not been read."""
+        import os
+
+        loaded: Settings | None = self.__dict__.get("settings")  # the config is a program, which must run only once
+        name = loaded.AWS_PROFILE if loaded else ""
+        return os.environ.get("AWS_PROFILE", "") if name in ("", "default") else name
 
     @property
     def command_line(self) -> CommandLine:
@@ -241,8 +251,10 @@ class Context:
     def print_next_command(self, usual: str) -> None:
         """Print the command of a run to type next. `usual`: its name if that cannot be looked up."""
         name = next(iter(self.find_remaining_commands()), usual)
+        from distributed_something.results.command_line import format_next_command
+
         (command,) = self.command_line.list_run_commands([name])
-        self.console.print_progress(f"next: {command}")
+        self.console.print_progress(format_next_command(command))
 
     def check_setup(self) -> None:
         """Raise InputError with everything that `setup` must create first, as far as that can be looked up.
@@ -310,14 +322,13 @@ class Context:
             os.environ.update(self.cloud.build_environment())
             return Clients(boto3.Session(region_name=settings.AWS_REGION))
         with translate_aws_errors("logging in to AWS"):
-            profile = None if settings.AWS_PROFILE in ("", "default") else settings.AWS_PROFILE
-            return Clients(boto3.Session(profile_name=profile, region_name=settings.AWS_REGION))
+            return Clients(boto3.Session(profile_name=self.profile or None, region_name=settings.AWS_REGION))
 
-    def list_objects(self, bucket: str, prefix: str) -> Iterable[str]:
+    def list_objects(self, bucket: str, prefix: str, *, requester_pays: bool = False) -> Iterable[str]:
         """Yield the keys below a prefix. Clients are created only for Job files that list a bucket."""
         from distributed_something.aws.s3 import iter_object_keys
 
-        return iter_object_keys(self.clients.s3, bucket, prefix)
+        return iter_object_keys(self.clients.s3, bucket, prefix, requester_pays=requester_pays)
 
     def check_local(self, command: str) -> None:
         """Raise UsageError if `command` is used without --local."""

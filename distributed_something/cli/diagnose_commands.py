@@ -35,6 +35,7 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from distributed_something.diagnose.check.check import run_preflight_checks
+    from distributed_something.diagnose.check.container_image.http import RegistryHttp
     from distributed_something.diagnose.check.findings import build_findings_json, choose_exit_code, format_findings
     from distributed_something.fleet.fleet_file import load_fleet_file
 
@@ -45,7 +46,8 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     clients = context.clients
     if context.cloud is not None and content is not None:
         content = context.cloud.adapt_fleet_file(content)
-    findings = run_preflight_checks(clients, settings, fleet_file, content, datetime.now(UTC))
+    fetch = None if context.local else RegistryHttp().fetch
+    findings = run_preflight_checks(clients, settings, fleet_file, content, datetime.now(UTC), fetch)
     context.console.print_result(build_findings_json(findings) if as_json else format_findings(findings))
     raise SystemExit(choose_exit_code(findings))
 
@@ -151,7 +153,8 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
             return JobEvidence(outcome, source, is_hopeless=not has_success, has_pauses=has_pauses)
         submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
         outcome = load_run_outcome(s3, run, submitted, left, replaced_at=history.replaced_at)
-        source = find_job_source(context.clients, run, history.ended or summary.saved or evidence.at, evidence.at)
+        ended = summary.ended or history.ended or summary.saved or evidence.at
+        source = find_job_source(context.clients, run, ended, evidence.at)
     except AWSError as error:
         context.console.print_progress(f"note: the failed jobs cannot be read ({format_lookup_error(error)})")
         return JobEvidence(has_pauses=has_pauses)

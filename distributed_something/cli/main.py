@@ -74,12 +74,17 @@ def main(arguments: list[str] | None = None, project: Path | None = None) -> int
     except Exception as error:  # the outermost handler: a user reads a message, never a traceback
         code = getattr(error, "exit_code", ExitCode.CLOUD)
         missing = explain_missing_package(error) if isinstance(error, ImportError) else None
-        return _report_error(error, missing or _format_error(error, code), code, context)
+        return _report_error(error, missing or _format_error(error, code, context), code, context)
 
 
-def _format_error(error: Exception, code: int) -> str:
+def _format_error(error: Exception, code: int, context: Context) -> str:
     """Return one line, or one line per problem if the user's input is invalid."""
-    lines = str(error).splitlines() if code == ExitCode.INPUT else [str(error)]
+    from distributed_something.core.errors import AWSError, explain_aws_error, fill_in_profile
+
+    if isinstance(error, AWSError):  # an error that no command expects at this point still needs its remedy
+        error = explain_aws_error("calling AWS", error)
+    text = fill_in_profile(str(error), context.profile)
+    lines = text.splitlines() if code == ExitCode.INPUT else [text]
     texts = (" ".join(line.split()) or type(error).__name__ for line in lines)
     return "\n".join(f"run.py: {text}" for text in texts)
 

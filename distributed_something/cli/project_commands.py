@@ -75,11 +75,12 @@ def new_project(
 @click.pass_obj
 def build_image(context: Context, base: str | None, push: bool) -> None:
     """Build the image DOCKERHUB_TAG: your program and the worker."""
-    from distributed_something.core.config_settings import load_settings
     from distributed_something.project import build_image
+    from distributed_something.project.config_file import load_settings
 
     settings = load_settings(context.config_file)
-    build_image.build_image(settings, context.project, base)
+    platform = "" if context.local else build_image.choose_platform(settings, context.config_file)
+    build_image.build_image(settings, context.project, base, platform)
     if push:
         build_image.push_image(settings)
 

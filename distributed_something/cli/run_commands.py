@@ -60,6 +60,7 @@ def setup(context: Context) -> None:
 def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: bool, yes: bool) -> None:
     """Start the machines, which take jobs from the queue."""
     from distributed_something.core.monitor_file import build_monitor_file_path
+    from distributed_something.results.command_line import format_next_command
     from distributed_something.run.dashboard import ensure_dashboard
     from distributed_something.run.start import start_run, watch_machine_arrivals
 
@@ -84,7 +85,7 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     if settings.AUTO_MONITOR:
         print_progress(format_row("monitor", "runs in AWS, once a minute"))
     else:
-        print_progress(f"next: {context.command_line.format_command('monitor', str(path))}")
+        print_progress(format_next_command(context.command_line.format_command("monitor", str(path))))
     pause = 0.5 if context.local else 15.0
     watch_machine_arrivals(clients, settings, run, clock, wait_minutes=wait, pause=pause, print_progress=print_progress)
 
@@ -270,9 +271,11 @@ def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, 
 
     from distributed_something.core.errors import InputProblems
     from distributed_something.diagnose.check.check import run_preflight_checks
+    from distributed_something.diagnose.check.container_image.http import RegistryHttp
     from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
 
-    findings = run_preflight_checks(context.clients, context.settings, fleet_file, content, datetime.now(UTC))
+    fetch = None if context.local else RegistryHttp().fetch
+    findings = run_preflight_checks(context.clients, context.settings, fleet_file, content, datetime.now(UTC), fetch)
     wrong = [finding for finding in findings if finding.level is FindingLevel.WRONG]
     least = FindingLevel.WRONG if context.local else FindingLevel.WARNING
     shown = (FindingLevel.WRONG,) if context.local else (FindingLevel.WRONG, FindingLevel.WARNING)

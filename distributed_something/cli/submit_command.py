@@ -103,7 +103,9 @@ def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile,
         settings = context.settings
     with problems.collect():
         context.check_file(path, "Job file", "submitJob")
-        loaded = load_job_file(path, context.list_objects, collect_own_names(context.project / "worker"))
+        own_names = collect_own_names(context.project / "worker")
+        allow_unsafe = settings is None or settings.ALLOW_UNSAFE_INPUTS
+        loaded = load_job_file(path, context.list_objects, own_names, allow_unsafe_inputs=allow_unsafe)
         plan = plan_submission(loaded)
         if settings is not None:
             check_own_worker(context, loaded, plan.samples)

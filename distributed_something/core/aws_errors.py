@@ -8,10 +8,8 @@ events that contain them. Event kinds and exit codes are compared exactly; only 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
-
-from distributed_something.core.text import format_one_line
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,16 @@ class FailurePattern:
 # A new fleet needs the end of the old one. cleanup also removes the queue, so that the jobs must be sent again.
 NEW_FLEET_REMEDY = "run cleanup --yes, setup, submitJob, and startCluster"
 FLEET_FILE_REMEDY = f"correct the Fleet file or create one with fleetFile; then {NEW_FLEET_REMEDY}"
+JOINING_REMEDY = (
+    "run check with the Fleet file: machines need an instance profile with ECS permissions (setupAWS creates it), an "
+    "ECS-optimized image (fleetFile finds it), and a route to the internet"
+)
+
+CRASH_REMEDY = (
+    "correct worker/generic-worker.py, or the library that it calls; if workers run in containers, build the image"
+    " again (make push) and run setup"
+)
+IMAGE_REMEDY = "build the image with worker/Dockerfile (make build), and try it with run.py --local --containers"
 
 FLEET_FAILURE_PATTERNS = (
     FailurePattern(
@@ -193,6 +201,13 @@ SERVICE_FAILURE_PATTERNS = (
         is_placement=True,
     ),
     FailurePattern(
+        r"insufficient GPU",
+        "no machine has enough free GPUs for a container",
+        "lower GPUS or TASKS_PER_MACHINE, or use machine types with more GPUs, and run check",
+        84,
+        is_placement=True,
+    ),
+    FailurePattern(
         r"missing an attribute|constraint|did not meet",
         "the machines in the cluster belong to another app, or lack an attribute that the containers require",
         f"if another version of startCluster requested the fleet, {NEW_FLEET_REMEDY}",
@@ -235,7 +250,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)no matching manifest|exec format error|image operating system|does not match the .*platform",
         "the image was built for a different processor type than the machines have",
-        "build it for their processors (docker build --platform), or change MACHINE_TYPE",
+        "build and push it again (make push), which builds it for MACHINE_TYPE; or change MACHINE_TYPE",
         90,
     ),
     FailurePattern(
@@ -290,12 +305,19 @@ TASK_FAILURE_PATTERNS = (
         remedy_without_image="correct worker/generic-worker.py, and run setup; see its log for details",
     ),
     FailurePattern(
-        "",
+        r"(?i)CannotStartContainer.*(executable file not found|no such file|permission denied|no command specified)",
         "the image cannot start its program: a file is missing or not executable",
-        "build the image with worker/Dockerfile (make build), and try it with run.py --local --containers",
+        IMAGE_REMEDY,
         88,
         exit_codes=(126, 127),
         remedy_without_image="correct worker/generic-worker.py; see its log for details",
+    ),
+    FailurePattern(
+        "",
+        "the image's program ends at once and without an error, so it is not this package's worker",
+        IMAGE_REMEDY,
+        77,
+        exit_codes=(0,),
     ),
     FailurePattern(
         "",
@@ -357,36 +379,3 @@ def find_failure_pattern(
 ) -> FailurePattern | None:
     """Return the first pattern in the table that matches AWS's report; None if no pattern does."""
     return next((pattern for pattern in table if pattern.matches(kind, message, exit_codes)), None)
-
-
-@dataclass(frozen=True)
-class FleetProblem:
-    """A problem that keeps a fleet from starting machines: the first event that reports it, and its explanation.
-
-    `pattern` is None if no pattern in the table matches the event.
-    """
-
-    event: AWSEvent
-    pattern: FailurePattern | None
-
-    @property
-    def cause(self) -> Hashable:
-        """Return a value that is the same for all events that report the same problem."""
-        return self.pattern or (self.event.kind, self.event.message)
-
-
-def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
-    """Return the problems that a fleet's events report, one per cause."""
-    problems: dict[Hashable, FleetProblem] = {}
-    for event in events:
-        pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, event.kind, event.message)
-        problem = FleetProblem(event, pattern)
-        problems.setdefault(problem.cause, problem)
-    return tuple(problems.values())
-
-
-def format_fleet_problem(problem: FleetProblem) -> str:
-    """Return the cause, its remedy, and EC2's message on one line; for an unknown event, return only EC2's message."""
-    message = format_one_line(f"{problem.event.kind}: {problem.event.message}")
-    pattern = problem.pattern
-    return f"{pattern.cause} — {pattern.remedy} ({message})" if pattern else message

@@ -7,19 +7,15 @@ become environment variables in the container.
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-import runpy
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from distributed_something.core.errors import InputError, InputProblems, merge_input_errors
-from distributed_something.core.files import build_value_error, explain_validation_error, read_text_file
+from distributed_something.core.errors import InputError, InputProblems
+from distributed_something.core.files import build_value_error
 from distributed_something.core.image_name import IMAGE_NAME_FORMAT
 from distributed_something.core.names import (
     BUCKET_NAME_FORMAT,
@@ -29,7 +25,7 @@ from distributed_something.core.names import (
     SHARED_APP,
     AppNames,
 )
-from distributed_something.core.text import find_similar_name, format_one_line, format_value
+from distributed_something.core.text import find_similar_name
 
 SQS_MAX_VISIBILITY_SECONDS = 43_200  # SQS: 12 hours
 SPOT_FLEET_MAX_TARGET = 10_000  # EC2: target capacity of one Spot Fleet
@@ -38,11 +34,6 @@ EBS_MIN_GIB, EBS_MAX_GIB = 22, 16_384
 MAX_RUN_HOURS = 365 * 24
 MIN_LEASE_SECONDS = 10  # a shorter lease could expire while the call that extends it is being retried
 
-_RESERVED_NAME_PATTERN = re.compile(
-    r"(AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN)|(LD|DYLD|PYTHON)_?\w*|PATH|HOME|RUN"
-    r"|SQS_QUEUE_URL|SQS_DEAD_LETTER_QUEUE_URL|DOCKER_IMAGE|STOP_SECONDS|WORK_DIR|WORKER_SCRIPTS_DIR|INSTANCE_ID"
-    r"|ONE_JOB_FOLDER|CHECK_MESSAGES_FOLDER|JOURNAL_SECONDS|SICK_PAUSE_SECONDS)"
-)
 _PLACEHOLDER_PATTERNS = {
     "AWS_BUCKET": r"your-bucket-name",
     "SSH_KEY_NAME": r"your-key-file\.pem",
@@ -132,12 +123,14 @@ class Settings(BaseModel):
         description="1024 per virtual CPU",
     )  # fmt: skip
     MEMORY: ConfigInteger = Field(ge=6, le=1024 * 24_576, description="MiB per container")
+    GPUS: ConfigInteger = Field(default=0, ge=0, le=16, description="per container")  # the largest types have 16
     SECONDS_TO_START: ConfigInteger = Field(default=0, ge=0, le=3600)
     SQS_QUEUE_NAME: QueueName = _build_app_named_field(lambda names: names.default_queue)
     SQS_MESSAGE_VISIBILITY: ConfigInteger = Field(default=120, ge=MIN_LEASE_SECONDS, le=SQS_MAX_VISIBILITY_SECONDS)
     SQS_DEAD_LETTER_QUEUE: QueueName = _build_app_named_field(lambda names: names.default_dead_letter_queue)
     JOB_RETRIES: ConfigInteger = Field(default=10, ge=1, le=1000)
     LOG_GROUP_NAME: LogGroupName = _build_app_named_field(lambda names: names.app)
+    STREAM_JOB_LOGS: ConfigBoolean = True
     AUTO_MONITOR: ConfigBoolean = False
     CREATE_DASHBOARD: ConfigBoolean = False
     CLEAN_DASHBOARD: ConfigBoolean = True
@@ -148,6 +141,15 @@ class Settings(BaseModel):
         str, build_pattern_validator(r"[^\0]*", "a string without null bytes", "write plain text")
     ] = ""
     MOUNT_S3: ConfigBoolean = False
+    PROGRAM_MAY_USE_AWS: ConfigBoolean = False
+    PROGRAM_USER: Annotated[
+        str,
+        build_pattern_validator(
+            r"(?!(root|0+)\Z)([a-z_][a-z0-9_-]{0,31}|[0-9]{1,9}|)",
+            "a user other than root",
+            "write the name or the number of a user in the image, such as '1000', or '' for the container's user",
+        ),
+    ] = ""
     IDLE_ALARM: ConfigBoolean = True
     ON_DEMAND_MACHINES: ConfigInteger = Field(default=0, ge=0, le=SPOT_FLEET_MAX_TARGET)
     MAX_RUN_HOURS: ConfigNumber = Field(
@@ -157,6 +159,10 @@ class Settings(BaseModel):
         default=0, ge=0, le=10_000_000, allow_inf_nan=False, description="USD per run; 0: no limit"
     )
     EXPORT_LOGS: ConfigBoolean = True
+    MAX_TRANSFER_MINUTES: ConfigNumber = Field(
+        default=120, gt=0, le=720, allow_inf_nan=False, description="minutes for a job's fetch, and for its upload"
+    )
+    ALLOW_UNSAFE_INPUTS: ConfigBoolean = False
     OWNER: Annotated[
         str,
         build_pattern_validator(
@@ -185,7 +191,7 @@ class Settings(BaseModel):
 
         SQS requires that both queues are of the same type and in the same region and account.
         """
-        region, _, name = _split_queue_arn(value)
+        region, _, name = split_queue_arn(value)
         if region and region != info.data.get("AWS_REGION", region):
             remedy = f"use a queue in {info.data['AWS_REGION']}: SQS moves no messages between regions"
             raise build_value_error(remedy, f"is in the region {region}")
@@ -215,12 +221,14 @@ class Settings(BaseModel):
         keys = (
             "AWS_REGION", "APP_NAME", "AWS_BUCKET", "DOCKER_CORES", "LOG_GROUP_NAME", "CHECK_IF_DONE_BOOL",
             "EXPECTED_NUMBER_FILES", "ECS_CLUSTER", "SECONDS_TO_START", "MIN_FILE_SIZE_BYTES", "NECESSARY_STRING",
-            "SQS_MESSAGE_VISIBILITY", "JOB_RETRIES", "MOUNT_S3", "IDLE_ALARM",
+            "SQS_MESSAGE_VISIBILITY", "JOB_RETRIES", "MOUNT_S3", "IDLE_ALARM", "STREAM_JOB_LOGS",
+            "MAX_TRANSFER_MINUTES", "ALLOW_UNSAFE_INPUTS",
         )  # fmt: skip
-        return {key: str(getattr(self, key)) for key in keys} | self.own
+        optional_keys = [key for key in ("PROGRAM_MAY_USE_AWS", "PROGRAM_USER") if getattr(self, key)]
+        return {key: str(getattr(self, key)) for key in (*keys, *optional_keys)} | self.own
 
 
-def _split_queue_arn(value: object) -> tuple[str, str, object]:
+def split_queue_arn(value: object) -> tuple[str, str, object]:
     """Return the region, account, and name in a queue's ARN.
 
     For any other value, return it as the name. Region and account are "" if the ARN contains placeholders, such as
@@ -233,32 +241,6 @@ def _split_queue_arn(value: object) -> tuple[str, str, object]:
     return region, account, value.rsplit(":", 1)[-1]
 
 
-def load_settings(path: Path) -> Settings:
-    """Return the settings in the config file `path`. Raise InputError with all problems if the file is not valid."""
-    constants = {name: value for name, value in _execute_config(path).items() if re.fullmatch(r"[A-Z][A-Z0-9_]*", name)}
-    known = {name: value for name, value in constants.items() if name in Settings.model_fields}
-    problems, own = InputProblems(), {}
-    for name, value in constants.items():
-        if name not in known:
-            with problems.collect():
-                own[name] = _encode_environment_value(path, name, value)
-    settings = None
-    with problems.collect():
-        settings = _validate(path, known, own)
-    if settings is None or problems.has_any:
-        sources = _read_sources(_parse_config(read_text_file(path, "a config file")))
-        raise merge_input_errors(_drop_consequences(problems.list_problems(), sources))
-    return settings
-
-
-def _validate(path: Path, known: dict[str, Any], own: dict[str, str]) -> Settings:
-    """Return the settings. Raise InputError with all problems of the known constants."""
-    try:
-        return Settings(**known, own=own, dead_letter_account=_split_queue_arn(known.get("SQS_DEAD_LETTER_QUEUE"))[1])
-    except ValidationError as error:
-        raise explain_validation_error(path, error) from None
-
-
 def find_misspelled_constants(settings: Settings) -> dict[str, str]:
     """Return the user's own constants that are probably misspelled, with the known constant that was probably meant.
 
@@ -267,52 +249,6 @@ def find_misspelled_constants(settings: Settings) -> dict[str, str]:
     known = [name for name in Settings.model_fields if name.isupper()]
     similar = {name: find_similar_name(name, known) for name in settings.own}
     return {name: constant for name, constant in similar.items() if constant}
-
-
-def _parse_config(text: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python's warnings, such as the one about '\d', would only confuse the user
-        return ast.parse(text)
-
-
-def _read_sources(tree: ast.Module) -> dict[str, set[str]]:
-    """Return the names that each name in a config is computed from, such as CPU_SHARES from DOCKER_CORES."""
-    sources: dict[str, set[str]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for name in _list_names(*targets):
-                sources.setdefault(name, set()).update(_list_names(node.value))
-    return sources
-
-
-def _list_names(*nodes: ast.AST) -> set[str]:
-    return {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
-
-
-def _find_all_sources(names: set[str], sources: Mapping[str, set[str]]) -> set[str]:
-    """Return all names that the values of `names` depend on, directly or through others."""
-    found, unvisited = set[str](), list(names)
-    while unvisited:
-        new = sources.get(unvisited.pop(), set()) - found
-        found |= new
-        unvisited += new
-    return found
-
-
-def _drop_consequences(problems: Sequence[InputError], sources: Mapping[str, set[str]]) -> list[InputError]:
-    """Leave out the problems of values that are computed from a constant that has a problem itself.
-
-    Such a value is probably right once the constant is corrected. `sources`: as `_read_sources` returns them.
-    """
-    mistaken = {problem.key for problem in problems}
-    origins = {key: _find_all_sources({key}, sources) for key in mistaken}
-    return [
-        problem
-        for problem in problems
-        # Of constants that depend on each other, each may be the mistake.
-        if all(problem.key in origins[origin] for origin in mistaken & origins[problem.key])
-    ]
 
 
 def check_placeholders_replaced(settings: Settings, path: Path) -> None:
@@ -324,75 +260,3 @@ def check_placeholders_replaced(settings: Settings, path: Path) -> None:
             remedy = "replace it with your own value, or add --local to run without AWS"
             problems.add(InputError(path, key, f"{value!r} is a placeholder", remedy))
     problems.raise_if_any()
-
-
-def _execute_config(path: Path) -> dict[str, Any]:
-    text = read_text_file(path, "a config file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # as in `_parse_config`
-            return runpy.run_path(str(path))
-    except SyntaxError as error:
-        raise _explain_syntax_error(path, error) from None
-    except (Exception, SystemExit) as error:  # the config is the user's program, so any exception means invalid input
-        number, values = _find_failed_line(path, error)
-        if number:
-            _check_used_constants(path, _parse_config(text), number, values)
-        remedy = "write text in quotes, or correct the name" if isinstance(error, NameError) else "correct this line"
-        line = f"line {number}" if number else ""
-        raise InputError(path, line, format_one_line(f"{type(error).__name__}: {error}"), remedy) from None
-
-
-def _check_used_constants(path: Path, tree: ast.Module, number: int, values: Mapping[str, Any]) -> None:
-    """Raise InputError if the line with this number failed because a constant that it uses has an invalid value.
-
-    `values`: of the names that the config had set by then.
-    """
-    used = _list_names(*(node for node in tree.body if node.lineno <= number <= (node.end_lineno or node.lineno)))
-    sources = _read_sources(tree)
-    known = {name: value for name, value in values.items() if name.isupper() and name in Settings.model_fields}
-    try:
-        _validate(path, known, {})
-    except InputError as error:
-        problems = [problem for problem in error.problems if problem.key in known]  # others may be set further below
-        if {problem.key for problem in problems} & (used | _find_all_sources(used, sources)):
-            raise merge_input_errors(_drop_consequences(problems, sources)) from None
-
-
-def _explain_syntax_error(path: Path, error: SyntaxError) -> InputError:
-    remedy = "correct this line or the one before it"
-    # For 0,05, Python's message is about octal numbers.
-    if "leading zeros" in error.msg or "invalid decimal literal" in error.msg:
-        remedy = "write numbers with a dot and without leading zeros or units, such as 0.05, and text in quotes"
-    return InputError(path, f"line {error.lineno}", f"this is not valid Python ({error.msg})", remedy)
-
-
-def _find_failed_line(path: Path, error: BaseException) -> tuple[int, Mapping[str, Any]]:
-    """Return the last line of the config that was executed, and the names that it could use; 0 if none was."""
-    trace, number, values = error.__traceback__, 0, {}
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            number, values = trace.tb_lineno, trace.tb_frame.f_globals
-        trace = trace.tb_next
-    return number, values
-
-
-def _encode_environment_value(path: Path, name: str, value: object) -> str:
-    """Return a user-defined constant as text: strings unchanged, numbers and booleans as in Python, others as JSON.
-
-    Raise InputError if the name is reserved or the value cannot become text.
-    """
-    if _RESERVED_NAME_PATTERN.fullmatch(name):
-        problem = "this name is reserved, or its value is a secret that must not be sent"
-        raise InputError(path, name, problem, "choose another name, or remove it")
-    try:
-        text = str(value) if isinstance(value, (str, bool, int, float)) else json.dumps(value)
-        text.encode()
-    except (TypeError, ValueError, RecursionError):
-        problem = f"a value of type {type(value).__name__} cannot be passed to the container"
-        if isinstance(value, str):
-            problem = f"{format_value(value)} is not valid Unicode text"
-        raise InputError(path, name, problem, "use a string or a number") from None
-    if "\0" in text:
-        raise InputError(path, name, "a null byte cannot be passed to the container", "remove it")
-    return text

@@ -6,9 +6,11 @@ errors contain data; the `format_…` functions turn the data into text when it 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
@@ -25,24 +27,78 @@ AWSError = (ClientError, BotoCoreError, Boto3Error, ResponseParserError)
 
 MAX_PROBLEMS_SHOWN = 20  # lines printed about one file; more would scroll off the screen
 ACCESS_DENIED_REMEDY = "ask your administrator for this permission"
-_REMEDIES_BY_CODE = {
-    "ExpiredToken": "log in again (for SSO: aws sso login)",
-    "ExpiredTokenException": "log in again (for SSO: aws sso login)",
-    "InvalidClientTokenId": "check AWS_PROFILE in the config and your credentials",
-    "UnrecognizedClientException": "check AWS_PROFILE in the config and your credentials",
-    "AuthFailure": "check AWS_PROFILE in the config and your credentials",
-    "NoCredentialsError": "log in to AWS and set AWS_PROFILE to your profile, or add --local to run without AWS",
-    "ProfileNotFound": "set AWS_PROFILE to a profile in ~/.aws/config, or add --local to run without AWS",
-    "EndpointConnectionError": "check your network connection and AWS_REGION",
-    "404": "it does not exist: create it first, or correct the config",
-    "403": "ask your administrator for permission to use it, or correct the config",
-    "NoSuchBucket": "create the bucket first, or correct AWS_BUCKET in the config",
-    "AWS.SimpleQueueService.NonExistentQueue": "run setup first",
-    "QueueDoesNotExist": "run setup first",
-    "ServiceNotFoundException": "run setup first",
-    "ClusterNotFoundException": "run setup first",
-    "SpotMaxPriceTooLow": "raise MACHINE_PRICE in the config",
-}
+_UNKNOWN_REMEDY = "try again; if it happens again, look up the code in AWS's documentation"
+_PROFILE_OPTION = " --profile PROFILE"  # in remedies; see `fill_in_profile`
+_CLOCK_REMEDY = "set this computer's clock: AWS rejects requests whose time is more than a few minutes off"
+_OTHER_REGION_REMEDY = "the bucket is in another region than AWS_REGION; correct AWS_BUCKET or AWS_REGION in the config"
+THROTTLING_CODES = (
+    "BandwidthLimitExceeded", "EC2ThrottledException", "PriorRequestNotComplete", "RequestLimitExceeded",
+    "RequestThrottled", "RequestThrottledException", "SlowDown", "ThrottledException", "Throttling",
+    "ThrottlingException", "TooManyRequestsException",
+)  # fmt: skip
+# What to do, and the codes that call for it: AWS's error codes, and the names of botocore's exceptions and their bases.
+_REMEDIES: dict[str, tuple[str, ...]] = {
+    f"log in again: aws sso login{_PROFILE_OPTION}": (
+        "SSOError", "SSOTokenLoadError", "TokenRetrievalError", "UnauthorizedSSOTokenError",
+    ),
+    f"log in again (for SSO: aws sso login{_PROFILE_OPTION})": (
+        "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired",
+    ),
+    f"log in again (for SSO: aws sso login{_PROFILE_OPTION}); if that does not help, set this computer's clock": (
+        "RequestExpired",  # EC2's code for expired credentials, and for a request that is too old
+    ),
+    f"log in again: aws login{_PROFILE_OPTION}": ("LoginError",),
+    "log in again: this profile needs an MFA code, which has expired": ("RefreshWithMFAUnsupportedError",),
+    "log in again; the program or role in ~/.aws/config from which your profile takes its credentials failed": (
+        "CredentialRetrievalError",
+    ),
+    "log in to AWS and set AWS_PROFILE to your profile, or add --local to run without AWS": (
+        "MissingAuthenticationToken", "NoAuthTokenError", "NoCredentialsError", "PartialCredentialsError",
+    ),
+    "set AWS_PROFILE to a profile in ~/.aws/config, or add --local to run without AWS": ("ProfileNotFound",),
+    "correct your profile in ~/.aws/config (aws configure)": (
+        "ConfigNotFound", "ConfigParseError", "InfiniteLoopConfigError", "InvalidConfigError",
+    ),
+    "check AWS_PROFILE in the config and your credentials, and whether your account has enabled the region": (
+        "AuthFailure", "InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException",
+    ),
+    "your secret access key does not belong to your access key; enter both again (aws configure)": (
+        "IncompleteSignature", "InvalidSignatureException", "SignatureDoesNotMatch",
+    ),
+    "enable the region for your account (AWS console, Account), or correct AWS_REGION": ("OptInRequired",),
+    "correct AWS_REGION in the config": (
+        "BaseEndpointResolverError", "EndpointResolutionError", "InvalidRegionError", "UnknownRegionError",
+    ),
+    "log in again, or correct AWS_REGION: S3 does not report which of them is wrong": ("400",),
+    "check your network connection and AWS_REGION": (
+        "ConnectionClosedError", "ConnectionError", "HTTPClientError", "IncompleteReadError",
+    ),
+    "a proxy that inspects traffic needs its own certificate: set AWS_CA_BUNDLE to the file that your institution "
+    "provides; without a proxy, check this computer's clock": ("SSLError",),
+    "the proxy does not answer or refuses to connect to AWS: correct HTTPS_PROXY, or add AWS's hosts to NO_PROXY": (
+        "InvalidProxiesConfigError", "ProxyConnectionError",
+    ),
+    "something other than AWS answered, such as a proxy or the login page of a network; check your connection": (
+        "ResponseParserError",
+    ),
+    "AWS limits how often it can be called: wait a few minutes, and run the command again": THROTTLING_CODES,
+    "AWS has a fault that passes: wait a few minutes, and run the command again": (
+        "500", "502", "503", "504", "InternalError", "InternalFailure", "InternalServiceError", "ServerException",
+        "ServiceUnavailable", "Unavailable",
+    ),
+    "it does not exist: create it first, or correct the config": ("404",),
+    "ask your administrator for permission to use it, or correct the config": ("403",),
+    "create the bucket first, or correct AWS_BUCKET in the config": ("NoSuchBucket",),
+    "the key that encrypts the bucket cannot be used: enable it in KMS, or choose another one for the bucket": (
+        "KMS.DisabledException", "KMS.KMSInvalidStateException", "KMS.NotFoundException",
+    ),
+    "run setup first": (
+        "AWS.SimpleQueueService.NonExistentQueue", "ClusterNotFoundException", "QueueDoesNotExist",
+        "ServiceNotFoundException",
+    ),
+    "raise MACHINE_PRICE in the config": ("SpotMaxPriceTooLow",),
+}  # fmt: skip
+_REMEDIES_BY_CODE = {code: remedy for remedy, codes in _REMEDIES.items() for code in codes}
 
 
 class UserFacingError(Exception):
@@ -177,17 +233,47 @@ def get_error_message(error: BaseException) -> str:
 
 
 def find_remedy(error: BaseException) -> str:
-    """Return what the user can do about this error."""
-    remedy = _REMEDIES_BY_CODE.get(get_error_code(error))
+    """Return what the user can do about this error. `fill_in_profile` completes the command in it."""
+    error = _find_cause(error)
+    if is_clock_error(error):
+        return _CLOCK_REMEDY
+    if get_error_code(error) in _OTHER_REGION_CODES:
+        region = _find_bucket_region(error)
+        return (
+            f"the bucket is in {region}: set AWS_REGION = '{region}' in the config" if region else _OTHER_REGION_REMEDY
+        )
+    is_response = isinstance(error, ClientError)
+    codes = [get_error_code(error)] if is_response else [cls.__name__ for cls in type(error).__mro__]
+    remedy = next((_REMEDIES_BY_CODE[code] for code in codes if code in _REMEDIES_BY_CODE), None)
     if remedy is None and is_access_denied(error):
         return ACCESS_DENIED_REMEDY
-    return remedy or "try again; if it happens again, look up the code in AWS's documentation"
+    return remedy or _UNKNOWN_REMEDY
+
+
+def fill_in_profile(text: str, profile: str) -> str:
+    """Return the text with the profile's name in each command that logs in; "" and "default" need no option."""
+    option = "" if profile in ("", "default") else f" --profile {shlex.quote(profile)}"
+    return text.replace(_PROFILE_OPTION, option)
+
+
+def _find_cause(error: BaseException) -> BaseException:
+    """Return AWS's error inside an error of boto3's transfer functions, which only repeat its message."""
+    cause = error.__cause__ or error.__context__
+    return cause if isinstance(error, Boto3Error) and isinstance(cause, (ClientError, BotoCoreError)) else error
+
+
+def _find_bucket_region(error: BaseException) -> str:
+    """Return the bucket's region, which S3 reports when it rejects a call to another region; "" if it does not."""
+    response: Any = error.response if isinstance(error, ClientError) else {}
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return str(response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region") or "")
 
 
 def explain_aws_error(action: str, error: BaseException) -> CloudError:
     """Return a CloudError that explains `error` to the user; `action`: what the program was doing."""
-    problem = get_error_message(error) or "no reason given"
-    return CloudError(problem, find_remedy(error), action=action, code=get_error_code(error))
+    cause = _find_cause(error)
+    problem = get_error_message(cause) or "no reason given"
+    return CloudError(problem, find_remedy(cause), action=action, code=get_error_code(cause))
 
 
 @contextmanager
@@ -199,22 +285,36 @@ def translate_aws_errors(action: str) -> Iterator[None]:
         raise explain_aws_error(action, error) from error
 
 
+# S3's codes for a bucket in another region. The response to HEAD contains only the HTTP status.
+_OTHER_REGION_CODES = {
+    "301", "307", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect",
+    "TemporaryRedirect",
+}  # fmt: skip
+_CLOCK_CODES = {"RequestInTheFuture", "RequestTimeTooSkewed"}
+# Most services report a wrong clock as a wrong signature; only the message tells the two apart.
+_SIGNATURE_CODES = {"InvalidSignatureException", "SignatureDoesNotMatch"}
+_CLOCK_PHRASES = ("Signature expired", "Signature not yet current")
+_UNSTABLE_LOGIN_CODES = {"CredentialRetrievalError"}  # the program that provides credentials may need the network
 _LOGIN_ERROR_CODES = {
     "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError",
     "UnauthorizedSSOTokenError", "SSOTokenLoadError", "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId",
     "UnrecognizedClientException", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException",
-    "IncompleteSignature", "InvalidAccessKeyId", "RequestExpired",
-}  # fmt: skip
+    "IncompleteSignature", "InvalidAccessKeyId", "RequestExpired", "InvalidToken", "TokenRefreshRequired",
+    "MissingAuthenticationToken", "NoAuthTokenError", "SSOError", "LoginError", "RefreshWithMFAUnsupportedError",
+    "ProfileNotFound",
+} | _CLOCK_CODES  # fmt: skip
 _PERMISSIONS_BY_CALL = {  # calls whose permission has a different name
     "HeadBucket": "s3:ListBucket",
     "HeadObject": "s3:GetObject",
+    "GetBucketEncryption": "s3:GetEncryptionConfiguration",
     "ListObjectsV2": "s3:ListBucket",
     "CreateMultipartUpload": "s3:PutObject",
 }
 _CALLS_BY_SERVICE = {  # to find a call's service if AWS does not name the permission
     "sts": ("GetCallerIdentity",),
     "s3": ("GetBucketPolicy", "AbortMultipartUpload", "GetObject", "PutObject"),
-    "iam": ("GetRole", "GetInstanceProfile"),
+    "iam": ("GetRole", "GetRolePolicy", "GetInstanceProfile"),
+    "kms": ("DescribeKey",),
     "sqs": ("GetQueueUrl", "GetQueueAttributes", "ListQueueTags"),
     "ecs": ("DescribeClusters", "DescribeServices", "ListContainerInstances", "DescribeContainerInstances",
             "ListTasks", "DescribeTasks"),
@@ -239,8 +339,21 @@ def find_missing_permission(error: BaseException) -> str | None:
 
 
 def is_login_error(error: BaseException) -> bool:
-    """Return whether AWS rejected the caller's credentials, so that no call can succeed."""
-    return get_error_code(error) in _LOGIN_ERROR_CODES
+    """Return whether AWS rejects the caller's credentials or clock, so that no call can succeed."""
+    names = [get_error_code(error)] if isinstance(error, ClientError) else [cls.__name__ for cls in type(error).__mro__]
+    return not _LOGIN_ERROR_CODES.isdisjoint(names)
+
+
+def is_clock_error(error: BaseException) -> bool:
+    """Return whether AWS rejected the request because this computer's clock is wrong."""
+    code, message = get_error_code(error), get_error_message(error)
+    return code in _CLOCK_CODES or (code in _SIGNATURE_CODES and message.startswith(_CLOCK_PHRASES))
+
+
+def needs_new_login(error: BaseException) -> bool:
+    """Return whether only the user can help, by logging in again; a wrong clock is often right soon after a sleep."""
+    is_unstable = get_error_code(error) in _UNSTABLE_LOGIN_CODES
+    return is_login_error(error) and not is_clock_error(error) and not is_unstable
 
 
 def format_lookup_error(error: BaseException) -> str:

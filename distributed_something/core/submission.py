@@ -70,6 +70,11 @@ class SubmissionDocument:
         return self.began if self.replaced_at is None else parse_submission_time(self.replaced_at)
 
     @property
+    def is_removing(self) -> bool:
+        """Whether `--replace` is still removing the jobs that wait in the queue."""
+        return self.replace and not self.replaced and self.ended is None
+
+    @property
     def sent(self) -> int:
         """How many jobs were sent or, while jobs are being sent, will be sent."""
         return self.planned if self.ended is None else self.count

@@ -13,6 +13,7 @@ from math import floor, log10
 
 MAX_NAMES_SHOWN = 5  # names listed on one line
 MAX_SHOWN_CHARACTERS = 60  # characters of an invalid value that an error message quotes
+ROW_INDENT = "  "  # of a text below its label
 LABEL_COLUMNS = 16  # width of the label column of a labeled line
 MIN_SHOWN_USD = 0.01
 TERMINAL_COLUMNS = 80  # the default width of a terminal
@@ -39,6 +40,18 @@ def format_value(value: object) -> str:
 def format_row(label: str, text: object, columns: int = LABEL_COLUMNS) -> str:
     """Return a labeled line; in all commands, the text begins in the same column."""
     return f"{label:<{columns}}{text}"
+
+
+def format_wrapped_row(label: str, text: object) -> str:
+    """Return a labeled text in lines of at most TERMINAL_COLUMNS columns.
+
+    If a word, such as an address, does not fit beside the label, the text is below it. An even longer word is not
+    broken, so that it can be copied.
+    """
+    words = str(text)
+    if max(map(measure_columns, words.split()), default=0) > TERMINAL_COLUMNS - LABEL_COLUMNS:
+        return "\n".join([label, *format_wrapped_lines(words, ROW_INDENT, ROW_INDENT, TERMINAL_COLUMNS)])
+    return "\n".join(format_wrapped_lines(words, format_row(label, ""), " " * LABEL_COLUMNS, TERMINAL_COLUMNS))
 
 
 def format_names(names: Sequence[str], most: int = MAX_NAMES_SHOWN) -> str:

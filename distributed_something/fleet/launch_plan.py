@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.tags import KEPT_VOLUME_TAG, build_tag_specifications
 from distributed_something.fleet.launch_specs import JsonObject, build_launch_specs
 from distributed_something.fleet.user_data import extend_user_data
@@ -86,14 +87,31 @@ def _build_version_data(settings: Settings, content: JsonObject, tags: Mapping[s
     )
     if _has_persistent_volume(own):
         tagged = build_tag_specifications(tagged, ["volume"], KEPT_VOLUME_TAG)
-    run_values = {
-        "UserData": extend_user_data(settings, content.get("UserData", "")),
+    end = _compute_shutdown_time(settings, tags)
+    # EC2's default for on-demand machines is to stop at a shutdown, after which their disks still cost money.
+    shutdown = {} if end is None else {"InstanceInitiatedShutdownBehavior": "terminate"}
+    run_values: JsonObject = {
+        **shutdown,
+        "UserData": extend_user_data(settings, content.get("UserData", ""), end),
         "MetadataOptions": own.get("MetadataOptions", {}) | METADATA_OPTIONS,
         "NetworkInterfaces": _build_interfaces(own.get("NetworkInterfaces", ()), groups, public=settings.ASSIGN_IP),
         "TagSpecifications": tagged,
     }
     data: JsonObject = _drop_unknown_keys(own | run_values, shape)
     return data
+
+
+def _compute_shutdown_time(settings: Settings, tags: Mapping[str, str]) -> float | None:
+    """Return when machines shut themselves down (seconds since 1970); None if they do not.
+
+    EC2 documents only for spot machines that it terminates them when the fleet expires (after MAX_RUN_HOURS). If the
+    fleet has on-demand machines, all of its machines therefore also have a timer, which needs no monitor. A launch
+    template's version cannot distinguish the two kinds.
+    """
+    start = parse_run_start(tags.get("run", ""))
+    if not settings.ON_DEMAND_MACHINES or start is None:
+        return None
+    return start + settings.MAX_RUN_HOURS * 3600
 
 
 def _build_interfaces(file_interfaces: Iterable[JsonObject], groups: list[str], *, public: bool) -> list[JsonObject]:

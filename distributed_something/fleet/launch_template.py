@@ -24,7 +24,7 @@ from distributed_something.fleet.launch_specs import (
     TemplateFault,
     find_interface_fault,
 )
-from distributed_something.fleet.user_data import UserDataError, extend_user_data
+from distributed_something.fleet.user_data import LATEST_END, UserDataError, extend_user_data
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -82,7 +82,7 @@ def find_template_fault(settings: Settings, content: JsonObject) -> TemplateFaul
         problem = "it lists security groups by name, and EC2 does not combine these with ASSIGN_IP"
         return TemplateFault(problem, "list them by ID in the template")
     try:
-        extend_user_data(settings, content.get("UserData", ""))
+        extend_user_data(settings, content.get("UserData", ""), LATEST_END if settings.ON_DEMAND_MACHINES else None)
     except UserDataError as error:
         return TemplateFault(error.problem, error.remedy)
     return find_interface_fault(interfaces, public=settings.ASSIGN_IP)
@@ -127,5 +127,8 @@ def _create_next_version(
     request: Any = {"LaunchTemplateId": template, "ClientToken": token, "LaunchTemplateData": data}
     with translate_aws_errors(f"creating version {version.number} of the launch template {plan.name}"):
         retry_until_consistent(
-            lambda: ec2.create_launch_template_version(**request), *TEMPLATE_NOT_READY_CODES, sleep=sleep
+            lambda: ec2.create_launch_template_version(**request),
+            *TEMPLATE_NOT_READY_CODES,
+            until_allowed=True,
+            sleep=sleep,  # the permission depends on the template's tag
         )

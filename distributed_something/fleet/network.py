@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 ANY_IPV4_CIDR = "0.0.0.0/0"
+HIDDEN_ROUTE_TARGET = "hidden"  # of a subnet whose route table is not visible
+
+
+def has_route_table(subnet: str, network: str, tables: Sequence[Any]) -> bool:
+    """Return whether the tables include the one that applies to the subnet. A network's owner may hide its tables."""
+    return bool(_list_route_tables(subnet, network, tables))
+
+
+def has_gateway_endpoint(subnet: str, network: str, tables: Sequence[Any]) -> bool:
+    """Return whether the subnet's route table has a gateway endpoint, which carries the traffic to S3 for nothing."""
+    return any(
+        str(route.get("GatewayId", "")).startswith("vpce-")
+        for table in _list_route_tables(subnet, network, tables)
+        for route in table.get("Routes", ())
+    )
 
 
 def find_default_route_target(subnet: str, network: str, tables: Sequence[Any]) -> str | None:
@@ -27,10 +42,7 @@ def find_default_route_target(subnet: str, network: str, tables: Sequence[Any]) 
 
     `network`: the VPC, whose main route table applies if the subnet has no route table of its own.
     """
-    associations = [(table, association) for table in tables for association in table.get("Associations", ())]
-    own = [table for table, association in associations if association.get("SubnetId") == subnet]
-    main = [table for table, association in associations if association.get("Main") and table.get("VpcId") == network]
-    for table in own or main:
+    for table in _list_route_tables(subnet, network, tables):
         for route in table.get("Routes", ()):
             target = route.get("GatewayId") or route.get("NatGatewayId") or route.get("TransitGatewayId")
             target = target or route.get("NetworkInterfaceId") or route.get("InstanceId")
@@ -39,11 +51,20 @@ def find_default_route_target(subnet: str, network: str, tables: Sequence[Any]) 
     return None
 
 
+def _list_route_tables(subnet: str, network: str, tables: Sequence[Any]) -> list[Any]:
+    """Return the route table that applies to the subnet, in a list; an empty list if it is not visible."""
+    associations = [(table, association) for table in tables for association in table.get("Associations", ())]
+    own = [table for table, association in associations if association.get("SubnetId") == subnet]
+    main = [table for table, association in associations if association.get("Main") and table.get("VpcId") == network]
+    return own or main
+
+
 @dataclass(frozen=True)
 class FleetNetwork:
     """The subnets in which machines start, one per zone.
 
-    `missing_types`: the machine types that a zone does not offer, keyed by zone. `closed_zones`: zones without a subnet
+    `missing_types`: the machine types that a zone does not offer, keyed by zone. `owner`: the account that shares the
+    VPC, or "" if it is this account's. `closed_zones`: zones without a subnet
     that reaches the internet; they are not used. `is_closed`: whether no subnet at all reaches the internet.
     """
 
@@ -52,9 +73,10 @@ class FleetNetwork:
     missing_types: dict[str, list[str]]
     closed_zones: list[str]
     is_closed: bool
+    owner: str = ""
 
 
-def choose_network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | None) -> FleetNetwork:
+def choose_network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | None, account_id: str) -> FleetNetwork:
     """Return the subnets of the VPC whose zones offer the config's machine types.
 
     Prefer subnets from which machines can reach AWS. `vpc`: None for the region's default VPC. Raise InputError for the
@@ -65,6 +87,7 @@ def choose_network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | 
         offered = _list_types_by_zone(ec2, settings.MACHINE_TYPE)
         subnets = [subnet for subnet in _list_subnets(ec2, vpc) if offered.get(subnet["AvailabilityZone"])]
         routes = _list_default_route_targets(ec2, vpc, subnets)
+        owners = {subnet.get("OwnerId", account_id) for subnet in subnets} - {account_id}
     if not subnets:
         zones = ", ".join(sorted(zone for zone, names in offered.items() if names)) or "no zone in this region"
         problem = f"{vpc} has no subnet in a zone that offers these machine types ({zones})"
@@ -79,11 +102,14 @@ def choose_network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | 
         missing_types={zone: sorted(types - offered[zone]) for zone in best if types - offered[zone]},
         closed_zones=sorted({subnet["AvailabilityZone"] for subnet in subnets} - best.keys()),
         is_closed=not open_subnets,
+        owner=next(iter(owners), ""),
     )
 
 
 def format_network_notes(network: FleetNetwork) -> Iterator[str]:
     """Yield one line for each restriction that the network or a zone puts on the run."""
+    if network.owner:
+        yield f"{network.vpc} is shared by the account {network.owner}"
     for zone, missing in network.missing_types.items():
         yield f"{zone} does not offer {', '.join(missing)}"
     if network.is_closed:
@@ -99,12 +125,20 @@ def _list_subnets(ec2: EC2Client, vpc: str) -> list[Any]:
 
 
 def _list_default_route_targets(ec2: EC2Client, vpc: str, subnets: list[Any]) -> dict[str, str | None]:
-    """Return the type of target that each subnet's default route has, keyed by subnet ID."""
+    """Return the type of target that each subnet's default route has, keyed by subnet ID.
+
+    A subnet whose route table is not visible, because another account owns it, has the target HIDDEN_ROUTE_TARGET.
+    """
     filters: Any = [{"Name": "vpc-id", "Values": [vpc]}]
     pages = ec2.get_paginator("describe_route_tables").paginate(Filters=filters)
     tables = [table for page in pages for table in page["RouteTables"]]
     names = [subnet["SubnetId"] for subnet in subnets]
-    return {name: find_default_route_target(name, vpc, tables) for name in names}
+    return {
+        name: find_default_route_target(name, vpc, tables)
+        if has_route_table(name, vpc, tables)
+        else HIDDEN_ROUTE_TARGET
+        for name in names
+    }
 
 
 def _can_reach_aws(route_target: str | None, *, public: bool) -> bool:

@@ -24,6 +24,10 @@ def build_fleet_request(settings: Settings, fleet: JsonObject, plan: LaunchPlan,
     """Return the SpotFleetRequestConfig for a run that starts at `start`, from which MAX_RUN_HOURS is counted.
 
     The ClientToken contains the run's name, so that EC2 returns the same fleet if the request is repeated.
+    ReplaceUnhealthyInstances is set only if the Fleet file sets it: EC2 considers a machine unhealthy if a status check
+    fails three times, which happens to a busy machine whose programs use all of its memory, and considers one healthy
+    that does not join the cluster. The monitor replaces the latter (`run/monitor/unusable.py`). Besides, EC2 would
+    require another permission of everybody who requests a fleet (ec2:DescribeInstanceStatus).
     """
     request: JsonObject = {"Type": "maintain", "AllocationStrategy": "priceCapacityOptimized"}
     request |= {key: value for key, value in fleet.items() if key not in _KEYS_SET_BY_CONFIG}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # fill the disk.
 CONTAINER_RETENTION_MINUTES = 10
 MAX_USER_DATA_BYTES = 16 * 1024  # EC2: size of the user data before encoding
+LATEST_END = 9_999_999_999.0  # as long as any time in user data
 _SHELL_SHEBANGS = ("#!/bin/bash", "#!/bin/sh")
 
 
@@ -33,28 +34,42 @@ class UserDataError(Exception):
         self.problem, self.remedy = problem, remedy
 
 
-def build_user_data(settings: Settings) -> str:
-    """Return the complete script, encoded in base64, as EC2 expects."""
-    return _encode_script("#!/bin/bash\n" + build_ecs_config_lines(settings))
+def build_user_data(settings: Settings, end: float | None = None) -> str:
+    """Return the complete script, encoded in base64, as EC2 expects. `end`: see `extend_user_data`."""
+    return _encode_script(f"#!/bin/bash\n{_build_shutdown_line(end)}{build_ecs_config_lines(settings)}")
 
 
-def extend_user_data(settings: Settings, user_data: str) -> str:
+def extend_user_data(settings: Settings, user_data: str, end: float | None = None) -> str:
     """Return `user_data` with the lines that join the cluster added at the end.
 
-    Input (unless empty) and output are base64.
+    Input (unless empty) and output are base64. `end`: when the machine shuts down, in seconds since 1970; None if it
+    does not by itself.
 
     Raise UserDataError if `user_data` is not a shell script, or if the result is too long.
     """
     script = _decode_script(user_data)
     if not script.strip():
-        return build_user_data(settings)
+        return build_user_data(settings, end)
     if not script.startswith(_SHELL_SHEBANGS):
         raise UserDataError("its user data is not a shell script", "begin it with #!/bin/bash, or remove it")
-    extended = script.rstrip("\n") + "\n" + build_ecs_config_lines(settings)
+    shebang, _, rest = script.rstrip("\n").partition("\n")
+    # The timer is first, so that a script that hangs does not keep the machine running forever.
+    timer, lines = _build_shutdown_line(end), build_ecs_config_lines(settings)
+    extended = f"{shebang}\n{timer}{rest}\n{lines}" if rest else f"{shebang}\n{timer}{lines}"
     if len(extended.encode()) > MAX_USER_DATA_BYTES:
-        free = MAX_USER_DATA_BYTES - len(build_ecs_config_lines(settings))
+        free = MAX_USER_DATA_BYTES - len(timer + lines)
         raise UserDataError(f"its user data has {len(script.encode()):,} bytes", f"shorten it to {free:,} bytes")
     return _encode_script(extended)
+
+
+def _build_shutdown_line(end: float | None) -> str:
+    """Return the line that shuts the machine down at `end`, which terminates it; an empty string if `end` is None.
+
+    A machine that starts later than that shuts down after a minute.
+    """
+    if end is None:
+        return ""
+    return f"minutes=$(( ({end:.0f} - $(date +%s)) / 60 )); shutdown -P +$(( minutes > 1 ? minutes : 1 )) &\n"
 
 
 def build_ecs_config_lines(settings: Settings) -> str:
@@ -63,11 +78,13 @@ def build_ecs_config_lines(settings: Settings) -> str:
     The attribute keeps other apps' containers off the machine, because each app's containers require that app's
     attribute.
     """
+    gpu_support = "ECS_ENABLE_GPU_SUPPORT=true\n" if settings.GPUS else ""
     return (
         "cat >> /etc/ecs/ecs.config <<'EOF'\n"
         f"ECS_CLUSTER={settings.ECS_CLUSTER}\n"
         f'ECS_INSTANCE_ATTRIBUTES={{"{MACHINE_ATTRIBUTE}":"{settings.APP_NAME}"}}\n'
         "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true\n"
+        f"{gpu_support}"
         f"ECS_CONTAINER_STOP_TIMEOUT={STOP_SECONDS}s\n"
         f"ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION={CONTAINER_RETENTION_MINUTES}m\n"
         "EOF\n"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,17 +45,19 @@ from distributed_something.worker import (
     job_from_message,
     job_id,
     list_placeholders,
+    parse_shell_template,
     split_command,
 )
 
 # SQS accepts 1 MiB, including attributes. When a worker sends a message again or to the dead-letter queue, it adds the
 # number of attempts or the reason for the failure as attributes: up to 1,000 characters of up to 4 bytes. `submitJob
 # --again` adds an attribute of about 40 bytes.
-MAX_MESSAGE_BYTES = 1024 * 1024 - 8 * 1024
+RESERVED_BYTES = 8 * 1024
+MAX_MESSAGE_BYTES = 1024 * 1024 - RESERVED_BYTES
 _WORKER_PLACEHOLDERS = {"job", "input_dir", "output_dir", "scripts_dir", "group"}  # filled by the worker
 
 _SAMPLE_FOLDERS = Folders(Path("job"))
-_SAMPLE_NAMES = JobDefaults(aws_bucket="bucket", app_name="app")
+_SAMPLE_NAMES = JobDefaults(aws_bucket="bucket", app_name="app", allow_unsafe_inputs=True)
 
 
 class CheckedMessage(NamedTuple):
@@ -82,6 +85,7 @@ class JobFile:
     shared: dict[str, Any]
     groups: GroupSource
     uploads: dict[Path, str]
+    defaults: JobDefaults = _SAMPLE_NAMES
 
     def iter_bodies(self) -> Iterator[str]:
         """Yield the body of each message. Raise InputError at the first invalid group."""
@@ -106,7 +110,7 @@ class JobFile:
                 yield CheckedMessage(number, body, job_id(message), has_new_keys=has_new_keys)
                 continue
             try:
-                job = job_from_message(message, _SAMPLE_FOLDERS, _SAMPLE_NAMES)
+                job = job_from_message(message, _SAMPLE_FOLDERS, self.defaults)
             except BadMessage as error:
                 problem = str(error)
             else:
@@ -115,7 +119,8 @@ class JobFile:
             if problem not in shared_problems:
                 if self._is_shared_problem(problem, group):
                     shared_problems.add(problem)
-                remedy = "correct the job file or its table"
+                row = self.groups.locate(number)
+                remedy = f"correct the job file, or {row}" if row else "correct the job file or its table"
                 on_problem(InputError(self.path, self._format_place(number), problem, remedy))
 
     def report_problems(self, on_problem: ProblemHandler, *, has_valid_keys: bool) -> None:
@@ -167,7 +172,7 @@ class JobFile:
         """Return whether the problem does not depend on the group's values."""
         sample = dict.fromkeys(group, "x") if isinstance(group, dict) else "x"
         try:
-            job_from_message({**self.shared, "group": sample}, _SAMPLE_FOLDERS, _SAMPLE_NAMES)
+            job_from_message({**self.shared, "group": sample}, _SAMPLE_FOLDERS, self.defaults)
         except BadMessage as error:
             return str(error) == problem
         return False
@@ -175,7 +180,7 @@ class JobFile:
     def _map_placeholders(self) -> dict[str, str]:
         """Return the shared key that uses each placeholder, keyed by placeholder."""
         placeholders: dict[str, str] = {}
-        for key in ("command", "inputs", "input_bucket", "output_location", "output_bucket"):
+        for key in ("command", "inputs", "shared_inputs", "input_bucket", "output_location", "output_bucket"):
             for text in iter_texts(self.shared.get(key)):
                 placeholders.update(dict.fromkeys(list_placeholders(text), key))
         return placeholders
@@ -183,7 +188,8 @@ class JobFile:
     def _iter_placeholder_errors(
         self, placeholders: dict[str, str], keys: tuple[str, ...], number: int
     ) -> Iterator[InputError]:
-        filled = {*self.shared, *keys, *_WORKER_PLACEHOLDERS}
+        shared_dir = ["shared_dir"] if self.shared.get("shared_inputs") else []
+        filled = {*self.shared, *keys, *_WORKER_PLACEHOLDERS, *shared_dir}
         remedy = f"use one of its keys ({', '.join(keys)}), or add this key" if keys else "use {group} or {job}"
         for name, key in sorted(placeholders.items()):
             if name not in filled:
@@ -201,14 +207,21 @@ class JobFile:
         return f"{self.groups_key}[{number}]"
 
 
-def load_job_file(path: Path, list_objects: ObjectLister, own_names: OwnNames | None = None) -> JobFile:
-    """Return the job file at `path`. Raise InputError under the same conditions as `parse_job_file`."""
-    return parse_job_file(path, read_json_object(path, "a job file"), list_objects, own_names)
+def load_job_file(
+    path: Path, list_objects: ObjectLister, own_names: OwnNames | None = None, *, allow_unsafe_inputs: bool = True
+) -> JobFile:
+    """Return the job file at `path`. Raise InputError under the same conditions as `parse_job_file`.
+
+    `allow_unsafe_inputs`: as in the config; if false, jobs with such inputs are problems too.
+    """
+    content = read_json_object(path, "a job file")
+    return parse_job_file(path, content, list_objects, own_names, allow_unsafe_inputs=allow_unsafe_inputs)
 
 
 def parse_job_file(
-    path: Path, content: dict[str, Any], list_objects: ObjectLister, own_names: OwnNames | None = None
-) -> JobFile:
+    path: Path, content: dict[str, Any], list_objects: ObjectLister, own_names: OwnNames | None = None, *,
+    allow_unsafe_inputs: bool = True,
+) -> JobFile:  # fmt: skip
     """Return the job file with this content. Groups from a table or a bucket are not read yet.
 
     Raise a single InputError that lists everything wrong with the file. It includes the problems in the groups that can
@@ -220,6 +233,9 @@ def parse_job_file(
     left_out = {*GROUPS_KEYS, UPLOAD_KEY}
     shared = {key: value for key, value in content.items() if key not in left_out and "_comment" not in key}
     groups_key, source, uploads = "", None, None
+    defaults = replace(_SAMPLE_NAMES, allow_unsafe_inputs=allow_unsafe_inputs)
+    if shared.get("requester_pays") is True:
+        list_objects = partial(list_objects, requester_pays=True)
     for error in iter_misspelled_keys(path, content, shared, own_names) if own_names else ():
         problems.add(error)
     with problems.collect():
@@ -228,12 +244,12 @@ def parse_job_file(
         groups_key = _parse_groups_key(path, content)
         source = build_group_source(content[groups_key], groups_key, path, list_objects)
     if source is not None and (uploads is None or not source.is_valid):
-        job_file = JobFile(path, groups_key, shared, source, {})
+        job_file = JobFile(path, groups_key, shared, source, {}, defaults)
         job_file.report_problems(build_problem_collector(problems), has_valid_keys=uploads is not None)
     problems.raise_if_any()
     assert source is not None  # otherwise `problems` was not empty
     assert uploads is not None
-    return JobFile(path, groups_key, shared, source, uploads)
+    return JobFile(path, groups_key, shared, source, uploads, defaults)
 
 
 def _parse_shared_keys(path: Path, shared: dict[str, Any], uploads: object) -> dict[Path, str]:
@@ -263,11 +279,15 @@ def _check_command(path: Path, shared: dict[str, Any]) -> None:
     if shell and not isinstance(command, str):
         remedy = "write `command` as a single string, or remove `shell`"
         raise InputError(path, "shell", "with `shell`, the command must be a single string", remedy)
-    if isinstance(command, str) and not shell:
-        try:
-            split_command(command)
-        except TemplateError as error:
-            raise InputError(path, "command", str(error), "close the quote, or write a list of words") from None
+    if not isinstance(command, str):
+        return
+    try:
+        parse_shell_template(command) if shell else split_command(command)
+    except TemplateError as error:
+        remedy = (
+            "see `Values in shell commands` in docs/jobs.md" if shell else "close the quote, or write a list of words"
+        )
+        raise InputError(path, "command", str(error), remedy) from None
 
 
 def _parse_groups_key(path: Path, content: dict[str, Any]) -> str:

@@ -60,6 +60,7 @@ class KnownJobKeys(BaseModel):
     command: Annotated[str | list[Any] | None, BeforeValidator(_validate_command)] = None
     shell: StrictBool = False
     inputs: Annotated[Any, BeforeValidator(_validate_inputs)] = []
+    shared_inputs: Annotated[Any, BeforeValidator(_validate_inputs)] = []
     input_bucket: NonEmptyText | None = None
     output_location: NonEmptyText | None = None
     output_bucket: NonEmptyText | None = None
@@ -67,6 +68,7 @@ class KnownJobKeys(BaseModel):
     expected_files: Annotated[StrictInt, Field(ge=0)] = 0
     keep_failed: StrictBool = False
     shared_location: StrictBool = False
+    requester_pays: StrictBool = False
     leave_out: list[NonEmptyText] = []
     upload_flags: Annotated[object, BeforeValidator(_validate_upload_flags)] = None
 

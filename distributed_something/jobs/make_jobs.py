@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice, product
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,15 @@ def build_job_file(options: MakeJobsOptions, output: Path | None, list_objects: 
     problems = InputProblems()
     groups: list[JobGroup] = []
     shared: dict[str, Any] = {}
+    shared_problems = InputProblems()  # reported last, although these keys say who pays for listing the groups
+    with shared_problems.collect():
+        shared = _build_shared_keys(options, output)
+    if shared.get("requester_pays") is True:
+        list_objects = partial(list_objects, requester_pays=True)
     with problems.collect():
         groups = _build_groups(options, list_objects)
     with problems.collect():
-        shared = _build_shared_keys(options, output)
+        shared_problems.raise_if_any()
     problems.raise_if_any()
     path = output or options.like or Path("the job file")
     count = plan_submission(parse_job_file(path, {**shared, "groups": groups}, list_objects)).count

@@ -24,6 +24,7 @@ from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.core.text import format_row
 from distributed_something.jobs.docker import Docker, build_docker_options
 from distributed_something.jobs.job_file import JobFile
+from distributed_something.worker import make_visible, split_lines
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
@@ -274,4 +275,4 @@ def _format_last_lines(log: Path, state: str) -> list[str]:
     if state == "done" or not log.exists():
         return []
     text = log.read_bytes()[-8192:].decode("utf-8", "replace")
-    return [format_row("", f"| {line}") for line in text.splitlines()[-LOG_TAIL_LINES:]]
+    return [format_row("", f"| {make_visible(line)}") for line in split_lines(text)[-LOG_TAIL_LINES:]]

@@ -24,7 +24,8 @@ from distributed_something.core.text import format_value
 JobGroup = dict[str, Any] | str
 ProblemHandler = Callable[[InputError], None]  # is called for each invalid group; the group is then skipped
 GroupReader = Callable[[ProblemHandler], Iterator[JobGroup]]
-ObjectLister = Callable[[str, str], Iterable[str]]  # (bucket, prefix) -> keys
+# (bucket, prefix) -> keys; with `requester_pays=True` if the caller pays for the listing
+ObjectLister = Callable[..., Iterable[str]]
 
 _GROUPS_ADVICE = (
     "write a list of objects, the path of a .csv, .tsv, or .jsonl table, "
@@ -54,11 +55,14 @@ class GroupSource:
 
     `preview`: yields enough groups to find unfilled placeholders, without calling AWS and without going over all
     combinations. `is_valid`: whether the source has no known problem; False if reading it is certain to report one.
+    `locate`: returns where the group with this number (from 1) is in a table, such as "line 3 of wells.csv"; "" for
+    other sources.
     """
 
     read: GroupReader
     preview: GroupReader
     is_valid: bool = True
+    locate: Callable[[int], str] = lambda _: ""
 
     def __call__(self, on_problem: ProblemHandler = raise_problem) -> Iterator[JobGroup]:
         return self.read(on_problem)
@@ -155,7 +159,20 @@ def _build_table_source(name: str, key: str, job_file: Path) -> GroupSource:
         except OSError as error:
             on_problem(InputError(path, "", f"it cannot be read ({error.strerror})", "check the file"))
 
-    return GroupSource(read, read)
+    return GroupSource(read, read, locate=lambda number: _locate_row(path, number))
+
+
+def _locate_row(path: Path, number: int) -> str:
+    """Return the place of a table's group. Only tables with a problem are read again for this."""
+    delimiters = {".csv": ",", ".tsv": "\t"}
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        if path.suffix.lower() in delimiters:
+            rows = csv.reader(lines, delimiter=delimiters[path.suffix.lower()], strict=True)
+            next(rows)
+            line_numbers = (rows.line_num for row in rows if row)
+        else:
+            line_numbers = (line_number for line_number, line in enumerate(lines, 1) if line.strip())
+        return f"line {next(itertools.islice(line_numbers, number - 1, None))} of {path.name}"
 
 
 def _read_rows(lines: IO[str], path: Path, delimiter: str, on_problem: ProblemHandler) -> Iterator[JobGroup]:

@@ -5,7 +5,7 @@ If they do not start, ECS reports why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.ecs import describe_service
 from distributed_something.core.aws_errors import is_harmless_stop
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.observe.service import list_stopped_tasks, parse_service_events
+from distributed_something.observe.service import StoppedTask, list_stopped_tasks, parse_service_events
 from distributed_something.worker import RunKeys, build_machine_log_group, list_paused_containers
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_LOG_STREAMS = 50
 MAX_LOG_LINES = 5
+MAX_EMPTY_LOG_PAGES = 5  # pages of a stream that are read until one has any lines
 MAX_FAILED_TASKS_READ = 3  # whose logs are read, until one of them has lines
 
 
@@ -66,15 +67,8 @@ def find_start_failure(clients: Clients, file: MonitorFile) -> StartFailure:
     """Return why the run's containers do not start, as far as AWS knows it. AWS errors are not caught."""
     cluster, service = file.MONITOR_ECS_CLUSTER, file.names.service
     start = file.MONITOR_START_TIME / 1000
-    tasks = [
-        task
-        for task in list_stopped_tasks(clients.ecs, cluster, service)
-        if not 0 < task.at < start and not is_harmless_stop(task.kind, task.message)
-    ]
-    tasks.sort(key=lambda task: task.at, reverse=True)
-    if tasks:
-        tails = (_list_task_log_lines(clients.logs, file, task.id) for task in tasks[:MAX_FAILED_TASKS_READ])
-        lines = next(filter(None, tails), ())
+    if tasks := select_failed_tasks(list_stopped_tasks(clients.ecs, cluster, service), start):
+        lines = read_failed_task_lines(clients.logs, file.MONITOR_LOG_GROUP_NAME, file.MONITOR_APP_NAME, tasks)
         return StartFailure(tasks[0].kind, tasks[0].message, tasks[0].exit_codes, lines)
     events = [
         event for event in parse_service_events(describe_service(clients.ecs, cluster, service)) if event.at >= start
@@ -83,12 +77,39 @@ def find_start_failure(clients: Clients, file: MonitorFile) -> StartFailure:
     return StartFailure(newest.kind, newest.message) if newest else StartFailure()
 
 
-def _list_task_log_lines(logs: CloudWatchLogsClient, file: MonitorFile, task_id: str) -> tuple[str, ...]:
+def find_worker_crash(clients: Clients, file: MonitorFile) -> StartFailure | None:
+    """Return how the newest container died whose worker was not stopped; None if ECS knows of none.
+
+    AWS errors are not caught.
+    """
+    tasks = list_stopped_tasks(clients.ecs, file.MONITOR_ECS_CLUSTER, file.names.service)
+    died = [task for task in select_failed_tasks(tasks, file.MONITOR_START_TIME / 1000) if any(task.exit_codes)]
+    if not died:
+        return None
+    lines = read_failed_task_lines(clients.logs, file.MONITOR_LOG_GROUP_NAME, file.MONITOR_APP_NAME, died)
+    return StartFailure(died[0].kind, died[0].message, died[0].exit_codes, lines)
+
+
+def select_failed_tasks(tasks: Iterable[StoppedTask], start: float) -> list[StoppedTask]:
+    """Return the tasks that failed since the run's `start` (seconds since 1970), the newest first."""
+    failed = (task for task in tasks if not 0 < task.at < start and not is_harmless_stop(task.kind, task.message))
+    return sorted(failed, key=lambda task: task.at, reverse=True)
+
+
+def read_failed_task_lines(
+    logs: CloudWatchLogsClient, log_group_name: str, app: str, tasks: Sequence[StoppedTask]
+) -> tuple[str, ...]:
+    """Return the last lines of the first of these tasks that printed any. AWS errors are not caught."""
+    group = build_machine_log_group(log_group_name)
+    tails = (_list_task_log_lines(logs, group, app, task.id) for task in tasks[:MAX_FAILED_TASKS_READ])
+    return next(filter(None, tails), ())
+
+
+def _list_task_log_lines(logs: CloudWatchLogsClient, group: str, app: str, task_id: str) -> tuple[str, ...]:
     """Return the last lines that a task's container printed; none if it has no log stream."""
-    # The task definition sets the prefix and the container's name: both are APP_NAME.
-    stream = f"{file.MONITOR_APP_NAME}/{file.MONITOR_APP_NAME}/{task_id}"
     try:
-        return _list_last_lines(logs, build_machine_log_group(file.MONITOR_LOG_GROUP_NAME), stream)
+        # The task definition sets the prefix and the container's name: both are APP_NAME.
+        return _list_last_lines(logs, group, f"{app}/{app}/{task_id}")
     except logs.exceptions.ResourceNotFoundException:
         return ()
 
@@ -138,7 +159,15 @@ def find_log_tail(logs: CloudWatchLogsClient, log_group_name: str, app: str) -> 
 
 
 def _list_last_lines(logs: CloudWatchLogsClient, group: str, stream: str) -> tuple[str, ...]:
-    events: Any = logs.get_log_events(
-        logGroupName=group, logStreamName=stream, limit=MAX_LOG_LINES, startFromHead=False
-    )["events"]
-    return tuple(str(event["message"]).rstrip() for event in events)
+    """Return the stream's last lines, from its newest page with any.
+
+    CloudWatch may return empty pages before it returns the events; the same token twice marks the beginning.
+    """
+    request: dict[str, Any] = {"logGroupName": group, "logStreamName": stream, "limit": MAX_LOG_LINES}
+    token: str | None = None
+    for _ in range(MAX_EMPTY_LOG_PAGES):
+        response: Any = logs.get_log_events(**request, **({"nextToken": token} if token else {"startFromHead": False}))
+        if response["events"] or response.get("nextBackwardToken") in (None, token):
+            return tuple(str(event["message"]).rstrip() for event in response["events"])
+        token = response["nextBackwardToken"]
+    return ()

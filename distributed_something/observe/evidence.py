@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.ec2_fleet import FleetState, find_active_fleet, list_launch_errors, observe_fleet
+from distributed_something.aws.ec2_fleet import (
+    FleetState,
+    describe_fleet,
+    find_active_fleet,
+    list_launch_errors,
+    observe_fleet,
+)
 from distributed_something.aws.ecs import describe_cluster, describe_service
 from distributed_something.aws.instance_types import (
     MACHINE_TYPES_PER_CALL,
@@ -29,7 +36,14 @@ from distributed_something.core.errors import (
 )
 from distributed_something.core.monitor_file import MonitorFile, build_run_name
 from distributed_something.fleet.launch_specs import list_requested_types
-from distributed_something.observe.containers import LogTail, PausedMachine, find_log_tail, list_paused_machines
+from distributed_something.observe.containers import (
+    LogTail,
+    PausedMachine,
+    find_log_tail,
+    list_paused_machines,
+    read_failed_task_lines,
+    select_failed_tasks,
+)
 from distributed_something.observe.machines import (
     ObservedMachine,
     iter_instances,
@@ -100,7 +114,7 @@ class Evidence:
     An attribute that could not be looked up has its default value, and `lookup_errors` contains the reason, keyed by
     the attribute's name. `dead_letters`: messages in the dead-letter queue, which may come from other apps and earlier
     runs; no cause depends on them. `is_closed`: whether the run has reached its cost limit, which stops the workers
-    from starting more jobs.
+    from starting more jobs. `crash_lines`: the last lines of the newest container that failed and printed any.
     """
 
     at: float
@@ -119,6 +133,7 @@ class Evidence:
     log_tail: LogTail | None = None
     paused_machines: tuple[PausedMachine, ...] = ()
     is_closed: bool = False
+    crash_lines: tuple[str, ...] = ()
     lookup_errors: Mapping[str, str] = field(default_factory=dict)
 
     def has_observed(self, part: str) -> bool:
@@ -175,7 +190,12 @@ def gather_evidence(clients: Clients, subject: DiagnosisSubject, now: float) -> 
     if collector.has_observed("counts"):
         collector.look_up("dead_letters", lambda: count_jobs(clients.sqs, queue.dead_letter_queue) if queue else 0)
     service = collector.look_up("service", lambda: describe_service(clients.ecs, subject.cluster, subject.service))
-    collector.look_up("stopped_tasks", lambda: list_stopped_tasks(clients.ecs, subject.cluster, subject.service))
+    stopped = collector.look_up(
+        "stopped_tasks", lambda: list_stopped_tasks(clients.ecs, subject.cluster, subject.service)
+    )
+    if failed := select_failed_tasks(stopped or (), subject.start or 0.0):
+        read = partial(read_failed_task_lines, clients.logs, subject.log_group, subject.app, failed)
+        collector.look_up("crash_lines", read)
     registered_count = collector.look_up(
         "registered_count", lambda: _count_registered_instances(clients, subject.cluster)
     )
@@ -248,8 +268,8 @@ def _list_run_machines(clients: Clients, app: str, start: float) -> tuple[Observ
 
 def _find_spot_quota(clients: Clients, fleet_id: str) -> SpotQuota | None:
     """Return the quota for the fleet's first machine type; None if the type's quota class is unknown."""
-    fleets: Any = clients.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
-    type_names = sorted(list_requested_types(fleets[0]["SpotFleetRequestConfig"])) if fleets else []
+    fleet = describe_fleet(clients.ec2, fleet_id)
+    type_names = sorted(list_requested_types(fleet["SpotFleetRequestConfig"])) if fleet else []
     quota = find_quota_class(type_names[0]) if type_names else None
     if quota is None:
         return None

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from distributed_something.aws.clients import EC2_PAGINATION
 from distributed_something.core.errors import get_error_code
 from distributed_something.observe.service import convert_to_seconds
+from distributed_something.worker import split_into_batches
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 CONTAINER_INSTANCES_PER_CALL = 100  # ECS limit for DescribeContainerInstances and pages of ListContainerInstances
 IDLE_INSTANCES_FILTER = "runningTasksCount == 0"  # ECS's cluster query language, which cannot query pending tasks
+DISCONNECTED_INSTANCES_FILTER = "agentConnected == false"
+INSTANCES_PER_FILTER = 50  # AWS documents no limit for a filter's length; this is less than 2,000 characters
+LAUNCH_TIMES_PER_CALL = 200  # EC2 limit for the values of a filter
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,19 @@ class ContainerInstance:
     is_connected: bool = True
 
 
+@dataclass(frozen=True)
+class UnusableMachine:
+    """A running machine of the fleet on which ECS can start no containers, and on which no container is at work.
+
+    Either it is not in the cluster, or it `has_joined` and its ECS agent is not connected. `launched_at`: seconds since
+    1970.
+    """
+
+    instance: str
+    launched_at: float
+    has_joined: bool = False
+
+
 def iter_instances(ec2: EC2Client, filters: Sequence[Mapping[str, Any]], limit: int | None = None) -> Iterator[Any]:
     """Yield EC2's descriptions of at most `limit` instances that match the filters. AWS errors are not caught."""
     pagination: Any = EC2_PAGINATION if limit is None else {"PageSize": limit, "MaxItems": limit}
@@ -80,7 +97,10 @@ def parse_machine(described: Mapping[str, Any]) -> ObservedMachine:
 
 def list_container_instances(ecs: ECSClient, cluster: str, limit: int) -> list[ContainerInstance]:
     """Return up to `limit` (at most 100) of the cluster's machines. AWS errors are not caught."""
-    arns = ecs.list_container_instances(cluster=cluster, maxResults=limit)["containerInstanceArns"]
+    pages = ecs.get_paginator("list_container_instances").paginate(
+        cluster=cluster, PaginationConfig={"PageSize": limit, "MaxItems": limit}
+    )
+    arns = [arn for page in pages for arn in page["containerInstanceArns"]]  # a page may be empty or incomplete
     return observe_container_instances(ecs, cluster, arns)
 
 
@@ -89,9 +109,44 @@ def iter_idle_instances(ecs: ECSClient, cluster: str) -> Iterator[ContainerInsta
 
     Other AWS errors are not caught.
     """
+    return _iter_matching_instances(ecs, cluster, IDLE_INSTANCES_FILTER)
+
+
+def iter_disconnected_instances(ecs: ECSClient, cluster: str) -> Iterator[ContainerInstance]:
+    """Yield the cluster's machines whose ECS agent is not connected, as `iter_idle_instances` does."""
+    return _iter_matching_instances(ecs, cluster, DISCONNECTED_INSTANCES_FILTER)
+
+
+def list_absent_ids(ecs: ECSClient, cluster: str, ids: Sequence[str]) -> list[str]:
+    """Return those of these EC2 instances that are not in the cluster. This takes up to two calls per 50 instances.
+
+    AWS errors are not caught, unless there is no cluster.
+    """
+    joined: set[str] = set()
+    for batch in split_into_batches(ids, INSTANCES_PER_FILTER):
+        names = ", ".join(f"'{instance}'" for instance in batch)
+        matching = _iter_matching_instances(ecs, cluster, f"ec2InstanceId in [{names}]")
+        joined.update(instance.instance for instance in matching)
+    return [instance for instance in ids if instance not in joined]
+
+
+def list_running_machines(ec2: EC2Client, ids: Sequence[str]) -> list[ObservedMachine]:
+    """Return those of these EC2 instances that are running. AWS errors are not caught."""
+    return [
+        parse_machine(described)
+        for batch in split_into_batches(ids, LAUNCH_TIMES_PER_CALL)
+        for described in iter_instances(
+            ec2,
+            [{"Name": "instance-id", "Values": batch}, {"Name": "instance-state-name", "Values": ["running"]}],
+        )
+    ]
+
+
+def _iter_matching_instances(ecs: ECSClient, cluster: str, query: str) -> Iterator[ContainerInstance]:
+    """Yield the cluster's machines that match a filter in ECS's cluster query language; none if there is no cluster."""
     try:
         pages = ecs.get_paginator("list_container_instances").paginate(
-            cluster=cluster, filter=IDLE_INSTANCES_FILTER, PaginationConfig={"PageSize": CONTAINER_INSTANCES_PER_CALL}
+            cluster=cluster, filter=query, PaginationConfig={"PageSize": CONTAINER_INSTANCES_PER_CALL}
         )
         for page in pages:
             yield from observe_container_instances(ecs, cluster, page["containerInstanceArns"])

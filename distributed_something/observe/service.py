@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from distributed_something.aws.ecs import describe_service
 from distributed_something.core.aws_errors import AWSEvent
+from distributed_something.core.errors import is_access_denied
+from distributed_something.worker import split_into_batches
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
 
-STOPPED_TASKS_PER_CALL = 100  # ECS limit for ListTasks and DescribeTasks
+TASKS_PER_CALL = 100  # ECS limit for ListTasks, DescribeTasks, and GetTaskProtection
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class StoppedTask:
     """A stopped task.
 
     `at`: seconds since 1970. `kind`: ECS's stop code. `message`: the reasons that ECS reports for the task and its
-    containers. `exit_codes`: the nonzero exit codes of its containers. `id`: ECS's ID, which is part of the name of the
-    task's log stream.
+    containers. `exit_codes`: the nonzero exit codes of its containers, or 0 if all were 0. `id`: ECS's ID, which is
+    part of the name of the task's log stream.
     """
 
     at: float
@@ -68,13 +72,43 @@ def list_stopped_tasks(ecs: ECSClient, cluster: str, service: str) -> tuple[Stop
     """Return up to 100 stopped tasks of the service. ECS lists them for about an hour. AWS errors are not caught."""
     missing_errors = (ecs.exceptions.ClusterNotFoundException, ecs.exceptions.ServiceNotFoundException)
     try:
-        arns = ecs.list_tasks(
-            cluster=cluster, serviceName=service, desiredStatus="STOPPED", maxResults=STOPPED_TASKS_PER_CALL
-        )["taskArns"]
+        pages = ecs.get_paginator("list_tasks").paginate(
+            cluster=cluster, serviceName=service, desiredStatus="STOPPED",
+            PaginationConfig={"PageSize": TASKS_PER_CALL, "MaxItems": TASKS_PER_CALL},
+        )  # fmt: skip
+        arns = [arn for page in pages for arn in page["taskArns"]]  # a page may be empty or incomplete
     except missing_errors:
         return ()
     tasks: Any = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else ()
     return tuple(map(_build_stopped_task, tasks))
+
+
+def count_protected_tasks(ecs: ECSClient, cluster: str, service: str) -> int | None:
+    """Return how many of the service's tasks are protected from scale-in; None if the caller may not look.
+
+    Roles that an older setupAWS made lack the permission. This takes two calls per 100 tasks. Other AWS errors are not
+    caught.
+    """
+    try:
+        pages = ecs.get_paginator("list_tasks").paginate(
+            cluster=cluster, serviceName=service, PaginationConfig={"PageSize": TASKS_PER_CALL}
+        )
+        arns = [arn for page in pages for arn in page["taskArns"]]
+        return sum(_count_protected(ecs, cluster, batch) for batch in split_into_batches(arns, TASKS_PER_CALL))
+    except ClientError as error:
+        if is_access_denied(error):
+            return None
+        raise
+
+
+def _count_protected(ecs: ECSClient, cluster: str, arns: list[str]) -> int:
+    """Return how many of these tasks are protected. ECS reports tasks that it cannot look up inside a success.
+
+    MISSING means that the task has ended in the meantime. After any other failure, the task may be protected.
+    """
+    response = ecs.get_task_protection(cluster=cluster, tasks=arns)
+    unknown = [failure for failure in response.get("failures", ()) if failure.get("reason") != "MISSING"]
+    return sum(bool(task.get("protectionEnabled")) for task in response.get("protectedTasks", ())) + len(unknown)
 
 
 def convert_to_seconds(at: Any) -> float:
@@ -85,7 +119,8 @@ def convert_to_seconds(at: Any) -> float:
 def _build_stopped_task(task: Mapping[str, Any]) -> StoppedTask:
     containers = task.get("containers", ())
     reasons = [str(task.get("stoppedReason", "")), *(str(container.get("reason", "")) for container in containers)]
-    codes = tuple(int(container["exitCode"]) for container in containers if container.get("exitCode"))
+    known = [int(container["exitCode"]) for container in containers if container.get("exitCode") is not None]
+    codes = tuple(filter(None, known)) or tuple(known[:1])
     reason = "; ".join(dict.fromkeys(filter(None, reasons)))  # ECS often repeats the container's reason for the task
     task_id = str(task.get("taskArn", "")).rsplit("/", 1)[-1]
     return StoppedTask(convert_to_seconds(task.get("stoppedAt")), str(task.get("stopCode", "")), reason, codes, task_id)

@@ -11,15 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distributed_something.aws.ec2_fleet import FleetState, observe_fleet, observe_fleet_problems
+from distributed_something.aws.ec2_fleet import FleetProblem, FleetState, observe_fleet, observe_fleet_problems
 from distributed_something.aws.spot_prices import SpotPriceCache
-from distributed_something.core.aws_errors import FleetProblem
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import PausedMachine, list_paused_machines
 from distributed_something.observe.documents.journals import JournalReader, RunTotals
 from distributed_something.observe.documents.run_start import RunStart, observe_submitted_jobs
 from distributed_something.observe.documents.submissions import SubmissionReader
-from distributed_something.observe.machines import ContainerInstance, iter_idle_instances
+from distributed_something.observe.machines import ContainerInstance, UnusableMachine, iter_idle_instances
 from distributed_something.observe.queue import QueueCounts, observe_queue
 from distributed_something.observe.service import ServiceState, observe_service
 
@@ -46,7 +45,11 @@ class RunSnapshot:
     the run was started by an older version. `paused`: the newest containers that have paused because several jobs
     failed in a row or their disk is full. `idle_instances`: the fleet's machines without a running task. `hourly`: cost
     of all machines in USD per hour; None if no price is known. `problems`: what the fleet reports if it has too few
-    machines, one entry per cause. `is_sending`, `replaced_at`: as in SubmittedJobs.
+    machines, one entry per cause. `is_sending`, `replaced_at`, `replacing`: as in SubmittedJobs.
+
+    The other attributes are observed only for the monitor's decisions (`scaling.py`). `protected`: the service's tasks
+    that are protected from scale-in; None if this was not observed, or if `is_protection_denied`. `unusable`: the
+    fleet's machines on which ECS can start no containers.
     """
 
     at: float
@@ -61,6 +64,10 @@ class RunSnapshot:
     problems: tuple[FleetProblem, ...] = ()
     is_sending: bool = False
     replaced_at: float | None = None
+    replacing: int | None = None
+    protected: int | None = None
+    is_protection_denied: bool = False
+    unusable: tuple[UnusableMachine, ...] = ()
 
     @property
     def jobs(self) -> int:
@@ -99,6 +106,7 @@ def observe_run(
         problems=_observe_problems(clients, file, now) if fleet and fleet.has_missing_machines else (),
         is_sending=submitted is not None and submitted.is_sending,
         replaced_at=None if submitted is None else submitted.replaced_at,
+        replacing=None if submitted is None else submitted.replacing,
     )
 
 

@@ -15,23 +15,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from distributed_something.aws.instance_types import find_docker_platform
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.project.template import PACKAGE_PARENT, find_template_file
 
-BUILD_COMMAND_VARIABLE = "DOCKER_BUILD"  # replaces `docker build`, for options such as --platform linux/amd64
+BUILD_COMMAND_VARIABLE = "DOCKER_BUILD"  # replaces `docker build`, for options such as --network host
 _PACKAGE = "distributed_something"
 
 
-def build_image(settings: Settings, project: Path, base: str | None = None) -> None:
+def build_image(settings: Settings, project: Path, base: str | None = None, platform: str = "") -> None:
     """Build the image DOCKERHUB_TAG of the project.
 
     Raise InputError if the project has no worker/Dockerfile, and UserFacingError if docker fails.
 
-    `base`: an image that contains the program; worker/Dockerfile is not built then.
+    `base`: an image that contains the program; worker/Dockerfile is not built then. `platform`: such as `linux/amd64`,
+    or "" for this computer's; a --platform in BUILD_COMMAND_VARIABLE replaces it.
     """
     image = settings.DOCKERHUB_TAG
-    build = shlex.split(os.environ.get(BUILD_COMMAND_VARIABLE, "docker build"))
+    build = _read_build_command()
+    if platform and not _has_platform(build):
+        build += ["--platform", platform]
     signal.signal(signal.SIGTERM, _raise_exit)  # so that the temporary folder is deleted
     if base is None:
         base, dockerfile = f"{image}-program", project / "worker" / "Dockerfile"
@@ -44,6 +48,23 @@ def build_image(settings: Settings, project: Path, base: str | None = None) -> N
         arguments = {"BASE_IMAGE": base, "MOUNT_S3": str(settings.MOUNT_S3)}
         options = [word for pair in arguments.items() for word in ("--build-arg", "=".join(pair))]
         _run([*build, *options, "--tag", image, context])
+
+
+def choose_platform(settings: Settings, config: Path) -> str:
+    """Return the platform that all machine types have, or "" if BUILD_COMMAND_VARIABLE contains one.
+
+    Without it, an image that is built on a laptop with an Arm processor would run on no x86 machine. Raise InputError
+    for the file `config` if the machine types have different platforms.
+    """
+    if _has_platform(_read_build_command()):
+        return ""
+    platforms = {name: find_docker_platform(name) for name in settings.MACHINE_TYPE}
+    if len(set(platforms.values())) > 1:
+        by_type = ", ".join(f"{name} is {platform}" for name, platform in platforms.items())
+        problem = f"these machine types have different processors ({by_type}), but an image is built for one of them"
+        remedy = "use only x86 types or only Arm types"
+        raise InputError(config, "MACHINE_TYPE", problem, remedy)
+    return next(iter(platforms.values()))
 
 
 def push_image(settings: Settings) -> None:
@@ -63,6 +84,14 @@ def fill_build_context(context: Path, worker: Path) -> None:
     shutil.copytree(package / "worker", context / _PACKAGE / "worker", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(package / "__init__.py", context / _PACKAGE)
     shutil.copy(package / "worker" / "image" / "Dockerfile", context)
+
+
+def _read_build_command() -> list[str]:
+    return shlex.split(os.environ.get(BUILD_COMMAND_VARIABLE, "docker build"))
+
+
+def _has_platform(command: Sequence[str]) -> bool:
+    return any(word.split("=")[0] == "--platform" for word in command)
 
 
 def _run(command: Sequence[str]) -> None:

@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from distributed_something.core.config_settings import load_settings
 from distributed_something.core.errors import InputError, UserFacingError, format_input_problems
 from distributed_something.core.files import read_text_file, write_file_atomically
 from distributed_something.core.image_name import IMAGE_NAME_FORMAT, ProjectImageName, parse_project_image
 from distributed_something.core.names import RESOURCE_NAME_FORMAT
 from distributed_something.core.text import format_value
 from distributed_something.jobs.job_file import load_job_file
+from distributed_something.project.config_file import load_settings
 from distributed_something.project.starter import (
     DEFAULT_PROGRAM,
     EXAMPLE_DATA,

@@ -16,7 +16,7 @@ from enum import Enum
 
 from distributed_something.core.text import LABEL_COLUMNS, TERMINAL_COLUMNS, format_row, format_wrapped_lines
 from distributed_something.results.causes import format_exit_code, group_failures
-from distributed_something.results.command_line import CommandLine
+from distributed_something.results.command_line import CommandLine, format_command_lines, format_next_command
 from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
 from distributed_something.results.outcome import RunOutcome
@@ -31,6 +31,7 @@ _KILLED_EXIT_CODES = (137, -9)  # SIGKILL, which the kernel sends if memory runs
 class AdviceCause(Enum):
     """What is probably wrong."""
 
+    NO_MACHINE = "machines do not join the cluster"
     NO_CONTAINER = "no container has finished a job"
     NO_PROGRAM = "the program does not exist, or is not executable"
     PROGRAM = "the program fails"
@@ -91,6 +92,7 @@ class Advice:
 
 _CAUSES_BY_REASON_CLASS = {
     "bad message": AdviceCause.MESSAGE,
+    "bad data": AdviceCause.MESSAGE,
     "shared file": AdviceCause.MESSAGE,
     "missing input": AdviceCause.MISSING_INPUT,
     "out of memory": AdviceCause.MEMORY,
@@ -112,20 +114,25 @@ def needs_advice(outcome: RunOutcome, *, is_hopeless: bool) -> bool:
     return is_hopeless or not outcome.is_complete
 
 
-def choose_advice(outcome: RunOutcome, *, is_hopeless: bool, source: JobSource = UNKNOWN_SOURCE) -> Advice | None:
+def choose_advice(
+    outcome: RunOutcome, *, is_hopeless: bool, has_no_machine: bool = False, source: JobSource = UNKNOWN_SOURCE
+) -> Advice | None:
     """Return what to do after a run with this outcome; None if every job is done.
 
     `is_hopeless`: whether the run ended because nothing works; its queue is then kept. No job may have failed for good
-    by then, so the jobs in the queue whose attempts failed count too. `source`: where the run's jobs came from.
+    by then, so the jobs in the queue whose attempts failed count too. `has_no_machine`: whether nothing works because
+    machines do not join the cluster. `source`: where the run's jobs came from.
     """
     has_failed, has_waiting = outcome.counts.failed > 0, outcome.left > 0
     if not needs_advice(outcome, is_hopeless=is_hopeless):
         return None
-    if has_waiting and source.is_replaced:
-        return Advice(AdviceCause.REPLACED, Recipe.CONTINUE, 0, None, has_failed, has_waiting, source)
     failures = outcome.all_failures if is_hopeless else outcome.failures
     causes = Counter(map(classify_failure, failures))
-    if is_hopeless and not causes:
+    if is_hopeless and has_no_machine:
+        cause, recipe, jobs = AdviceCause.NO_MACHINE, Recipe.CONTINUE, 0
+    elif has_waiting and source.is_replaced:
+        cause, recipe, jobs = AdviceCause.REPLACED, Recipe.CONTINUE, 0
+    elif is_hopeless and not causes:
         cause, recipe, jobs = AdviceCause.NO_CONTAINER, Recipe.REBUILD, 0
     elif not causes or (has_waiting and not is_hopeless):  # first of all, the jobs in the queue need machines
         cause = AdviceCause.WAITING if has_waiting else AdviceCause.LOST
@@ -255,9 +262,11 @@ def format_advice(advice: Advice, line: CommandLine) -> str:
     indent = " " * LABEL_COLUMNS
     text = _explain_correction(advice, line)
     lines = format_wrapped_lines(text, format_row("what to do", ""), indent, TERMINAL_COLUMNS)
-    lines += [f"{indent}{command}" for command in list_alternative_commands(advice, line)]
+    for command in list_alternative_commands(advice, line):
+        lines += format_command_lines(command, indent, indent)
     first, *others = list_next_commands(advice, line)
-    return "\n".join([*lines, f"next: {first}", *(f"      {command}" for command in others)])
+    lines.append(format_next_command(first))
+    return "\n".join([*lines, *(text for command in others for text in format_command_lines(command, *["      "] * 2))])
 
 
 def _explain_correction(advice: Advice, line: CommandLine) -> str:
@@ -306,10 +315,14 @@ def _format_reason(advice: Advice) -> str:
 
 
 _CORRECTIONS_BY_CAUSE = {
+    AdviceCause.NO_MACHINE: "Machines do not join the cluster. Correct the Fleet file, or what its machines need.",
     AdviceCause.NO_CONTAINER: "The workers do not start or do not work. Correct worker/generic-worker.py.",
     AdviceCause.MEMORY: "The program needs more memory. In the config, raise MEMORY or lower DOCKER_CORES.",
     AdviceCause.TIME: "The program needs more time. The command doubles the time limit.",
-    AdviceCause.DISK: "The disk is full. In the config, raise EBS_VOL_SIZE.",
+    AdviceCause.DISK: (
+        "The disk is full. The container's log names the job that filled it. Limit what this job writes, or raise"
+        " EBS_VOL_SIZE in the config."
+    ),
     AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
     AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",
     AdviceCause.REFUSED: "Correct worker/generic-worker.py or the data: the worker refuses the jobs{reason}.",

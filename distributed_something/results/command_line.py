@@ -13,6 +13,8 @@ from distributed_something.core.monitor_file import build_monitor_file_path
 if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
 
+from distributed_something.core.text import TERMINAL_COLUMNS
+
 RUN_COMMANDS = ("setup", "submitJob", "startCluster", "monitor")  # in the order in which they are typed
 JOB_FILE_WORD = "JOBFILE"  # if it is not known which one
 DEFAULT_PROGRAM = ("python", "run.py")
@@ -37,6 +39,17 @@ def wrap_command(command: str, columns: int) -> list[str]:
     first, *others = map(" ".join, lines)
     texts = [first, *(f"{WRAPPED_INDENT}{line}" for line in others)]
     return [*(f"{text} \\" for text in texts[:-1]), texts[-1]]
+
+
+def format_command_lines(command: str, label: str = "", indent: str = "") -> list[str]:
+    """Return a command behind a label in lines of at most TERMINAL_COLUMNS columns; `indent` precedes all others."""
+    first, *others = wrap_command(command, TERMINAL_COLUMNS - max(len(label), len(indent)))
+    return [f"{label}{first}", *(f"{indent}{line}" for line in others)]
+
+
+def format_next_command(command: str, label: str = "next") -> str:
+    """Return the line that says which command to type next, or several lines if the command is long."""
+    return "\n".join(format_command_lines(command, f"{label}: ", " " * len(f"{label}: ")))
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,13 @@ def _parse_time(value: object) -> float:
 
 
 def compute_line_seconds(line: Mapping[str, Any]) -> float | None:
-    """Return how long the attempt took, or None if its times are unknown. `line` is a journal's line or a record."""
+    """Return how long the attempt took, or None if that is unknown. `line` is a journal's line or a record.
+
+    The time in which it waited for a slot is left out, except in lines and records of older workers.
+    """
+    seconds = _read_number(line.get("seconds"))
+    if seconds is not None:
+        return max(0.0, seconds)
     started, ended = _parse_time(line.get("started")), _parse_time(line.get("ended"))
     return round(max(0.0, ended - started), 3) if started and ended else None
 
@@ -325,4 +331,4 @@ def _read_integer(value: object) -> int | None:
 
 
 def _read_number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

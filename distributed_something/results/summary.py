@@ -17,7 +17,7 @@ from distributed_something.core.text import (
     format_count,
     format_duration,
     format_one_line,
-    format_row,
+    format_wrapped_row,
     measure_columns,
     shorten_text,
     wrap_text,
@@ -54,14 +54,16 @@ class RunSummary:
     """The end of a run, as it is saved.
 
     `reason`: why the run ended, such as "run" if no jobs were left. `is_clean`: whether everything that the run created
-    was removed or kept on purpose. `is_complete`: whether every job is done. `text`: what was printed. `report`: the
-    same without the commands to type next, which depend on where the reader is; "" in summaries of older versions.
+    was removed or kept on purpose. `is_complete`: whether every job is done. `text`: what was printed. `ended`: when
+    the run ended, in seconds since 1970; None in summaries of older versions. `report`: `text` without the commands to
+    type next, which depend on where the reader is; "" in summaries of older versions.
     """
 
     reason: str
     is_clean: bool
     is_complete: bool
     text: str
+    ended: float | None = field(default=None, compare=False)
     jobs: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the counts in the JSON document
     report: str = field(default="", compare=False)
     saved: float | None = field(default=None, compare=False)  # when it was saved, in seconds since 1970
@@ -88,7 +90,8 @@ def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outco
     if earlier is not None and earlier.is_clean:
         return
     document = {"app": file.MONITOR_APP_NAME, "run": file.run, "reason": summary.reason, "clean": summary.is_clean,
-                "complete": summary.is_complete, "report": summary.report, "jobs": _build_counts(outcome),
+                "complete": summary.is_complete, "ended": summary.ended, "report": summary.report,
+                "jobs": _build_counts(outcome),
                 "failures": None if outcome is None else [*map(_build_failure, outcome.groups[:MAX_GROUPS_SAVED])],
                 "failing": None if outcome is None else
                 [*map(_build_failure, outcome.failing_groups[:MAX_GROUPS_SAVED])],
@@ -120,9 +123,10 @@ def find_saved_summary(s3: S3Client, bucket: str, keys: RunKeys) -> RunSummary |
     if not isinstance(document, dict):
         return None
     flags = (document.get("clean") is True, document.get("complete") is True)
-    jobs, modified = document.get("jobs"), responses[0].get("LastModified")
+    jobs, ended, modified = document.get("jobs"), document.get("ended"), responses[0].get("LastModified")
     return RunSummary(
-        str(document.get("reason")), *flags, texts[1].rstrip("\n"), jobs if isinstance(jobs, dict) else {},
+        str(document.get("reason")), *flags, texts[1].rstrip("\n"),
+        ended if isinstance(ended, int | float) else None, jobs if isinstance(jobs, dict) else {},
         str(document.get("report") or ""), modified.timestamp() if modified else None,
     )  # fmt: skip
 
@@ -135,16 +139,18 @@ def format_run_outcome(
 
     `seconds`: how long the run took. `cost`: its cost in USD, if it is known. `has_table`: whether `jobs.tsv` is saved.
     """
-    lines = [format_row("verdict", format_verdict(outcome)), *_format_counts(outcome)]
-    lines.append(format_row("time", format_duration(seconds)))
+    lines = [format_wrapped_row("verdict", format_verdict(outcome)), *_format_counts(outcome)]
+    lines.append(format_wrapped_row("time", format_duration(seconds)))
     if cost is not None:
-        lines.append(format_row("cost", f"{format_cost(cost)} USD (estimated from machine hours and spot prices)"))
+        lines.append(
+            format_wrapped_row("cost", f"{format_cost(cost)} USD (estimate: machines without disks and addresses)")
+        )
     lines += [
-        format_row("machines", outcome.machines),
-        format_row("records, logs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.jobs}"),
+        format_wrapped_row("machines", outcome.machines),
+        format_wrapped_row("records, logs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.jobs}"),
     ]
     if has_table:
-        lines.append(format_row("all jobs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.job_table}"))
+        lines.append(format_wrapped_row("all jobs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.job_table}"))
     lines += _format_overwritten_files(outcome.overwritten)
     lines += _format_dead_letters(letters)
     return "\n".join(lines + format_failures(outcome, cost))
@@ -206,22 +212,26 @@ def format_verdict(outcome: RunOutcome) -> str:
 
 def _format_counts(outcome: RunOutcome) -> list[str]:
     counts = outcome.counts
-    lines = [format_row("jobs done", f"{counts.done:,}")]
+    lines = [format_wrapped_row("jobs done", f"{counts.done:,}")]
     if counts.already_there:
-        lines.append(format_row("already there", f"{counts.already_there:,}{_format_age(outcome.result_times)}"))
-    lines.append(format_row("jobs failed", f"{counts.failed:,}"))
+        lines.append(
+            format_wrapped_row("already there", f"{counts.already_there:,}{_format_age(outcome.result_times)}")
+        )
+    lines.append(format_wrapped_row("jobs failed", f"{counts.failed:,}"))
     if outcome.left:
-        lines.append(format_row("in the queue", f"{outcome.left:,}"))
+        lines.append(format_wrapped_row("in the queue", f"{outcome.left:,}"))
     if outcome.unrecorded:
-        lines.append(format_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue)"))
+        lines.append(format_wrapped_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue)"))
     if counts.repeated:
-        lines.append(format_row("", f"and {format_count(counts.repeated, 'more end')} of jobs that were sent again"))
+        lines.append(
+            format_wrapped_row("", f"and {format_count(counts.repeated, 'more end')} of jobs that were sent again")
+        )
     if counts.replaced:
         jobs = f"{counts.replaced:,} that failed after submitJob --replace"
-        lines.append(format_row("replaced", f"{jobs}; not tried again"))
+        lines.append(format_wrapped_row("replaced", f"{jobs}; not tried again"))
     if outcome.unread:
         what = f"{outcome.unread:,} records that no journal mentions (the limit is {MAX_RECORDS_READ:,})"
-        lines.append(format_row("not counted", what))
+        lines.append(format_wrapped_row("not counted", what))
     return lines
 
 
@@ -273,16 +283,16 @@ def _format_overwritten_files(files: OverwrittenFiles) -> list[str]:
         return []
     count = format_count(files.count, "file")
     more = files.count - len(files.names)
-    lines = [format_row("overwritten", f"{count}, each written by several jobs; the last is kept:")]
-    lines += [format_row("", name) for name in files.names]
-    return [*lines, format_row("", f"… and {format_count(more, 'more file')}")] if more else lines
+    lines = [format_wrapped_row("overwritten", f"{count}, each written by several jobs; the last is kept:")]
+    lines += [format_wrapped_row("", name) for name in files.names]
+    return [*lines, format_wrapped_row("", f"… and {format_count(more, 'more file')}")] if more else lines
 
 
 def _format_dead_letters(letters: DeadLetters | None) -> list[str]:
     if letters is None or not letters.count:
         return []
     older = "" if not letters.older else f", {min(letters.older, letters.count):,} of them older than this run"
-    return [format_row("dead letters", f"{letters.count:,} in {letters.queue}{older}")]
+    return [format_wrapped_row("dead letters", f"{letters.count:,} in {letters.queue}{older}")]
 
 
 def _build_counts(outcome: RunOutcome | None) -> dict[str, Any] | None:

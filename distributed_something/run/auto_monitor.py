@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 
 from distributed_something.aws.clients import Clients
-from distributed_something.core.aws_errors import format_fleet_problem
+from distributed_something.aws.ec2_fleet import format_fleet_problem
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import UserFacingError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
@@ -30,7 +30,8 @@ from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_
 from distributed_something.run.cleanup.report import format_cleanup_report
 from distributed_something.run.monitor.budget import format_cost_warning
 from distributed_something.run.monitor.loop import Tick, run_tick, stop_unfinished_run
-from distributed_something.run.monitor.policy import EndReason, Pace
+from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason, Pace
+from distributed_something.run.monitor.unusable import format_unusable_machines
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
 from distributed_something.run.run_outcome import EndedRun
 from distributed_something.run.schedule import delete_rule_by_name, delete_run_rule
@@ -60,7 +61,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         return _finish_run(clients, file, tick, clock)
     snapshot, cost = tick.snapshot, tick.history.cost
     messages = [*map(format_paused_machine, snapshot.paused), *map(format_fleet_problem, snapshot.problems)]
-    messages += filter(None, [format_cost_warning(cost, file.MONITOR_MAX_COST)])
+    messages += filter(None, [format_unusable_machines(tick.history), format_cost_warning(cost, file.MONITOR_MAX_COST)])
+    messages += [PROTECTION_DENIED_MESSAGE] if snapshot.is_protection_denied else []
     counts = {"jobs": snapshot.jobs, "done": snapshot.totals.done, "dead": snapshot.totals.failed}
     return {**counts, "cost": round(cost, 4), "said": messages}
 
@@ -110,7 +112,7 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
     is_known, is_complete = outcome is not None, outcome is not None and outcome.is_complete
     report, text = text, "\n".join(filter(None, [text, steps]))
     is_clean = is_done and is_known  # `monitor` replaces a summary that is not clean
-    summary = RunSummary(reason, is_clean, is_complete, text, report=report)
+    summary = RunSummary(reason, is_clean, is_complete, text, ended_run.ended, report=report)
     save_run_summary(clients.s3, file, summary, outcome)
     if is_done:
         delete_run_rule(clients, file)

@@ -23,10 +23,13 @@ from distributed_something.results.summary import (
 )
 from distributed_something.run.monitor.history import RunHistory, load_history
 from distributed_something.run.monitor.policy import EndReason
+from distributed_something.run.monitor.start_failure import format_worker_crash
+from distributed_something.run.monitor.unusable import has_useless_replacements
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
+    from distributed_something.observe.containers import StartFailure
     from distributed_something.results.command_line import CommandLine
     from distributed_something.run.monitor.loop import Tick
 
@@ -62,13 +65,14 @@ def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> i
 
 
 def choose_ended_advice(
-    clients: Clients, file: MonitorFile, outcome: RunOutcome, *, is_hopeless: bool, ended: float, now: float
-) -> Advice | None:
+    clients: Clients, file: MonitorFile, outcome: RunOutcome, history: RunHistory, *,
+    is_hopeless: bool, ended: float, now: float,
+) -> Advice | None:  # fmt: skip
     """Return what to do after the run, which ended at `ended` (seconds since 1970). AWS errors are not caught."""
     if not needs_advice(outcome, is_hopeless=is_hopeless):
         return None
-    source = find_job_source(clients, file, ended, now)
-    return choose_advice(outcome, is_hopeless=is_hopeless, source=source)
+    source, has_no_machine = find_job_source(clients, file, ended, now), has_useless_replacements(history)
+    return choose_advice(outcome, is_hopeless=is_hopeless, has_no_machine=has_no_machine, source=source)
 
 
 def format_earlier_end(clients: Clients, file: MonitorFile, summary: RunSummary, line: CommandLine, now: float) -> str:
@@ -78,8 +82,9 @@ def format_earlier_end(clients: Clients, file: MonitorFile, summary: RunSummary,
     history, now = load_history(clients.s3, file, now)
     submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
     outcome = load_run_outcome(clients.s3, file, submitted, left, replaced_at=history.replaced_at)
-    is_hopeless, ended = summary.reason == EndReason.NOTHING_WORKS.value, history.ended or summary.saved or now
-    advice = choose_ended_advice(clients, file, outcome, is_hopeless=is_hopeless, ended=ended, now=now)
+    is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
+    ended = summary.ended or history.ended or summary.saved or now
+    advice = choose_ended_advice(clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now)
     return "\n".join(filter(None, [summary.report, _format_steps(outcome, advice, line)]))
 
 
@@ -90,12 +95,17 @@ def _format_steps(outcome: RunOutcome, advice: Advice | None, line: CommandLine)
 
 
 class EndedRun:
-    """A run whose last tick this was."""
+    """A run whose last tick this was. `crash`: how a worker died while it ran jobs that failed because of it."""
 
-    def __init__(self, clients: Clients, file: MonitorFile, tick: Tick) -> None:
-        self._clients, self._file, self._tick = clients, file, tick
+    def __init__(self, clients: Clients, file: MonitorFile, tick: Tick, crash: StartFailure | None = None) -> None:
+        self._clients, self._file, self._tick, self._crash = clients, file, tick, crash
         self._table = JobTable()
         self._has_saved_table = False
+
+    @property
+    def ended(self) -> float:
+        """When the run ended, in seconds since 1970."""
+        return self._tick.history.ended or self._tick.snapshot.at
 
     @cached_property
     def outcome(self) -> RunOutcome:
@@ -136,23 +146,23 @@ class EndedRun:
 
     def format_outcome(self) -> str:
         """Return the text of the summary about the run's jobs."""
-        ended = self._tick.history.ended or self._tick.snapshot.at
-        seconds = ended - self._file.MONITOR_START_TIME / 1000
-        return format_run_outcome(
+        seconds = self.ended - self._file.MONITOR_START_TIME / 1000
+        text = format_run_outcome(
             self.outcome, self._file, seconds, self._find_dead_letters(), self._tick.history.cost,
             has_table=self._has_saved_table,
         )  # fmt: skip
+        return "\n".join([text, *(format_worker_crash(self._crash) if self._crash else ())])
 
     def format_next_steps(self, line: CommandLine) -> str:
         """Return what to do next; "" if every job is done. AWS errors are not caught.
 
         `line`: how the user types commands.
         """
-        ended = self._tick.history.ended or self._tick.snapshot.at
         is_hopeless = self._tick.end_reason is EndReason.NOTHING_WORKS
         advice = choose_ended_advice(
-            self._clients, self._file, self.outcome, is_hopeless=is_hopeless, ended=ended, now=ended
-        )
+            self._clients, self._file, self.outcome, self._tick.history,
+            is_hopeless=is_hopeless, ended=self.ended, now=self.ended,
+        )  # fmt: skip
         return _format_steps(self.outcome, advice, line)
 
     def _find_dead_letters(self) -> DeadLetters | None:

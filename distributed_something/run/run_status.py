@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from distributed_something.core.aws_errors import format_fleet_problem
+from distributed_something.aws.ec2_fleet import format_fleet_problem
 from distributed_something.observe.containers import format_paused_machine
+from distributed_something.observe.queue import SETTLING_SECONDS
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.results.causes import FailureGroup, compute_group_cost, group_failures
-from distributed_something.results.outcome import RunOutcome, load_run_outcome
+from distributed_something.results.outcome import load_run_outcome
+from distributed_something.results.retry.retry_jobs import load_retry_lists
 from distributed_something.results.status.document import (
     CostNumbers,
     JobNumbers,
@@ -26,11 +28,18 @@ from distributed_something.results.status.forecast import (
     measure_average_speed,
     measure_speed,
 )
+from distributed_something.results.status.job_numbers import (
+    JobSources,
+    count_current_jobs,
+    count_ended_jobs,
+    select_retried_jobs,
+)
 from distributed_something.results.status.progress import RunProgress
 from distributed_something.results.summary import RunSummary, find_run_summary
 from distributed_something.run.monitor.budget import classify_cost, format_cost_warning
 from distributed_something.run.monitor.history import RunHistory, compute_cost_since, load_history
-from distributed_something.run.monitor.policy import EndReason
+from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason
+from distributed_something.run.monitor.unusable import format_unusable_machines
 from distributed_something.run.run_outcome import choose_ended_advice
 
 if TYPE_CHECKING:
@@ -73,25 +82,18 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
     file, progress = view.file, view.progress
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
-    start, totals, counts = file.MONITOR_START_TIME / 1000, snapshot.totals, progress.counter.count_jobs()
-    state = _choose_current_state(snapshot, history)
-    is_active = state in (RunState.STARTING, RunState.RUNNING) and snapshot.jobs > 0
-    submitted = None if snapshot.submitted is None else snapshot.submitted - totals.replaced
-    jobs = JobNumbers(  # the lines were read after the totals
-        submitted,
-        max(totals.done, counts.done),
-        max(totals.already_there, counts.already_there),
-        max(totals.failed, counts.failed),
-        snapshot.running,
-        snapshot.waiting,
-    )
-    remaining = estimate_remaining_seconds(progress, start, snapshot.at, snapshot.jobs) if is_active else None
+    start, state = file.MONITOR_START_TIME / 1000, _choose_current_state(snapshot, history)
+    failures = progress.counter.list_failed_jobs()
+    retried = select_retried_jobs(failures, _find_retries(view, history) if failures else {})
+    jobs = _count_jobs(progress, snapshot, state, len(retried))
+    is_active = state in (RunState.STARTING, RunState.RUNNING) and jobs.left > 0
+    remaining = estimate_remaining_seconds(progress, start, snapshot.at, jobs.left) if is_active else None
     speed = measure_speed(progress, start, snapshot.at) if is_active else measure_average_speed(progress, start)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
         state=state, at=snapshot.at, started=start, jobs=jobs,
         ended=_find_end(history, progress) if state.has_ended else history.ended,
-        failures=group_failures(progress.counter.list_failed_jobs(), progress.counter.group_values),
+        failures=group_failures([job for job in failures if job.job not in retried], progress.counter.group_values),
         failing=_group_failing_jobs(progress, history),
         attempt_seconds=progress.counter.total_seconds,
         cost=_estimate_cost(file, snapshot, history, remaining, has_ended=state.has_ended),
@@ -99,6 +101,27 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
         remaining=remaining, slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
         messages=[message.text for message in list_messages(view, snapshot, history)],
     )  # fmt: skip
+
+
+def _count_jobs(progress: RunProgress, snapshot: RunSnapshot, state: RunState, retried: int) -> JobNumbers:
+    replaced_at = snapshot.replaced_at or 0.0
+    sources = JobSources(
+        snapshot.submitted, snapshot.totals, progress.counter.count_jobs(), snapshot.running, snapshot.waiting, retried,
+        recently_ended=progress.count_ends_since(snapshot.at - SETTLING_SECONDS),
+        replacing=snapshot.replacing,
+        is_empty=state is RunState.ENDING and not snapshot.jobs,
+        is_settling=snapshot.is_sending or snapshot.at - replaced_at < SETTLING_SECONDS,
+    )  # fmt: skip
+    return count_current_jobs(sources)
+
+
+def _find_retries(view: RunView, history: RunHistory) -> dict[str, float]:
+    """Return when failed jobs were last sent again to this run (seconds since 1970), by the job's ID."""
+    sent: dict[str, float] = {}
+    for retries in load_retry_lists(view.clients.s3, view.file.MONITOR_BUCKET_NAME, view.file.keys):
+        if history.ended is None or retries.began <= history.ended:
+            sent |= {job: max(retries.began, sent.get(job, 0.0)) for job, new in retries.jobs.items() if new == job}
+    return sent
 
 
 def _group_failing_jobs(progress: RunProgress, history: RunHistory) -> list[FailureGroup]:
@@ -181,6 +204,10 @@ def list_messages(view: RunView, snapshot: RunSnapshot, history: RunHistory) -> 
     limit = view.file.MONITOR_MAX_COST
     messages = [Message(paused, "paused", format_paused_machine(paused)) for paused in snapshot.paused]
     messages += [Message(problem.cause, "fleet", format_fleet_problem(problem)) for problem in snapshot.problems]
+    if text := format_unusable_machines(history):
+        messages.append(Message(("unusable", history.unusable_count), "machines", text))
+    if snapshot.is_protection_denied:
+        messages.append(Message("protection", "service", PROTECTION_DENIED_MESSAGE))
     if warning := format_cost_warning(history.cost, limit):
         messages.append(Message(classify_cost(history.cost, limit), "cost", warning))
     if interruption := view.progress.last_interruption:
@@ -203,22 +230,19 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory,
     start = file.MONITOR_START_TIME / 1000
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     # A monitor that was started again after the end has written a later history.
-    ended = history.ended or min(filter(None, [history.at, summary.saved]), default=start)
+    ended = summary.ended or history.ended or min(filter(None, [history.at, summary.saved]), default=start)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
         state=choose_ended_state(reason=summary.reason, is_complete=summary.is_complete), at=ended, started=start,
-        ended=ended, jobs=_count_ended_jobs(outcome), failures=outcome.groups, failing=outcome.failing_groups,
+        ended=ended, jobs=count_ended_jobs(outcome.submitted, outcome.counts, outcome.left),
+        failures=outcome.groups, failing=outcome.failing_groups,
         attempt_seconds=outcome.total_seconds,
         cost=CostNumbers(history.cost or None, None, file.MONITOR_MAX_COST or None),
         machines=MachineNumbers(interrupted_attempts=progress.interrupted_attempts),
         speed=measure_average_speed(progress, start),
         slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
         reason="" if summary.reason == "run" else summary.reason,
-        advice=choose_ended_advice(view.clients, file, outcome, is_hopeless=is_hopeless, ended=ended, now=now),
+        advice=choose_ended_advice(
+            view.clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now
+        ),
     )  # fmt: skip
-
-
-def _count_ended_jobs(outcome: RunOutcome) -> JobNumbers:
-    counts = outcome.counts
-    submitted = None if outcome.submitted is None else outcome.submitted - counts.replaced
-    return replace(JobNumbers(submitted, counts.done, counts.already_there, counts.failed), waiting=outcome.left)

@@ -6,12 +6,15 @@ startCluster creates the rule; a monitor deletes it at the end of the run, or cl
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from distributed_something.aws.clients import Clients
+from distributed_something.aws.retry import retry_until_consistent
 from distributed_something.core.errors import CloudError, InputError, get_error_code, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile, build_monitor_file_key
 from distributed_something.core.names import AwsAccount, build_monitor_rule_name
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 MONITOR_RULE_RATE = "rate(1 minute)"  # the shortest interval that EventBridge allows
 _TARGET_ID = "auto-monitor"
 _MISSING_CODE = "ResourceNotFoundException"
+_BUSY_CODE = "ConcurrentModificationException"  # another change of the rule is in progress
 
 
 def build_rule_request(file: MonitorFile, tags: dict[str, str]) -> dict[str, Any]:
@@ -69,13 +73,16 @@ def check_auto_monitor(clients: Clients, account: AwsAccount, line: CommandLine)
             ) from None
 
 
-def ensure_monitor_rule(clients: Clients, file: MonitorFile, account: AwsAccount, tags: dict[str, str]) -> None:
+def ensure_monitor_rule(
+    clients: Clients, file: MonitorFile, account: AwsAccount, tags: dict[str, str], sleep: Callable[[float], None]
+) -> None:
     """Create or update the rule that calls the auto-monitor once a minute. Raise CloudError if that fails."""
     with translate_aws_errors(f"scheduling the auto-monitor of {file.MONITOR_APP_NAME}"):
-        clients.events.put_rule(**build_rule_request(file, tags))
-        failed_entries = clients.events.put_targets(**build_targets_request(file, account.function)).get(
-            "FailedEntries", []
-        )
+        put_rule = partial(clients.events.put_rule, **build_rule_request(file, tags))
+        retry_until_consistent(put_rule, _BUSY_CODE, sleep=sleep)
+        put_targets = partial(clients.events.put_targets, **build_targets_request(file, account.function))
+        response = retry_until_consistent(put_targets, _BUSY_CODE, _MISSING_CODE, sleep=sleep)
+    failed_entries = response.get("FailedEntries", [])
     if failed_entries:
         reason = failed_entries[0].get("ErrorMessage", "no reason given")
         raise CloudError(f"the auto-monitor could not be scheduled: {reason}")

@@ -148,6 +148,7 @@ def set_up_run(
     Raise CloudError if AWS reports an error, or InputError if a queue belongs to another app or cannot be used.
     """
     _check_dead_letter_account(clients, settings)
+    roles = find_task_roles(clients.iam, clients.ecs, settings.names.task_family)
     owner = resolve_owner(clients.sts, settings)
     tags = build_tags(settings, owner)
     queues = ensure_queues(clients.sqs, settings, tags, sleep)
@@ -156,13 +157,15 @@ def set_up_run(
     print_progress(format_row("for failed jobs", settings.SQS_DEAD_LETTER_QUEUE) + sharing)
     for name, other_app in ensure_log_groups(clients.logs, settings, tags, sleep).items():
         print_progress(format_row("log group", name) + (f" (shared with the app {other_app})" if other_app else ""))
-    ensure_cluster(clients.ecs, settings.ECS_CLUSTER, tags)
+    ensure_cluster(clients.ecs, settings.ECS_CLUSTER, tags, sleep)
     print_progress(format_row("cluster", settings.ECS_CLUSTER))
     with translate_aws_errors("looking for an active run"):
         run = find_active_run(clients, settings)
-    request = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
-    definition = ensure_task_definition(clients.ecs, request)
+    request = build_task_definition(settings, queues, run, owner, roles)
+    definition = ensure_task_definition(clients.ecs, request, sleep)
     print_progress(format_row("task definition", definition.rsplit("/", 1)[-1]))
+    if not roles and identify_account(clients, settings.AWS_REGION).account_id != EXAMPLE_ACCOUNT_ID:
+        print_progress(format_row("role", "none: containers use their machine's role; setupAWS creates their own"))
     print_progress(format_row("image", settings.DOCKERHUB_TAG))
     ensure_service(clients.ecs, settings, definition, tags, sleep)
     print_progress(format_row("service", settings.names.service))

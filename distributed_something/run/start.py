@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.ec2_fleet import (
     ActiveFleet,
+    cancel_new_fleet,
     create_fleet,
     find_active_fleet,
+    format_fleet_problem,
     observe_fleet,
     observe_fleet_problems,
 )
@@ -27,7 +29,6 @@ from distributed_something.aws.ecs import ensure_task_definition, find_task_role
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.sts import identify_account, resolve_owner
 from distributed_something.aws.task_definition import build_task_definition
-from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, InputError, UserFacingError, translate_aws_errors
 from distributed_something.core.monitor_file import (
@@ -39,7 +40,7 @@ from distributed_something.core.monitor_file import (
 )
 from distributed_something.core.names import AwsAccount
 from distributed_something.core.tags import build_tags
-from distributed_something.core.text import format_row
+from distributed_something.core.text import format_row, format_wrapped_row
 from distributed_something.fleet.fleet_file import check_fleet_file
 from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
 from distributed_something.fleet.launch_template import create_run_template, load_template_data
@@ -82,16 +83,17 @@ def start_run(
     tags = build_tags(settings, owner, run)
     template_data = None if unfinished else load_template_data(clients.ec2, settings, content, fleet_file)
     plan = build_launch_plan(clients.ec2, settings, content, tags, template_data)
-    task_definition = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
-    definition = ensure_task_definition(clients.ecs, task_definition)
+    roles = find_task_roles(clients.iam, clients.ecs, settings.names.task_family)
+    task_definition = build_task_definition(settings, queues, run, owner, roles)
+    definition = ensure_task_definition(clients.ecs, task_definition, context.clock.sleep)
     fleet_id = unfinished.id if unfinished else _request_fleet(context, content, plan, start)
     monitor_file = build_monitor_file(settings, fleet_id, start, cheapest=cheapest)
     monitor_file = replace(monitor_file, **describe_command_line(context.command_line, fleet_file))
-    with _cancel_fleet_on_error(clients, fleet_id):
+    with _cancel_fleet_on_error(context, fleet_id):
         _save_run_start(context, monitor_file, path)
         start_tasks(clients.ecs, settings, definition, settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE)
         if account is not None:
-            ensure_monitor_rule(clients, monitor_file, account, tags)
+            ensure_monitor_rule(clients, monitor_file, account, tags, context.clock.sleep)
     return monitor_file
 
 
@@ -104,7 +106,7 @@ def _request_fleet(context: RunContext, content: dict[str, Any], plan: LaunchPla
 
 
 @contextmanager
-def _cancel_fleet_on_error(clients: Clients, fleet_id: str) -> Iterator[None]:
+def _cancel_fleet_on_error(context: RunContext, fleet_id: str) -> Iterator[None]:
     """Cancel the fleet if the `with` block fails, because its machines would cost money without doing any work."""
     try:
         yield
@@ -112,7 +114,7 @@ def _cancel_fleet_on_error(clients: Clients, fleet_id: str) -> Iterator[None]:
         with translate_aws_errors(
             f"canceling the fleet {fleet_id}, WHICH COSTS MONEY UNTIL YOU CANCEL IT, after this error: {error}"
         ):
-            clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
+            cancel_new_fleet(context.clients.ec2, fleet_id, context.clock.sleep)
         raise
 
 
@@ -160,7 +162,7 @@ def watch_machine_arrivals(
             last_count = count
         for problem in observe_fleet_problems(clients.ec2, fleet_id, start, clock.now()):
             if problem.cause not in printed_causes:
-                print_progress(format_row("fleet", format_fleet_problem(problem)))
+                print_progress(format_wrapped_row("fleet", format_fleet_problem(problem)))
                 printed_causes.add(problem.cause)
         if count >= settings.CLUSTER_MACHINES:
             return

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result
     from .job.run_keys import RUNS_PREFIX, AppKeys, RunKeys
-    from .job.shell_values import fill_shell
+    from .job.shell.shell_template import parse_shell_template
+    from .job.shell.shell_values import fill_shell
     from .job.upload_flags import parse_upload_flags
     from .job.worker_settings import JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
     from .transfer.response_length import reject_truncated_responses
+    from .visible_text import make_visible, split_lines
 
 _MODULES = {
     # for generic-worker.py
@@ -41,7 +43,7 @@ _MODULES = {
     "job.job_id": "job_id",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result",
-    "job.shell_values": "fill_shell",
+    "job.shell.shell_values": "fill_shell",
     "job.worker_settings": "JobDefaults Settings",
     "container.serve": "serve",
     # for the rest of distributed_something
@@ -52,9 +54,11 @@ _MODULES = {
     "batches": "split_into_batches",
     "container.check_messages": "CHECK_VARIABLE MESSAGES_FILE VERDICTS_FILE",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
+    "job.shell.shell_template": "parse_shell_template",
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
     "transfer.response_length": "reject_truncated_responses",
+    "visible_text": "make_visible split_lines",
 }
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -64,9 +68,9 @@ __all__ = [
     "BadMessage", "Failed", "Folders", "Job", "JobDefaults", "Result", "RunKeys", "Settings", "TemplateError",
     "as_text", "build_alarm_name", "build_machine_log_group", "build_replacement_document", "fill_shell",
     "find_named_permission", "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed",
-    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "missing_files", "missing_key",
-    "missing_text", "parse_upload_flags", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
-    "upload_arguments", "usual_failure", "wrong_text",
+    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "make_visible", "missing_files",
+    "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags", "reject_truncated_responses", "serve",
+    "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

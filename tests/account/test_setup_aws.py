@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.iam.models import SERVICE_NAME_CONVERSION
 
+from distributed_something.account.bucket import plan_bucket_policy, plan_bucket_policy_removal
+from distributed_something.account.bucket_key import BucketKey, build_key_row, find_bucket_key
 from distributed_something.account.lambda_function import (
     MONITOR_LOG_GROUP,
     build_bundle,
@@ -36,6 +39,7 @@ from distributed_something.account.roles import (
 )
 from distributed_something.account.setup_aws import (
     Buckets,
+    apply_step,
     build_roles,
     collect_buckets,
     delete_account_setup,
@@ -51,7 +55,7 @@ from distributed_something.account.use import (
 )
 from distributed_something.account.user_policies import SERVICE_LINKED_ROLES
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.retry import RETRY_PAUSE_SECONDS
+from distributed_something.aws.retry import RETRY_PAUSE_SECONDS, RETRY_SECONDS
 from distributed_something.aws.sts import identify_account
 from distributed_something.core.errors import CloudError
 from distributed_something.core.names import AwsAccount, build_monitor_rule_name
@@ -92,7 +96,7 @@ def set_up(clients: Clients, buckets: Buckets = BUCKETS, root: Path = ROOT, *, d
 
 
 def destroy(clients: Clients, *, dry_run: bool = False) -> list[SetupRow]:
-    return list(delete_account_setup(clients, ACCOUNT, BUCKETS, FakeTime().now, dry_run=dry_run))
+    return list(delete_account_setup(clients, ACCOUNT, BUCKETS, FakeTime().clock, dry_run=dry_run))
 
 
 def get_states(rows: list[SetupRow]) -> dict[str, str]:
@@ -410,6 +414,22 @@ def test_destroy_removes_everything_setup_created_and_lists_what_it_keeps(client
     assert {row.state for row in destroy(clients)} == {"kept"}
 
 
+def test_session_manager_stays_allowed_until_destroy(clients: Clients) -> None:
+    before = describe_account(clients)
+    list(set_up_account(clients, ACCOUNT, BUCKETS, ROOT, FakeTime().sleep, session_manager=True))
+    policy = {"RoleName": "ecsInstanceRole", "PolicyName": "distributed-something-session-manager"}
+    assert clients.iam.get_role_policy(**policy)["PolicyDocument"]
+    set_up(clients)
+    assert clients.iam.get_role_policy(**policy)["PolicyDocument"]
+
+    destroy(clients)
+
+    after = describe_account(clients)
+    for name in SERVICE_LINKED_ROLES:
+        del after["roles"][name]
+    assert after == before
+
+
 def test_a_dry_run_of_destroy_removes_nothing_and_reports_the_same_states_as_a_real_one(clients: Clients) -> None:
     set_up(clients)
     before = describe_account(clients)
@@ -606,10 +626,10 @@ def test_the_creation_of_the_function_is_retried_until_lambda_accepts_its_new_ro
         assert step.apply is not None
         step.apply()
 
-    assert time.slept == [1, 2, 3]
+    assert time.slept == [1, 2, 2]
 
 
-def test_the_creation_of_the_function_fails_if_lambda_still_rejects_its_role_after_a_minute(time: FakeTime) -> None:
+def test_the_creation_of_the_function_fails_if_lambda_still_rejects_its_role_after_two_minutes(time: FakeTime) -> None:
     clients = create_clients()
     with stub_client(clients.lambda_) as stub:
         stub.add_client_error("get_function", "ResourceNotFoundException")
@@ -620,7 +640,7 @@ def test_the_creation_of_the_function_fails_if_lambda_still_rejects_its_role_aft
         with pytest.raises(clients.lambda_.exceptions.ClientError):
             step.apply()
 
-    assert 45 <= sum(time.slept) <= 90
+    assert sum(time.slept) == RETRY_SECONDS
 
 
 def test_the_creation_of_the_function_is_not_retried_after_another_error(time: FakeTime) -> None:
@@ -683,7 +703,7 @@ def test_creating_a_role_takes_exactly_these_requests() -> None:
         stub.add_response("create_role", {"Role": role}, request)
         request = {"RoleName": spec.name, "PolicyName": "distributed-something", "PolicyDocument": '{"a":1}'}
         stub.add_response("put_role_policy", {}, request)
-        step = plan_role(clients.iam, spec)
+        step = plan_role(clients.iam, spec, FakeTime().sleep)
         assert step.apply is not None
         step.apply()
 
@@ -771,3 +791,128 @@ def test_user_defined_constants_add_buckets_to_read_or_write() -> None:
     assert collect_buckets(settings, read=["public", "results"], write=["more"]) == Buckets(
         "app-bucket", read=("images", "public"), write=("more", "results")
     )
+
+
+# Keys of buckets
+
+
+def encrypt_bucket(clients: Clients, key: str, bucket: str = "app-bucket") -> None:
+    default: Any = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    rules: Any = {"Rules": [{"ApplyServerSideEncryptionByDefault": default}]}
+    clients.s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=rules)
+
+
+def create_key(clients: Clients, alias: str) -> str:
+    """Create a key in KMS; return its ARN."""
+    metadata = clients.kms.create_key()["KeyMetadata"]
+    clients.kms.create_alias(AliasName=alias, TargetKeyId=metadata["KeyId"])
+    return str(metadata["Arn"])
+
+
+def list_key_policies(clients: Clients) -> dict[tuple[str, str], list[str]]:
+    """Return the actions and key that each role's policies for keys allow, keyed by role and policy."""
+    policies = {}
+    for role in ROLE_NAMES:
+        for name in clients.iam.list_role_policies(RoleName=role)["PolicyNames"]:
+            document: Any = clients.iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+            for statement in document["Statement"]:
+                if statement["Action"][0].startswith("kms:"):
+                    policies[role, name] = [*statement["Action"], statement["Resource"]]
+    return policies
+
+
+def test_roles_get_the_keys_of_their_buckets_and_for_buckets_that_are_only_read_only_to_decrypt(
+    clients: Clients,
+) -> None:
+    own, source = create_key(clients, "alias/own"), create_key(clients, "alias/source")
+    clients.s3.create_bucket(Bucket="source")
+    encrypt_bucket(clients, "alias/own")
+    encrypt_bucket(clients, source, "source")
+    buckets = Buckets("app-bucket", read=("source",))
+    rows = set_up(clients, buckets)
+    both = ["kms:Decrypt", "kms:GenerateDataKey", own]
+    task, monitor = ROLE_NAMES[2], ROLE_NAMES[4]
+    assert list_key_policies(clients) == {
+        (task, "distributed-something-app-bucket-key"): both,
+        (task, "distributed-something-source-key"): ["kms:Decrypt", source],
+        (monitor, "distributed-something-app-bucket-key"): both,
+    }
+    assert [row.note for row in rows if row.kind == "bucket key"] == [
+        f"{own}: the roles may use it", f"{source}: the roles may use it",
+    ]  # fmt: skip
+    assert {row.state for row in set_up(clients, buckets)} == {SetupState.EXISTS}
+    destroy(clients)
+    with pytest.raises(clients.iam.exceptions.NoSuchEntityException):
+        clients.iam.get_role(RoleName=task)
+
+
+def test_without_the_permission_to_look_there_is_a_warning_and_an_earlier_policy_for_the_key_stays(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encrypt_bucket(clients, create_key(clients, "alias/own"))
+    set_up(clients)
+    before = list_key_policies(clients)
+    denied = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetBucketEncryption")
+
+    def deny(**_: str) -> None:
+        raise denied
+
+    monkeypatch.setattr(clients.s3, "get_bucket_encryption", deny)
+    rows = set_up(clients)
+    (row,) = [row for row in rows if row.kind == "bucket key"]
+    assert (row.state, "needs s3:GetEncryptionConfiguration" in row.note) == (SetupState.WARNING, True)
+    assert {row.state for row in rows} == {SetupState.EXISTS, SetupState.WARNING}
+    assert list_key_policies(clients) == before != {}
+
+
+def test_a_key_of_another_account_is_reported_with_what_its_owner_must_do() -> None:
+    clients, arn = create_clients(), "arn:aws:kms:us-east-1:444455556666:key/1234"
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": arn}
+    response = {"ServerSideEncryptionConfiguration": {"Rules": [{"ApplyServerSideEncryptionByDefault": default}]}}
+    with stub_client(clients.s3) as stub:
+        stub.add_response("get_bucket_encryption", response, {"Bucket": "shared"})
+        row = build_key_row(find_bucket_key(clients, ACCOUNT, "shared"), ACCOUNT)
+    assert row is not None
+    assert row.note == (
+        f"{arn}: the roles may use it; its owner, account 444455556666, must also allow these roles in the key policy"
+    )
+
+
+def test_an_alias_is_resolved_because_permissions_apply_to_keys() -> None:
+    clients, arn = create_clients(), "arn:aws:kms:us-east-1:123456789012:key/1234"
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "alias/lab"}
+    response = {"ServerSideEncryptionConfiguration": {"Rules": [{"ApplyServerSideEncryptionByDefault": default}]}}
+    with stub_client(clients.s3) as s3, stub_client(clients.kms) as kms:
+        for _ in range(2):
+            s3.add_response("get_bucket_encryption", response, {"Bucket": "b"})
+        kms.add_response("describe_key", {"KeyMetadata": {"KeyId": "1234", "Arn": arn}}, {"KeyId": "alias/lab"})
+        assert find_bucket_key(clients, ACCOUNT, "b") == BucketKey("b", arn)
+        kms.add_client_error("describe_key", "AccessDeniedException")
+        assert find_bucket_key(clients, ACCOUNT, "b").permission == "kms:DescribeKey"
+
+
+# A bucket policy that S3 hides
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "MethodNotAllowed"])
+def test_a_bucket_policy_that_may_not_be_read_is_reported_and_neither_replaced_nor_deleted(
+    time: FakeTime, code: str
+) -> None:
+    clients = create_clients()
+    with stub_client(clients.s3) as stub:
+        stub.add_client_error("get_bucket_policy", code)
+        step = plan_bucket_policy(clients, ACCOUNT, "app-bucket", time.sleep)
+        stub.add_client_error("get_bucket_policy", code)
+        (removal,) = plan_bucket_policy_removal(clients, ACCOUNT, "app-bucket", time.sleep)
+    for each in (step, removal):
+        assert (each.apply, each.row.state) == (None, SetupState.NOT_DONE)
+        assert "s3:GetBucketPolicy" in each.row.note
+
+
+def test_a_bucket_policy_that_may_be_read_but_not_written_does_not_stop_setup_aws(time: FakeTime) -> None:
+    clients = create_clients()
+    with stub_client(clients.s3) as stub:
+        stub.add_client_error("get_bucket_policy", "NoSuchBucketPolicy")
+        stub.add_client_error("put_bucket_policy", "AccessDenied")
+        row = apply_step(plan_bucket_policy(clients, ACCOUNT, "app-bucket", time.sleep))
+    assert (row.state, "s3:PutBucketPolicy" in row.note) == (SetupState.NOT_DONE, True)

@@ -10,8 +10,14 @@ from typing import Any
 
 import pytest
 
-from distributed_something.aws.ec2_fleet import MAX_HISTORY_PAGES, FleetState, observe_fleet_problems
-from distributed_something.core.aws_errors import AWSEvent, format_fleet_problem, list_fleet_problems
+from distributed_something.aws.ec2_fleet import (
+    MAX_HISTORY_PAGES,
+    FleetState,
+    format_fleet_problem,
+    list_fleet_problems,
+    observe_fleet_problems,
+)
+from distributed_something.core.aws_errors import AWSEvent
 from distributed_something.core.clock import Clock
 from distributed_something.observe.documents.journals import RunTotals
 from distributed_something.observe.queue import QueueCounts
@@ -133,7 +139,7 @@ def test_start_cluster_reports_a_shortage_once_and_does_not_cancel_the_fleet(aws
     )
     first, problem, last = messages
     assert first == "machines        1 of 3"
-    assert problem.startswith(f"fleet           {NO_CAPACITY} — wait: the fleet keeps trying")
+    assert " ".join(problem.split()).startswith(f"fleet {NO_CAPACITY} — wait: the fleet keeps trying")
     assert last == "not all machines have started; more may start while monitor runs"
     assert not [call for call in aws.calls if "Cancel" in call]
 

@@ -15,7 +15,8 @@ import pytest
 from botocore.response import StreamingBody
 
 from distributed_something.aws.ec2_fleet import FleetState, find_active_fleet
-from distributed_something.aws.ecs import DRAINING_WAIT_SECONDS, ensure_service, ensure_task_definition
+from distributed_something.aws.ecs import ensure_service, ensure_task_definition
+from distributed_something.aws.retry import RETRY_PAUSE_SECONDS, RETRY_SECONDS
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.cli.console import Console
@@ -58,6 +59,7 @@ TASK_OPTIONS = {
     "propagateTags": "TASK_DEFINITION",
     "availabilityZoneRebalancing": "DISABLED",
     "enableECSManagedTags": True,
+    "deploymentConfiguration": {"minimumHealthyPercent": 0, "maximumPercent": 100},
 }
 FAMILY_ARN = "arn:aws:ecs:us-east-1:123456789012:task-definition/AppTask"
 CLUSTER_QUERY = {"clusters": ["app-cluster"], "include": ["TAGS"]}
@@ -67,7 +69,13 @@ WRITE_PREFIXES = ("Create", "Put", "Update", "Set", "Register", "Request", "Modi
 
 def expect_missing_roles(aws: ExactClients) -> None:
     """Expect a lookup of the roles, which do not exist because setupAWS was never run."""
-    aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": "distributed-something-task"})
+    for name in ("distributed-something-task", "distributed-something-execution"):
+        aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": name})
+
+
+def expect_account(aws: ExactClients, account: str = "123456789012") -> None:
+    """Expect the lookup of the account: without roles, setup says so, except in the local cloud."""
+    aws.expect_call("sts.get_caller_identity", {}, Account=account, Arn=f"arn:aws:iam::{account}:user/ann")
 
 
 def test_a_task_definition_has_the_roles_and_a_changed_role_causes_a_new_revision(aws: ExactClients) -> None:
@@ -77,11 +85,11 @@ def test_a_task_definition_has_the_roles_and_a_changed_role_causes_a_new_revisio
     assert request["executionRoleArn"] == "arn:execution"
     registered = {"containerDefinitions": request["containerDefinitions"], "taskDefinitionArn": "arn:1", **roles}
     aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
-    assert ensure_task_definition(aws.clients.ecs, request) == "arn:1"
+    assert ensure_task_definition(aws.clients.ecs, request, FakeTime().sleep) == "arn:1"
     aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
     changed = request | {"taskRoleArn": "arn:other"}
     aws.expect_call("ecs.register_task_definition", changed, taskDefinition={"taskDefinitionArn": "arn:2"})
-    assert ensure_task_definition(aws.clients.ecs, changed) == "arn:2"
+    assert ensure_task_definition(aws.clients.ecs, changed, FakeTime().sleep) == "arn:2"
 
 
 @pytest.fixture
@@ -177,6 +185,7 @@ def expect_tag_lookup(aws: ExactClients, name: str, tags: dict[str, str]) -> Non
 def expect_new_cluster_and_task(aws: ExactClients) -> None:
     """Expect the cluster and the task definition to be created."""
     expect_missing_roles(aws)
+    expect_account(aws)
     aws.expect_call("ecs.describe_clusters", CLUSTER_QUERY, clusters=[])
     aws.expect_call("ecs.create_cluster", {"clusterName": "app-cluster", "tags": TAGS})
     aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[])  # setup checks whether a run is active
@@ -199,6 +208,7 @@ def expect_active_service(aws: ExactClients, registered: dict[str, Any], revisio
     `registered`: the task definition's content. `desired`: the service's task count.
     """
     expect_missing_roles(aws)
+    expect_account(aws)
     described = {"taskDefinitionArn": f"{FAMILY_ARN}:{revision}", "status": "ACTIVE", **registered}
     described.pop("tags")
     aws.expect_call("ecs.describe_clusters", CLUSTER_QUERY, clusters=[describe_cluster()])
@@ -211,9 +221,15 @@ def expect_active_service(aws: ExactClients, registered: dict[str, Any], revisio
 
 
 def expect_service_update(aws: ExactClients, revision: int, desired: int = 0) -> None:
-    """Expect an update of the service without `desiredCount`, because setup does not change the task count."""
+    """Expect a new deployment, which looks up the image's digest again, without a change of the task count."""
     aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=desired)])
-    request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:{revision}"}
+    request = {
+        "cluster": "app-cluster",
+        "service": "AppService",
+        "taskDefinition": f"{FAMILY_ARN}:{revision}",
+        "deploymentConfiguration": {"minimumHealthyPercent": 0, "maximumPercent": 100},
+        "forceNewDeployment": True,
+    }
     aws.expect_call("ecs.update_service", request)
 
 
@@ -290,7 +306,20 @@ def test_existing_resources_without_the_tag_app_are_tagged_before_any_other_chan
     assert aws.calls.index("logs.TagResource") < aws.calls.index("logs.PutRetentionPolicy")
 
 
+def test_setup_raises_the_message_limit_of_queues_that_are_older_than_sqss_limit_of_one_mebibyte(
+    aws: ExactClients, time: FakeTime
+) -> None:
+    expect_existing_queues(aws, MaximumMessageSize="262144")
+    request = {"QueueUrl": QUEUE_URL, "Attributes": {"MaximumMessageSize": "1048576"}}
+    aws.expect_call("sqs.set_queue_attributes", request)
+    expect_log_groups(aws, exist=True)
+    expect_active_service(aws, build_definition(), 1, desired=0)
+    expect_service_update(aws, 1)
+    run_setup(aws, time)
+
+
 def test_denied_access_is_not_retried_if_the_resource_already_has_the_tag(aws: ExactClients, time: FakeTime) -> None:
+    expect_missing_roles(aws)
     expect_existing_queues(aws, VisibilityTimeout="30")
     aws.expect_error("sqs.set_queue_attributes", "AccessDenied")
     with pytest.raises(CloudError, match="setting up the queue AppQueue: AccessDenied"):
@@ -301,6 +330,7 @@ def test_denied_access_is_not_retried_if_the_resource_already_has_the_tag(aws: E
 def test_a_queue_of_another_app_is_reported_as_an_error_before_anything_is_changed(
     aws: ExactClients, time: FakeTime
 ) -> None:
+    expect_missing_roles(aws)
     aws.expect_error("sqs.get_queue_url", MISSING_QUEUE, request={"QueueName": "AppDead"})
     aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     aws.expect_call("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "Other"})
@@ -324,6 +354,7 @@ def test_a_dead_letter_queue_in_another_account_is_refused_except_in_the_local_c
             set_up_run(aws.clients, settings, lambda text: None, time.sleep)
         assert aws.calls == ["sts.GetCallerIdentity"]
     else:
+        expect_missing_roles(aws)
         aws.expect_error("sqs.get_queue_url", "AccessDenied")
         with pytest.raises(CloudError, match="looking for the queues"):
             set_up_run(aws.clients, settings, lambda text: None, time.sleep)
@@ -339,6 +370,31 @@ def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: ExactClie
     assert "log group       AppLogs (shared with the app Other)" in messages
 
 
+def test_setup_says_so_if_containers_have_no_role_of_their_own(aws: ExactClients, time: FakeTime) -> None:
+    expect_existing_queues(aws)
+    expect_log_groups(aws, exist=True)
+    expect_missing_roles(aws)
+    expect_account(aws, "111122223333")
+    definition = build_definition() | {"taskDefinitionArn": f"{FAMILY_ARN}:1", "status": "ACTIVE"}
+    definition.pop("tags")
+    aws.expect_call("ecs.describe_clusters", CLUSTER_QUERY, clusters=[describe_cluster()])
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=0)])
+    aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=definition)
+    expect_service_update(aws, 1)
+    messages: list[str] = []
+    set_up_run(aws.clients, SETTINGS, messages.append, time.sleep)
+    assert any(message.startswith("role") and "none: containers use their machine's" in message for message in messages)
+
+
+def test_setup_creates_nothing_if_it_may_not_look_up_the_roles(aws: ExactClients, time: FakeTime) -> None:
+    aws.expect_error("iam.get_role", "AccessDenied", request={"RoleName": "distributed-something-task"})
+    aws.expect_error("ecs.describe_task_definition", "ClientException", request={"taskDefinition": "AppTask"})
+    with pytest.raises(CloudError, match="iam:GetRole") as caught:
+        run_setup(aws, time)
+    assert "\n" not in str(caught.value)
+    assert list_writes(aws) == []
+
+
 def test_setup_during_a_run_keeps_the_task_count_and_the_run(aws: ExactClients, time: FakeTime) -> None:
     expect_existing_queues(aws)
     expect_log_groups(aws, exist=True)
@@ -349,6 +405,24 @@ def test_setup_during_a_run_keeps_the_task_count_and_the_run(aws: ExactClients, 
     aws.expect_call("ecs.register_task_definition", build_definition(RUN), **registered)
     expect_service_update(aws, 5, desired=6)
     run_setup(aws, time)
+
+
+@pytest.mark.parametrize(("image", "is_forced"), [("lab/app", True), ("lab/app:1", True), ("lab/app@sha256:0f", False)])
+def test_setup_forces_a_deployment_unless_the_image_is_named_by_its_digest_and_cannot_change(
+    aws: ExactClients, time: FakeTime, image: str, is_forced: bool
+) -> None:
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=6)])
+    aws.expect_call(
+        "ecs.update_service",
+        {
+            "cluster": "app-cluster",
+            "service": "AppService",
+            "taskDefinition": "arn:1",
+            "deploymentConfiguration": {"minimumHealthyPercent": 0, "maximumPercent": 100},
+            "forceNewDeployment": is_forced,
+        },
+    )
+    ensure_service(aws.clients.ecs, SETTINGS.model_copy(update={"DOCKERHUB_TAG": image}), "arn:1", {}, time.sleep)
 
 
 def test_setup_waits_while_a_deleted_service_is_still_draining(aws: ExactClients, time: FakeTime) -> None:
@@ -362,18 +436,18 @@ def test_setup_waits_while_a_deleted_service_is_still_draining(aws: ExactClients
         )
     expect_new_service(aws)
     run_setup(aws, time)
-    assert time.slept == [5.0] * 3
+    assert time.slept == list(RETRY_PAUSE_SECONDS[:3])
 
 
 def test_setup_fails_if_a_deleted_service_drains_for_too_long(aws: ExactClients, time: FakeTime) -> None:
     aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service("DRAINING")])
-    for _ in range(25):
+    for _ in range(len(RETRY_PAUSE_SECONDS) + 1):
         aws.expect_error(
             "ecs.create_service", "InvalidParameterException", "Unable to Start a service that is still Draining."
         )
     with pytest.raises(CloudError, match="while setting up the service AppService"):
         ensure_service(aws.clients.ecs, SETTINGS, f"{FAMILY_ARN}:1", {"app": "App"}, time.sleep)
-    assert sum(time.slept) == DRAINING_WAIT_SECONDS
+    assert sum(time.slept) == RETRY_SECONDS == 120
 
 
 def test_setup_waits_until_the_name_of_a_deleted_queue_can_be_used_again(aws: ExactClients, time: FakeTime) -> None:
@@ -381,7 +455,7 @@ def test_setup_waits_until_the_name_of_a_deleted_queue_can_be_used_again(aws: Ex
     aws.expect_error("sqs.get_queue_url", MISSING_QUEUE)
     aws.expect_call("sqs.get_queue_url", QueueUrl=QUEUE_URL)
     aws.expect_error("sqs.list_queue_tags", MISSING_QUEUE)
-    for _ in range(12):
+    for _ in range(11):
         aws.expect_error("sqs.create_queue", "AWS.SimpleQueueService.QueueDeletedRecently")
     aws.expect_call("sqs.create_queue", QueueUrl=DEAD_URL)
     expect_arn_lookup(aws)
@@ -390,7 +464,7 @@ def test_setup_waits_until_the_name_of_a_deleted_queue_can_be_used_again(aws: Ex
     expect_active_service(aws, build_definition(), 1, desired=0)
     expect_service_update(aws, 1)
     run_setup(aws, time)
-    assert sum(time.slept) == 60
+    assert sum(time.slept) == 60  # how long SQS blocks the name
 
 
 # startCluster
@@ -569,12 +643,12 @@ def test_start_requests_the_fleet_then_writes_the_monitor_file_then_starts_tasks
     starter.expect_monitor_file_copy()
     starter.expect_run_start()
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
-               "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
+               "desiredCount": 6, "forceNewDeployment": True, **TASK_OPTIONS}  # fmt: skip
     starter.aws.expect_call("ecs.update_service", request)
     assert starter.start() == MONITOR_FILE
     assert load_monitor_file(starter.path) == MONITOR_FILE
     assert starter.aws.calls == [
-        *LOOKUP_CALLS, "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition",
+        *LOOKUP_CALLS, "iam.GetRole", "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition",
         "ec2.CreateLaunchTemplate", "ec2.RequestSpotFleet", "s3.PutObject", "s3.PutObject",
         *["s3.GetObject", *["sqs.GetQueueUrl", "sqs.GetQueueAttributes"] * 2, "s3.ListObjectsV2"],
         "s3.GetObject", "s3.ListObjectsV2", "s3.PutObject", "ecs.UpdateService",
@@ -732,7 +806,7 @@ def test_a_second_start_is_rejected_but_restores_a_lost_monitor_file(starter: St
     starter.expect_fleets(describe_fleet("Another"), describe_fleet(state="cancelled"), describe_fleet())
     starter.expect_desired_tasks(6)
     starter.expect_monitor_file_copy()
-    with pytest.raises(InputError, match="is already running; watch it with monitor and this file"):
+    with pytest.raises(InputError, match="is already running; to watch it, type: python run"):
         starter.start()
     assert load_monitor_file(starter.path) == MONITOR_FILE
     starter.expect_fleets(describe_fleet())
@@ -757,7 +831,7 @@ def test_a_start_that_was_killed_before_it_started_tasks_can_be_continued(starte
     starter.expect_monitor_file_copy()
     starter.expect_run_start()
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
-               "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
+               "desiredCount": 6, "forceNewDeployment": True, **TASK_OPTIONS}  # fmt: skip
     starter.aws.expect_call("ecs.update_service", request)
     assert starter.start() == MONITOR_FILE
     assert {"ec2.RequestSpotFleet", "ec2.CreateLaunchTemplate"}.isdisjoint(starter.aws.calls)
@@ -773,7 +847,7 @@ def test_a_run_that_the_monitor_is_ending_is_not_continued(starter: Starter) -> 
     starter.expect_fleets(ending_fleet)
     starter.expect_desired_tasks(0)
     starter.expect_monitor_file_copy()
-    with pytest.raises(InputError, match="is already running; watch it with monitor and this file"):
+    with pytest.raises(InputError, match="is already running; to watch it, type: python run"):
         starter.start()
 
 

@@ -18,10 +18,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from distributed_something.core.config_settings import Settings, load_settings
+from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import InputError
 from distributed_something.core.monitor_file import load_monitor_file
 from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_file
+from distributed_something.project.config_file import load_settings
 from tests.support.offline import (
     CONFIG,
     FLEET,

@@ -8,7 +8,6 @@ import pytest
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, Field, ValidationError
 
-from distributed_something.core.config_settings import load_settings
 from distributed_something.core.errors import (
     MAX_PROBLEMS_SHOWN,
     CloudError,
@@ -22,6 +21,7 @@ from distributed_something.core.monitor_file import parse_monitor_file
 from distributed_something.jobs.job_file import parse_job_file
 from distributed_something.jobs.make_jobs import MakeJobsOptions, build_job_file
 from distributed_something.jobs.plates import BadRange, expand_wells
+from distributed_something.project.config_file import load_settings
 from tests.support.offline import CONFIG, JOB, MONITOR, format_config
 
 

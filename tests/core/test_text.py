@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributed_something.core.text import format_one_line, measure_columns, shorten_text, wrap_text
+from distributed_something.core.text import (
+    format_one_line,
+    format_row,
+    format_wrapped_row,
+    measure_columns,
+    shorten_text,
+    wrap_text,
+)
 
 
 @pytest.mark.parametrize(("text", "columns", "shown"), [
@@ -31,3 +38,14 @@ def test_lines_end_at_spaces_or_within_long_words() -> None:
     assert wrap_text("one two three four", 9, 3) == ["one two", "three", "four"]
     assert wrap_text("a s3://bucket/long/keys", 11, 3) == ["a s3://buck", "et/long/key", "s"]
     assert wrap_text("one two three four", 8, 2) == ["one two", "three f…"]
+
+
+def test_a_row_is_wrapped_beside_its_label_or_below_it_if_an_address_needs_the_space() -> None:
+    assert format_wrapped_row("kept", "short") == format_row("kept", "short")
+    long = format_wrapped_row("kept", "log group /cells/of/the/lab/2026/plates (its entries expire after 60 days)")
+    address = format_wrapped_row("all jobs", f"s3://bucket/{'x' * 50}/jobs.tsv")
+    assert long.splitlines()[1] == f"{'':16}after 60 days)"
+    assert address.splitlines() == ["all jobs", f"  s3://bucket/{'x' * 50}/jobs.tsv"]
+    word = "w" * 300
+    assert format_wrapped_row("all jobs", word).splitlines() == ["all jobs", f"  {word}"], "it can be copied"
+    assert max(map(len, (*long.splitlines(), *address.splitlines()))) <= 80

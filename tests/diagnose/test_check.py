@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from distributed_something.account.bucket_key import build_key_policy
 from distributed_something.account.policies import build_log_export_statements
 from distributed_something.account.policy_documents import merge_statements
 from distributed_something.account.setup_aws import Buckets, build_roles
@@ -39,14 +40,15 @@ from distributed_something.diagnose.check.account import (
     judge_queue_owner,
 )
 from distributed_something.diagnose.check.check import CHECKS, iter_findings, run_preflight_checks
+from distributed_something.diagnose.check.container_image.http import HttpResponse, UnreachableRegistryError
 from distributed_something.diagnose.check.cost import (
     MAX_TYPES_SHOWN,
     check_cost,
-    check_ecs_limits,
-    check_spot_quota,
+    compute_hourly_extras,
     judge_bid,
     judge_cost,
-    judge_spot_quotas,
+    judge_log_cost,
+    judge_nat_cost,
 )
 from distributed_something.diagnose.check.findings import (
     Finding,
@@ -58,6 +60,16 @@ from distributed_something.diagnose.check.findings import (
     choose_exit_code,
     format_findings,
 )
+from distributed_something.diagnose.check.job_queues import judge_dead_letter_queue, judge_job_queue
+from distributed_something.diagnose.check.limits import (
+    ON_DEMAND_QUOTA,
+    SPOT_QUOTA,
+    check_ecs_limits,
+    check_large_run_limits,
+    check_on_demand_quota,
+    check_spot_quota,
+    judge_machine_quotas,
+)
 from distributed_something.diagnose.check.lookups import Lookups, QueueFacts
 from distributed_something.diagnose.check.machine_images import check_disks, judge_disks
 from distributed_something.diagnose.check.machine_types import (
@@ -66,12 +78,6 @@ from distributed_something.diagnose.check.machine_types import (
     judge_type_offerings,
 )
 from distributed_something.diagnose.check.network import check_launch_template, check_subnets, judge_security_groups
-from distributed_something.diagnose.check.queue_and_image import (
-    find_ecr_architectures,
-    judge_container_image,
-    judge_dead_letter_queue,
-    judge_job_queue,
-)
 from distributed_something.fleet.launch_specs import (
     LaunchSpecification,
     build_launch_specifications,
@@ -87,6 +93,7 @@ from tests.support.offline import CONFIG, format_config, run_command, write_proj
 NOW = datetime(2026, 11, 23, 10, 45, tzinfo=UTC)
 ACCOUNT = "111122223333"
 ECR = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/tools/app:1"
+KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 FLEET_PATH = Path("files/fleet.json")
 FLEET: dict[str, Any] = {
     "IamFleetRole": f"arn:aws:iam::{ACCOUNT}:role/aws-ec2-spot-fleet-tagging-role",
@@ -160,6 +167,8 @@ VALID_RESPONSES: dict[str, Any] = {
     "s3.HeadBucket": {"BucketRegion": "us-east-1"},
     "s3.CreateMultipartUpload": {"UploadId": "upload-1"},
     "s3.AbortMultipartUpload": {},
+    "s3.GetBucketEncryption": {"ServerSideEncryptionConfiguration": {"Rules": [
+        {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": False}]}},
     "s3.GetBucketPolicy": {"Policy": json.dumps(build_export_policy())},
     "iam.GetRole": {"Role": build_role("aws-ec2-spot-fleet-tagging-role", "spotfleet.amazonaws.com")},
     "iam.GetInstanceProfile": {"InstanceProfile": build_profile([build_role("ecsInstanceRole", "ec2.amazonaws.com")])},
@@ -205,8 +214,17 @@ def aws() -> Iterator[Account]:
 
 def run_checks(aws: Account, fleet: dict[str, Any] | None = FLEET, **constants: Any) -> list[Finding]:
     return run_preflight_checks(
-        aws.clients, build_settings(**constants), FLEET_PATH if fleet else None, copy.deepcopy(fleet), NOW
+        aws.clients,
+        build_settings(**constants),
+        FLEET_PATH if fleet else None,
+        copy.deepcopy(fleet),
+        NOW,
+        refuse_request,
     )
+
+
+def refuse_request(url: str, _: Mapping[str, str]) -> HttpResponse:
+    raise UnreachableRegistryError(f"{url} is not expected")
 
 
 def list_problems(findings: list[Finding]) -> list[Finding]:
@@ -254,9 +272,9 @@ def test_a_constant_with_a_name_similar_to_a_known_one_is_a_warning(aws: Account
     assert finding.details == {"constant": "JOB_RETRY", "similar": "JOB_RETRIES"}
 
 
-def test_a_check_makes_25_calls_and_repeats_only_the_queue_calls(aws: Account) -> None:
+def test_a_check_makes_26_calls_and_repeats_only_the_queue_calls(aws: Account) -> None:
     run_checks(aws)
-    assert len(aws.calls) == 25
+    assert len(aws.calls) == 26
     repeated_calls = {call for call in aws.calls if aws.calls.count(call) > 1}
     assert repeated_calls == {"sqs.GetQueueUrl", "sqs.GetQueueAttributes", "sqs.ListQueueTags"}  # once per queue
 
@@ -265,7 +283,7 @@ def test_many_types_and_subnets_need_no_additional_calls(aws: Account) -> None:
     large_fleet = copy.deepcopy(FLEET)
     large_fleet["LaunchSpecifications"][0]["NetworkInterfaces"][0]["SubnetId"] = "subnet-1,subnet-2"
     run_checks(aws, large_fleet, MACHINE_TYPE=[f"m5.{n}xlarge" for n in range(60)])
-    assert len(aws.calls) == 25
+    assert len(aws.calls) == 26
 
 
 def test_calls_to_ec2_have_exactly_these_parameters(aws: Account) -> None:
@@ -417,7 +435,10 @@ def test_a_spot_quota_for_some_of_the_machines_gets_a_warning(aws: Account) -> N
 def test_an_unknown_subnet_is_reported_as_wrong(aws: Account) -> None:
     aws.change_response("ec2.DescribeSubnets", Subnets=[])
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
-    assert (finding.topic, finding.message) == ("subnets", "not in this account and region: subnet-1")
+    assert (finding.topic, finding.message) == (
+        "subnets",
+        "not in this region, or neither this account's nor shared with it: subnet-1",
+    )
     assert "fleetFile" in finding.remedy
     assert choose_exit_code([finding]) == 2
 
@@ -564,6 +585,78 @@ def test_a_bucket_policy_that_does_not_allow_log_export_gets_a_warning(
     assert get_only_problem(run_checks(aws), FindingLevel.WARNING).topic == "log export"
 
 
+@pytest.mark.parametrize("code", ["AccessDenied", "MethodNotAllowed"])
+def test_a_bucket_policy_that_s3_hides_gets_a_warning_that_names_the_permission(aws: Account, code: str) -> None:
+    """S3 says that there is no policy only to users who may read it; another account's bucket refuses the method."""
+    aws.refuse_call("s3.GetBucketPolicy", code)
+    finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
+    assert (finding.topic, finding.details) == ("log export", {"right": "s3:GetBucketPolicy"})
+    assert "cannot tell whether the bucket has a policy" in finding.message
+
+
+def encrypt_bucket(aws: Account, key: str | None, algorithm: str = "aws:kms") -> None:
+    default = {"SSEAlgorithm": algorithm} | ({"KMSMasterKeyID": key} if key else {})
+    rules = [{"ApplyServerSideEncryptionByDefault": default}]
+    aws.responses["s3.GetBucketEncryption"] = {"ServerSideEncryptionConfiguration": {"Rules": rules}}
+
+
+def allow_key(aws: Account, arn: str, *, write: bool = True) -> None:
+    aws.responses["iam.GetRolePolicy"] = lambda request: {
+        **request, "PolicyDocument": json.dumps(build_key_policy(arn, write=write))
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [None, "alias/aws/s3"])
+def test_a_bucket_with_a_key_that_aws_manages_needs_no_permission(aws: Account, key: str | None) -> None:
+    encrypt_bucket(aws, key)
+    assert list_problems(run_checks(aws)) == []
+
+
+@pytest.mark.parametrize("algorithm", ["aws:kms", "aws:kms:dsse"])
+@pytest.mark.parametrize("key", [KEY, KEY.split("/")[1], "alias/lab", "arn:aws:kms:us-east-1:111122223333:alias/lab"])
+def test_the_containers_role_must_have_the_permission_for_a_customer_key(
+    aws: Account, key: str, algorithm: str
+) -> None:
+    encrypt_bucket(aws, key, algorithm)
+    aws.responses["kms.DescribeKey"] = {"KeyMetadata": {"KeyId": "1", "Arn": KEY}}
+    aws.refuse_call("iam.GetRolePolicy", "NoSuchEntity")
+    finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
+    assert f"app-bucket is encrypted with {KEY}" in finding.message
+    assert finding.remedy.startswith("run setupAWS")
+    allow_key(aws, KEY)
+    assert list_problems(run_checks(aws)) == []
+    allow_key(aws, KEY, write=False)
+    assert len(list_problems(run_checks(aws))) == 1
+    allow_key(aws, KEY.replace("key/", "key/2"))
+    assert len(list_problems(run_checks(aws))) == 1
+
+
+def test_a_bucket_that_jobs_only_read_needs_only_decrypt(aws: Account) -> None:
+    encrypted = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}}]}
+    aws.responses["s3.GetBucketEncryption"] = lambda request: {
+        "ServerSideEncryptionConfiguration": encrypted if request["Bucket"] == "source" else {"Rules": []}
+    }
+    allow_key(aws, KEY, write=False)
+    findings = run_checks(aws, own={"SOURCE_BUCKET": "source"})
+    assert list_problems(findings) == []
+    assert any("containers may use the key of source" in finding.message for finding in findings)
+
+
+def test_a_key_of_another_account_must_be_allowed_by_its_owner_too(aws: Account) -> None:
+    arn = KEY.replace(ACCOUNT, "444455556666")
+    encrypt_bucket(aws, arn)
+    allow_key(aws, arn)
+    findings = run_checks(aws)
+    assert any("if account 444455556666 allows it in the key policy too" in finding.message for finding in findings)
+
+
+def test_an_alias_that_cannot_be_looked_up_gets_a_warning(aws: Account) -> None:
+    encrypt_bucket(aws, "alias/lab")
+    aws.refuse_call("kms.DescribeKey")
+    finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
+    assert finding.details == {"right": "kms:DescribeKey"}
+
+
 def test_a_placeholder_in_the_fleet_file_counts_as_a_user_error(aws: Account) -> None:
     fleet = copy.deepcopy(FLEET)
     fleet["LaunchSpecifications"][0]["ImageId"] = "ami-FILL_IN"
@@ -581,6 +674,7 @@ PERMISSIONS = {
     "sts.GetCallerIdentity": "sts:GetCallerIdentity",
     "s3.HeadBucket": "s3:ListBucket",
     "s3.AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "s3.GetBucketEncryption": "s3:GetEncryptionConfiguration",
     "s3.GetBucketPolicy": "s3:GetBucketPolicy",
     "iam.GetRole": "iam:GetRole",
     "iam.GetInstanceProfile": "iam:GetInstanceProfile",
@@ -658,10 +752,11 @@ def test_parsing_an_image_name_never_raises(name: str) -> None:
     parse_image_reference(name)
 
 
-def test_an_image_outside_ecr_is_not_looked_up_and_the_finding_says_so(aws: Account) -> None:
-    findings = run_checks(aws, DOCKERHUB_TAG="user/project:tag")
-    assert list_problems(findings) == []
-    assert any("images outside ECR are not looked up" in finding.message for finding in findings)
+def test_without_access_to_registries_no_image_is_looked_up(aws: Account) -> None:
+    for name in (ECR, "user/project:tag"):
+        findings = run_preflight_checks(aws.clients, build_settings(DOCKERHUB_TAG=name), None, None, NOW)
+        assert list_problems(findings) == []
+        assert any(finding.message == f"{name} is a valid name (the image was not looked up)" for finding in findings)
     assert "ecr.BatchGetImage" not in aws.calls
 
 
@@ -672,36 +767,6 @@ def test_an_image_in_another_region_gets_a_warning_about_transfer_costs(aws: Acc
             run_checks(aws, DOCKERHUB_TAG=ECR.replace("us-east-1", "eu-west-1")), FindingLevel.WARNING
         ).message
     )
-
-
-def test_the_architecture_of_a_single_image_is_read_from_its_config(aws: Account) -> None:
-    manifest = {"config": {"digest": "sha256:cafe"}}
-    aws.responses["ecr.BatchGetImage"] = {"images": [{"imageManifest": json.dumps(manifest)}]}
-    aws.responses["ecr.GetDownloadUrlForLayer"] = {"downloadUrl": "https://layers/cafe"}
-    name = parse_image_reference(ECR)
-    assert name is not None
-    fetched: list[str] = []
-
-    def fetch(url: str) -> bytes:
-        fetched.append(url)
-        return b'{"architecture": "arm64"}'
-
-    assert find_ecr_architectures(aws.clients.ecr, name, fetch) == {"arm64"}
-    assert fetched == ["https://layers/cafe"]
-    assert aws.get_parameters("ecr.GetDownloadUrlForLayer")["layerDigest"] == "sha256:cafe"
-
-
-@pytest.mark.parametrize("config", [b"", b"<html>", b"[]", b"{}"])
-def test_an_image_without_an_architecture_still_exists(config: bytes) -> None:
-    with emulate_account(copy.deepcopy(VALID_RESPONSES)) as aws:
-        manifest = {"config": {"digest": "sha256:cafe"}}
-        aws.responses["ecr.BatchGetImage"] = {"images": [{"imageManifest": json.dumps(manifest)}]}
-        aws.responses["ecr.GetDownloadUrlForLayer"] = {"downloadUrl": "https://layers/cafe"}
-        name = parse_image_reference(ECR)
-        assert name is not None
-        architectures = find_ecr_architectures(aws.clients.ecr, name, lambda _: config)
-    assert architectures == set()
-    assert list_levels(judge_container_image(ECR, architectures, {"m5.large": frozenset({"x86_64"})})) == ["ok"]
 
 
 # Queues
@@ -926,7 +991,91 @@ def test_the_default_route_of_a_subnet_is_found(tables: list[Any], kind: str | N
 def test_a_security_group_in_another_network_is_reported_as_wrong() -> None:
     groups = {"sg-1": {"VpcId": "vpc-2", "IpPermissionsEgress": [{}]}}
     specification = LaunchSpecification("m5.large", groups=("sg-1",))
-    assert list_levels(judge_security_groups([specification], groups, {"vpc-1"})) == ["wrong"]
+    assert list_levels(judge_security_groups([specification], groups, {"vpc-1"}, ACCOUNT)) == ["wrong"]
+
+
+def test_a_network_that_another_account_shares_is_fine(aws: Account) -> None:
+    owner = "999988887777"
+    aws.responses["ec2.DescribeSubnets"]["Subnets"][0]["OwnerId"] = owner
+    # EC2 may hide the rules of a group that is shared.
+    aws.responses["ec2.DescribeSecurityGroups"]["SecurityGroups"][0] |= {"OwnerId": owner, "IpPermissionsEgress": []}
+    findings = run_checks(aws)
+    assert list_problems(findings) == []
+    assert [finding.message for finding in findings if finding.topic == "subnets"] == [
+        f"1 in us-east-1a, shared by the account {owner}"
+    ]
+
+
+def test_a_hidden_route_table_is_not_a_missing_route(aws: Account) -> None:
+    aws.responses["ec2.DescribeRouteTables"] = {"RouteTables": []}
+    finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
+    assert finding.message == "the route table of subnet-1 is not visible to this account"
+
+
+def test_a_group_of_this_account_that_allows_no_outgoing_traffic_is_reported_as_wrong(aws: Account) -> None:
+    group = {"GroupId": "sg-1", "VpcId": "vpc-1", "OwnerId": ACCOUNT, "IpPermissionsEgress": []}
+    aws.responses["ec2.DescribeSecurityGroups"] = {"SecurityGroups": [group]}
+    assert "no rule for outgoing traffic" in get_only_problem(run_checks(aws), FindingLevel.WRONG).message
+
+
+# GPUs
+
+GPU_TYPE = MachineType("g4dn.12xlarge", 48, 196608, frozenset({"x86_64"}), gpus=4)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "tasks", "level", "text"),
+    [
+        (1, 4, "ok", "4 x 1024 CPU units, 1 GPU, and 20000 MiB fit"),
+        (2, 2, "ok", "2 GPUs, and 20000 MiB fit"),
+        (4, 1, "ok", "fit on every machine type"),
+        (1, 2, "warning", "containers use only some of the GPUs: 2 of 4 on g4dn.12xlarge"),
+        (2, 4, "wrong", "holds 2 of 4 containers"),
+        (8, 1, "wrong", "set GPUS to at most 4"),
+        (0, 1, "warning", "GPUS is 0, so containers cannot use the GPUs of g4dn.12xlarge, which you pay for"),
+    ],
+)
+def test_the_gpus_of_a_machine_are_compared_with_those_of_its_containers(
+    gpus: int, tasks: int, level: str, text: str
+) -> None:
+    settings = build_settings(GPUS=gpus, TASKS_PER_MACHINE=tasks, CPU_SHARES=1024, MEMORY=20000)
+    findings = list(judge_machine_capacity(settings, {"g4dn.12xlarge": GPU_TYPE}))
+    assert any(finding.level.value == level and text in f"{finding.message}; {finding.remedy}" for finding in findings)
+
+
+def test_cpu_and_memory_may_stay_free_if_all_gpus_are_in_use() -> None:
+    settings = build_settings(GPUS=4, TASKS_PER_MACHINE=1, CPU_SHARES=1024, MEMORY=20000)
+    (finding,) = judge_machine_capacity(settings, {"g4dn.12xlarge": GPU_TYPE})
+    assert "fit on every machine type" in finding.message
+
+
+def test_types_without_gpus_hold_no_container_that_needs_one(aws: Account) -> None:
+    findings = run_checks(aws, GPUS=1, TASKS_PER_MACHINE=1)
+    (finding,) = [finding for finding in findings if finding.level is FindingLevel.WRONG]
+    assert (finding.topic, finding.is_user_error) == ("room", True)
+    assert finding.remedy == "use machine types with more GPUs, or lower TASKS_PER_MACHINE"
+    assert finding.details["m5.large"]["by_gpu"] == 0
+
+
+def test_only_nvidias_gpus_count(aws: Account) -> None:
+    described = aws.responses["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]
+    for manufacturer, count in (("NVIDIA", 1), ("AMD", 0)):
+        described["GpuInfo"] = {"Gpus": [{"Manufacturer": manufacturer, "Count": 1}]}
+        assert build_lookups(aws, FLEET).types.value["m5.large"].gpus == count
+
+
+def test_containers_with_gpus_need_a_machine_image_with_a_driver(aws: Account) -> None:
+    aws.responses["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["GpuInfo"] = {
+        "Gpus": [{"Manufacturer": "NVIDIA", "Count": 2}]
+    }
+    finding = get_only_problem(run_checks(aws, GPUS=1), FindingLevel.WARNING)
+    assert (finding.topic, finding.remedy) == (
+        "AMI",
+        "run fleetFile, which writes a Fleet file with values for this account",
+    )
+    assert "does not look like an image with GPU support" in finding.message
+    aws.responses["ec2.DescribeImages"]["Images"][0]["Name"] = "al2023-ami-ecs-gpu-hvm-2023.0.20260901-x86_64-ebs"
+    assert list_problems(run_checks(aws, GPUS=1)) == []
 
 
 def test_a_type_missing_in_one_zone_gets_a_warning_and_in_all_zones_is_reported_as_wrong() -> None:
@@ -1056,23 +1205,168 @@ def test_on_demand_machines_do_not_count_toward_the_spot_quota_but_get_a_cost_wa
     aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 4.0})
     facts = build_lookups(aws, FLEET, ON_DEMAND_MACHINES=1)
     assert list_levels(check_spot_quota(facts)) == ["ok"]
-    assert list_levels(check_cost(facts)) == ["ok", "warning"]
+    assert list_levels(check_cost(facts)) == ["ok", "ok", "warning"]
 
 
 @pytest.mark.parametrize(("limit", "is_reported"), [(0.0, False), (50.0, True)])
 def test_a_cost_limit_is_reported_as_inexact_for_on_demand_machines(
     aws: Account, limit: float, is_reported: bool
 ) -> None:
-    (finding,) = check_cost(build_lookups(aws, FLEET, ON_DEMAND_MACHINES=3, MAX_COST=limit))
+    *_, finding = check_cost(build_lookups(aws, FLEET, ON_DEMAND_MACHINES=3, MAX_COST=limit))
     assert ("MAX_COST assumes spot prices" in finding.message) is is_reported
 
 
+def respond_to_quota(values: dict[str, float]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a response to GetServiceQuota. `values`: the quotas' values, keyed by code."""
+    return lambda parameters: {
+        "Quota": {"QuotaCode": parameters["QuotaCode"], "Value": values[parameters["QuotaCode"]]}
+    }
+
+
 def test_without_spot_machines_spot_quotas_and_spot_prices_are_not_checked(aws: Account) -> None:
-    aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
+    aws.responses["service-quotas.GetServiceQuota"] = respond_to_quota({"L-1216C47A": 64.0})
     aws.responses["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["SupportedUsageClasses"] = ["on-demand"]
     findings = run_checks(aws, ON_DEMAND_MACHINES=3, MACHINE_PRICE=0.0001)
     assert [finding.topic for finding in list_problems(findings)] == ["cost"], "the on-demand price is not looked up"
     assert any(finding.message == "no spot machines requested" for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("on_demand", "quota", "level", "text"),
+    [
+        (3, 0.0, "wrong", "no on-demand machine can start (the smallest type needs 2)"),
+        (2, 0.0, "warning", "no on-demand machine can start"),  # a spot machine can
+        (3, 5.0, "warning", "enough for 2 of 3 machines"),
+        (3, 64.0, "ok", "this run needs up to 6 (the account's other on-demand machines count too)"),
+    ],
+)
+def test_the_on_demand_quota_is_compared_with_the_on_demand_machines(
+    aws: Account, on_demand: int, quota: float, level: str, text: str
+) -> None:
+    aws.responses["service-quotas.GetServiceQuota"] = respond_to_quota({"L-1216C47A": quota, "L-34B43A08": 64.0})
+    (finding,) = check_on_demand_quota(build_lookups(aws, FLEET, ON_DEMAND_MACHINES=on_demand))
+    assert (finding.topic, finding.level.value) == ("on-demand quota", level)
+    assert text in finding.message
+    assert '"Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances"' in finding.message
+    request = {"ServiceCode": "ec2", "QuotaCode": "L-1216C47A"}
+    assert aws.get_parameters("service-quotas.GetServiceQuota") == request
+
+
+def test_without_on_demand_machines_their_quota_is_not_looked_up(aws: Account) -> None:
+    assert list(check_on_demand_quota(build_lookups(aws, FLEET))) == []
+    assert aws.calls == []
+
+
+def test_gpu_machines_have_quotas_of_their_own() -> None:
+    gpu = MachineType("g5.xlarge", 4, 16384, frozenset({"x86_64"}))
+    quota_class = find_quota_class("g5.xlarge", on_demand=True)
+    assert quota_class is not None
+    (finding,) = judge_machine_quotas(ON_DEMAND_QUOTA, 2, {"g5.xlarge": gpu}, {quota_class: 0.0})
+    assert '"Running On-Demand G and VT instances" is 0 virtual CPUs' in finding.message
+    assert "L-DB2E81BA" in finding.remedy
+
+
+# Limits of large runs
+
+
+def check_limits(aws: Account, **constants: Any) -> list[Finding]:
+    types = {"MACHINE_TYPE": ["m5.large", "m5a.large", "m6i.large"]} | constants
+    return list(check_large_run_limits(build_lookups(aws, FLEET, **types)))
+
+
+def test_an_ordinary_run_comes_near_no_limit_and_looks_none_up(aws: Account) -> None:
+    assert check_limits(aws, CLUSTER_MACHINES=50) == []
+    assert "service-quotas.GetServiceQuota" not in aws.calls
+
+
+@pytest.mark.parametrize(("cores", "is_near"), [(11, False), (12, True), (16, True)])
+def test_the_messages_in_flight_are_compared_with_the_limit_of_sqs(aws: Account, cores: int, is_near: bool) -> None:
+    limits = check_limits(aws, CLUSTER_MACHINES=2000, TASKS_PER_MACHINE=2, DOCKER_CORES=cores, EBS_VOL_SIZE=22)
+    findings = [finding for finding in limits if "messages" in finding.message]
+    assert bool(findings) is is_near
+    for finding in findings:
+        assert finding.details == {"limit": 120_000, "needed": 2000 * 2 * cores * 2}
+        assert f"{2000 * 2 * cores:,} slots hold up to {2000 * 2 * cores * 2:,} messages" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("machines", "quota", "expected"),
+    [
+        (100, 50.0, None),  # 2.9 TiB: the quota is not read
+        (1000, 50.0, None),
+        (1000, 30.0, "29.3 TiB; the limit for gp3 in a region is 30 TiB (your account's quota)"),
+        (1500, 50.0, "43.9 TiB; the limit for gp3 in a region is 50 TiB (your account's quota)"),
+        (1500, 300.0, None),
+        (
+            1500,
+            None,
+            "43.9 TiB; the limit for gp3 in a region is 50 TiB (AWS's default, because yours could not be read)",
+        ),
+    ],
+)
+def test_the_disks_of_all_machines_are_compared_with_the_quota_for_gp3(
+    aws: Account, machines: int, quota: float | None, expected: str | None
+) -> None:
+    if quota is None:
+        aws.refuse_call("service-quotas.GetServiceQuota")
+    else:
+        aws.responses["service-quotas.GetServiceQuota"] = respond_to_quota({"L-7A658B76": quota})
+    findings = check_limits(aws, CLUSTER_MACHINES=machines, EBS_VOL_SIZE=30)
+    assert [expected is not None and expected in finding.message for finding in findings] == [True] * bool(expected)
+    requests = [parameters for call, parameters in aws.requests if call == "service-quotas.GetServiceQuota"]
+    assert requests == ([{"ServiceCode": "ebs", "QuotaCode": "L-7A658B76"}] if machines >= 1000 else [])
+
+
+@pytest.mark.parametrize(
+    ("machines", "on_demand", "types", "is_reported"),
+    [
+        (9, 0, ["m5.large"], False),
+        (10, 0, ["m5.large"], True),
+        (10, 0, ["m5.large", "m5a.large"], True),
+        (500, 0, ["m5.large", "m5a.large", "m6i.large"], False),
+        (12, 6, ["m5.large"], False),
+    ],
+)
+def test_many_spot_machines_of_one_or_two_types_get_a_warning(
+    aws: Account, machines: int, on_demand: int, types: list[str], is_reported: bool
+) -> None:
+    findings = check_limits(aws, CLUSTER_MACHINES=machines, ON_DEMAND_MACHINES=on_demand, MACHINE_TYPE=types)
+    assert bool(findings) is is_reported
+    assert all(f"{machines} spot machines of only {len(types)} type" in finding.message for finding in findings)
+
+
+NAT_TABLE = {
+    "RouteTableId": "rtb-1", "VpcId": "vpc-1", "Associations": [{"Main": True}],
+    "Routes": [{"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-1", "State": "active"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("image", "machines", "has_address", "is_reported"),
+    [
+        ("user/app:1", 79, False, False),
+        ("user/app:1", 80, False, True),
+        ("docker.io/user/app:1", 80, False, True),
+        ("user/app:1", 80, True, False),  # each machine has its own address
+        ("ghcr.io/user/app:1", 1000, False, False),
+        (ECR, 1000, False, False),
+    ],
+)
+def test_machines_behind_one_address_are_compared_with_docker_hubs_pull_limit(
+    aws: Account, image: str, machines: int, has_address: bool, is_reported: bool
+) -> None:
+    aws.responses["service-quotas.GetServiceQuota"] = respond_to_quota({"L-7A658B76": 50.0})
+    findings = check_limits(aws, DOCKERHUB_TAG=image, CLUSTER_MACHINES=machines, ASSIGN_IP=has_address)
+    assert bool(findings) is is_reported
+    for finding in findings:
+        assert f"{machines} machines behind a NAT gateway" in finding.message
+        assert "100 times in 6 hours" in finding.message
+
+
+def test_a_public_address_is_not_used_behind_a_nat_gateway(aws: Account) -> None:
+    aws.responses["ec2.DescribeRouteTables"] = {"RouteTables": [NAT_TABLE]}
+    (finding,) = check_limits(aws, DOCKERHUB_TAG="user/app:1", CLUSTER_MACHINES=100)
+    assert finding.details == {"limit": 100, "needed": 100}
 
 
 def test_a_spot_quota_of_zero_gets_only_a_warning_if_on_demand_machines_are_requested(aws: Account) -> None:
@@ -1084,13 +1378,14 @@ def test_a_spot_quota_of_zero_gets_only_a_warning_if_on_demand_machines_are_requ
 @pytest.mark.parametrize(
     ("machines", "tasks", "quota_names"),
     [
-        (5000, 1, []),
-        (2500, 2, []),
+        (3999, 1, []),
+        (1999, 2, []),
+        (2000, 2, ["Tasks per service"]),
         (2501, 2, ["Tasks per service"]),
-        (5001, 1, ["Container instances per cluster", "Tasks per service"]),
+        (4000, 1, ["Container instances per cluster", "Tasks per service"]),
     ],
 )
-def test_a_run_that_exceeds_the_default_ecs_limits_gets_a_warning(
+def test_a_run_that_comes_near_the_default_ecs_limits_gets_a_warning(
     aws: Account, machines: int, tasks: int, quota_names: list[str]
 ) -> None:
     facts = build_lookups(aws, FLEET, CLUSTER_MACHINES=machines, TASKS_PER_MACHINE=tasks)
@@ -1098,6 +1393,8 @@ def test_a_run_that_exceeds_the_default_ecs_limits_gets_a_warning(
     assert [finding.details["quota"] for finding in findings] == quota_names
     assert {finding.level for finding in findings} <= {FindingLevel.WARNING}
     assert all(str(finding.details["quota"]) in finding.message for finding in findings)
+    comparison = "exceeds" if machines * tasks > 5000 else "is close to"
+    assert all(comparison in finding.message for finding in findings)
 
 
 # Quota, bid, cost
@@ -1126,13 +1423,16 @@ def test_each_machine_type_is_matched_to_its_quota_class(kind: str, code: str | 
 )
 def test_the_spot_quota_is_compared_with_the_number_of_machines(value: int, level: str) -> None:
     assert STANDARD is not None
-    assert list_levels(judge_spot_quotas(3, {"m5.large": M5}, {STANDARD: value})) == [level]
+    assert list_levels(judge_machine_quotas(SPOT_QUOTA, 3, {"m5.large": M5}, {STANDARD: value})) == [level]
 
 
 def test_a_spot_quota_of_zero_for_one_of_two_classes_gets_only_a_warning() -> None:
     gpu = MachineType("g5.xlarge", 4, 16384, frozenset({"x86_64"}))
     values = {quota: value for quota, value in ((STANDARD, 64), (find_quota_class("g5.xlarge"), 0)) if quota}
-    assert list_levels(judge_spot_quotas(3, {"m5.large": M5, "g5.xlarge": gpu}, values)) == ["ok", "warning"]
+    assert list_levels(judge_machine_quotas(SPOT_QUOTA, 3, {"m5.large": M5, "g5.xlarge": gpu}, values)) == [
+        "ok",
+        "warning",
+    ]
 
 
 def build_market(now: float, most: float, above: float = 0.0, kind: str = "m5.large") -> SpotMarket:
@@ -1175,26 +1475,65 @@ def test_many_types_get_a_few_findings_with_all_markets_in_the_details() -> None
     assert sum(len(finding.details["markets"]) for finding in findings) == 40
 
 
-def test_the_hourly_cost_includes_machines_disks_and_addresses() -> None:
-    finding = judge_cost(
-        build_settings(CLUSTER_MACHINES=10, MACHINE_PRICE=0.1, EBS_VOL_SIZE=73), [build_market(0.04, 0.05)]
+def test_the_hourly_cost_is_one_total_with_its_parts() -> None:
+    settings = build_settings(CLUSTER_MACHINES=10, MACHINE_PRICE=0.1, EBS_VOL_SIZE=73, DOCKER_CORES=2)
+    finding = judge_cost(settings, [build_market(0.04, 0.05)])
+    parts = finding.details["parts"]
+    assert list(parts) == ["spot machines", "disks", "public addresses", "S3 requests", "log streams"]
+    assert parts["spot machines"] == pytest.approx(10 * 0.04)
+    assert parts["disks"] == pytest.approx(10 * 73 * 0.08 / 730)
+    assert parts["public addresses"] == pytest.approx(10 * 0.005)
+    slots, containers = 40, 20
+    puts, gets = containers * 60 + slots * 6 * 10, slots * 6 * 20  # journals, and six jobs an hour in each slot
+    assert parts["S3 requests"] == pytest.approx(puts * 0.005 / 1000 + gets * 0.0004 / 1000)
+    assert parts["log streams"] == pytest.approx(slots * 1000 * 3600 / 2**30 * 0.5)
+    assert finding.details["expected"] == pytest.approx(sum(parts.values()))
+    assert finding.details["ceiling"] == pytest.approx(sum(parts.values()) + 10 * (0.1 - 0.04))
+    assert finding.message == (
+        "about 0.617 USD an hour for 10 machines, at most 1.22: spot machines 0.40, disks 0.08, public addresses 0.05, "
+        "S3 requests 0.0199, log streams 0.0671 (estimates, list prices of us-east-1 in November 2026)"
     )
-    extras = 10 * (73 * 0.08 / 730 + 0.005)
-    assert finding.details["expected"] == pytest.approx(10 * 0.04 + extras)
-    assert finding.details["ceiling"] == pytest.approx(10 * 0.1 + extras)
-    assert finding.message.startswith("about 0.53 USD an hour for 10 machines")
 
 
-def test_the_maximum_cost_covers_only_spot_machines_because_only_they_have_a_bid() -> None:
-    finding = judge_cost(build_settings(CLUSTER_MACHINES=10, ON_DEMAND_MACHINES=4, MACHINE_PRICE=0.1), [])
-    assert "USD an hour for 6 spot machines (" in finding.message
-    assert finding.details["ceiling"] < 10 * 0.1
+def test_on_demand_machines_pay_for_everything_but_only_spot_machines_have_a_bid() -> None:
+    settings = build_settings(CLUSTER_MACHINES=10, ON_DEMAND_MACHINES=4, MACHINE_PRICE=0.1)
+    finding = judge_cost(settings, [])
+    assert (
+        "USD an hour for 10 machines, without the price of 4 on-demand machines: spot machines 0.60" in finding.message
+    )
+    extras = compute_hourly_extras(settings)
+    assert extras["disks"] == pytest.approx(10 * 30 * 0.08 / 730)
+    assert finding.details["ceiling"] == pytest.approx(6 * 0.1 + sum(extras.values()))
 
 
-def test_without_public_addresses_the_cost_does_not_include_them() -> None:
-    finding = judge_cost(build_settings(ASSIGN_IP=False), [])
-    assert "addresses" not in finding.message
+def test_what_is_turned_off_costs_nothing() -> None:
+    settings = build_settings(ASSIGN_IP=False, STREAM_JOB_LOGS=False)
+    finding = judge_cost(settings, [])
+    assert list(finding.details["parts"]) == ["spot machines", "disks", "S3 requests"]
     assert finding.message.startswith("at most")
+    assert list(judge_log_cost(settings)) == []
+
+
+def test_the_price_of_log_streams_is_said_with_the_switch_that_turns_them_off() -> None:
+    (finding,) = judge_log_cost(build_settings(CLUSTER_MACHINES=100, DOCKER_CORES=4))
+    assert "0.50 USD per GB of the jobs' output: 1.34 USD an hour if each running job" in finding.message
+    assert "set STREAM_JOB_LOGS to 'False'" in finding.remedy
+
+
+def test_a_nat_gateway_is_named_with_its_price_and_the_way_around_it(aws: Account) -> None:
+    aws.responses["ec2.DescribeRouteTables"] = {"RouteTables": [NAT_TABLE]}
+    finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
+    assert (finding.topic, finding.details) == ("cost", {"usd_per_gb": 0.045, "subnets": ["subnet-1"]})
+    assert "0.045 USD per GB" in finding.message
+    assert "gateway endpoint for S3" in finding.remedy
+
+
+def test_with_a_gateway_endpoint_a_nat_gateway_does_not_carry_the_traffic_to_s3() -> None:
+    endpoint = {"DestinationPrefixListId": "pl-63a5400a", "GatewayId": "vpce-0123", "State": "active"}
+    table = NAT_TABLE | {"Routes": [*NAT_TABLE["Routes"], endpoint]}  # type: ignore[misc]
+    (finding,) = judge_nat_cost({"subnet-1": {"VpcId": "vpc-1"}}, [table])
+    assert finding.level is FindingLevel.OK
+    assert list(judge_nat_cost({"subnet-1": {"VpcId": "vpc-1"}}, [])) == []
 
 
 @given(st.floats(min_value=0.0001, max_value=100), st.lists(st.floats(min_value=0.0001, max_value=100), min_size=1))

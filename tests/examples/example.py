@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from distributed_something.core.config_settings import load_settings
+from distributed_something.project.config_file import load_settings
 from tests.support.project import ROOT, Project
 
 IMAGE = "tests/example-{name}:1"

@@ -14,11 +14,12 @@ import pytest
 from botocore.stub import Stubber
 
 from distributed_something.aws.ec2_fleet import create_fleet
-from distributed_something.core.config_settings import Settings, load_settings
+from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_file
 from distributed_something.fleet.launch_plan import build_launch_plan
 from distributed_something.fleet.request import build_fleet_request
+from distributed_something.project.config_file import load_settings
 from tests.support.fakes import FakeTime
 from tests.support.offline import CONFIG, FLEET, block_requests
 from tests.support.paths import ROOT

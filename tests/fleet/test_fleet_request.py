@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,13 +24,15 @@ from hypothesis import strategies as st
 from distributed_something.aws.sts import resolve_owner
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import CloudError, InputError
+from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.tags import build_tags
 from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_file
 from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
 from distributed_something.fleet.launch_specs import build_launch_specs
-from distributed_something.fleet.launch_template import create_run_template, load_template_data
+from distributed_something.fleet.launch_template import create_run_template, find_template_fault, load_template_data
 from distributed_something.fleet.request import build_fleet_request
 from distributed_something.fleet.user_data import (
+    MAX_USER_DATA_BYTES,
     UserDataError,
     build_ecs_config_lines,
     build_user_data,
@@ -744,6 +747,13 @@ def test_the_user_data_makes_a_machine_join_its_cluster_with_the_app_as_attribut
     ]
 
 
+def test_the_agent_of_a_machine_supports_gpus_only_if_containers_use_them() -> None:
+    line = "ECS_ENABLE_GPU_SUPPORT=true"
+    for gpus in (0, 1):
+        script = base64.b64decode(build_user_data(build_settings(GPUS=gpus))).decode()
+        assert (line in script.splitlines()) is (gpus > 0)
+
+
 @pytest.mark.parametrize(
     ("user_data", "problem", "remedy"),
     [
@@ -807,3 +817,50 @@ def test_the_run_and_owner_tags_are_optional() -> None:
     assert build_tags(build_settings()) == {"app": "Tryout"}
     # AWS: a tag's value can have at most 256 characters.
     assert len(build_tags(build_settings(), owner="x" * 300)["owner"]) == 256
+
+
+# The end of on-demand machines
+
+
+def read_script(data: dict[str, Any]) -> list[str]:
+    return base64.b64decode(data["UserData"]).decode().splitlines()
+
+
+def test_machines_of_a_fleet_with_on_demand_machines_shut_down_and_terminate_at_the_end_of_the_run() -> None:
+    """EC2 promises only for spot machines that they end with the fleet."""
+    (data,) = build_contents(build_file(build_specification("subnet-1")), ON_DEMAND_MACHINES=1, MAX_RUN_HOURS=12)
+    assert data["InstanceInitiatedShutdownBehavior"] == "terminate"
+    start = parse_run_start(RUN_TAGS["run"])
+    assert start is not None
+    assert read_script(data)[1] == (
+        f"minutes=$(( ({start + 12 * 3600:.0f} - $(date +%s)) / 60 )); shutdown -P +$(( minutes > 1 ? minutes : 1 )) &"
+    )
+
+
+def test_spot_machines_have_no_timer() -> None:
+    (data,) = build_contents(build_file(build_specification("subnet-1")))
+    assert "InstanceInitiatedShutdownBehavior" not in data
+    assert "shutdown" not in "\n".join(read_script(data))
+
+
+@pytest.mark.parametrize(("seconds", "minutes"), [(3600, "60"), (61, "1"), (-86_400, "1")])
+def test_the_timer_is_set_before_the_templates_own_script_runs(tmp_path: Path, seconds: int, minutes: str) -> None:
+    user_data = encode_script("#!/bin/sh\nsleep infinity\n")
+    script = base64.b64decode(extend_user_data(build_settings(), user_data, 1_800_000_000.0 + seconds)).decode()
+    assert script.splitlines()[2] == "sleep infinity"
+    (tmp_path / "date").write_text("#!/bin/sh\necho 1800000000\n")
+    (tmp_path / "shutdown").write_text('#!/bin/sh\necho "$@"\n')
+    for name in ("date", "shutdown"):
+        (tmp_path / name).chmod(0o755)
+    command = "".join(f"{line}\n" for line in script.splitlines()[:2]) + "wait\n"
+    ran = subprocess.run(
+        ["sh", "-c", command], env={"PATH": f"{tmp_path}:/bin:/usr/bin"}, capture_output=True, text=True
+    )
+    assert ran.stdout == f"-P +{minutes}\n"
+
+
+def test_user_data_that_leaves_no_room_for_the_timer_is_rejected_before_anything_is_created() -> None:
+    free = MAX_USER_DATA_BYTES - len(build_ecs_config_lines(build_settings()))
+    content = {"UserData": encode_script("#!/bin/sh\n" + "x" * (free - 20))}
+    assert find_template_fault(build_settings(), content) is None
+    assert find_template_fault(build_settings(ON_DEMAND_MACHINES=1), content) is not None

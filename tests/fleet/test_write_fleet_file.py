@@ -32,12 +32,21 @@ X86, ARM = (
     for path in ("recommended/", "arm64/recommended/")
 )
 OWN_GROUP = {"GroupId": GROUP, "Tags": [OUR_TAG], "IpPermissions": []}
-GROUP_FILTERS = [{"Name": "group-name", "Values": ["distributed-something"]}, {"Name": "vpc-id", "Values": ["vpc-1"]}]
+GPU = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
+SSH_GROUP_NAME = "distributed-something-ssh"
+
+
+def build_group_filters(vpc: str = "vpc-1", name: str = "distributed-something") -> list[dict[str, Any]]:
+    """Return the filters that find this account's security group in the VPC."""
+    values = {"group-name": name, "vpc-id": vpc, "owner-id": ACCOUNT.account_id}
+    return [{"Name": key, "Values": [value]} for key, value in values.items()]
 
 
 def build_type_response(name: str, architectures: list[str]) -> dict[str, Any]:
-    """Return a machine type as EC2 describes it."""
-    return {
+    """Return a machine type as EC2 describes it. The families g4dn, g5, g5g have NVIDIA GPUs, and g4ad has AMD's."""
+    manufacturer = "AMD" if name.startswith("g4ad") else "NVIDIA"
+    gpus = {"GpuInfo": {"Gpus": [{"Manufacturer": manufacturer, "Count": 1}]}} if name.startswith("g") else {}
+    return gpus | {
         "InstanceType": name,
         "VCpuInfo": {"DefaultVCpus": 2},
         "MemoryInfo": {"SizeInMiB": 8192},
@@ -59,6 +68,8 @@ class Region:
         self.route_targets: dict[str, str | None] = {}  # the default routes of subnets that have their own route table
         self.vpcs = ["vpc-1"]
         self.groups: list[dict[str, Any]] = [OWN_GROUP]
+        self.group_name = "distributed-something"
+        self.owner, self.has_route_tables = ACCOUNT.account_id, True
         self.parameter = X86
 
     def stub_responses(self, *, vpc: str = "", until: str = "") -> None:
@@ -70,12 +81,12 @@ class Region:
             for zone in zones
         ]
         subnets = [
-            {"SubnetId": name, "AvailabilityZone": zone, "AvailableIpAddressCount": free}
+            {"SubnetId": name, "AvailabilityZone": zone, "AvailableIpAddressCount": free, "OwnerId": self.owner}
             for name, zone, free in self.subnets
         ]
         used_vpc = vpc or "vpc-1"
         subnet_filters = [{"Name": "vpc-id", "Values": [used_vpc]}, {"Name": "state", "Values": ["available"]}]
-        group_filters = [GROUP_FILTERS[0], {"Name": "vpc-id", "Values": [used_vpc]}]
+        group_filters = build_group_filters(used_vpc, self.group_name)
         type_filters = [{"Name": "instance-type", "Values": sorted(self.architectures)}]
         calls: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
             ("describe_instance_types", {"InstanceTypes": types}, {"Filters": type_filters}),
@@ -110,6 +121,8 @@ class Region:
             routes += [{"DestinationCidrBlock": "0.0.0.0/0", key: target, "State": "active"}] if target else []
             return {"VpcId": vpc, "Associations": [association], "Routes": routes}
 
+        if not self.has_route_tables:
+            return []
         own = [table({"SubnetId": name, "Main": False}, target) for name, target in self.route_targets.items()]
         return [*own, table({"Main": True}, "igw-1")]
 
@@ -358,6 +371,168 @@ def test_a_security_group_that_is_open_or_was_created_by_someone_else_is_rejecte
     assert not (tmp_path / "fleet.json").exists()
 
 
+# SSH
+
+
+def build_ssh_rule(**ranges: Any) -> dict[str, Any]:
+    return {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, **ranges}
+
+
+SSH_GROUP = OWN_GROUP | {"IpPermissions": [build_ssh_rule(IpRanges=[{"CidrIp": "198.51.100.1/32"}])]}
+
+
+@pytest.mark.parametrize(
+    ("address", "rule"),
+    [
+        ("203.0.113.7", build_ssh_rule(IpRanges=[{"CidrIp": "203.0.113.7/32"}])),
+        ("203.0.113.7/24", build_ssh_rule(IpRanges=[{"CidrIp": "203.0.113.0/24"}])),
+        ("2001:db8::7", build_ssh_rule(Ipv6Ranges=[{"CidrIpv6": "2001:db8::7/128"}])),
+    ],
+)
+def test_an_address_may_log_in_over_ssh_and_through_no_other_port(
+    region: Region, tmp_path: Path, address: str, rule: dict[str, Any]
+) -> None:
+    region.group_name, region.groups = SSH_GROUP_NAME, [SSH_GROUP]
+    region.stub_responses()
+    request = {"GroupId": GROUP, "IpPermissions": [rule]}
+    region.ec2.add_response("authorize_security_group_ingress", {"Return": True}, request)
+
+    summary = write_file(region, tmp_path / "fleet.json", constants={"SSH_KEY_NAME": "lab"}, ssh_from=address)
+
+    (ranges,) = [value for name, value in rule.items() if name.endswith("Ranges")]
+    (source,) = ranges[0].values()
+    assert f"security group  {GROUP} (SSH from {source}, no other inbound traffic)" in summary
+    assert "key pair        lab" in summary
+    assert read_interface(tmp_path / "fleet.json")["Groups"] == [GROUP]
+
+
+def test_a_missing_group_for_ssh_is_created_beside_the_one_that_admits_nothing(region: Region, tmp_path: Path) -> None:
+    region.group_name, region.groups = SSH_GROUP_NAME, []
+    region.stub_responses()
+    tags = [OUR_TAG, {"Key": "Name", "Value": SSH_GROUP_NAME}]
+    request = {
+        "GroupName": SSH_GROUP_NAME, "Description": "Machines of Distributed-Something: SSH from given addresses",
+        "VpcId": "vpc-1", "TagSpecifications": [{"ResourceType": "security-group", "Tags": tags}],
+    }  # fmt: skip
+    region.ec2.add_response("create_security_group", {"GroupId": GROUP}, request)
+    region.ec2.add_response("describe_security_groups", {"SecurityGroups": [OWN_GROUP]}, {"GroupIds": [GROUP]})
+    rule = build_ssh_rule(IpRanges=[{"CidrIp": "203.0.113.7/32"}])
+    request = {"GroupId": GROUP, "IpPermissions": [rule]}
+    region.ec2.add_response("authorize_security_group_ingress", {"Return": True}, request)
+
+    write_file(region, tmp_path / "fleet.json", constants={"SSH_KEY_NAME": "lab"}, ssh_from="203.0.113.7")
+
+
+def test_an_address_that_may_connect_already_is_not_added_again(region: Region, tmp_path: Path) -> None:
+    region.group_name, region.groups = SSH_GROUP_NAME, [SSH_GROUP]
+    region.stub_responses()
+
+    write_file(region, tmp_path / "fleet.json", constants={"SSH_KEY_NAME": "lab"}, ssh_from="198.51.100.1")
+
+
+def test_a_group_for_ssh_that_admits_anything_else_is_rejected(region: Region, tmp_path: Path) -> None:
+    rules = [*SSH_GROUP["IpPermissions"], {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]
+    region.group_name, region.groups = SSH_GROUP_NAME, [OWN_GROUP | {"IpPermissions": rules}]
+    region.stub_responses()
+
+    with pytest.raises(CloudError, match="allows inbound traffic other than SSH"):
+        write_file(region, tmp_path / "fleet.json", constants={"SSH_KEY_NAME": "lab"}, ssh_from="203.0.113.7")
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("0.0.0.0/0", "0.0.0.0/0 would let the whole internet"),
+        ("128.0.0.0/1", "128.0.0.0/1 would let the whole internet"),
+        ("::/0", "::/0 would let the whole internet"),
+        ("203.0.113", "'203.0.113' is neither an IP address nor a network"),
+        ("my-laptop", "'my-laptop' is neither an IP address nor a network"),
+        ("203.0.113.7/33", "'203.0.113.7/33' is neither an IP address nor a network"),
+        ("", "'' is neither an IP address nor a network"),
+    ],
+)
+def test_an_address_that_is_wrong_or_means_everybody_is_refused_before_anything_is_created(
+    region: Region, tmp_path: Path, address: str, problem: str
+) -> None:
+    with pytest.raises(InputError, match=f"--ssh-from: {problem}".replace(".", r"\.")):
+        write_file(region, tmp_path / "fleet.json", constants={"SSH_KEY_NAME": "lab"}, ssh_from=address)
+    assert not (tmp_path / "fleet.json").exists()
+
+
+def test_ssh_needs_a_key_pair(region: Region, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="SSH_KEY_NAME: --ssh-from needs a key pair"):
+        write_file(region, tmp_path / "fleet.json", ssh_from="203.0.113.7")
+
+
+def test_without_an_address_the_summary_says_that_the_key_pair_opens_nothing(region: Region, tmp_path: Path) -> None:
+    region.stub_responses()
+    summary = write_file(region, tmp_path / "fleet.json", constants={"SSH_KEY_NAME": "lab"})
+    assert "key pair        lab (of no use until somebody may connect: add --ssh-from ADDRESS)" in summary
+
+
+# GPUs
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_machines_with_gpus_get_the_image_with_nvidias_driver(region: Region, tmp_path: Path, gpus: int) -> None:
+    region.architectures, region.parameter = {"g4dn.xlarge": ["x86_64"]}, GPU
+    region.zones = {"g4dn.xlarge": ["us-east-1b"]}
+    region.stub_responses()
+
+    summary = write_file(region, tmp_path / "fleet.json", constants={"MACHINE_TYPE": ["g4dn.xlarge"], "GPUS": gpus})
+
+    assert summary[0] == f"image           {IMAGE} (ECS-optimized Amazon Linux 2023, x86_64, with GPU support)"
+    assert read_specification(tmp_path / "fleet.json")["ImageId"] == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("architectures", "gpus", "problem"),
+    [
+        ({"g4dn.xlarge": "x86_64", "m5.large": "x86_64"}, 1, "have no NVIDIA GPU: m5.large"),
+        ({"g4ad.xlarge": "x86_64"}, 1, "have no NVIDIA GPU: g4ad.xlarge"),
+        ({"g5g.xlarge": "arm64"}, 1, "no ECS-optimized image with GPU support for Arm"),
+        ({"g5g.xlarge": "arm64"}, 0, "no ECS-optimized image with GPU support for Arm"),
+    ],
+)
+def test_types_whose_gpus_containers_could_not_use_are_refused_before_anything_is_created(
+    region: Region, tmp_path: Path, architectures: dict[str, str], gpus: int, problem: str
+) -> None:
+    region.architectures = {name: [architecture] for name, architecture in architectures.items()}
+    region.stub_responses(until="get_parameter")
+
+    with pytest.raises(InputError, match=f"config.py: MACHINE_TYPE: .*{problem}"):
+        write_file(region, tmp_path / "fleet.json", constants={"MACHINE_TYPE": list(architectures), "GPUS": gpus})
+
+
+def test_if_only_some_types_have_gpus_the_machines_get_the_ordinary_image(region: Region, tmp_path: Path) -> None:
+    region.architectures["g4dn.xlarge"] = ["x86_64"]
+    region.stub_responses()
+
+    write_file(region, tmp_path / "fleet.json", constants={"MACHINE_TYPE": ["m5.large", "g4dn.xlarge"]})
+
+
+# A network that another account shares
+
+
+def test_the_subnets_of_a_network_that_another_account_shares_are_used(region: Region, tmp_path: Path) -> None:
+    region.owner = "999988887777"
+    region.stub_responses(vpc="vpc-shared")
+
+    summary = write_file(region, tmp_path / "fleet.json", vpc="vpc-shared")
+
+    assert "note: vpc-shared is shared by the account 999988887777" in summary
+    assert read_interface(tmp_path / "fleet.json")["SubnetId"] == "subnet-a,subnet-b"
+
+
+def test_subnets_whose_route_table_is_hidden_are_used_too(region: Region, tmp_path: Path) -> None:
+    region.owner, region.has_route_tables = "999988887777", False
+    region.stub_responses(vpc="vpc-shared")
+
+    summary = write_file(region, tmp_path / "fleet.json", vpc="vpc-shared", constants={"ASSIGN_IP": False})
+
+    assert [line for line in summary if "reaches the internet" in line] == []
+
+
 # The file
 
 
@@ -380,9 +555,10 @@ def test_all_files_for_an_account_use_the_same_security_group(tmp_path: Path) ->
         clients = create_clients()
         for number in range(2):
             path = tmp_path / f"fleet-{number}.json"
-            write_fleet_file(clients, SETTINGS, ACCOUNT, FleetFileOptions(path, CONFIG), FakeTime().sleep)
+            account = AwsAccount("123456789012", "us-east-1")  # moto's
+            write_fleet_file(clients, SETTINGS, account, FleetFileOptions(path, CONFIG), FakeTime().sleep)
             check_fleet_file(clients.ec2, SETTINGS, load_fleet_file(path), path)
-        groups = clients.ec2.describe_security_groups(Filters=GROUP_FILTERS[:1])["SecurityGroups"]
+        groups = clients.ec2.describe_security_groups(Filters=build_group_filters()[:1])["SecurityGroups"]  # type: ignore[arg-type]
 
     assert [(group["IpPermissions"], read_interface(path)["Groups"]) for group in groups] == [
         ([], [groups[0]["GroupId"]])

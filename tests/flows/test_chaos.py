@@ -25,6 +25,22 @@ from tests.support.emulator import KEYS, WorkerLab, run_ministack
 BRIEF = Size(jobs=100, workers=3, seconds=14, seed=11, lease=3, calm_seconds=100, program_seconds=0.2)
 
 
+LONG = Size(jobs=1000, workers=8, seconds=240, seed=7, calm_seconds=900)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["ministack", "roto"])
+def test_a_long_chaos_with_a_silent_s3_loses_nothing_and_every_container_is_gone_before_its_deadline(
+    name: str, tmp_path: Path
+) -> None:
+    outcome = run_chaos(LONG, getattr(emulator, f"run_{name}"), tmp_path)
+    assert outcome.is_ok, f"{format_outcome(outcome, name)}\n{outcome.log[-20_000:]}"
+    assert {"s3 silence", "stop", "kill"} <= set(outcome.havoc)
+    assert outcome.requests["s3 silence"] + outcome.requests["s3 silent"] >= 10
+    assert outcome.requests["s3 trickle"] >= 5
+    assert outcome.verdict.counts["done"] >= 950
+
+
 @pytest.mark.parametrize("name", ["ministack", pytest.param("roto", marks=pytest.mark.long)])
 def test_chaos_does_not_lose_jobs_and_every_result_and_record_is_correct(name: str, tmp_path: Path) -> None:
     outcome = run_chaos(BRIEF, getattr(emulator, f"run_{name}"), tmp_path)
@@ -46,7 +62,7 @@ def test_the_same_seed_produces_the_same_plan(tmp_path: Path) -> None:
 
     assert build_plans(1) == build_plans(1)
     assert build_plans(1) != build_plans(2)
-    assert set(build_plans(1)[2]) == {*proxy.SHARES, ""}
+    assert set(build_plans(1)[2]) == {*proxy.SHARES, *proxy.S3_SHARES, ""}
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +187,26 @@ def test_each_fault_raises_the_matching_error_in_the_client(fault: str, service:
         send_request(fault_proxy.url)
     if fault in CODE_BY_FAULT:
         assert error.value.response["Error"]["Code"] == CODE_BY_FAULT[fault][service]
+
+
+@pytest.mark.parametrize("fault", proxy.S3_SHARES)
+def test_a_silent_or_trickling_s3_makes_the_client_wait_until_it_gives_up(
+    fault: str, lab: WorkerLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ConstantFault(proxy.Faults):
+        def draw(self, service: str) -> str:
+            return fault
+
+    monkeypatch.setattr(proxy, "TRICKLE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(proxy, "TRICKLE_SECONDS", 0.05)
+    lab.put_object("input", b"0123456789")
+    with proxy.run_proxy(lab.s3.meta.endpoint_url, ConstantFault(random.Random(1))) as fault_proxy:
+        config = Config(retries={"total_max_attempts": 1}, read_timeout=0.3)
+        client = boto3.Session("test", "test", region_name="us-east-1").client(
+            "s3", endpoint_url=fault_proxy.url, config=config
+        )
+        with pytest.raises(CONNECTION_ERRORS):
+            client.get_object(Bucket=lab.name, Key="input")["Body"].read()
 
 
 def test_without_a_fault_the_proxy_forwards_a_request_unchanged(lab: WorkerLab) -> None:

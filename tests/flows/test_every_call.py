@@ -128,7 +128,7 @@ def test_a_role_with_a_different_trust_and_policy_is_corrected(aws: ExactClients
     document = '{"Version":"2012-10-17","Statement":[]}'
     aws.expect_call("iam.put_role_policy", policy | {"PolicyDocument": document})
 
-    step = plan_role(aws.clients.iam, role_spec)
+    step = plan_role(aws.clients.iam, role_spec, FakeTime().sleep)
 
     apply_setup_step(step)
 
@@ -194,7 +194,7 @@ def test_a_permission_for_other_rules_is_replaced(aws: ExactClients) -> None:
     }  # fmt: skip
     aws.expect_call("lambda_.add_permission", permission)
 
-    step = plan_monitor_permission(aws.clients, ACCOUNT)
+    step = plan_monitor_permission(aws.clients, ACCOUNT, FakeTime().sleep)
 
     apply_setup_step(step)
 
@@ -227,14 +227,14 @@ def test_the_bucket_policy_is_added_and_removed(aws: ExactClients) -> None:
     aws.expect_call("s3.get_bucket_policy", bucket, Policy=policy)
     aws.expect_call("s3.delete_bucket_policy", bucket)
 
-    apply_setup_step(plan_bucket_policy(aws.clients, ACCOUNT, "app-bucket"))
-    (removal,) = plan_bucket_policy_removal(aws.clients, ACCOUNT, "app-bucket")
+    apply_setup_step(plan_bucket_policy(aws.clients, ACCOUNT, "app-bucket", FakeTime().sleep))
+    (removal,) = plan_bucket_policy_removal(aws.clients, ACCOUNT, "app-bucket", FakeTime().sleep)
     apply_setup_step(removal)
 
 
 def add_and_remove_lifecycle_rule(aws: ExactClients) -> None:
-    apply_setup_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
-    (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket")
+    apply_setup_step(plan_lifecycle_rule(aws.clients, "app-bucket", FakeTime().sleep))
+    (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket", FakeTime().sleep)
     apply_setup_step(removal)
 
 
@@ -268,7 +268,7 @@ def test_setup_continues_without_the_lifecycle_rule_if_a_permission_is_missing(
     if failing_call == "put":
         aws.expect_error("s3.put_bucket_lifecycle_configuration", "AccessDenied")
 
-    row = apply_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
+    row = apply_step(plan_lifecycle_rule(aws.clients, "app-bucket", FakeTime().sleep))
 
     assert (row.state, row.note) == ("not done", LIFECYCLE_DENIED_ADVICE)
 
@@ -277,17 +277,17 @@ def test_removal_continues_if_the_lifecycle_rules_cannot_be_read_or_the_bucket_d
     aws: ExactClients,
 ) -> None:
     aws.expect_error("s3.get_bucket_lifecycle_configuration", "AccessDenied")
-    (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket")
+    (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket", FakeTime().sleep)
     assert (removal.row.state, removal.apply) == ("not done", None)
     aws.expect_error("s3.get_bucket_lifecycle_configuration", "NoSuchBucket")
-    assert list(plan_lifecycle_rule_removal(aws.clients, "app-bucket")) == []
+    assert list(plan_lifecycle_rule_removal(aws.clients, "app-bucket", FakeTime().sleep)) == []
 
 
 def test_any_other_failure_to_write_the_lifecycle_rules_is_reported_as_an_error(aws: ExactClients) -> None:
     aws.expect_error("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
     aws.expect_error("s3.put_bucket_lifecycle_configuration", "MalformedXML")
     with pytest.raises(CloudError, match="setting up: bucket rule app-bucket: MalformedXML"):
-        apply_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
+        apply_step(plan_lifecycle_rule(aws.clients, "app-bucket", FakeTime().sleep))
 
 
 def test_the_lifecycle_configuration_is_deleted_if_our_rule_is_the_only_one(aws: ExactClients) -> None:
@@ -318,7 +318,7 @@ def test_no_rule_is_added_if_an_existing_rule_does_the_same(
 ) -> None:
     rules = [{"ID": "existing", "Status": "Enabled"} | rule]
     aws.expect_call("s3.get_bucket_lifecycle_configuration", {"Bucket": "app-bucket"}, Rules=rules)
-    assert (plan_lifecycle_rule(aws.clients, "app-bucket").apply is None) == is_sufficient
+    assert (plan_lifecycle_rule(aws.clients, "app-bucket", FakeTime().sleep).apply is None) == is_sufficient
 
 
 def test_security_groups_on_all_pages_are_deleted(aws: ExactClients) -> None:
@@ -347,33 +347,61 @@ def test_containers_use_the_roles_that_setup_aws_created(aws: ExactClients) -> N
     for name in TASK_ROLES:
         aws.expect_call("iam.get_role", {"RoleName": name}, Role=build_role_response(name))
 
-    assert find_task_roles(aws.clients.iam) == {
+    assert find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask") == {
         "taskRoleArn": "arn:aws:iam::123456789012:role/distributed-something-task",
         "executionRoleArn": "arn:aws:iam::123456789012:role/distributed-something-execution",
     }
 
 
-@pytest.mark.parametrize("code", ["NoSuchEntity", "AccessDenied"])
-def test_containers_use_their_machines_role_if_task_roles_do_not_exist_or_cannot_be_read(
+def test_containers_use_their_machines_role_if_setup_aws_was_never_run(aws: ExactClients) -> None:
+    for name in TASK_ROLES:
+        aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": name})
+
+    assert find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask") == {}
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_single_missing_task_role_is_refused_since_the_other_would_not_be_used(
+    aws: ExactClients, missing: int
+) -> None:
+    for number, name in enumerate(TASK_ROLES):
+        if number == missing:
+            aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": name})
+        else:
+            aws.expect_call("iam.get_role", {"RoleName": name}, Role=build_role_response(name))
+
+    with pytest.raises(CloudError, match=f"the role {TASK_ROLES[missing]} does not exist.*run setupAWS again"):
+        find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask")
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException"])
+def test_a_login_without_iam_get_role_uses_the_roles_of_the_latest_task_definition(
     aws: ExactClients, code: str
 ) -> None:
+    roles = dict(zip(("taskRoleArn", "executionRoleArn"), map(ACCOUNT.role, TASK_ROLES), strict=True))
     aws.expect_error("iam.get_role", code, request={"RoleName": TASK_ROLES[0]})
+    aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=roles)
 
-    assert find_task_roles(aws.clients.iam) == {}
+    assert find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask") == roles
 
 
-def test_task_roles_are_used_only_if_both_exist(aws: ExactClients) -> None:
-    aws.expect_call("iam.get_role", {"RoleName": TASK_ROLES[0]}, Role=build_role_response(TASK_ROLES[0]))
-    aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": TASK_ROLES[1]})
+@pytest.mark.parametrize("registered", [{}, {"taskRoleArn": ACCOUNT.role("other")}])
+def test_a_login_without_iam_get_role_is_refused_if_no_task_definition_has_the_roles(
+    aws: ExactClients, registered: dict[str, str]
+) -> None:
+    """Without roles, the containers could not be protected, and would have the rights of their machine."""
+    aws.expect_error("iam.get_role", "AccessDenied", request={"RoleName": TASK_ROLES[0]})
+    aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
 
-    assert find_task_roles(aws.clients.iam) == {}
+    with pytest.raises(CloudError, match=r"without the permission iam:GetRole.*ask your administrator"):
+        find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask")
 
 
 def test_any_other_failure_to_read_a_task_role_is_reported_as_an_error(aws: ExactClients) -> None:
     aws.expect_error("iam.get_role", "ServiceFailure", request={"RoleName": TASK_ROLES[0]})
 
     with pytest.raises(CloudError, match="distributed-something-task"):
-        find_task_roles(aws.clients.iam)
+        find_task_roles(aws.clients.iam, aws.clients.ecs, "AppTask")
 
 
 # submitJob and startCluster
@@ -551,7 +579,7 @@ def test_the_auto_monitor_runs_once_a_minute(aws: ExactClients) -> None:
     request = {"Rule": "distributed-something-App", "Targets": [target]}
     aws.expect_call("events.put_targets", request, FailedEntryCount=0, FailedEntries=[])
 
-    ensure_monitor_rule(aws.clients, MONITOR_FILE, ACCOUNT, {"app": "App"})
+    ensure_monitor_rule(aws.clients, MONITOR_FILE, ACCOUNT, {"app": "App"}, FakeTime().sleep)
 
 
 # check and why
@@ -820,7 +848,7 @@ def build_requests(settings: Settings) -> dict[str, dict[str, Any]]:
             "serviceName": settings.names.service,
             "placementConstraints": build_placement_constraints(name),
         },
-        "cloudwatch.PutMetricAlarm": build_alarm_request(name, instance, "us-east-1", "aws"),
+        "cloudwatch.PutMetricAlarm": build_alarm_request(name, instance, "us-east-1", "aws", 2),
         "cloudwatch.PutDashboard": {"DashboardName": name, "DashboardBody": body},
         "events.PutRule": build_rule_request(monitor_file, tags),
         "events.PutTargets": build_targets_request(monitor_file, ACCOUNT.function),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distributed_something.cli.context import ExitCode
-from tests.support.project import ROOT, Project, create_project, wait_until
+from tests.support.project import ROOT, Project, create_project, join_commands, wait_until
 
 # Many more jobs than a container lets fail before it pauses: the run ends while most of them wait in the queue.
 JOB_COUNT = 60
@@ -32,7 +32,7 @@ def run_until_nothing_works(project: Project) -> list[list[str]]:
     ended = project.run("monitor", check=False)
     assert ended.returncode == ExitCode.UNFINISHED, ended.stderr
     assert "no job has succeeded" in ended.stdout
-    commands = ended.stdout.partition("\nnext: ")[2].splitlines()
+    commands = join_commands(ended.stdout).partition("\nnext: ")[2].splitlines()
     prefix = ["python", str(ROOT / "run.py"), "--local", "--project", str(project.folder)]
     words = [shlex.split(command) for command in commands]
     assert [command[: len(prefix)] for command in words] == [prefix] * len(words)
@@ -93,12 +93,17 @@ def test_why_names_the_failures_after_the_run(project: Project) -> None:
     assert "no such plate" in first
     # That the fleet has ended is a consequence, and a new fleet alone would fail in the same way.
     assert "fleet has ended" not in text
-    assert text.partition("\nnext: ")[2].splitlines()[0].endswith("--replace")
+    assert join_commands(text).partition("\nnext: ")[2].splitlines()[0].endswith("--replace")
 
 
-def test_a_wrong_command_is_replaced_while_the_monitor_watches(project: Project, tmp_path: Path) -> None:
-    """Some old jobs still fail afterwards, and containers have paused or will pause because of them."""
-    seen = tmp_path / "seen"
+def test_a_wrong_command_is_replaced_while_the_monitor_watches(tmp_path: Path) -> None:
+    """Some old jobs still fail afterward, and containers have paused or will pause because of them."""
+    # So many attempts that no job has failed for good before the replacement, however slow this computer is.
+    with create_project(tmp_path / "project", JOB_RETRIES=100) as project:
+        replace_command_during_run(project, tmp_path / "seen")
+
+
+def replace_command_during_run(project: Project, seen: Path) -> None:
     seen.mkdir()
     job_file = str(project.write_job_file(command=f"touch {seen}/{{n}}; exit 3", shell=True, **JOBS))
     project.run("setup")

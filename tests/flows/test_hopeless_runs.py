@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, wait_until
+from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, join_commands, wait_until
 
 WRITE = ["sh", "-c", "echo {n} > {output_dir}/answer"]
 
@@ -65,7 +65,7 @@ def test_containers_whose_log_driver_is_refused_end_the_run_and_setup_is_the_way
         assert "remedy          run setup, which creates the log groups" in end.stdout
         assert "failed to initialize logging driver" in " ".join(end.stdout.split())
         assert "in the queue    4" in end.stdout.splitlines()
-        next_command = end.stdout.partition("\nnext: ")[2].splitlines()[0]
+        next_command = join_commands(end.stdout).partition("\nnext: ")[2].splitlines()[0]
         assert next_command.endswith(" setup")
 
         project.run("setup")

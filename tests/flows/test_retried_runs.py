@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.project import MONITOR_FILE, ROOT, Project, create_project
+from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, join_commands
 
 # Each job notes that it started. "slow" takes longer than the first limit; "wrong" needs another command.
 SCRIPT = (
@@ -68,8 +68,10 @@ def test_three_of_twelve_failed_jobs_run_again_with_a_longer_limit(tmp_path: Pat
 
         result = project.run("retry", "--only", "time-out", "--timeout", "1")
         assert re.search(r"^jobs failed +12, 3 selected$", result.stderr, re.M), result.stderr
-        (retry_rest,) = re.findall(r"^not selected +9 other failed jobs; .*\n +python \S+ (.*)", result.stderr, re.M)
-        start, monitor = result.stderr.splitlines()[-2:]
+        (retry_rest,) = re.findall(
+            r"^not selected +9 other failed jobs; .*\n +python \S+ (.*)", join_commands(result.stderr), re.M
+        )
+        start, monitor = join_commands(result.stderr).splitlines()[-2:]
         options = f"--local --project {project.folder}"
         assert start == f"next: python {ROOT / 'run.py'} {options} startCluster files/fleet.json"
         assert monitor == f"then: python {ROOT / 'run.py'} {options} monitor {MONITOR_FILE}"

@@ -294,6 +294,20 @@ def test_an_unfilled_placeholder_is_reported_once_together_with_invalid_shared_k
     assert "nothing fills the placeholder {plate} in groups[1]" in lines[1]
 
 
+def test_a_shell_command_that_cannot_take_a_value_safely_is_reported_once(tmp_path: Path) -> None:
+    content = {"command": "echo `basename {well}`", "shell": True, "groups": [{"well": "A01"}, {"well": "A02"}]}
+    (line,) = find_load_problems(tmp_path, COMMAND | content)
+    assert line.startswith("job.json: command: {well} is used after `, where values cannot be quoted; assign {well}")
+
+
+def test_a_value_that_a_shell_could_execute_is_reported_with_its_job(tmp_path: Path) -> None:
+    content = {"command": "echo $(( {n} + 1 ))", "shell": True, "groups": [{"n": 1}, {"n": "a[$(id)]"}]}
+    with pytest.raises(InputError) as caught:
+        list(write_job_file(tmp_path, COMMAND | content).iter_checked_messages())
+    assert "groups[2]" in str(caught.value)
+    assert "{n} is used in arithmetic" in str(caught.value)
+
+
 def test_all_invalid_rows_in_a_table_are_reported_together_with_invalid_shared_keys(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("well\nA01,x\nA02\nA03,x\n")
     lines = find_load_problems(tmp_path, {"command": 7, "groups": "jobs.csv"})
@@ -397,3 +411,67 @@ def test_for_a_misspelled_placeholder_the_error_suggests_a_similar_placeholder(t
     with pytest.raises(InputError) as caught:
         list(job_file.iter_checked_messages())
     assert caught.value.remedy.startswith("write {output_dir}, or use one of its keys (plate)")
+
+
+@pytest.mark.parametrize("inputs", [["{path}"], ["s3://bucket/{path}"], {"{path}": "a.tif"}])
+@pytest.mark.parametrize(
+    ("name", "table", "place"),
+    [
+        ("wells.csv", "path,well\nimg/a.tif,A01\n\n,A02\n", "line 4 of wells.csv"),
+        ("wells.tsv", "path\twell\nimg/a.tif\tA01\n \tA02\n", "line 3 of wells.tsv"),
+        ("wells.jsonl", '{"path": "a"}\n{"path": null}\n', "line 2 of wells.jsonl"),
+    ],
+)
+def test_a_row_whose_input_is_blank_is_refused_with_its_line(
+    tmp_path: Path, inputs: object, name: str, table: str, place: str
+) -> None:
+    (tmp_path / name).write_text(table)
+    (line,) = find_plan_problems(tmp_path, COMMAND | {"inputs": inputs, "groups": name})
+    assert line.startswith("job.json: groups[2]: the input ")
+    assert "{path} is blank" in line
+    assert place in line
+
+
+def test_a_blank_output_location_is_refused_for_each_job(tmp_path: Path) -> None:
+    groups = [{"place": "a"}, {"place": ""}, {"place": None}]
+    lines = find_plan_problems(tmp_path, COMMAND | {"output_location": "{place}", "groups": groups})
+    assert [line.split(": ")[1] for line in lines] == ["groups[2]", "groups[3]"]
+
+
+def test_shared_inputs_are_checked_like_inputs_and_fill_shared_dir(tmp_path: Path) -> None:
+    content = {
+        "shared_inputs": ["refs/{genome}"],
+        "command": "align {shared_dir}/{genome}",
+        "groups": [{"genome": "a"}],
+    }
+    assert plan_submission(write_job_file(tmp_path, content)).count == 1
+    assert "write a list of strings" in find_load_problems(tmp_path, content | {"shared_inputs": 7})[0]
+    (line,) = find_plan_problems(tmp_path, content | {"groups": [{"genome": ""}]})
+    assert "groups[1]: the input 'refs/{genome}' has no address" in line
+    (line,) = find_plan_problems(tmp_path, content | {"shared_inputs": []})
+    assert "nothing fills the placeholder {shared_dir}" in line
+
+
+@pytest.mark.parametrize(("keys", "paid"), [({"requester_pays": True}, [True]), ({}, [False])])
+def test_a_bucket_is_listed_at_the_requesters_cost_only_if_the_job_file_says_so(
+    tmp_path: Path, keys: dict[str, bool], paid: list[bool]
+) -> None:
+    listed: list[bool] = []
+
+    def list_objects(bucket: str, prefix: str, requester_pays: bool = False) -> list[str]:
+        listed.append(requester_pays)
+        return ["p/a"]
+
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps({"command": "true", "groups": {"s3": "s3://bucket/p/"}} | keys))
+    assert len(list(load_job_file(path, list_objects).iter_bodies())) == 1
+    assert listed == paid
+
+
+@pytest.mark.parametrize("address", ["http://example.org/{n}", "https://127.0.0.1/{n}", "https://[::1]/{n}"])
+def test_a_job_with_an_unsafe_input_is_a_problem_unless_the_config_allows_it(tmp_path: Path, address: str) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps({"command": "true", "inputs": [address], "groups": [{"n": 1}]}))
+    with pytest.raises(InputError, match="set ALLOW_UNSAFE_INPUTS = 'True' in the config"):
+        list(load_job_file(path, lambda *_: [], allow_unsafe_inputs=False).iter_checked_messages())
+    assert list(load_job_file(path, lambda *_: []).iter_checked_messages())

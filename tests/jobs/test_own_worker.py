@@ -190,7 +190,7 @@ def test_code_that_does_not_call_serve_is_not_an_error(project: Project) -> None
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("examples/*/config.py")))
 def test_the_worker_of_each_example_accepts_its_job_files(tmp_path: Path, name: str) -> None:
-    from distributed_something.core.config_settings import load_settings
+    from distributed_something.project.config_file import load_settings
 
     folder = ROOT / "examples" / name
     worker = OwnWorker(folder / "worker", ROOT / "worker", build_one_job_container(load_settings(folder / "config.py")))

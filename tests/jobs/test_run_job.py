@@ -133,15 +133,29 @@ def test_inputs_are_read_from_the_bucket_to_which_upload_copies_files(local_proj
     assert list_resources(local_project)[1] == ["in/a.txt"]
 
 
+def test_shared_inputs_are_available_to_a_single_job(local_project: Project) -> None:
+    local_project.build_client("s3").put_object(Bucket="tryout-bucket", Key="ref/genome.fa", Body=b"ACGT")
+    local_project.write_job_file(
+        shared_inputs={"ref/": "bwa"}, groups=["g"], shell=True,
+        command='test "$SHARED_DIR" = {shared_dir}; cat {shared_dir}/bwa/genome.fa > {output_dir}/a',
+    )  # fmt: skip
+    result = local_project.run("runJob", "files/job.json", "--index", "1")
+    (folder,) = (local_project.folder / "local" / "runJob").iterdir()
+    assert (folder / "job" / "output" / "a").read_bytes() == b"ACGT"
+    assert "success" in result.stdout
+    assert sorted(path.name for path in folder.iterdir()) == ["job", "log.txt", "message.json", "verdict.json"]
+
+
 def test_the_program_has_the_environment_of_the_runs_containers(local_project: Project) -> None:
     _, _, folder = run_one_job(local_project, command="env")
     actual = dict(line.split("=", 1) for line in (folder / "log.txt").read_text().splitlines() if "=" in line)
     settings = Context(project=local_project.folder).settings
     queues = QueueUrls("", "")
     expected = get_container_environment(build_task_definition(settings, queues, None)["containerDefinitions"][0])
-    assert {name: actual.get(name) for name in expected if "QUEUE_URL" not in name} == {
-        name: value for name, value in expected.items() if "QUEUE_URL" not in name
+    assert {name: actual.get(name) for name in expected if not name.startswith("SQS_")} == {
+        name: value for name, value in expected.items() if not name.startswith("SQS_")
     }
+    assert not [name for name in actual if name.startswith(("SQS_", "AWS_ACCESS_KEY", "AWS_SECRET"))]
     assert actual["MY_NAME"] == "Ada"
     assert ONE_JOB_VARIABLE not in actual
 
@@ -238,12 +252,12 @@ def test_a_worker_that_cannot_start_is_reported(local_project: Project, own_work
 # Without --local
 
 
-def test_without_the_local_cloud_a_job_gets_the_users_credentials_and_endpoints(
+def test_without_the_local_cloud_a_program_that_may_use_aws_gets_the_users_credentials_and_endpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_project(tmp_path / "p")
     with (folder / "config.py").open("a") as config:
-        config.write("SSH_KEY_NAME = 'key'\n")
+        config.write("SSH_KEY_NAME = 'key'\nPROGRAM_MAY_USE_AWS = 'True'\n")
     (folder / "files" / "job.json").write_text(json.dumps({"command": "env", "inputs": ["in.txt"], "groups": ["a"]}))
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

@@ -107,6 +107,38 @@ def read_acknowledged(journal: Path) -> list[int]:
 # Sending
 
 
+def write_large_jobs(path: Path, *sizes: int) -> None:
+    """Write a job file with one job for each size, which is about the number of bytes of its message."""
+    path.write_text(json.dumps({"command": "work {number}", "groups": [
+        {"number": number, "text": "x" * size} for number, size in enumerate(sizes)
+    ]}))  # fmt: skip
+
+
+def test_messages_too_large_for_an_older_queue_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    """A queue that is older than SQS's limit of 1 MiB keeps its limit of 256 KiB until `setup` raises it."""
+    sender = Sender(tmp_path, 1, FakeSqs(max_message_bytes=262_144))
+    write_large_jobs(sender.path, 10, 300_000, 10, 260_000)
+    with pytest.raises(InputError) as caught:
+        sender.send()
+    assert [problem.key for problem in caught.value.problems] == ["job 2", "job 4"]
+    assert "run setup, which raises the queue's limit of 262,144 bytes" in str(caught.value)
+    assert sender.sqs.batches == []
+    assert not sender.journal.exists()
+
+
+def test_a_batch_for_an_older_queue_keeps_to_the_limit_of_a_message(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 1, FakeSqs(max_message_bytes=262_144))
+    write_large_jobs(sender.path, *[100_000] * 5)
+    assert sender.send() == 5
+    assert sorted(map(len, sender.sqs.batches)) == [1, 2, 2]
+
+
+def test_messages_of_one_mebibyte_are_sent_to_a_queue_that_accepts_them(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 1, FakeSqs())
+    write_large_jobs(sender.path, 300_000, 1_000_000)
+    assert sender.send() == 2
+
+
 def test_jobs_are_sent_in_batches_of_ten_from_several_threads(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 1005, FakeSqs())
     assert sender.send() == 1005
@@ -646,6 +678,7 @@ def test_submitting_again_without_resume_after_an_interruption_is_rejected(
     sender = Sender(home, 2000, FakeSqs())
     sender.interrupt_after(500)
     before = len(sender.sqs.received)
+    monkeypatch.setattr(Context, "find_remaining_commands", lambda _: ("startCluster", "monitor"))
     monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sender.sqs, s3=sender.s3))
     assert main(build_arguments(home)) == ExitCode.INPUT
     error = capsys.readouterr().err

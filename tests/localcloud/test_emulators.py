@@ -8,8 +8,11 @@ from collections import Counter
 import pytest
 
 from distributed_something.localcloud.emulators.faults import (
+    NOT_JOINING_VARIABLE,
     RATE_VARIABLE,
+    REFUSAL_RATE_VARIABLE,
     SEED_VARIABLE,
+    DifficultAnswers,
     Fault,
     FaultGenerator,
 )
@@ -63,3 +66,11 @@ def test_an_error_response_uses_the_callers_protocol() -> None:
     }
     assert {status for status, _, _ in xml_errors} == {503}
     assert all(body.startswith(b"<Error><Code>") for _, _, body in xml_errors)
+
+
+def test_difficult_answers_are_given_only_if_they_are_switched_on() -> None:
+    usual = DifficultAnswers({})
+    assert not any(usual.refuse_protection() or usual.lose_machine() for _ in range(100))
+    difficult = DifficultAnswers({REFUSAL_RATE_VARIABLE: "0.3", NOT_JOINING_VARIABLE: "2"})
+    assert 200 < sum(difficult.refuse_protection() for _ in range(1000)) < 400
+    assert [difficult.lose_machine() for _ in range(4)] == [True, True, False, False]

@@ -11,6 +11,7 @@ from typing import Any
 from distributed_something.localcloud.base.endpoints import AGENT_PATH
 from distributed_something.localcloud.daemon.ecs_agent import PROTECTION_STATE_PATH, AgentEndpoint
 from distributed_something.localcloud.play.services import RunningTask
+from distributed_something.observe.service import count_protected_tasks
 from tests.support.local_lab import Lab, wait_until
 
 
@@ -44,6 +45,58 @@ def test_protection_is_denied_if_more_tasks_are_protected_than_desired(lab: Lab)
     # The reason is TASK_NOT_VALID if the task is already stopping.
     assert response["failure"]["Reason"] in ("DEPLOYMENT_BLOCKED", "TASK_NOT_VALID")
     wait_until(lambda: lab.list_task_arns() == {first["taskArn"], second["taskArn"]})
+
+
+def test_ecs_says_which_tasks_are_protected(lab: Lab) -> None:
+    lab.create_service(2)
+    lab.request_fleet(1)
+    wait_until(lambda: lab.describe_service()["runningCount"] == 2)
+    first, second = (task["taskArn"] for task in lab.list_tasks())
+    lab.call_protection({"taskArn": first}, ProtectionEnabled=True, ExpiresInMinutes=5)
+    gone = second[:-4] + "0000"
+    response = lab.ecs.get_task_protection(cluster=lab.cluster, tasks=[first, second, gone])
+    protected = {task["taskArn"]: task for task in response["protectedTasks"]}
+    assert {arn: task["protectionEnabled"] for arn, task in protected.items()} == {first: True, second: False}
+    remaining = protected[first]["expirationDate"] - datetime.now(UTC)
+    assert timedelta(minutes=4) < remaining < timedelta(minutes=6)
+    assert response["failures"] == [{"arn": gone, "reason": "MISSING"}]
+    assert count_protected_tasks(lab.ecs, lab.cluster, "PlumService") == 1
+
+
+def test_as_many_tasks_as_desired_can_be_protected_and_their_protection_extended(lab: Lab) -> None:
+    lab.create_service(2)
+    lab.request_fleet(1)
+    wait_until(lambda: lab.describe_service()["runningCount"] == 2)
+    for task in lab.list_tasks() * 2:
+        assert "protection" in lab.call_protection(task, ProtectionEnabled=True)
+    lab.set_desired_count(1)
+    for task in lab.list_tasks():
+        response = lab.call_protection(task, ProtectionEnabled=True)
+        assert response["failure"]["Reason"] == "DEPLOYMENT_BLOCKED"
+    first, second = lab.list_tasks()
+    lab.call_protection(first, ProtectionEnabled=False)
+    assert "protection" in lab.call_protection(second, ProtectionEnabled=True)
+
+
+def test_a_forced_deployment_with_0_and_100_percent_exchanges_idle_tasks_on_a_full_machine(lab: Lab) -> None:
+    lab.create_service(2, memory=3500)  # a machine has room for two of these tasks
+    lab.request_fleet(1)
+    wait_until(lambda: lab.describe_service()["runningCount"] == 2)
+    busy, idle = (task["taskArn"] for task in lab.list_tasks())
+    lab.call_protection({"taskArn": busy}, ProtectionEnabled=True)
+    options = {"minimumHealthyPercent": 0, "maximumPercent": 100}
+    lab.ecs.update_service(
+        cluster=lab.cluster, service="PlumService", deploymentConfiguration=options, forceNewDeployment=True
+    )
+    assert lab.describe_service()["deploymentConfiguration"] == options
+    wait_until(lambda: len(lab.list_task_arns()) == 2 and idle not in lab.list_task_arns())
+    assert busy in lab.list_task_arns()
+    (successor,) = lab.list_task_arns() - {busy}
+    # As many tasks are protected as desired, so the deployment waits for the busy one and nothing is refused.
+    assert "protection" in lab.call_protection({"taskArn": successor}, ProtectionEnabled=True)
+    lab.call_protection({"taskArn": busy}, ProtectionEnabled=False)
+    wait_until(lambda: busy not in lab.list_task_arns() and len(lab.list_task_arns()) == 2)
+    assert successor in lab.list_task_arns()
 
 
 def test_a_protected_task_of_an_older_revision_keeps_running_alongside_the_new_one(lab: Lab) -> None:
@@ -101,7 +154,7 @@ def test_protected_tasks_stop_when_their_machine_is_terminated(lab: Lab) -> None
 
 def test_protection_expires_and_invalid_requests_are_rejected() -> None:
     clock = [1000.0]
-    task = RunningTask(SimpleNamespace(task_arn="arn:t"), "arn:s", None, None, None, 30, 0.0)  # type: ignore[arg-type]
+    task = RunningTask(SimpleNamespace(task_arn="arn:t", protected_until=0.0), "arn:s", None, None, None, 30, 0.0)  # type: ignore[arg-type]
     services = SimpleNamespace(find_protection_refusal=lambda task, now: None)
     agent = AgentEndpoint(lambda name: (services, task) if name == "t" else None, lambda: clock[0])  # type: ignore[arg-type, return-value]
 

@@ -65,3 +65,22 @@ def test_a_missing_image_is_reported_in_the_service_events_and_the_log(lab: Lab,
     wait_until(lambda: bool(lab.list_tasks("STOPPED")))
     assert "CannotPullContainerError: the image nobody/has-this:1 is not on this computer" in lab.read_service_events()
     assert "nobody/has-this:1" in build_layout(lab.project).log.read_text()
+
+
+def test_a_command_that_the_image_does_not_have_is_reported_with_the_engines_message(
+    lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("without-worker")
+    (folder / "Dockerfile").write_text('FROM debian:bookworm-slim\nCMD ["no-such-worker"]\n')
+    name = build_image(folder, f"localcloud-test-{uuid.uuid4().hex[:8]}")
+    try:
+        lab.start_cloud(containers=True)
+        lab.create_service(1, image=name)
+        lab.request_fleet(1)
+        wait_until(lambda: bool(lab.list_tasks("STOPPED")))
+        task = lab.list_tasks("STOPPED")[0]
+        assert task["stoppedReason"].startswith("CannotStartContainerError: Error response from daemon")
+        assert "no-such-worker" in task["stoppedReason"]
+        assert task["containers"][0]["exitCode"] == 127
+    finally:
+        run_docker("rmi", "--force", name)

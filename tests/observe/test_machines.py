@@ -13,6 +13,8 @@ from distributed_something.observe.machines import (
     ObservedMachine,
     iter_idle_instances,
     iter_instances,
+    list_absent_ids,
+    list_running_machines,
     observe_container_instances,
     parse_machine,
 )
@@ -92,3 +94,30 @@ def test_a_missing_cluster_has_no_idle_machines(aws: ExactClients) -> None:
     query = {"cluster": "app-cluster", "filter": "runningTasksCount == 0", "maxResults": 100}
     aws.expect_error("ecs.list_container_instances", "ClusterNotFoundException", request=query)
     assert list(iter_idle_instances(aws.clients.ecs, "app-cluster")) == []
+
+
+def test_machines_that_are_not_in_the_cluster_are_found_with_one_query_per_50_of_them(aws: ExactClients) -> None:
+    ids = [f"i-{number}" for number in range(60)]
+    for batch, joined in ((ids[:50], range(48)), (ids[50:], ())):
+        names = ", ".join(f"'{instance}'" for instance in batch)
+        arns = [f"arn:{number}" for number in joined]
+        query = {"cluster": "app-cluster", "filter": f"ec2InstanceId in [{names}]", "maxResults": 100}
+        aws.expect_call("ecs.list_container_instances", query, containerInstanceArns=arns)
+        if arns:
+            described = [describe_container_instance(number) for number in joined]
+            request = {"cluster": "app-cluster", "containerInstances": arns}
+            aws.expect_call("ecs.describe_container_instances", request, containerInstances=described)
+    assert list_absent_ids(aws.clients.ecs, "app-cluster", ids) == ids[48:]
+
+
+def test_the_launch_times_of_running_machines_are_read_with_200_ids_a_call(aws: ExactClients) -> None:
+    ids = [f"i-{number}" for number in range(201)]
+    for batch in (ids[:200], ids[200:]):
+        filters = [
+            {"Name": "instance-id", "Values": batch}, {"Name": "instance-state-name", "Values": ["running"]}
+        ]  # fmt: skip
+        described = {"InstanceId": batch[0], "State": {"Name": "running"}, "LaunchTime": AT_START}
+        reservations = [{"Instances": [described]}]
+        aws.expect_call("ec2.describe_instances", {"Filters": filters, "MaxResults": 1000}, Reservations=reservations)
+    machines = list_running_machines(aws.clients.ec2, ids)
+    assert [(machine.id, machine.launch_time) for machine in machines] == [("i-0", START), ("i-200", START)]

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
-from distributed_something.observe.containers import StartFailure, find_start_failure
-from distributed_something.run.monitor.start_failure import describe_start_failure, format_start_failure
+from distributed_something.observe.containers import StartFailure, find_start_failure, find_worker_crash
+from distributed_something.run.monitor.start_failure import (
+    describe_start_failure,
+    format_start_failure,
+    format_worker_crash,
+)
 from tests.support.fakes import MONITOR_FILE, ExactClients, expect_exact_calls
 
 EXITED = "Essential container in task exited"
@@ -56,6 +60,22 @@ def test_the_newest_failed_container_is_reported_with_its_last_lines(aws: ExactC
     assert find_failure(aws) == StartFailure(
         "EssentialContainerExited", EXITED, (1,), ("Traceback (most recent call last):", "ImportError: no")
     )
+
+
+def test_a_worker_that_died_is_reported_with_its_exit_code_and_its_last_lines(aws: ExactClients) -> None:
+    tasks = (
+        build_task(1, 60, containers=[{"exitCode": 3}]), build_task(2, 120, containers=[{"exitCode": 0}]),
+        build_task(3, 130, "UserInitiated", containers=[{"exitCode": 137}]),
+    )  # fmt: skip
+    expect_tasks(aws, *tasks)
+    expect_log(aws, 1, "start job a", "native code: abort")
+    clients: Any = aws.clients
+    failure = find_worker_crash(clients, MONITOR_FILE)
+    assert failure == StartFailure("EssentialContainerExited", EXITED, (3,), ("start job a", "native code: abort"))
+    text = format_worker_crash(failure)
+    assert "exit code 3" in " ".join(" ".join(text).split())
+    assert text[-1] == "  | native code: abort"
+    assert max(map(len, text)) <= 80
 
 
 def test_a_reason_that_ecs_gives_for_the_task_and_its_container_is_reported_once(aws: ExactClients) -> None:

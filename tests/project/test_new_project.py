@@ -17,10 +17,10 @@ import pytest
 
 from distributed_something.cli.context import ExitCode
 from distributed_something.cli.main import cli
-from distributed_something.core.config_settings import load_settings
 from distributed_something.core.files import write_file_atomically
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.project import new
+from distributed_something.project.config_file import load_settings
 from distributed_something.project.new import DraftError, ProjectSpec, list_examples, parse_image_option
 from distributed_something.project.starter import copy_example, has_shell_syntax
 from distributed_something.project.template import SKELETON
@@ -137,8 +137,10 @@ def test_make_build_builds_the_program_and_then_adds_the_worker(tmp_path: Path) 
     completed = subprocess.run(["make", "push"], cwd=project, env=env, capture_output=True, text=True, check=False)
     assert completed.returncode == 0, completed.stderr
     program, worker, push = (tmp_path / "notes").read_text().splitlines()
-    assert program == f"build --tag ada/seqtk:1.4-program {project}/worker"
-    assert worker.startswith("build --build-arg BASE_IMAGE=ada/seqtk:1.4-program --build-arg MOUNT_S3=False ")
+    assert program == f"build --platform linux/amd64 --tag ada/seqtk:1.4-program {project}/worker"
+    assert worker.startswith(
+        "build --platform linux/amd64 --build-arg BASE_IMAGE=ada/seqtk:1.4-program --build-arg MOUNT_S3=False "
+    )
     assert " --tag ada/seqtk:1.4 " in worker
     assert push == "push ada/seqtk:1.4"
 

@@ -17,10 +17,11 @@ from click.testing import CliRunner
 
 from distributed_something.cli.group import COMMAND_GROUPS
 from distributed_something.cli.main import cli
-from distributed_something.core.config_settings import Settings, load_settings
+from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import CloudError
 from distributed_something.jobs.job_keys import KnownJobKeys
 from distributed_something.observe.resources import ResourceKind
+from distributed_something.project.config_file import load_settings
 from distributed_something.results.causes import group_failures
 from distributed_something.results.job_counter import FailedJob, JobCounts
 from distributed_something.results.outcome import RunOutcome

@@ -94,8 +94,10 @@ def test_the_unedited_repository_builds_and_pushes_its_image(project: Path) -> N
     result = run_make(project, "push")
     assert result.returncode == 0, result.stderr
     program, worker, push = read_docker_calls(project)
-    assert program == f"build --tag user/distributed-something:latest-program {project}/worker"
-    assert worker.startswith("build --build-arg BASE_IMAGE=user/distributed-something:latest-program ")
+    assert program == f"build --platform linux/amd64 --tag user/distributed-something:latest-program {project}/worker"
+    assert worker.startswith(
+        "build --platform linux/amd64 --build-arg BASE_IMAGE=user/distributed-something:latest-program "
+    )
     assert " --tag user/distributed-something:latest " in worker
     assert push == "push user/distributed-something:latest"
 
@@ -121,6 +123,39 @@ def test_the_config_names_the_image(project: Path) -> None:
     append_to_config(project, "DOCKERHUB_TAG = 'registry.example.org/ada/cells:2'")
     assert run_make(project, "build").returncode == 0
     assert "--tag registry.example.org/ada/cells:2 " in read_docker_calls(project)[1]
+
+
+@pytest.mark.parametrize(
+    ("types", "platform"),
+    [("['m5.large', 'c7i-flex.large', 'g4dn.xlarge']", "linux/amd64"), ("['m6g.large', 'c7gn.xlarge']", "linux/arm64")],
+)
+def test_the_image_is_built_for_the_processors_of_the_machine_types(project: Path, types: str, platform: str) -> None:
+    append_to_config(project, f"MACHINE_TYPE = {types}")
+    assert run_make(project, "build").returncode == 0
+    assert [f" --platform {platform} " in call for call in read_docker_calls(project)] == [True, True]
+
+
+def test_machine_types_with_different_processors_are_refused_in_one_line_before_docker_is_called(project: Path) -> None:
+    append_to_config(project, "MACHINE_TYPE = ['m5.large', 'm6g.large']")
+    result = run_make(project, "push")
+    assert result.returncode != 0
+    problem = "these machine types have different processors (m5.large is linux/amd64, m6g.large is linux/arm64)"
+    assert [line for line in result.stderr.splitlines() if f"config.py: MACHINE_TYPE: {problem}" in line]
+    assert "Traceback" not in result.stderr
+    assert read_docker_calls(project) == []
+
+
+@pytest.mark.parametrize("option", ["--platform linux/arm64", "--platform=linux/arm64"])
+def test_a_platform_that_the_user_gives_replaces_the_one_of_the_machine_types(project: Path, option: str) -> None:
+    append_to_config(project, "MACHINE_TYPE = ['m5.large', 'm6g.large']")
+    assert run_make(project, "build", DOCKER_BUILD=f"docker build {option}").returncode == 0
+    assert [call.count("--platform") for call in read_docker_calls(project)] == [1, 1]
+
+
+def test_an_image_for_the_local_cloud_is_built_for_this_computer(project: Path) -> None:
+    command = [sys.executable, "run.py", "--local", "buildImage"]
+    assert subprocess.run(command, cwd=project, env=build_environment(project), check=False).returncode == 0
+    assert [call for call in read_docker_calls(project) if "--platform" in call] == []
 
 
 @pytest.mark.parametrize("value", ["'True'", "True", "'False'", "False"])
@@ -171,9 +206,9 @@ def test_an_examples_image_adds_the_worker_and_its_own_files_to_the_programs_ima
 ) -> None:
     assert run_make(project, "push", "EXAMPLE=cells").returncode == 0
     program, worker, push = read_docker_calls(project)
-    assert program == "build --tag ada/cells:2-program examples/cells/worker"
-    assert worker.startswith("build --build-arg BASE_IMAGE=ada/cells:2-program --build-arg MOUNT_S3=True ")
-    assert " --tag ada/cells:2 " in worker
+    assert program == "build --platform linux/amd64 --tag ada/cells:2-program examples/cells/worker"
+    assert worker.startswith("build --platform linux/amd64 --build-arg BASE_IMAGE=ada/cells:2-program ")
+    assert " --build-arg MOUNT_S3=True --tag ada/cells:2 " in worker
     assert push == "push ada/cells:2"
     folder = find_build_folder(project, 2)
     for name in (path.relative_to(example) for path in example.rglob("*") if path.is_file()):
@@ -188,7 +223,7 @@ def test_an_example_can_be_built_on_another_base_image_and_with_other_docker_opt
     options = {"DOCKER_BUILD": "docker build --network host"}
     assert run_make(project, "build", "EXAMPLE=cells", "base=local/cells", **options).returncode == 0
     (worker,) = read_docker_calls(project)
-    assert worker.startswith("build --network host --build-arg BASE_IMAGE=local/cells ")
+    assert worker.startswith("build --network host --platform linux/amd64 --build-arg BASE_IMAGE=local/cells ")
 
 
 @pytest.mark.parametrize("code", ["0", "1"])

@@ -223,3 +223,12 @@ def test_a_job_that_failed_after_it_was_replaced_needs_nothing_more() -> None:
     assert count_ends(*lines, lines[1]) == JobCounts(replaced=1)
     assert count_ends(*lines).ended == 1
     assert list_failing(*lines) == list_failing(*reversed(lines)) == []
+
+
+def test_the_time_of_an_attempt_does_not_include_waiting_for_a_slot() -> None:
+    times = {"started": "2026-11-23T10:45:00.000Z", "ended": "2026-11-23T10:45:20.000Z"}
+    counter = JobCounter()
+    counter.add_end({**build_line("a", "failed"), **times, "seconds": 0.5})
+    counter.add_end({**build_line("b", "failed"), **times})  # from an older worker
+    assert [failed.seconds for failed in counter.list_failed_jobs()] == [0.5, 20.0]
+    assert counter.total_seconds == 20.5

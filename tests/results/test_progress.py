@@ -47,13 +47,17 @@ def test_the_slowest_jobs_come_first_and_the_median_is_that_of_all() -> None:
     assert progress.median_seconds == 5
 
 
-def test_failed_skipped_and_interrupted_attempts_do_not_change_the_times() -> None:
-    progress = build_progress(
-        build_line("a", 1, 50, "failed"), build_line("b", 2, 60, "skipped"),
-        build_line("c", 3, 70, "interrupted", final=False),
-    )  # fmt: skip
+def test_skipped_and_interrupted_attempts_do_not_change_the_times() -> None:
+    progress = build_progress(build_line("b", 2, 60, "skipped"), build_line("c", 3, 70, "interrupted", final=False))
     assert (progress.slowest_jobs, progress.median_seconds) == ([], None)
     assert (progress.interrupted_attempts, progress.last_interruption) == (1, (START + 3, "c"))
+
+
+def test_a_job_that_timed_out_is_slow_once_and_is_not_in_the_median() -> None:
+    attempts = (build_line("a", ended, seconds, "failed", final=False) for ended, seconds in ((9, 42), (60, 40)))
+    progress = build_progress(*attempts, build_line("b", 60, 5), build_line("c", 60, 3))
+    assert progress.slowest_jobs == [SlowJob(42, "a"), SlowJob(5, "b"), SlowJob(3, "c")]
+    assert progress.median_seconds == 4
 
 
 def test_lines_without_times_count_but_have_no_speed() -> None:

@@ -51,8 +51,9 @@ def test_a_complete_run() -> None:
 def test_every_number_has_a_row_of_its_own() -> None:
     counts = JobCounts(done=12_000, already_there=3_000, failed=2, repeated_failures=1)
     outcome = RunOutcome(15_016, counts, 4, [FailedJob("a", 1.0, "r")], 1, unread=6)
-    assert format_lines(outcome)[:8] == [
-        "verdict         2 of 15,015 jobs failed, 4 jobs left in the queue, 9 jobs unaccounted for",
+    assert format_lines(outcome)[:9] == [
+        "verdict         2 of 15,015 jobs failed, 4 jobs left in the queue, 9 jobs",
+        "                unaccounted for",
         "jobs done       12,000",
         "already there   3,000",
         "jobs failed     2",
@@ -220,8 +221,7 @@ def test_the_text_and_the_numbers_are_saved(bucket: Any) -> None:
     assert list(bucket.objects) == [TEXT_KEY, DATA_KEY], "the JSON document is last, because it says that both exist"
     assert bucket.objects[TEXT_KEY].decode() == f"{SUMMARY.text}\n"
     assert json.loads(bucket.objects[DATA_KEY]) == {
-        "report": "",
-        "app": "App", "run": RUN, "reason": "run", "clean": True, "complete": False,
+        "app": "App", "run": RUN, "reason": "run", "clean": True, "complete": False, "ended": None, "report": "",
         "jobs": {"submitted": 20, "done": 5, "already_there": 4, "failed": 3, "repeated": 2, "replaced": 0, "left": 1,
                  "unread": 2, "unrecorded": 3, "overwritten_files": 0},
         "failing": [],

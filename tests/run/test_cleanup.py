@@ -217,7 +217,8 @@ def cleaner(aws: ExactClients) -> Cleaner:
 
 def list_kept_lines(report: CleanupReport) -> list[str]:
     """Return the lines about kept resources."""
-    return [line for line in format_cleanup_report(report).splitlines() if line.startswith("kept ")]
+    text = format_cleanup_report(report).replace("\n" + " " * 16, " ")  # long ones are wrapped
+    return [line for line in text.splitlines() if line.startswith("kept ")]
 
 
 def skip_steps(cleaner: Cleaner, *steps: str) -> None:

@@ -63,11 +63,11 @@ class Lab:
         return any(url.endswith(f"/{SHARED}") for url in self.sqs.list_queues().get("QueueUrls", []))
 
     def clean_up(self, names: RunNames, recorded_failures: int = 1) -> str:
-        """Clean up, check that nothing remains that must be deleted, and return the report."""
+        """Clean up, check that nothing remains that must be deleted, and return the report on one line."""
         report = self.runs.clean_up(names, count_recorded_failures=lambda: recorded_failures)
         assert report.is_complete
         assert wait_for_removal(self.clients, names, FakeTime().sleep).is_clean
-        return format_cleanup_report(report)
+        return " ".join(format_cleanup_report(report).split())
 
 
 def test_the_queue_outlives_the_app_that_created_it_while_another_app_uses_it(lab: Lab) -> None:
@@ -77,14 +77,14 @@ def test_the_queue_outlives_the_app_that_created_it_while_another_app_uses_it(la
         lab.fail_job()
     assert lab.read_owner() == "First"
 
-    assert f"kept            dead-letter queue {SHARED} (other queues use it)" in lab.clean_up(first)
+    assert f"kept dead-letter queue {SHARED} (other queues use it)" in lab.clean_up(first)
     assert lab.read_attributes() == attributes
     # Now no queue uses it. Only the first app may delete it.
-    text = f"kept            dead-letter queue {SHARED} (it belongs to the app First, whose cleanup deletes it)"
+    text = f"kept dead-letter queue {SHARED} (it belongs to the app First, whose cleanup deletes it)"
     assert text in lab.clean_up(second)
     assert lab.has_queue()
     names = lab.start("First")
-    assert f"removed         dead-letter queue {SHARED}" in lab.clean_up(names, recorded_failures=2)
+    assert f"removed dead-letter queue {SHARED}" in lab.clean_up(names, recorded_failures=2)
     assert not lab.has_queue()
 
 
@@ -94,7 +94,7 @@ def test_the_app_that_created_the_queue_deletes_it_if_it_is_the_last(lab: Lab) -
 
     lab.clean_up(second)
     assert lab.has_queue()
-    assert f"removed         dead-letter queue {SHARED}" in lab.clean_up(first)
+    assert f"removed dead-letter queue {SHARED}" in lab.clean_up(first)
     assert not lab.has_queue()
 
 
@@ -104,7 +104,7 @@ def test_letters_of_the_other_app_keep_the_queue_after_it_has_ended(lab: Lab) ->
         lab.fail_job()
 
     lab.clean_up(second, recorded_failures=2)
-    text = f"kept            dead-letter queue {SHARED} (it is not empty; cleanup --failed-too deletes it)"
+    text = f"kept dead-letter queue {SHARED} (it is not empty; cleanup --failed-too deletes it)"
     assert text in lab.clean_up(first, recorded_failures=1)
 
 
@@ -117,7 +117,7 @@ def test_a_colleagues_queue_gets_one_tag_and_is_never_changed_or_deleted(lab: La
     assert tags == {"app": "shared"}
 
     for app in order:
-        kept = f"kept            dead-letter queue {SHARED} (several apps share it)"
+        kept = f"kept dead-letter queue {SHARED} (several apps share it)"
         assert kept in lab.clean_up(names[app])
     assert lab.read_attributes() == attributes
     assert lab.sqs.list_queue_tags(QueueUrl=lab.get_url())["Tags"] == tags

@@ -63,7 +63,9 @@ def test_both_log_groups_are_exported_from_the_start_of_the_run_until_now(aws: E
     outcomes = start_exports(aws)
     assert [outcome.status for outcome in outcomes] == [ExportStatus.BEGUN] * 2
     assert format_export_outcome(outcomes[0]) == (
-        f"log group AppLogs is being exported to s3://app-bucket/exportedlogs/App/{RUN}/ (task task-0)"
+        f"log group AppLogs is being exported to s3://app-bucket/exportedlogs/App/{RUN}/ (task task-0); the last 12"
+        " hours of logs may be missing from it (each job's log is beside its record); to export them too, run this 12"
+        f" hours from now: {outcomes[0].command}"
     )
     assert len(aws.calls) == 2
 

@@ -134,8 +134,8 @@ def test_only_failed_jobs_are_kept(runs: RunFactory) -> None:
     names = runs.build_names("App", runs.create_run())
     url = runs.clients.sqs.get_queue_url(QueueName="AppDeadMessages")["QueueUrl"]
     runs.clients.sqs.send_message(QueueUrl=url, MessageBody="{}")
-    expected = "kept            dead-letter queue AppDeadMessages (it is not empty; cleanup --failed-too deletes it)"
-    assert expected in format_cleanup_report(runs.clean_up(names)).splitlines()
+    expected = "kept dead-letter queue AppDeadMessages (it is not empty; cleanup --failed-too deletes it)"
+    assert expected in " ".join(format_cleanup_report(runs.clean_up(names)).split())
     for inventory in (observe_run_resources(runs.clients, names), observe_all_resources(runs.clients)):
         assert inventory.is_clean
         assert [format_resource(resource) for resource in inventory.filter_by_state(ResourceState.KEPT)] == [
@@ -390,7 +390,7 @@ def test_all_pages_of_all_responses_are_read(empty_account: Account) -> None:
 
 
 def build_alarm(app: str, machine_id: str) -> dict[str, Any]:
-    request = build_alarm_request(app, machine_id, "us-east-1", "aws")
+    request = build_alarm_request(app, machine_id, "us-east-1", "aws", 2)
     return {key: value for key, value in request.items() if key != "Tags"}
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError, UnauthorizedSSOTokenError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +28,7 @@ from distributed_something.run.monitor.policy import (
     MIN_EMPTY_SNAPSHOTS,
     EndReason,
     FleetTargetChange,
+    IdleMachineTermination,
     MonitorAction,
     Pace,
     TaskCountChange,
@@ -248,6 +249,7 @@ def test_the_next_tick_follows_soon_if_there_are_more_containers_than_the_jobs_n
     file = replace(MONITOR_FILE, MONITOR_MACHINES=10, MONITOR_TASKS_PER_MACHINE=1, MONITOR_JOBS_PER_TASK=2)
     actions: list[MonitorAction] = []
     monkeypatch.setattr(loop, "carry_out_action", lambda clients, file, action: actions.append(action))
+    monkeypatch.setattr(loop, "observe_details", lambda _c, _f, snapshot, *_: replace(snapshot, protected=1))
     clients: Any = SimpleNamespace(s3=FakeBucket())
     for at, jobs, is_soon, is_lowered in (
         (0, 20, False, False),
@@ -285,6 +287,37 @@ def test_a_run_ends_even_if_aws_always_rejects_an_action(monkeypatch: pytest.Mon
     assert "RequestLimitExceeded" in watcher.lines[0]
 
 
+def test_machines_are_not_terminated_before_ec2_accepts_the_new_target_of_a_fleet_that_is_being_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While a fleet is `modifying`, EC2 refuses another change and still shows the old target.
+
+    EC2 would replace machines that are terminated before the target is lower.
+    """
+    chosen = [TaskCountChange(1), FleetTargetChange(1), IdleMachineTermination(())]
+    carried_out: list[MonitorAction] = []
+    errors = [build_client_error("FleetNotInModifiableState")]
+
+    def carry_out(_clients: object, _file: object, action: MonitorAction) -> None:
+        if isinstance(action, FleetTargetChange) and errors:
+            raise errors.pop()
+        carried_out.append(action)
+
+    monkeypatch.setattr(loop, "choose_actions", lambda *_, **__: chosen)
+    monkeypatch.setattr(loop, "carry_out_action", carry_out)
+    clients: Any = SimpleNamespace(s3=FakeBucket())
+    fleet = FleetState("modifying", 3, ("i-1", "i-2", "i-3"))
+    snapshot = RunSnapshot(START, QueueCounts(0, 1), RunTotals(), 100, fleet, ServiceState(3, 3, 0))
+    monkeypatch.setattr(loop, "observe_details", lambda _c, _f, snapshot, *_: snapshot)
+    monkeypatch.setattr(loop, "observe_run", lambda *_: snapshot)
+    ticks = [
+        run_tick(clients, MONITOR_FILE, RunCaches(clients.s3, MONITOR_FILE), START, cheapest=False, pace=PACE)
+        for _ in range(2)
+    ]
+    assert [tick.end_reason for tick in ticks] == [None, None]
+    assert carried_out == [chosen[0], *chosen]
+
+
 @pytest.mark.parametrize(
     "code",
     ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId", "AuthFailure",
@@ -297,6 +330,26 @@ def test_missing_permissions_at_the_first_observation_raise_an_error_with_a_reme
     with pytest.raises(CloudError, match=f"while looking at the run: {code}: test error — "):
         watcher.watch()
     assert watcher.time.slept == []
+
+
+@pytest.mark.parametrize("error", [UnauthorizedSSOTokenError(), build_client_error("ExpiredToken")])
+def test_watching_ends_when_the_login_expires_during_the_run(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Nothing but a new login helps, so repeating the same line every 30 seconds would only hide what to do."""
+    watcher = Watcher(monkeypatch, 3, error)
+    with pytest.raises(CloudError, match="log in again"):
+        watcher.watch()
+    assert len(watcher.snapshots) == 1
+    assert watcher.lines == []
+
+
+def test_watching_survives_a_clock_that_is_wrong_for_a_moment_but_does_not_start_with_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watcher = Watcher(monkeypatch, 2, build_client_error("RequestTimeTooSkewed"), 0)
+    watcher.watch()
+    assert ["set this computer's clock" in line for line in watcher.lines] == [True]
+    with pytest.raises(CloudError, match="set this computer's clock"):
+        Watcher(monkeypatch, build_client_error("RequestTimeTooSkewed")).watch()
 
 
 NO_TOTALS = RunTotals()

@@ -199,7 +199,7 @@ class Rehearsal:
     def leave_resources_of_older_run(self) -> None:
         tags: Any = [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
         self.root.cloudwatch.put_metric_alarm(
-            **build_alarm_request("Old", "i-0123456789abcdef0", ACCOUNT.region, "aws")
+            **build_alarm_request("Old", "i-0123456789abcdef0", ACCOUNT.region, "aws", 2)
         )
         self.root.ec2.create_volume(
             AvailabilityZone=f"{ACCOUNT.region}a", Size=8,

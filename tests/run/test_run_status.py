@@ -12,12 +12,21 @@ import fastjsonschema
 import pytest
 
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.submission import RetryList, build_submission_time
 from distributed_something.core.text import measure_columns
+from distributed_something.jobs.submission.retry import write_retry_list
 from distributed_something.observe.snapshot import observe_run
 from distributed_something.results import status as status_package
 from distributed_something.results.advice import Recipe
 from distributed_something.results.command_line import CommandLine
-from distributed_something.results.status.document import JobNumbers, RunState, RunStatus, build_status_document
+from distributed_something.results.status.document import (
+    CostNumbers,
+    JobNumbers,
+    RunState,
+    RunStatus,
+    build_status_document,
+)
+from distributed_something.results.status.forecast import Estimate
 from distributed_something.results.summary import RunSummary, save_run_summary
 from distributed_something.run.monitor.history import RunHistory, load_history, save_history
 from distributed_something.run.run_status import (
@@ -355,3 +364,46 @@ def test_the_printed_status_ends_with_the_same_advice_as_the_summary(run: Run) -
         "      python run.py monitor files/App.json",
     ]
     assert "    | ValueError: 0" in output.printed
+
+
+# Numbers that add up
+
+
+def test_jobs_that_were_sent_again_during_the_run_have_not_failed_until_they_fail_again(run: Run) -> None:
+    run.begin(9)
+    run.write_journal(3, 3)
+    run.account.jobs = 3
+    retries = RetryList(build_submission_time(START + 400), {f"failed-{n}": f"failed-{n}" for n in range(3)})
+    write_retry_list(run.account.clients.s3, run.file.MONITOR_BUCKET_NAME, run.file.keys, retries)
+    status = run.observe()
+    assert (status.jobs, status.failures) == (JobNumbers(6, 3, 0, 0, running=0, waiting=3), [])
+    assert not status.has_failures
+    run.account.jobs = 0
+    again = {"reason": "r", "reason_class": "program", "exit_code": 3, "ended": "2026-11-23T10:55:00.000Z"}
+    lines = [run.documents.end_job(f"failed-{n}", "failed", message_id=f"again-{n}", **again) for n in range(3)]
+    run.documents.write_journal("c2", *lines)
+    status = run.observe()
+    assert status.jobs == JobNumbers(6, 3, 0, 3)
+    assert sum(len(group.jobs) for group in status.failures) == status.jobs.failed
+
+
+def test_a_run_whose_queue_is_empty_is_over_even_if_a_journal_is_behind(run: Run) -> None:
+    run.begin(6, empty_since=START + 60, empty_looks=1)
+    run.write_journal(3, 2)
+    status = run.observe()
+    assert (status.jobs.running, status.jobs.waiting, status.share) == (1, 0, 1.0)
+
+
+def test_the_time_of_a_run_is_the_one_in_its_summary(run: Run) -> None:
+    run.begin(5, at=START + 901)
+    run.write_journal(3, 0)
+    summary = RunSummary("cost", is_clean=True, is_complete=False, text="text", ended=START + 900.6)
+    save_run_summary(run.account.clients.s3, run.file, summary, None)
+    assert run.observe().elapsed == pytest.approx(900.6)
+
+
+def test_the_cost_at_the_end_is_as_exact_as_the_cost_so_far() -> None:
+    jobs, cost = JobNumbers(2, 1, waiting=1), CostNumbers(0.00012345, Estimate(0.00012346, 0.00012345, 0.0002))
+    status = RunStatus("App", "r", "us-east-1", RunState.RUNNING, START, START, None, jobs, cost=cost)
+    document = build_status_document(status, RETRY, [])
+    assert document["cost"]["usd"] <= document["cost"]["at_end"]["value"] == 0.00012346

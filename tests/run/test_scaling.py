@@ -184,6 +184,13 @@ def test_in_cheapest_mode_the_target_stays_at_one() -> None:
     assert decide(build_snapshot(1000, build_instance(0, 2), target=1, at=at), cheapest=True) == []
 
 
+def test_cheapest_mode_never_raises_a_target_that_was_lowered() -> None:
+    """A target of 0 was set by hand or at the end of the run; no machine may be started then."""
+    at = START + 3600
+    assert decide(build_snapshot(1000, build_instance(0, 2), target=0, at=at), cheapest=True) == []
+    assert decide(build_snapshot(1000, build_instance(0, 2), target=0, at=at)) == [FleetTargetChange(10)]
+
+
 def test_a_run_with_an_older_monitor_file_is_not_scaled_down() -> None:
     snapshot = build_snapshot(3, *BUSY_INSTANCES)
     history = update_history(RunHistory(), snapshot, 75)
@@ -437,6 +444,7 @@ def test_monitors_with_different_clocks_do_not_end_a_run_early_or_charge_an_hour
                 lambda _c, _f, _s, _k, now, jobs=jobs: build_snapshot(jobs, *BUSY_INSTANCES, at=now),
             )
             patch.setattr(loop, "carry_out_action", lambda *_: None)
+            patch.setattr(loop, "observe_details", lambda _c, _f, snapshot, *_: snapshot)
             tick = run_tick(clients, FILE, RunCaches(s3, FILE), s3.at + clock_error, cheapest=False, pace=PACE)  # type: ignore[arg-type]
         if tick.end_reason is EndReason.RUN:
             assert first_empty is not None

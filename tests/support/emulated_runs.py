@@ -68,7 +68,7 @@ class RunFactory:
         fleet_id = self.create_fleet(app)
         ensure_dashboard(self.clients.cloudwatch, settings, fleet_id)
         for machine in self.list_machines(app):
-            self.clients.cloudwatch.put_metric_alarm(**build_alarm_request(app, machine, "us-east-1", "aws"))
+            self.clients.cloudwatch.put_metric_alarm(**build_alarm_request(app, machine, "us-east-1", "aws", 2))
         self.clients.events.put_rule(Name=build_monitor_rule_name(app), ScheduleExpression=MONITOR_RULE_RATE)
         file = replace(MONITOR_FILE, MONITOR_APP_NAME=app)
         function = "arn:aws:lambda:us-east-1:123456789012:function:monitor"

@@ -40,7 +40,7 @@ __all__ = [
 
 MISSING_QUEUE = "AWS.SimpleQueueService.NonExistentQueue"
 SERVICES = ("sqs", "ecs", "ec2", "s3", "logs", "cloudwatch", "sts", "iam", "ecr", "service_quotas", "events", "lambda_",
-            "ssm")  # fmt: skip
+            "ssm", "kms")  # fmt: skip
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/AppQueue"
 DEAD_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/AppDead"
 
@@ -177,8 +177,10 @@ def build_client_error(code: str, operation: str = "DescribeServices") -> Client
 class FakeSqs:
     """SQS client for submitJob. `refuse(body, attempt)` returns whether a batch reports a message as failed."""
 
-    def __init__(self, refuse: Callable[[str, int], bool] = lambda body, attempt: False) -> None:
-        self._refuse = refuse
+    def __init__(
+        self, refuse: Callable[[str, int], bool] = lambda body, attempt: False, max_message_bytes: int = 1024 * 1024
+    ) -> None:
+        self._refuse, self._max_message_bytes = refuse, max_message_bytes
         self._lock = threading.Lock()
         self.batches: list[list[str]] = []
         self.threads: set[int] = set()
@@ -192,6 +194,7 @@ class FakeSqs:
 
     def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
         waiting = {"ApproximateNumberOfMessages": str(len(self.received))}
+        waiting["MaximumMessageSize"] = str(self._max_message_bytes)
         return {"Attributes": waiting | {"CreatedTimestamp": str(int(self.created))}}
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:

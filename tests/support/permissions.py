@@ -24,12 +24,14 @@ PACKAGE = ROOT / "distributed_something"
 # Services, keyed by the names of their clients in the code, without leading underscores.
 _CLIENTS = {
     "sqs": "sqs", "ecs": "ecs", "ec2": "ec2", "s3": "s3", "s3_client": "s3", "logs": "logs", "logs_client": "logs",
-    "cloudwatch": "cloudwatch", "iam": "iam", "sts": "sts", "ssm": "ssm", "lambda_": "lambda", "events": "events",
-    "ecr": "ecr", "service_quotas": "service-quotas", "quotas": "service-quotas", "pricing": "pricing", "aws": "logs",
+    "cloudwatch": "cloudwatch", "iam": "iam", "kms": "kms", "sts": "sts", "ssm": "ssm", "lambda_": "lambda",
+    "events": "events", "ecr": "ecr", "service_quotas": "service-quotas", "quotas": "service-quotas",
+    "pricing": "pricing", "aws": "logs",
 }  # fmt: skip
 _PREFIXES = {"service-quotas": "servicequotas"}
 _PERMISSION_NAMES = {  # calls whose permission has a different name
     "s3:ListObjectsV2": "s3:ListBucket", "s3:HeadBucket": "s3:ListBucket", "s3:HeadObject": "s3:GetObject",
+    "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",
     "s3:CreateMultipartUpload": "s3:PutObject", "s3:UploadPart": "s3:PutObject",
     "s3:CompleteMultipartUpload": "s3:PutObject", "s3:GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
     "s3:PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
@@ -231,7 +233,7 @@ def list_resources(
     else:
         context = resource_tags | ({"aws__TagKeys": request_tags} if request_tags else {})
     context |= {"cloudwatch__AlarmActions": parameters["AlarmActions"]} if "AlarmActions" in parameters else {}
-    if (service, operation) == ("ec2", "DeleteSecurityGroup"):
+    if (service, operation) in (("ec2", "DeleteSecurityGroup"), ("ec2", "AuthorizeSecurityGroupIngress")):
         context = {"aws__ResourceTag___made-by": "distributed-something"}
     arns = list(_list_arns(account, service, operation, parameters))
     return [(arn, context) for arn in arns or ["*"]]
@@ -268,6 +270,7 @@ def _list_arns(account: Any, service: str, operation: str, parameters: Mapping[s
         "sqs": _iter_sqs_arns, "s3": _iter_s3_arns, "logs": _iter_logs_arns, "ecs": _iter_ecs_arns,
         "ec2": _iter_ec2_arns, "cloudwatch": _iter_cloudwatch_arns, "events": _iter_events_arns,
         "lambda": _iter_lambda_arns, "iam": _iter_iam_arns, "ssm": _iter_ssm_arns, "ecr": _iter_ecr_arns,
+        "kms": _iter_kms_arns,
     }  # fmt: skip
     return functions[service](lambda kind, name: account.arn(kind, name, account.region), operation, parameters)
 
@@ -361,6 +364,10 @@ def _find_linked_role(service: str) -> str:
 
 def _iter_ssm_arns(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
     yield f"arn:aws:ssm:us-east-1::parameter{parameters['Name']}"
+
+
+def _iter_kms_arns(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    yield arn("kms", "key/1")  # AWS resolves an alias before it checks the permission
 
 
 def _iter_ecr_arns(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -138,3 +139,8 @@ def create_project(folder: Path, **config: object) -> Iterator[Project]:
         yield new_project
     finally:
         new_project.stop()
+
+
+def join_commands(text: str) -> str:
+    """Return the text with each command on one line. Commands that are too long for a terminal are broken."""
+    return re.sub(r" \\\n +", " ", text)

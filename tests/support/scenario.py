@@ -58,7 +58,10 @@ from distributed_something.core.names import (
     build_monitor_rule_name,
 )
 from distributed_something.diagnose.check.check import run_preflight_checks
-from distributed_something.diagnose.check.queue_and_image import find_ecr_architectures
+from distributed_something.diagnose.check.container_image.ecr import EcrImage
+from distributed_something.diagnose.check.container_image.http import HttpResponse
+from distributed_something.diagnose.check.container_image.manifests import find_architectures
+from distributed_something.diagnose.why.job_causes import JobEvidence
 from distributed_something.diagnose.why.rank import rank_causes
 from distributed_something.diagnose.why.view import format_diagnosis
 from distributed_something.fleet.fleet_file import load_fleet_file
@@ -72,7 +75,14 @@ from distributed_something.localcloud.emulators.moto_ecs import patch_moto_ecs
 from distributed_something.localcloud.play.fleets import update_fleets
 from distributed_something.localcloud.play.machines import MachineSimulator
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence, observe_active_subject
+from distributed_something.observe.machines import (
+    iter_disconnected_instances,
+    list_absent_ids,
+    list_running_machines,
+)
 from distributed_something.observe.queue import count_jobs
+from distributed_something.observe.service import count_protected_tasks
+from distributed_something.results.command_line import CommandLine
 from distributed_something.run import auto_monitor
 from distributed_something.run.auto_monitor import handler
 from distributed_something.run.cleanup.clean_up import clean_up_and_verify
@@ -103,9 +113,11 @@ INSTANCE = "i-0123456789abcdef0"
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 AT_ONCE = Pace(interval_seconds=0.01, short_interval_seconds=0.01, settling_seconds=0.02, new_machine_seconds=0.0)
 # Additional permissions that moto requires where IAM requires only one.
+# moto does not know the permission for GetBucketEncryption and checks ListBucket instead.
 _MOTO_PERMISSIONS = {
     f"sqs:{name}": [f"sqs:{name}Batch"] for name in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")
-} | {"s3:ListBucket": ["s3:HeadBucket"], "s3:GetObject": ["s3:HeadObject"]}
+} | {"s3:ListBucket": ["s3:HeadBucket"], "s3:GetObject": ["s3:HeadObject"],
+     "s3:GetEncryptionConfiguration": ["s3:ListBucket"]}  # fmt: skip
 USER, ADMINISTRATOR, CONTAINER, MONITOR = "a user", "the administrator", "a container", "the auto-monitor"
 NOBODY = "nobody"  # calls that prepare the account for the scenario
 # Responses to calls that moto does not support. All other unsupported calls get an empty response.
@@ -315,18 +327,29 @@ class Scenario:
         self.delete_account_setup()
 
     def prepare_account(self) -> None:
+        self._encrypt_bucket()
         self._set_up_account()
         self._damage_account_setup()
         self._set_up_account()
         self.container = self.stage.assume_role(CONTAINER, TASK_ROLE)
         self.monitor = self.stage.assume_role(MONITOR, MONITOR_ROLE)
 
+    def _encrypt_bucket(self) -> None:
+        """Encrypt the bucket with a customer key, which the bucket's configuration names by an alias."""
+        root, alias = self.stage.root, "alias/lab"
+        key = root.kms.create_key()["KeyMetadata"]["KeyId"]
+        root.kms.create_alias(AliasName=alias, TargetKeyId=key)
+        default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": alias}
+        rules: Any = {"Rules": [{"ApplyServerSideEncryptionByDefault": default}]}
+        root.s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration=rules)
+
     def write_fleet_file(self) -> None:
         clients, config = self.user.clients, self.folder / "config.py"
         self.fleet = self.folder / "fleet.json"
-        write_fleet_file(
-            clients, RUN_SETTINGS, ACCOUNT, FleetFileOptions(self.fleet, config, force=True), self.time.sleep
-        )
+        for source in ("203.0.113.7", None):
+            options = FleetFileOptions(self.fleet, config, force=True, ssh_from=source)
+            settings = RUN_SETTINGS.model_copy(update={"SSH_KEY_NAME": "key" if source else ""})
+            write_fleet_file(clients, settings, ACCOUNT, options, self.time.sleep)
 
     def create_resources_of_the_published_system(self) -> None:
         """Create untagged log groups and an untagged dead-letter queue, which the published system leaves behind."""
@@ -344,10 +367,10 @@ class Scenario:
         (self.folder / "up").mkdir(exist_ok=True)
         (self.folder / "up" / "a.txt").write_text("a")
         path = self.folder / "job.json"
-        groups = [{"n": "1", "code": f"head -c {BIG} /dev/zero"}, {"n": "2", "code": "exit 1"}]
+        groups = [{"n": "1", "size": BIG}, {"n": "2", "size": "no-number"}]  # the second job fails
         path.write_text(json.dumps({
-            "command": "cat {input_dir}/a.txt && sh -c {code} > {output_dir}/out", "shell": True, "inputs": ["in/"],
-            "upload": {"up": "in"}, "groups": groups,
+            "command": "cat {input_dir}/a.txt && head -c {size} /dev/zero > {output_dir}/out", "shell": True,
+            "inputs": ["in/"], "upload": {"up": "in"}, "groups": groups,
         }))  # fmt: skip
         loaded = load_job_file(path, lambda bucket, prefix: iter_object_keys(clients.s3, bucket, prefix))
         progress, clock = lambda *_: None, Clock(time.time, self.time.sleep)
@@ -358,7 +381,8 @@ class Scenario:
 
     def start(self, *, with_template: bool = False) -> MonitorFile:
         clients, path = self.user.clients, self.fleet
-        assert find_task_roles(clients.iam).keys() == {"taskRoleArn", "executionRoleArn"}
+        family = RUN_SETTINGS.names.task_family
+        assert find_task_roles(clients.iam, clients.ecs, family).keys() == {"taskRoleArn", "executionRoleArn"}
         content = self._build_template_fleet() if with_template else _add_specification(load_fleet_file(path))
         settings = RUN_SETTINGS.model_copy(
             update={"MACHINE_TYPE": RUN_SETTINGS.MACHINE_TYPE * (1 if with_template else 2)}
@@ -383,10 +407,10 @@ class Scenario:
         self.stage.root.ecr.create_repository(repositoryName="worker")
         self.stage.root.ecr.put_image(repositoryName="worker", imageManifest=json.dumps(MANIFEST), imageTag="1")
         assert image is not None
-        find_ecr_architectures(clients.ecr, image, lambda _: b"{}")
+        find_architectures(EcrImage(clients.ecr, image, lambda *_: HttpResponse(200, {}, b"{}")))
         for subject in (build_subject_from_run(run), observe_active_subject(clients, RUN_SETTINGS)):
             evidence = gather_evidence(clients, subject, time.time())
-            format_diagnosis(evidence, rank_causes(evidence))
+            format_diagnosis(evidence, rank_causes(evidence), JobEvidence(), CommandLine())
 
     def fail_to_start(self, run: MonitorFile) -> None:
         """Let the auto-monitor end a run whose only container failed before it wrote a journal."""
@@ -396,6 +420,15 @@ class Scenario:
         assert (result["ended"], result["done"]) == ("nothing works", True)
         assert "no container has started" in result["words"]
         self.patch.delenv("FIRST_CONTAINER_SECONDS")
+
+    def _observe_details(self, run: MonitorFile) -> None:
+        """Look up what the monitor needs only in the tail of a run, or if machines do not join the cluster."""
+        cluster = run.MONITOR_ECS_CLUSTER
+        for clients in (self.user.clients, self.monitor.clients):
+            assert count_protected_tasks(clients.ecs, cluster, run.names.service) is not None
+            assert list_absent_ids(clients.ecs, cluster, ["i-0123456789abcdef0"]) == ["i-0123456789abcdef0"]
+            list_running_machines(clients.ec2, ["i-0123456789abcdef0"])
+            assert not list(iter_disconnected_instances(clients.ecs, cluster))
 
     def work(self, run: MonitorFile) -> None:
         """Run a container on the run's first machine until one job is done and one has failed in all attempts."""
@@ -478,7 +511,9 @@ class Scenario:
         root.logs.delete_retention_policy(logGroupName=f"/aws/lambda/{name}")
 
     def delete_account_setup(self) -> None:
-        rows = list(delete_account_setup(self.administrator.clients, ACCOUNT, BUCKETS, time.time))
+        rows = list(
+            delete_account_setup(self.administrator.clients, ACCOUNT, BUCKETS, Clock(time.time, self.time.sleep))
+        )
         assert [row for row in rows if row.state is SetupState.NOT_DONE] == []
 
     @property
@@ -492,6 +527,7 @@ class Scenario:
         self.stage.root.ecs.run_task(
             cluster=run.MONITOR_ECS_CLUSTER, taskDefinition="AppTask", group=f"service:{run.names.service}"
         )
+        self._observe_details(run)
         for task in self._machines.ecs.tasks[run.MONITOR_ECS_CLUSTER].values():
             task.desired_status = "STOPPED"
 
@@ -520,7 +556,7 @@ class Scenario:
     def _create_orphans(self) -> None:
         """Create one resource of each kind that a run can leave behind, all for an unknown app."""
         root, tags = self.stage.root, [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
-        root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", INSTANCE, ACCOUNT.region, "aws"))
+        root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", INSTANCE, ACCOUNT.region, "aws", 2))
         root.events.put_rule(Name=build_monitor_rule_name("Old"), ScheduleExpression="rate(1 minute)")
         zone = f"{ACCOUNT.region}a"
         root.ec2.create_volume(

@@ -260,7 +260,11 @@ class RetryPlanner:
         if self.left_out:
             text = f"{format_count(self.left_out, 'other failed job')}; to send them later, type:"
             rows(format_row("not selected", text))
-            rows(format_row("", self.context.format_command("retry", self.run.run, *self._list_correction())))
+            from distributed_something.results.command_line import format_command_lines
+
+            indent = " " * LABEL_COLUMNS
+            command = self.context.format_command("retry", self.run.run, *self._list_correction())
+            rows("\n".join(format_command_lines(command, indent, indent)))
 
     def _list_correction(self) -> tuple[str, ...]:
         """Return the options that correct the messages, which the jobs that are sent later need too."""
@@ -294,8 +298,12 @@ class RetryPlanner:
         rows(f"no job of the run {self.run.run} has failed{' so far' if self.outcome.left else ''}")
         if earlier := self._list_earlier_runs():
             rows(format_row("earlier runs", format_names(earlier, MAX_RUNS_SHOWN)))
+            from distributed_something.results.command_line import format_command_lines
+
+            rows(format_row("", "to send the failed jobs of the newest of them, type:"))
+            indent = " " * LABEL_COLUMNS
             command = self.context.format_command("retry", earlier[0])
-            rows(format_row("", f"to send the failed jobs of the newest of them: {command}"))
+            rows("\n".join(format_command_lines(command, indent, indent)))
 
     def _list_earlier_runs(self) -> list[str]:
         """Return the names of the app's runs before this one, newest first."""

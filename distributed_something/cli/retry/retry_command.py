@@ -137,6 +137,7 @@ def _print_next_steps(context: Context, run: MonitorFile) -> None:
     """Print the commands that run the jobs: only `monitor` if the app's containers are still running."""
     from distributed_something.core.errors import translate_aws_errors
     from distributed_something.core.monitor_file import build_monitor_file_path
+    from distributed_something.results.command_line import format_next_command
     from distributed_something.run.setup import find_active_run
 
     with translate_aws_errors("looking for an active run"):
@@ -146,4 +147,5 @@ def _print_next_steps(context: Context, run: MonitorFile) -> None:
     if not is_active:
         commands.insert(0, ("startCluster", context.command_line.fleet_file))
     for number, words in enumerate(commands):
-        context.console.print_progress(f"{'then' if number else 'next'}: {context.format_command(*words)}")
+        command = context.format_command(*words)
+        context.console.print_progress(format_next_command(command, "then" if number else "next"))

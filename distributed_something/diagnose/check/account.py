@@ -7,9 +7,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from distributed_something.account.bucket import is_policy_hidden
+from distributed_something.account.bucket_key import BucketKey, format_key_problem, is_key_allowed
 from distributed_something.account.policy_documents import list_trusted_services, wrap_in_list
 from distributed_something.core.errors import (
     AWSError,
+    fill_in_profile,
     find_missing_permission,
     find_remedy,
     format_lookup_error,
@@ -41,14 +44,15 @@ def check_login(lookups: Lookups) -> Iterator[Finding]:
     except AWSError as error:
         if not is_login_error(error):
             raise
-        yield build_wrong_finding("account", format_lookup_error(error), find_remedy(error))
+        remedy = fill_in_profile(find_remedy(error), lookups.settings.AWS_PROFILE)
+        yield build_wrong_finding("account", format_lookup_error(error), remedy)
         return
     name, region = parse_arn_name(identity["Arn"]), lookups.settings.AWS_REGION
     yield build_ok_finding("account", f"{identity['Account']} as {name}, region {region}")
 
 
 def check_bucket(lookups: Lookups) -> Iterator[Finding]:
-    """Check that the bucket exists, is in the machines' region, and is writable."""
+    """Check that the bucket exists, is in the machines' region, is writable, and has a key that containers may use."""
     settings = lookups.settings
     try:
         yield from judge_bucket(settings.AWS_BUCKET, lookups.bucket_region.value, settings.AWS_REGION)
@@ -76,6 +80,32 @@ def check_bucket(lookups: Lookups) -> Iterator[Finding]:
         )
     else:
         yield build_ok_finding("bucket", "you can write to it (tested; the test left no files)")
+    yield from _check_bucket_keys(lookups)
+
+
+def _check_bucket_keys(lookups: Lookups) -> Iterator[Finding]:
+    """Check that the containers' role may use the KMS keys that encrypt the config's buckets, if there are any."""
+    for key in lookups.bucket_keys.value:
+        if key.problem:
+            remedy = MISSING_PERMISSION_REMEDY if key.permission else "run check again"
+            details = {"right": key.permission or None}
+            yield build_warning_finding("bucket", format_key_problem(key), remedy, details=details)
+        elif key.arn:
+            is_written = key.bucket in (lookups.buckets.own, *lookups.buckets.write)
+            policy = lookups.read_key_policy(key.bucket)
+            yield judge_bucket_key(key, policy, lookups.identity.value["Account"], is_written=is_written)
+
+
+def judge_bucket_key(key: BucketKey, policy: Mapping[str, Any] | None, account: str, *, is_written: bool) -> Finding:
+    """Check that the policy of the containers' role allows the bucket's key. `policy`: None if there is none.
+
+    The key's own policy may allow the role too, which users often cannot see, so a missing policy is a warning.
+    """
+    if policy is None or not is_key_allowed(policy, key.arn, write=is_written):
+        problem = f"{key.bucket} is encrypted with {key.arn}, and the policies of the containers' role do not allow it"
+        return build_warning_finding("bucket", problem, "run setupAWS, which adds the permission")
+    owner = "" if key.account_id == account else f", if account {key.account_id} allows it in the key policy too"
+    return build_ok_finding("bucket", f"containers may use the key of {key.bucket}{owner}")
 
 
 def judge_bucket(name: str, region: str | None, wanted_region: str) -> Iterator[Finding]:
@@ -173,7 +203,14 @@ def check_log_export(lookups: Lookups) -> Iterator[Finding]:
     """Check that the bucket policy lets CloudWatch Logs write to the bucket, which log export requires."""
     if lookups.is_bucket_missing:
         return
-    if is_log_export_allowed(lookups.bucket_policy.value, lookups.settings.AWS_REGION):
+    if lookups.bucket_policy.error is not None and is_policy_hidden(lookups.bucket_policy.error):
+        permission = "s3:GetBucketPolicy"
+        problem = (
+            f"cannot tell whether the bucket has a policy that lets CloudWatch Logs write to it: needs {permission}"
+        )
+        remedy = "ask the bucket's owner for this permission, or ignore this warning"
+        yield build_warning_finding("log export", problem, remedy, details={"right": permission})
+    elif is_log_export_allowed(lookups.bucket_policy.value, lookups.settings.AWS_REGION):
         yield build_ok_finding("log export", "the bucket policy lets CloudWatch Logs write to the bucket")
     else:
         yield build_warning_finding(

@@ -27,13 +27,22 @@ from distributed_something.diagnose.check.account import (
     check_same_account,
 )
 from distributed_something.diagnose.check.config_constants import check_constants
-from distributed_something.diagnose.check.cost import check_bid, check_cost, check_ecs_limits, check_spot_quota
+from distributed_something.diagnose.check.container_image.check_image import check_container_image
+from distributed_something.diagnose.check.container_image.http import Fetch
+from distributed_something.diagnose.check.cost import check_bid, check_cost
 from distributed_something.diagnose.check.findings import (
     Finding,
     FindingLevel,
     build_ok_finding,
     build_warning_finding,
     build_wrong_finding,
+)
+from distributed_something.diagnose.check.job_queues import check_job_queues
+from distributed_something.diagnose.check.limits import (
+    check_ecs_limits,
+    check_large_run_limits,
+    check_on_demand_quota,
+    check_spot_quota,
 )
 from distributed_something.diagnose.check.lookups import Lookups
 from distributed_something.diagnose.check.machine_images import check_disks, check_machine_images
@@ -45,7 +54,6 @@ from distributed_something.diagnose.check.network import (
     check_security_groups,
     check_subnets,
 )
-from distributed_something.diagnose.check.queue_and_image import check_container_image, check_job_queues
 from distributed_something.fleet.fleet_file import check_fleet_file
 
 if TYPE_CHECKING:
@@ -74,6 +82,8 @@ CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
     ("types", check_machine_types),
     ("room", check_machine_capacity),
     ("ECS limits", check_ecs_limits),
+    ("limits", check_large_run_limits),
+    ("on-demand quota", check_on_demand_quota),
     ("spot quota", check_spot_quota),
     ("bid", check_bid),
     ("cost", check_cost),
@@ -84,15 +94,21 @@ RETRY_REMEDY = "run check again; if the error persists, look up its code in AWS'
 
 
 def run_preflight_checks(
-    clients: Clients, settings: Settings, path: Path | None, content: Mapping[str, Any] | None, now: datetime
+    clients: Clients,
+    settings: Settings,
+    path: Path | None,
+    content: Mapping[str, Any] | None,
+    now: datetime,
+    fetch: Fetch | None = None,
 ) -> list[Finding]:
     """Return the findings of all checks, in the order of `CHECKS`.
 
-    `path` and `content` belong to the Fleet file; both are None if there is no Fleet file. AWS errors become findings.
+    `path` and `content` belong to the Fleet file; both are None if there is no Fleet file. `fetch`: reads the
+    container image's registry; None leaves the image out, as for the local cloud. AWS errors become findings.
     The checks create and change nothing in AWS, and they cost nothing.
     """
     fleet_file_findings, fleet = judge_fleet_file(clients, settings, path, content)
-    lookups = Lookups(settings, clients, now, fleet)
+    lookups = Lookups(settings, clients, now, fleet, fetch)
     checks = [(topic, check_function or (lambda _: fleet_file_findings)) for topic, check_function in CHECKS]
     return list(iter_findings(checks, lookups))
 

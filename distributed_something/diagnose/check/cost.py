@@ -1,14 +1,14 @@
-"""Checks the limits and the cost of a run: ECS limits, spot quota, bid, and hourly cost."""
+"""Checks the bid and estimates the hourly cost of a run."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from distributed_something.aws.instance_types import ECS_DEFAULT_LIMITS, MachineType, QuotaClass, find_quota_class
 from distributed_something.aws.spot_prices import SpotMarket, build_spot_markets
+from distributed_something.aws.task_definition import choose_journal_seconds
 from distributed_something.core.text import format_count, format_names, format_usd
 from distributed_something.diagnose.check.findings import (
     Finding,
@@ -18,106 +18,26 @@ from distributed_something.diagnose.check.findings import (
     build_wrong_finding,
 )
 from distributed_something.diagnose.check.lookups import Lookups
+from distributed_something.fleet.network import find_default_route_target, has_gateway_endpoint
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-# gp3 in us-east-1, aws.amazon.com/ebs/pricing, November 2026; up to twice as much in other regions
-GP3_USD_PER_GIB_MONTH = 0.08
-IPV4_USD_PER_HOUR = 0.005  # one public address, in any region, aws.amazon.com/vpc/pricing, November 2026
+# List prices in us-east-1, looked up in November 2026; up to twice as much in other regions.
+PRICE_SOURCE = "estimates, list prices of us-east-1 in November 2026"
+GP3_USD_PER_GIB_MONTH = 0.08  # aws.amazon.com/ebs/pricing
+IPV4_USD_PER_HOUR = 0.005  # for one public address, in any region: aws.amazon.com/vpc/pricing
+NAT_USD_PER_GB = 0.045  # aws.amazon.com/vpc/pricing; the gateway itself also costs money, with or without a run
+LOGS_USD_PER_GB = 0.50  # "Collect", standard class: aws.amazon.com/cloudwatch/pricing
+S3_USD_PER_PUT, S3_USD_PER_GET = 0.005 / 1000, 0.0004 / 1000  # S3 Standard: aws.amazon.com/s3/pricing
 HOURS_PER_MONTH = 730
+BYTES_PER_GB = 1 << 30  # AWS bills by the binary gigabyte
+# What the estimate assumes about a job; check cannot know it.
+ASSUMED_JOB_MINUTES, ASSUMED_PUTS, ASSUMED_GETS, ASSUMED_LOG_BYTES_PER_SECOND = 10, 10, 20, 1000
 MAX_TYPES_SHOWN = 6
 # The other JSON keys equal the attribute names.
 _MARKET_JSON_KEYS = {"lowest": "least", "highest": "most", "share_above_bid": "above"}
-
-
-def check_spot_quota(lookups: Lookups) -> Iterator[Finding]:
-    """Compare the account's spot quota (in virtual CPUs) with the requested spot machines."""
-    if lookups.spot_machines == 0:
-        yield build_ok_finding("spot quota", "no spot machines requested")
-        return
-    has_on_demand = lookups.settings.ON_DEMAND_MACHINES > 0
-    yield from judge_spot_quotas(
-        lookups.spot_machines, lookups.types.value, lookups.quotas.value, has_on_demand=has_on_demand
-    )
-
-
-def check_ecs_limits(lookups: Lookups) -> Iterator[Finding]:
-    """Compare the run's size with ECS's limits, which a run would hit only after requesting its fleet."""
-    yield from judge_ecs_limits(lookups.settings.CLUSTER_MACHINES, lookups.settings.TASKS_PER_MACHINE)
-
-
-def judge_ecs_limits(machines: int, tasks: int) -> Iterator[Finding]:
-    """Compare the number of machines, with `tasks` tasks each, to ECS's default limits for a cluster and a service."""
-    for (name, limit), needed in zip(ECS_DEFAULT_LIMITS.items(), (machines, machines * tasks), strict=True):
-        if needed > limit:
-            yield build_warning_finding(
-                "ECS limits",
-                f'{needed:,} exceeds AWS\'s default for "{name}" ({limit:,})',
-                "check your limit under Service Quotas, Amazon ECS; if it is not higher, use fewer, larger machines "
-                "and containers with more DOCKER_CORES",
-                details={"quota": name, "default": limit, "needed": needed},
-            )
-
-
-def judge_spot_quotas(
-    count: int, types: Mapping[str, MachineType], quotas: Mapping[QuotaClass, float], *, has_on_demand: bool = False
-) -> Iterator[Finding]:
-    """Compare `count` spot machines with the account's quotas.
-
-    `quotas`: the account's quota, in virtual CPUs, for each class of machine types. `has_on_demand`: whether on-demand
-    machines are requested. A quota that is too small gets only a warning if on-demand machines or another class of
-    machine types can still start.
-    """
-    classes: dict[QuotaClass | None, list[MachineType]] = defaultdict(list)
-    for name, machine_type in types.items():
-        classes[find_quota_class(name)].append(machine_type)
-    for quota_class, machine_types in classes.items():
-        if quota_class is None or quota_class not in quotas:
-            names = format_names([machine_type.name for machine_type in machine_types])
-            yield build_warning_finding(
-                "spot quota", f"unknown quota for {names}", "look it up under Service Quotas, Amazon EC2"
-            )
-        else:
-            is_only_class = len(classes) == 1 and not has_on_demand
-            yield _judge_quota_class(
-                count, quota_class, machine_types, quotas[quota_class], is_only_class=is_only_class
-            )
-
-
-def _judge_quota_class(
-    count: int, quota_class: QuotaClass, machine_types: list[MachineType], quota: float, *, is_only_class: bool
-) -> Finding:
-    smallest = min(machine_type.vcpus for machine_type in machine_types)
-    largest = max(machine_type.vcpus for machine_type in machine_types)
-    message = f'the quota "{quota_class.name}" is {quota:,.0f} virtual CPUs'
-    remedy = f"request more ({quota_class.code}) under Service Quotas, Amazon EC2; this may take a day"
-    details = {"code": quota_class.code, "value": quota, "needed": count * largest}
-    if quota < smallest:
-        message += f": no spot machine can start (the smallest type needs {smallest})"
-        level = FindingLevel.WRONG if is_only_class else FindingLevel.WARNING
-        return Finding(level, "spot quota", message, remedy, details=details)
-    if quota < count * smallest:
-        return build_warning_finding(
-            "spot quota",
-            f"{message}: enough for {quota // smallest:.0f} of {count} machines",
-            f"{remedy}; or lower CLUSTER_MACHINES",
-            details=details,
-        )
-    if quota < count * largest:
-        return build_warning_finding(
-            "spot quota",
-            f"{message}: enough for {quota // largest:.0f} of {count} machines of the largest type "
-            f"({largest} virtual CPUs)",
-            remedy,
-            details=details,
-        )
-    return build_ok_finding(
-        "spot quota",
-        f"{message}; this run needs up to {count * largest:,} (the account's other spot machines count too)",
-        details=details,
-    )
 
 
 def check_bid(lookups: Lookups) -> Iterator[Finding]:
@@ -204,46 +124,105 @@ def _format_bid_remedy(by_type: Mapping[str, list[SpotMarket]]) -> str:
 
 
 def check_cost(lookups: Lookups) -> Iterator[Finding]:
-    """Estimate the fleet's expected and maximum hourly cost."""
+    """Estimate the run's expected and maximum hourly cost, with its parts, and name costs that are not included."""
+    settings, markets = lookups.settings, []
     if lookups.spot_machines:
-        markets = build_spot_markets(lookups.prices.value, lookups.settings.MACHINE_PRICE, lookups.now)
-        yield judge_cost(lookups.settings, markets)
-    if on_demand := lookups.settings.ON_DEMAND_MACHINES:
-        message = f"the list price of {format_count(on_demand, 'on-demand machine')} is not looked up"
-        if lookups.settings.MAX_COST:
+        markets = build_spot_markets(lookups.prices.value, settings.MACHINE_PRICE, lookups.now)
+    yield judge_cost(settings, markets)
+    yield from judge_log_cost(settings)
+    yield from judge_nat_cost(lookups.subnets.result or {}, list((lookups.routes.result or {}).values()))
+    if settings.ON_DEMAND_MACHINES:
+        message = f"the list price of {format_count(settings.ON_DEMAND_MACHINES, 'on-demand machine')} is not looked up"
+        if settings.MAX_COST:
             message += "; MAX_COST assumes spot prices for them, so the run may cost more"
-        yield build_warning_finding(
-            "cost", message, "look it up at aws.amazon.com/ec2/pricing, and check your quota for on-demand machines"
-        )
+        yield build_warning_finding("cost", message, "look it up at aws.amazon.com/ec2/pricing")
 
 
 def judge_cost(settings: Settings, markets: Iterable[SpotMarket]) -> Finding:
-    """Return the expected and maximum hourly cost of the spot machines.
+    """Return the expected and maximum hourly cost while all machines are running, with its parts.
 
     The expected cost uses the median of the current prices that do not exceed the bid; the maximum cost uses the bid.
-    Both include disks and public addresses.
+    Both include everything else that a run pays for by the hour, except the prices of on-demand machines.
     """
-    count = settings.CLUSTER_MACHINES - settings.ON_DEMAND_MACHINES
-    machines = format_count(count, "spot machine" if settings.ON_DEMAND_MACHINES else "machine")
-    extras = count * compute_hourly_extras(settings)
-    ceiling = count * settings.MACHINE_PRICE + extras
+    on_demand = settings.ON_DEMAND_MACHINES
+    spot = settings.CLUSTER_MACHINES - on_demand
+    extras = compute_hourly_extras(settings)
     affordable_prices = [market.now for market in markets if market.now <= settings.MACHINE_PRICE]
-    extras_note = f"including {format_usd(extras)} for disks{' and public addresses' if settings.ASSIGN_IP else ''}"
-    if not affordable_prices:
-        return build_ok_finding(
+    highest = spot * settings.MACHINE_PRICE
+    machines = spot * median(affordable_prices) if affordable_prices else highest
+    ceiling, expected = highest + sum(extras.values()), machines + sum(extras.values())
+    parts = ({"spot machines": machines} if spot else {}) | extras
+    subject = format_count(settings.CLUSTER_MACHINES, "machine")
+    subject += f", without the price of {format_count(on_demand, 'on-demand machine')}" if on_demand else ""
+    details = {"ceiling": ceiling, "extras": sum(extras.values()), "parts": parts}
+    if affordable_prices or not spot:
+        details["expected"] = expected
+        total = f"about {format_usd(expected)} USD an hour for {subject}"
+        total += f", at most {format_usd(ceiling)}" if spot else ""
+    else:
+        total = f"at most {format_usd(ceiling)} USD an hour for {subject}"
+    listed = ", ".join(f"{name} {format_usd(amount)}" for name, amount in parts.items())
+    return build_ok_finding("cost", f"{total}: {listed} ({PRICE_SOURCE})", details=details)
+
+
+def compute_hourly_extras(settings: Settings) -> dict[str, float]:
+    """Return what a run costs beside its machines, in USD an hour, keyed by what it is for.
+
+    S3 requests and log streams depend on the jobs. The estimate assumes that a job takes ASSUMED_JOB_MINUTES, makes
+    ASSUMED_PUTS and ASSUMED_GETS, and prints ASSUMED_LOG_BYTES_PER_SECOND.
+    """
+    machines = settings.CLUSTER_MACHINES
+    jobs = settings.slots * 60 / ASSUMED_JOB_MINUTES
+    journals = machines * settings.TASKS_PER_MACHINE * 3600 / choose_journal_seconds(settings)
+    puts, gets = journals + jobs * ASSUMED_PUTS, jobs * ASSUMED_GETS
+    extras = {"disks": machines * settings.EBS_VOL_SIZE * GP3_USD_PER_GIB_MONTH / HOURS_PER_MONTH}
+    if settings.ASSIGN_IP:
+        extras["public addresses"] = machines * IPV4_USD_PER_HOUR
+    extras["S3 requests"] = puts * S3_USD_PER_PUT + gets * S3_USD_PER_GET
+    if settings.STREAM_JOB_LOGS:
+        extras["log streams"] = compute_hourly_log_cost(settings)
+    return extras
+
+
+def compute_hourly_log_cost(settings: Settings) -> float:
+    """Return what CloudWatch charges for the output of all jobs in USD an hour, by the assumption above."""
+    return settings.slots * ASSUMED_LOG_BYTES_PER_SECOND * 3600 / BYTES_PER_GB * LOGS_USD_PER_GB
+
+
+def judge_log_cost(settings: Settings) -> Iterator[Finding]:
+    """Say what the jobs' log streams cost, if there are any, and how to turn them off."""
+    amount = compute_hourly_log_cost(settings)
+    if settings.STREAM_JOB_LOGS:
+        yield build_ok_finding(
             "cost",
-            f"at most {format_usd(ceiling)} USD an hour for {machines} ({extras_note})",
-            details={"ceiling": ceiling},
+            f"CloudWatch charges {format_usd(LOGS_USD_PER_GB)} USD per GB of the jobs' output: {format_usd(amount)} "
+            f"USD an hour if each running job prints {ASSUMED_LOG_BYTES_PER_SECOND:,} bytes a second",
+            "for programs that print more, set STREAM_JOB_LOGS to 'False'; each job's log is in the bucket anyway",
+            details={"usd_per_gb": LOGS_USD_PER_GB, "usd_per_hour": amount},
         )
-    expected = count * median(affordable_prices) + extras
-    return build_ok_finding(
-        "cost",
-        f"about {format_usd(expected)} USD an hour for {machines} ({extras_note}), at most {format_usd(ceiling)}",
-        details={"expected": expected, "ceiling": ceiling, "extras": extras},
-    )
 
 
-def compute_hourly_extras(settings: Settings) -> float:
-    """Return the cost of a machine's disk (EBS_VOL_SIZE, gp3) and public address in USD an hour."""
-    disk = settings.EBS_VOL_SIZE * GP3_USD_PER_GIB_MONTH / HOURS_PER_MONTH
-    return disk + (IPV4_USD_PER_HOUR if settings.ASSIGN_IP else 0.0)
+def judge_nat_cost(subnets: Mapping[str, Any], tables: Sequence[Any]) -> Iterator[Finding]:
+    """Warn about subnets whose traffic a NAT gateway carries, which costs money for each GB.
+
+    A gateway endpoint in the same route table carries the traffic to S3 for nothing.
+    """
+    names = [
+        name for name, subnet in subnets.items() if find_default_route_target(name, subnet["VpcId"], tables) == "nat"
+    ]
+    without_endpoint = [name for name in names if not has_gateway_endpoint(name, subnets[name]["VpcId"], tables)]
+    price = f"{NAT_USD_PER_GB} USD per GB, which the total does not include"
+    if without_endpoint:
+        yield build_warning_finding(
+            "cost",
+            f"a NAT gateway carries everything that machines in {format_names(without_endpoint)} read and write, also "
+            f"inputs and results: {price}",
+            "create a gateway endpoint for S3 in this network: it costs nothing and carries the traffic to S3",
+            details={"usd_per_gb": NAT_USD_PER_GB, "subnets": without_endpoint},
+        )
+    elif names:
+        yield build_ok_finding(
+            "cost",
+            f"a NAT gateway carries what machines in {format_names(names)} read from other places than S3: {price}",
+            details={"usd_per_gb": NAT_USD_PER_GB, "subnets": names},
+        )

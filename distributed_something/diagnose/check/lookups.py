@@ -1,6 +1,6 @@
 """AWS lookups for the checks. Each lookup is made once, when a check first needs it; its result or error is cached.
 
-The number of calls is therefore small and fixed: about 25, plus one per 100 machine types and one per page of prices.
+The number of calls is therefore small and fixed: about 26, plus one per 100 machine types and one per page of prices.
 Nothing here evaluates a result or changes anything in AWS.
 """
 
@@ -13,9 +13,12 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from distributed_something.account.bucket_key import BucketKey, find_bucket_keys
+from distributed_something.account.setup_aws import Buckets, collect_buckets, get_key_policy_name
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.ecs import describe_cluster, describe_service
 from distributed_something.aws.instance_types import (
+    GP3_STORAGE_QUOTA,
     MachineType,
     QuotaClass,
     find_quota_class,
@@ -26,6 +29,8 @@ from distributed_something.aws.instance_types import (
 from distributed_something.aws.retry import none_if_missing
 from distributed_something.aws.spot_prices import PriceReport, list_price_reports
 from distributed_something.core.errors import AWSError
+from distributed_something.core.names import TASK_ROLE, AwsAccount
+from distributed_something.diagnose.check.container_image.http import Fetch
 from distributed_something.fleet.launch_specs import (
     LAUNCH_TEMPLATE_CONFIGS_KEY,
     LaunchSpecification,
@@ -82,14 +87,15 @@ class QueueFacts:
 class Lookups:
     """All lookups of one `check`, each made when it is first needed.
 
-    `fleet` is the content of a valid Fleet file, or None. A resource that does not exist is None or missing
-    from the result.
+    `fleet` is the content of a valid Fleet file, or None. `fetch` sends requests to image registries; None sends none.
+    A resource that does not exist is None or missing from the result.
     """
 
     settings: Settings
     clients: Clients
     now: datetime
     fleet: dict[str, Any] | None = None
+    fetch: Fetch | None = None
 
     @property
     def specifications(self) -> list[LaunchSpecification]:
@@ -137,6 +143,29 @@ class Lookups:
     def bucket_policy(self) -> LookupResult[dict[str, Any]]:
         """Bucket policy; empty if there is none."""
         return look_up(self._read_bucket_policy)
+
+    @cached_property
+    def buckets(self) -> Buckets:
+        return collect_buckets(self.settings)
+
+    @cached_property
+    def bucket_keys(self) -> LookupResult[list[BucketKey]]:
+        """The key of each bucket in the config."""
+        return look_up(lambda: find_bucket_keys(self.clients, self._account, self.buckets.all))
+
+    def read_key_policy(self, bucket: str) -> dict[str, Any] | None:
+        """Return the policy with which setupAWS lets containers use the bucket's key; None if there is none.
+
+        AWS errors are not caught.
+        """
+        name = get_key_policy_name(bucket)
+        read: Any = partial(self.clients.iam.get_role_policy, RoleName=TASK_ROLE, PolicyName=name)
+        return (none_if_missing(read, *_MISSING_CODES) or {}).get("PolicyDocument")
+
+    @property
+    def _account(self) -> AwsAccount:
+        parts = self.identity.value["Arn"].split(":")
+        return AwsAccount(self.identity.value["Account"], self.settings.AWS_REGION, parts[1])
 
     def check_bucket_write(self) -> None:
         """Raise ClientError if the bucket is not writable.
@@ -230,10 +259,22 @@ class Lookups:
 
     @cached_property
     def quotas(self) -> LookupResult[dict[QuotaClass, float]]:
-        """The account's quota, in virtual CPUs, for each class of the fleet's machine types."""
+        """The account's quota for spot machines, in virtual CPUs, for each class of the fleet's machine types."""
         classes = {quota for name in self.type_names if (quota := find_quota_class(name)) is not None}
         ordered = sorted(classes, key=lambda quota: quota.code)
         return look_up(lambda: {quota: read_quota_value(self.clients.service_quotas, quota) for quota in ordered})
+
+    @cached_property
+    def on_demand_quotas(self) -> LookupResult[dict[QuotaClass, float]]:
+        """The same for on-demand machines."""
+        classes = {quota for name in self.type_names if (quota := find_quota_class(name, on_demand=True)) is not None}
+        ordered = sorted(classes, key=lambda quota: quota.code)
+        return look_up(lambda: {quota: read_quota_value(self.clients.service_quotas, quota) for quota in ordered})
+
+    @cached_property
+    def gp3_storage_quota(self) -> LookupResult[float]:
+        """The account's quota for gp3 volumes in the region, in TiB."""
+        return look_up(partial(read_quota_value, self.clients.service_quotas, GP3_STORAGE_QUOTA))
 
     @cached_property
     def prices(self) -> LookupResult[list[PriceReport]]:

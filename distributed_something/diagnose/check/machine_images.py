@@ -26,6 +26,8 @@ def check_machine_images(lookups: Lookups) -> Iterator[Finding]:
     """Check that the machine images (AMIs) exist, are suitable, and match the machines' processors."""
     specifications = lookups.specifications
     yield from judge_machine_images(specifications, lookups.images.value, lookups.now)
+    if lookups.settings.GPUS:
+        yield from judge_gpu_support(lookups.images.value)
     yield from judge_image_architectures(specifications, lookups.images.value, lookups.types.value)
 
 
@@ -64,6 +66,18 @@ def _judge_machine_image(image_id: str, image: Mapping[str, Any], now: datetime)
             RENEW_FLEET_FILE_REMEDY,
         )
     return build_ok_finding("AMI", f"{label}, {image.get('Architecture', 'x86_64')}")
+
+
+def judge_gpu_support(images: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that the images contain NVIDIA's driver, by their names; without it, containers with GPUs never start."""
+    for image_id, image in images.items():
+        if "gpu" not in str(image.get("Name", "")).lower():
+            yield build_warning_finding(
+                "AMI",
+                f"{image_id} ({image.get('Name') or 'unnamed'}) does not look like an image with GPU support, which "
+                "containers with GPUS need",
+                RENEW_FLEET_FILE_REMEDY,
+            )
 
 
 def judge_disks(

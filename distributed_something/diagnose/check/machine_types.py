@@ -99,13 +99,14 @@ def check_machine_capacity(lookups: Lookups) -> Iterator[Finding]:
 def judge_machine_capacity(settings: Settings, types: Mapping[str, MachineType]) -> Iterator[Finding]:
     """Check that exactly TASKS_PER_MACHINE containers fit on each machine type."""
     fits = {
-        name: compute_container_fit(machine_type, settings.CPU_SHARES, settings.MEMORY)
+        name: compute_container_fit(machine_type, settings.CPU_SHARES, settings.MEMORY, settings.GPUS)
         for name, machine_type in types.items()
     }
     tasks = settings.TASKS_PER_MACHINE
     small_types = {name: fit for name, fit in fits.items() if fit.containers < tasks}
     large_types = {name: fit for name, fit in fits.items() if fit.containers > tasks}
-    details = {name: {"by_cpu": fit.by_cpu, "by_memory": fit.by_memory} for name, fit in fits.items()}
+    details = {name: _build_fit_json(fit) for name, fit in fits.items()}
+    yield from judge_gpus(settings, types)
     if small_types:
         yield from _judge_small_types(settings, types, small_types, details)
     if large_types:
@@ -119,12 +120,41 @@ def judge_machine_capacity(settings: Settings, types: Mapping[str, MachineType])
             details=details,
         )
     yield from _judge_idle_capacity(tasks, fits)
+    gpus = f", {format_count(settings.GPUS, 'GPU')}," if settings.GPUS else ""
     if fits and not small_types and not large_types:
         yield build_ok_finding(
             "room",
-            f"{tasks} x {settings.CPU_SHARES} CPU units and {settings.MEMORY} MiB fit on every machine type",
+            f"{tasks} x {settings.CPU_SHARES} CPU units{gpus} and {settings.MEMORY} MiB fit on every machine type",
             details=details,
         )
+
+
+def judge_gpus(settings: Settings, types: Mapping[str, MachineType]) -> Iterator[Finding]:
+    """Warn about GPUs that no container can use but that are paid for."""
+    unused_types = [name for name, machine_type in types.items() if machine_type.gpus and not settings.GPUS]
+    if unused_types:
+        yield build_warning_finding(
+            "room",
+            f"GPUS is 0, so containers cannot use the GPUs of {format_names(unused_types)}, which you pay for",
+            "set GPUS to the GPUs that each container needs, run setup, and run fleetFile; or use types without GPUs",
+        )
+    idle_types = {
+        name: machine_type.gpus
+        for name, machine_type in types.items()
+        if settings.GPUS and machine_type.gpus - settings.TASKS_PER_MACHINE * settings.GPUS >= 1
+    }
+    if idle_types:
+        used = settings.TASKS_PER_MACHINE * settings.GPUS
+        names = format_names([f"{used} of {gpus} on {name}" for name, gpus in idle_types.items()])
+        yield build_warning_finding(
+            "room", f"containers use only some of the GPUs: {names}", "raise GPUS or TASKS_PER_MACHINE"
+        )
+
+
+def _build_fit_json(fit: ContainerFit) -> dict[str, int]:
+    """Return the fit for `check --json`, whose keys never change."""
+    by_gpu = {} if fit.by_gpu is None else {"by_gpu": fit.by_gpu}
+    return {"by_cpu": fit.by_cpu, "by_memory": fit.by_memory} | by_gpu
 
 
 def _judge_small_types(
@@ -145,9 +175,12 @@ def _judge_small_types(
     message = format_names(
         [f"{name} holds {fit.containers} of {settings.TASKS_PER_MACHINE}" for name, fit in small_types.items()]
     )
+    gpu_note = ""
+    if settings.GPUS:
+        gpu_note = f", GPUs for {_format_range(fit.by_gpu or 0 for fit in small_types.values())}"
     message += (
         f" containers (CPU for {_format_range(fit.by_cpu for fit in small_types.values())}, memory for "
-        f"{_format_range(fit.by_memory for fit in small_types.values())})"
+        f"{_format_range(fit.by_memory for fit in small_types.values())}{gpu_note})"
     )
     level = FindingLevel.WRONG if is_wrong else FindingLevel.WARNING
     remedy = _format_fit_remedy(settings, types)
@@ -174,12 +207,12 @@ def _judge_oversized_containers(
 def _judge_idle_capacity(tasks: int, fits: Mapping[str, ContainerFit]) -> Iterator[Finding]:
     """Yield a finding for CPU that stays idle because memory is used up, or vice versa.
 
-    Unused capacity counts only if it is enough for at least one more container.
+    Unused capacity counts only if it is enough for at least one more container, unless all GPUs are in use.
     """
     idle_types = Counter(
         resource
         for fit in fits.values()
-        if fit.containers == tasks
+        if fit.containers == tasks and fit.by_gpu != tasks
         for resource, count in (("CPU", fit.by_cpu), ("memory", fit.by_memory))
         if count > tasks
     )
@@ -193,6 +226,10 @@ def _judge_idle_capacity(tasks: int, fits: Mapping[str, ContainerFit]) -> Iterat
 
 def _format_fit_remedy(settings: Settings, types: Mapping[str, MachineType]) -> str:
     cpu, memory = _compute_container_shares(types, settings.TASKS_PER_MACHINE)
+    gpus = min(machine_type.gpus for machine_type in types.values()) // settings.TASKS_PER_MACHINE
+    if gpus < settings.GPUS:
+        advice = f"set GPUS to at most {gpus}" if gpus else "use machine types with more GPUs"
+        return f"{advice}, or lower TASKS_PER_MACHINE"
     return f"set MEMORY to at most {memory} and CPU_SHARES to at most {cpu}, or lower TASKS_PER_MACHINE"
 
 

@@ -15,7 +15,7 @@ from distributed_something.diagnose.check.findings import (
 from distributed_something.diagnose.check.lookups import Lookups
 from distributed_something.fleet.launch_specs import LAUNCH_TEMPLATE_CONFIGS_KEY, LaunchSpecification
 from distributed_something.fleet.launch_template import find_template_fault, format_template_name
-from distributed_something.fleet.network import find_default_route_target
+from distributed_something.fleet.network import find_default_route_target, has_route_table
 
 RENEW_FLEET_FILE_REMEDY = "run fleetFile, which writes a Fleet file with values for this account"
 
@@ -44,14 +44,20 @@ def check_launch_template(lookups: Lookups) -> Iterator[Finding]:
 def check_subnets(lookups: Lookups) -> Iterator[Finding]:
     """Check the subnets in the Fleet file."""
     if lookups.fleet is not None:
-        yield from judge_subnets(lookups.specifications, lookups.subnets.value, lookups.settings.CLUSTER_MACHINES)
+        yield from judge_subnets(
+            lookups.specifications,
+            lookups.subnets.value,
+            lookups.settings.CLUSTER_MACHINES,
+            lookups.identity.value["Account"],
+        )
 
 
 def check_security_groups(lookups: Lookups) -> Iterator[Finding]:
     """Check the security groups in the Fleet file."""
     subnets = lookups.subnets.result or {}  # check_subnets reports a failed lookup
     networks = {subnet["VpcId"] for subnet in subnets.values()}
-    yield from judge_security_groups(lookups.specifications, lookups.groups.value, networks)
+    account = lookups.identity.value["Account"]
+    yield from judge_security_groups(lookups.specifications, lookups.groups.value, networks, account)
 
 
 def check_key_pairs(lookups: Lookups) -> Iterator[Finding]:
@@ -67,9 +73,12 @@ def check_internet_routes(lookups: Lookups) -> Iterator[Finding]:
 
 
 def judge_subnets(
-    specifications: Iterable[LaunchSpecification], subnets: Mapping[str, Any], machines: int
+    specifications: Iterable[LaunchSpecification], subnets: Mapping[str, Any], machines: int, account: str
 ) -> Iterator[Finding]:
-    """Check that the subnets exist and have enough free addresses for the machines."""
+    """Check that the subnets exist and have enough free addresses for the machines.
+
+    EC2 also describes the subnets that another account shares with `account`.
+    """
     requested_subnets = {subnet for specification in specifications for subnet in specification.subnets}
     missing_subnets = sorted(requested_subnets - subnets.keys())
     free_addresses = sum(subnet.get("AvailableIpAddressCount", 0) for subnet in subnets.values())
@@ -77,7 +86,7 @@ def judge_subnets(
     if missing_subnets:
         yield build_wrong_finding(
             "subnets",
-            f"not in this account and region: {format_names(missing_subnets)}",
+            f"not in this region, or neither this account's nor shared with it: {format_names(missing_subnets)}",
             RENEW_FLEET_FILE_REMEDY,
             is_user_error=True,
         )
@@ -88,23 +97,29 @@ def judge_subnets(
             "add a subnet with free addresses to the Fleet file",
         )
     elif subnets:
-        yield build_ok_finding("subnets", f"{len(subnets)} in {format_names(zones)}", details={"zones": zones})
+        owners = sorted({subnet.get("OwnerId", account) for subnet in subnets.values()} - {account})
+        note = f", shared by the account {format_names(owners)}" if owners else ""
+        yield build_ok_finding("subnets", f"{len(subnets)} in {format_names(zones)}{note}", details={"zones": zones})
     else:
         yield build_ok_finding("subnets", "none given: EC2 uses the default network, if the account has one")
 
 
 def judge_security_groups(
-    specifications: Iterable[LaunchSpecification], groups: Mapping[str, Any], networks: set[str]
+    specifications: Iterable[LaunchSpecification], groups: Mapping[str, Any], networks: set[str], account: str
 ) -> Iterator[Finding]:
-    """Check that the groups exist, belong to the subnets' networks, and allow outgoing traffic."""
+    """Check that the groups exist, belong to the subnets' networks, and allow outgoing traffic.
+
+    The rules of a group that another account shares with `account` may be hidden, so they are not judged.
+    """
     requested_groups = {group for specification in specifications for group in specification.groups}
     missing_groups = sorted(requested_groups - groups.keys())
     outside_groups = sorted(name for name, group in groups.items() if networks and group.get("VpcId") not in networks)
-    closed_groups = sorted(name for name, group in groups.items() if not group.get("IpPermissionsEgress"))
+    closed_groups = sorted(name for name, group in groups.items() if _is_closed_group(group, account))
     if missing_groups:
         yield build_wrong_finding(
             "groups",
-            f"security groups not in this account and region: {format_names(missing_groups)}",
+            "security groups not in this region, or neither this account's nor shared with it: "
+            f"{format_names(missing_groups)}",
             RENEW_FLEET_FILE_REMEDY,
             is_user_error=True,
         )
@@ -123,6 +138,10 @@ def judge_security_groups(
         )
     elif groups:
         yield build_ok_finding("groups", format_names(sorted(groups)))
+
+
+def _is_closed_group(group: Mapping[str, Any], account: str) -> bool:
+    return group.get("OwnerId", account) == account and not group.get("IpPermissionsEgress")
 
 
 def judge_key_pairs(specifications: Iterable[LaunchSpecification], key_pairs: Mapping[str, Any]) -> Iterator[Finding]:
@@ -147,7 +166,9 @@ def judge_internet_routes(
     are not looked up, so a subnet without a route gets only a warning.
     """
     targets = {name: find_default_route_target(name, subnet["VpcId"], tables) for name, subnet in subnets.items()}
-    closed_subnets = sorted(name for name, target in targets.items() if target is None)
+    visible = {name for name, subnet in subnets.items() if has_route_table(name, subnet["VpcId"], tables)}
+    closed_subnets = sorted(name for name, target in targets.items() if target is None and name in visible)
+    hidden_subnets = sorted(targets.keys() - visible)
     public_subnets = sorted(name for name, target in targets.items() if target == "igw")
     if closed_subnets:
         yield build_warning_finding(
@@ -163,5 +184,11 @@ def judge_internet_routes(
             "internet",
             "set ASSIGN_IP to 'True', or use a subnet with a NAT gateway",
         )
-    if targets and not closed_subnets and (has_public_address or not public_subnets):
+    if hidden_subnets:
+        yield build_warning_finding(
+            "way to AWS",
+            f"the route table of {format_names(hidden_subnets)} is not visible to this account",
+            "ask the owner of the network whether machines there reach the internet or VPC endpoints",
+        )
+    if targets and not closed_subnets and not hidden_subnets and (has_public_address or not public_subnets):
         yield build_ok_finding("way to AWS", "every subnet has a route to the internet")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distributed_something.core.aws_errors import (
+    CRASH_REMEDY,
     SERVICE_FAILURE_PATTERNS,
     TASK_FAILURE_PATTERNS,
     find_failure_pattern,
@@ -20,10 +21,13 @@ from distributed_something.diagnose.why.cause import (
     is_awaiting_machines,
     list_recent_reports,
 )
+from distributed_something.observe.containers import select_failed_tasks
 from distributed_something.observe.evidence import Evidence
 
 CONSEQUENCE_WEIGHT = 45  # maximum for ECS events if no machine has joined: the missing machines cause them
 FAILED_RUN_WEIGHT = 96  # of why no container works if the fleet has ended, which is then only a consequence
+MIN_CRASHES = 2  # one may have been an accident
+CRASH_WEIGHT = 84
 SILENT_WORKER_SECONDS = 900.0  # a running worker logs at least its resource usage within this time
 
 
@@ -72,12 +76,15 @@ def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
     """
     service, log_tail, fleet = evidence.service, evidence.log_tail, evidence.fleet
     if service is not None and 0 < service.desired <= service.running:
+        yield from _diagnose_crashes(evidence)
         return
     recent_tasks = list_recent_reports(evidence, evidence.stopped_tasks)
     failed_tasks = [task for task in recent_tasks if not is_harmless_stop(task.kind, task.message)]
     share = 0.5 if service and service.running else 1.0
-    has_ended_run = fleet is not None and not fleet.is_active and len(failed_tasks) > len(recent_tasks) / 2
-    log = log_tail.lines if log_tail else ()
+    has_ended = evidence.subject.fleet is not None and evidence.has_observed("fleet")
+    has_ended = has_ended and not (fleet is not None and fleet.is_active)
+    has_ended_run = has_ended and len(failed_tasks) > len(recent_tasks) / 2
+    log = evidence.crash_lines or (log_tail.lines if log_tail else ())
     for pattern, tasks in group_by_pattern(TASK_FAILURE_PATTERNS, failed_tasks):
         if pattern is None:
             continue
@@ -90,6 +97,16 @@ def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
             weight, end = FAILED_RUN_WEIGHT, "; then run startCluster"
         without_image = f"{pattern.remedy_without_image}{end}" if pattern.remedy_without_image else ""
         yield Cause(weight, pattern.cause, proof, f"{pattern.remedy}{end}", remedy_without_image=without_image)
+
+
+def _diagnose_crashes(evidence: Evidence) -> Iterator[Cause]:
+    """Find workers that die again and again, although ECS replaces each of them within seconds."""
+    recent_tasks = list_recent_reports(evidence, evidence.stopped_tasks)
+    died = [task for task in select_failed_tasks(recent_tasks, 0.0) if any(task.exit_codes)]
+    if len(died) < MIN_CRASHES:
+        return
+    end = f"; its log ends: {evidence.crash_lines[-1]}" if evidence.crash_lines else ""
+    yield Cause(CRASH_WEIGHT, "workers die while they run jobs", f"{format_reports(died)}{end}", CRASH_REMEDY)
 
 
 def diagnose_image_pull(evidence: Evidence) -> Iterator[Cause]:

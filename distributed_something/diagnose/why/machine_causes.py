@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from distributed_something.core.aws_errors import is_faulty_end, is_spot_interruption
+from distributed_something.core.aws_errors import JOINING_REMEDY, is_faulty_end, is_spot_interruption
 from distributed_something.core.text import format_count, format_names
 from distributed_something.diagnose.why.cause import (
     JOINING_SECONDS,
@@ -142,10 +142,7 @@ def diagnose_paused_machines(evidence: Evidence) -> Iterator[Cause]:
 
 def _format_joining_remedy(private_count: int) -> str:
     address_remedy = "set ASSIGN_IP to 'True', or use a subnet with a NAT gateway; " if private_count else ""
-    return (
-        f"{address_remedy}run check with the Fleet file: machines need an instance profile with ECS permissions "
-        "(setupAWS creates it), an ECS-optimized image (fleetFile finds it), and a route to the internet"
-    )
+    return f"{address_remedy}{JOINING_REMEDY}"
 
 
 def _format_few_names(names: list[str]) -> str:

@@ -12,7 +12,7 @@ from distributed_something.diagnose.why.cause import Cause
 from distributed_something.diagnose.why.job_causes import JobEvidence, is_all_removed
 from distributed_something.observe.evidence import Evidence
 from distributed_something.results.advice import format_advice, list_next_commands
-from distributed_something.results.command_line import CommandLine
+from distributed_something.results.command_line import CommandLine, format_command_lines
 from distributed_something.results.summary import format_verdict
 
 # The JSON keys never change, so that scripts keep working. Some keys differ from the attribute names.
@@ -47,6 +47,7 @@ _PART_LABELS = {
     "log_tail": "logs",
     "paused_machines": "paused machines",
     "is_closed": "cost limit",
+    "crash_lines": "log of a container that failed",
 }
 
 
@@ -91,10 +92,13 @@ def _format_cause(cause: Cause, label: str, line: CommandLine, width: int, *, ha
     lines += format_wrapped_lines(format_one_line(cause.evidence), f"{indent}evidence: ", " " * 23, width)
     if not has_remedy:
         return lines
-    commands = [f"{indent}  {command}" for command in cause.list_commands(line)]  # to copy, so they are not wrapped
+    label = f"{indent}  " if cause.remedy else f"{indent}→ "
+    commands = [
+        text for command in cause.list_commands(line) for text in format_command_lines(command, label, f"{indent}  ")
+    ]
     if cause.remedy:
         return [*lines, *format_wrapped_lines(cause.remedy, f"{indent}→ ", f"{indent}  ", width), *commands]
-    return [*lines, *(f"{indent}→ {command.strip()}" for command in commands)]
+    return [*lines, *commands]
 
 
 def _format_end(jobs: JobEvidence) -> str:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.clients import SENDER_THREADS
+from distributed_something.aws.sqs import MAX_MESSAGE_BYTES
 from distributed_something.core.errors import AWSError, CloudError, explain_aws_error
 from distributed_something.jobs.submission.journal import SubmissionJournal
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 
 MAX_BATCH_MESSAGES = 10  # SQS: maximum number of messages per SendMessageBatch
-MAX_BATCH_BYTES = 1024 * 1024  # SQS: the size limit of a message, and also of a whole batch
 SEND_ATTEMPTS = 8
 NumberedMessage = tuple[int, str]  # (index in the job file from 0, message body)
 ProgressCallback = Callable[[int, int], None]  # (number of jobs sent, total number of jobs)
@@ -32,9 +32,14 @@ AttributeBuilder = Callable[[int], MessageAttributes]  # of the message with thi
 
 
 def iter_message_batches(
-    numbered: Iterable[NumberedMessage], build_attributes: AttributeBuilder | None = None
+    numbered: Iterable[NumberedMessage],
+    build_attributes: AttributeBuilder | None = None,
+    max_bytes: int = MAX_MESSAGE_BYTES,
 ) -> Iterator[list[NumberedMessage]]:
-    """Split a stream of messages into batches that SQS accepts: at most ten messages and 1 MiB, with attributes."""
+    """Split a stream of messages into batches that SQS accepts: at most ten messages and `max_bytes`, with attributes.
+
+    `max_bytes`: the queue's limit for a message. SQS's limit for a batch is the same number for new queues.
+    """
     batch: list[NumberedMessage] = []
     size = 0
     for number, body in numbered:
@@ -42,7 +47,7 @@ def iter_message_batches(
         message_bytes = len(body) + _count_attribute_bytes(
             attributes
         )  # bodies are ASCII: json.dumps escapes all other characters
-        if batch and (len(batch) == MAX_BATCH_MESSAGES or size + message_bytes > MAX_BATCH_BYTES):
+        if batch and (len(batch) == MAX_BATCH_MESSAGES or size + message_bytes > max_bytes):
             yield batch
             batch, size = [], 0
         batch.append((number, body))
@@ -59,13 +64,13 @@ def _count_attribute_bytes(attributes: MessageAttributes) -> int:
 def send_all_batches(
     sqs: SQSClient,
     url: str,
-    numbered: Iterable[NumberedMessage],
+    batches: Iterable[list[NumberedMessage]],
     journal: SubmissionJournal,
     progress: ProgressCallback,
     sleep: Sleep,
     build_attributes: AttributeBuilder | None = None,
 ) -> None:
-    """Send every message with its attributes.
+    """Send every batch (see `iter_message_batches`) with its messages' attributes.
 
     After an error or Ctrl-C, complete the batches already started, and then raise the first error or KeyboardInterrupt.
     """
@@ -83,7 +88,7 @@ def send_all_batches(
     pool = ThreadPoolExecutor(SENDER_THREADS)
     with catch_ctrl_c() as pressed:
         try:
-            for batch in iter_message_batches(numbered, build_attributes):
+            for batch in batches:
                 free_places.acquire()
                 if failures or pressed.is_set():
                     break

@@ -13,16 +13,23 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.s3 import read_s3_time, upload_folders
-from distributed_something.aws.sqs import require_job_queue
+from distributed_something.aws.sqs import MAX_MESSAGE_BYTES, read_message_limit, require_job_queue
 from distributed_something.core.clock import Clock
-from distributed_something.core.errors import AWSError, CloudError, InputError, UserFacingError, translate_aws_errors
+from distributed_something.core.errors import (
+    AWSError,
+    CloudError,
+    InputError,
+    InputProblems,
+    UserFacingError,
+    translate_aws_errors,
+)
 from distributed_something.core.submission import RetryList, SubmissionDocument, build_submission_time
 from distributed_something.core.text import format_count, format_row
-from distributed_something.jobs.job_file import JobFile
+from distributed_something.jobs.job_file import RESERVED_BYTES, JobFile
 from distributed_something.jobs.submission.document import DocumentWriter
 from distributed_something.jobs.submission.journal import SubmissionJournal
 from distributed_something.jobs.submission.plan import SubmissionPlan
@@ -32,6 +39,7 @@ from distributed_something.jobs.submission.send_batches import (
     MessageAttributes,
     NumberedMessage,
     ProgressCallback,
+    iter_message_batches,
     send_all_batches,
 )
 from distributed_something.jobs.submission.waiting_jobs import WaitingJobRemover
@@ -120,20 +128,25 @@ def submit_jobs(
 ) -> int:
     """Upload the `upload` folders, send every job that is not in the journal, and return how many jobs this call sent.
 
-    Raise InputError if `--resume` is missing or not possible, or if another process sends this job file. Raise
-    CloudError if the queue cannot be used or the submission's document cannot be written, SubmissionError if an upload
-    or a send fails, SubmissionInterruption after Ctrl-C, and ChangedTableError if the table has changed.
+    Raise InputError if `--resume` is missing or not possible, if another process sends this job file, or if a message
+    is too large for the queue. Raise CloudError if the queue cannot be used or the submission's document cannot be
+    written, SubmissionError if an upload or a send fails, SubmissionInterruption after Ctrl-C, and ChangedTableError if
+    the table has changed.
     """
     journal, total = submission.journal, submission.plan.count
     journal.lock()
     try:
         url = require_job_queue(clients, settings)
+        with translate_aws_errors(f"looking at the queue {settings.SQS_QUEUE_NAME}"):
+            max_bytes = read_message_limit(clients.sqs, url)
+        _check_message_sizes(submission, settings.SQS_QUEUE_NAME, max_bytes)
         resumed = journal.read(submission.plan, url)
         _check_resumption(submission, resumed)
         before = journal.done
         try:
             upload_folders(clients.s3, settings.AWS_BUCKET, submission.job_file.uploads, print_progress)
-            _JobSender(clients, settings, submission, clock, url, print_progress).send_jobs(resumed, progress)
+            queue = _Queue(url, max_bytes)
+            _JobSender(clients, settings, submission, clock, queue, print_progress).send_jobs(resumed, progress)
         except KeyboardInterrupt:
             is_resumable = submission.is_resumable
             raise SubmissionInterruption(journal.done, total, is_resumable=is_resumable) from None
@@ -144,8 +157,15 @@ def submit_jobs(
         journal.close()
 
 
+class _Queue(NamedTuple):
+    """The job queue: its URL, and how many bytes a message may have."""
+
+    url: str
+    max_bytes: int
+
+
 class _JobSender:
-    """Sends the jobs of one submission to the queue at `url`, and keeps its document in the bucket up to date."""
+    """Sends the jobs of one submission to the queue, and keeps its document in the bucket up to date."""
 
     def __init__(
         self,
@@ -153,11 +173,12 @@ class _JobSender:
         settings: Settings,
         submission: Submission,
         clock: Clock,
-        url: str,
+        queue: _Queue,
         print_progress: Callable[[str], None],
     ) -> None:
         self._clients, self._settings, self._submission, self._clock = clients, settings, submission, clock
-        self._url, self._journal, self._print_progress = url, submission.journal, print_progress
+        self._url, self._max_bytes = queue
+        self._journal, self._print_progress = submission.journal, print_progress
         offset = read_s3_time(clients.s3, settings.AWS_BUCKET, clock.now()) - clock.now()
         self._writer = DocumentWriter(clients.s3, settings.AWS_BUCKET, clock, offset)
 
@@ -177,9 +198,10 @@ class _JobSender:
             if self._submission.replace:
                 self._replace_jobs()
             self._begin_retry_list(self._document)
+            build_attributes, unsent = self._choose_attributes(self._document), _iter_unsent_jobs(self._submission)
             send_all_batches(
-                self._clients.sqs, self._url, _iter_unsent_jobs(self._submission), self._journal, report_progress,
-                self._clock.sleep, self._choose_attributes(self._document),
+                self._clients.sqs, self._url, iter_message_batches(unsent, build_attributes, self._max_bytes),
+                self._journal, report_progress, self._clock.sleep, build_attributes,
             )  # fmt: skip
         finally:
             self._end_retry_list(self._document)
@@ -278,6 +300,22 @@ def _check_resumption(submission: Submission, resumed: SubmissionDocument | None
     if submission.again and submission.journal.resume and not (resumed and resumed.again):
         problem = "the interrupted submission was started without --again"
         raise InputError(submission.job_file.path, "", problem, "leave out --again, or start over with --replace")
+
+
+def _check_message_sizes(submission: Submission, queue: str, max_bytes: int) -> None:
+    """Raise InputError, which lists all problems, if the queue accepts smaller messages than the job file allows.
+
+    `max_bytes`: the queue's limit. `setup` raises it in a queue that is older than SQS's limit of 1 MiB.
+    """
+    if max_bytes >= MAX_MESSAGE_BYTES:
+        return
+    problems, allowed = InputProblems(), max_bytes - RESERVED_BYTES
+    for number, body in enumerate(submission.job_file.iter_bodies(), 1):
+        if len(body) > allowed and not problems.is_full:
+            problem = f"its message has {len(body):,} bytes, but the queue {queue} accepts only {allowed:,}"
+            remedy = f"run setup, which raises the queue's limit of {max_bytes:,} bytes, or shorten it"
+            problems.add(InputError(submission.job_file.path, f"job {number}", problem, remedy))
+    problems.raise_if_any()
 
 
 def _build_attributes(document: SubmissionDocument) -> MessageAttributes:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from distributed_something.localcloud.emulators.faults import DifficultAnswers
 from distributed_something.localcloud.play.services import RunningTask, ServiceSimulator
 
 PROTECTION_STATE_PATH = "/task-protection/v1/state"
@@ -25,8 +26,10 @@ TaskFinder = Callable[[str], tuple[ServiceSimulator, RunningTask] | None]
 class AgentEndpoint:
     """WSGI application at `…/TASK_ID/task-protection/v1/state`. `find_task` finds a running task by its ID."""
 
-    def __init__(self, find_task: TaskFinder, now: Callable[[], float] = time.time) -> None:
-        self._find_task, self._now = find_task, now
+    def __init__(
+        self, find_task: TaskFinder, now: Callable[[], float] = time.time, faults: DifficultAnswers | None = None
+    ) -> None:
+        self._find_task, self._now, self._faults = find_task, now, faults or DifficultAnswers()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         status, response = self._build_response(environ)
@@ -63,16 +66,18 @@ class AgentEndpoint:
             return 400, build_agent_error(arn, "InvalidParameterException", str(error))
         now = self._now()
         refusal = services.find_protection_refusal(running_task, now) if minutes else None
+        if minutes and not refusal and self._faults.refuse_protection():
+            refusal = "DEPLOYMENT_BLOCKED"
         if refusal:
             return 200, {"failure": {"Arn": arn, "Detail": None, "Reason": refusal}}
-        running_task.protected_until = now + minutes * 60 if minutes else 0.0
+        running_task.task.protected_until = now + minutes * 60 if minutes else 0.0
         return 200, self._describe_protection(running_task)
 
     def _describe_protection(self, running_task: RunningTask) -> Any:
         is_protected = running_task.is_protected(self._now())
         protection: dict[str, Any] = {"ProtectionEnabled": is_protected, "TaskArn": running_task.task.task_arn}
         if is_protected:
-            expiration = datetime.fromtimestamp(running_task.protected_until, UTC)
+            expiration = datetime.fromtimestamp(running_task.task.protected_until, UTC)
             protection["ExpirationDate"] = expiration.strftime("%Y-%m-%dT%H:%M:%SZ")
         return {"protection": protection}
 

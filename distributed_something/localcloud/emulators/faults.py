@@ -3,6 +3,10 @@
 A fault is either a rejected call (it is throttled or the service is unavailable, and nothing happens) or a lost
 response (the call succeeds, but the caller gets status 503). Lost responses show whether a call can be repeated safely.
 The sequence of faults depends only on LOCALCLOUD_FAULT_SEED.
+
+Two other variables switch on what AWS does without any failed call. LOCALCLOUD_REFUSED_PROTECTION=0.3: ECS refuses 30%
+of the requests for scale-in protection, inside a response with status 200. LOCALCLOUD_NOT_JOINING=2: the first two
+machines run, but never join the cluster.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 RATE_VARIABLE, SEED_VARIABLE = "LOCALCLOUD_FAULT_RATE", "LOCALCLOUD_FAULT_SEED"
+REFUSAL_RATE_VARIABLE, NOT_JOINING_VARIABLE = "LOCALCLOUD_REFUSED_PROTECTION", "LOCALCLOUD_NOT_JOINING"
 LOST_RESPONSE_SHARE = 0.25  # of all faults
 
 FaultResponse = tuple[int, str, bytes]  # status, content type, body
@@ -52,3 +57,21 @@ class FaultGenerator:
             return 400 if is_throttled else 503, "application/x-amz-json-1.0", body.encode()
         body = f"<Error><Code>{code}</Code><Message>injected fault</Message></Error>"
         return 503, "application/xml", body.encode()
+
+
+class DifficultAnswers:
+    """Decides which requests for protection ECS refuses, and which machines never join the cluster."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._rate = float(environment.get(REFUSAL_RATE_VARIABLE) or 0)
+        self._random = random.Random(environment.get(SEED_VARIABLE, "1"))
+        self._machines = int(environment.get(NOT_JOINING_VARIABLE) or 0)
+
+    def refuse_protection(self) -> bool:
+        """Return whether ECS refuses the next request for scale-in protection."""
+        return self._random.random() < self._rate
+
+    def lose_machine(self) -> bool:
+        """Return whether the next machine never joins its cluster."""
+        self._machines -= 1
+        return self._machines >= 0

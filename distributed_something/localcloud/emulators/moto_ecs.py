@@ -7,9 +7,10 @@ Moto sets a service's running count to the desired count but starts no tasks. He
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -27,6 +28,9 @@ _original_init = EC2ContainerServiceBackend.__init__
 _original_list_services = EC2ContainerServiceBackend.list_services
 _original_update_service = EC2ContainerServiceBackend.update_service
 _original_delete_cluster = EC2ContainerServiceBackend.delete_cluster
+
+DEFAULT_MAXIMUM_PERCENT = 200
+"""ECS's default for `maximumPercent`."""
 
 
 class Task(MotoTask):
@@ -62,6 +66,7 @@ class Task(MotoTask):
         self.created_at = self.started_at = utcnow()
         self.stopping_at: datetime | None = None
         self.stopped_at: datetime | None = None
+        self.protected_until = 0.0  # when its protection from scale-in and deployments ends, in seconds since the epoch
         self._status: str | None = "RUNNING"
         self.containers[0].task_arn = self.task_arn
 
@@ -113,16 +118,42 @@ def patch_moto_ecs(replace: MethodReplacer) -> None:
     """Patch moto with the functions in this module. Call this once per process."""
     replace(EC2ContainerServiceBackend, list_tasks, stop_task, list_services, update_service, delete_cluster)
     replace(EC2ContainerServiceBackend, __init__=initialize_ecs_backend)
-    replace(EC2ContainerServiceResponse, list_container_instances, create_service)
+    replace(EC2ContainerServiceResponse, list_container_instances, create_service, get_task_protection)
 
 
 def create_service(self: EC2ContainerServiceResponse) -> ActionResult:
-    """Create a service with its placement constraints, which moto's own CreateService drops."""
+    """Create a service with its placement constraints and deployment options, which moto's own CreateService drops."""
     result: Any = _original_create_service(self)
     service = result.result["service"]
     service.placement_constraints = self._get_param("placementConstraints") or []
+    service.deployment_configuration = self._get_param("deploymentConfiguration") or {}
     service.enable_ecs_managed_tags = bool(self._get_param("enableECSManagedTags"))
     return ActionResult(result.result)
+
+
+def get_task_protection(self: EC2ContainerServiceResponse) -> ActionResult:
+    """Return which tasks are protected from scale-in. A task that has ended is listed among the failures."""
+    backend: Any = self.ecs_backend
+    known = backend.tasks.get(backend._get_cluster(self._get_param("cluster", "default")).name, {})
+    running = {task.id: task for task in known.values() if task.desired_status == "RUNNING"}
+    protected: list[dict[str, Any]] = []
+    failures: list[dict[str, Any]] = []
+    for arn in self._get_param("tasks", []):
+        task = running.get(get_arn_name(arn))
+        if task is None:
+            failures.append({"arn": arn, "reason": "MISSING"})
+            continue
+        protected_until = getattr(task, "protected_until", 0.0)  # moto's own tasks are never protected
+        is_protected = time.time() < protected_until
+        expiration = {"expirationDate": datetime.fromtimestamp(protected_until, UTC)} if is_protected else {}
+        protected.append({"taskArn": task.task_arn, "protectionEnabled": is_protected, **expiration})
+    return ActionResult({"protectedTasks": protected, "failures": failures})
+
+
+def get_maximum_percent(service: Any) -> int:
+    """Return how many tasks of a service may run during a deployment, as a percentage of the desired count."""
+    options = getattr(service, "deployment_configuration", None) or {}
+    return int(options.get("maximumPercent", DEFAULT_MAXIMUM_PERCENT))
 
 
 def list_placement_expressions(service: Any) -> list[str]:
@@ -185,13 +216,16 @@ def list_services(self: Any, *args: Any, **kwargs: Any) -> list[str]:
 def update_service(self: Any, properties: dict[str, Any]) -> Service:
     """Update a service without changing its counts, and resolve a task definition family to its newest revision.
 
-    Moto's own method sets the running count to the desired count and stores a family without its revision.
+    Moto's own method sets the running count to the desired count and stores a family without its revision. Another
+    revision begins a new deployment, as `forceNewDeployment` does.
     """
     if properties.get("task_definition"):
         properties["task_definition"] = self.describe_task_definition(properties["task_definition"]).arn
     service = self._get_service(properties.get("cluster", "default"), str(get_arn_name(properties["service"])))
     if service.status != "ACTIVE":
         raise ECSException("ServiceNotActiveException", "Service was not ACTIVE.")
+    if properties.get("task_definition") not in (None, service.task_definition):
+        properties["force_new_deployment"] = True
     counts = service.running_count, service.pending_count
     updated = _original_update_service(self, properties)
     updated.running_count, updated.pending_count = counts
@@ -232,7 +266,7 @@ def build_query_attributes(machine: Any) -> dict[str, str]:
         "runningTasksCount": str(machine.running_tasks_count),
         "pendingTasksCount": str(machine.pending_tasks_count),
         "ec2InstanceId": str(machine.ec2_instance_id),
-        "agentConnected": "true",
+        "agentConnected": str(machine.agent_connected).lower(),
         **attributes,
     }
 
@@ -240,14 +274,16 @@ def build_query_attributes(machine: Any) -> dict[str, str]:
 def is_expression_true(expression: str, attributes: dict[str, str]) -> bool:
     """Return whether an expression in the cluster query language is true for the attributes.
 
-    Only `NAME == VALUE` and `NAME != VALUE`, joined by `and`, are supported. Raise InvalidParameterException for other
-    expressions.
+    Only `NAME == VALUE`, `NAME != VALUE`, and `NAME in [VALUE, …]`, joined by `and`, are supported. Raise
+    InvalidParameterException for other expressions.
     """
     terms = [term for term in re.split(r"\s+and\s+", expression.strip()) if term]
     return all(is_term_true(term, attributes) for term in terms)
 
 
 def is_term_true(term: str, attributes: dict[str, str]) -> bool:
+    if listed := re.fullmatch(r"\(?([\w:.-]+)\s+in\s+\[(.*?)\]\)?", term.strip()):
+        return attributes.get(listed[1]) in [value.strip(" '\"") for value in listed[2].split(",")]
     match = re.fullmatch(r"\(?([\w:.-]+)\s*(==|!=)\s*['\"]?([^'\")]*)['\"]?\)?", term.strip())
     if match is None:
         raise InvalidParameterException(f"The local cloud does not support this filter: {term}")

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from distributed_something.localcloud.emulators.faults import DifficultAnswers
+
 USABLE_MEMORY_SHARE = 0.96
 """Share of an instance type's memory that is available to tasks; the kernel and the ECS agent use the remainder."""
 
@@ -48,11 +50,13 @@ class Machine:
 
 
 class MachineSimulator:
-    """Simulates one region's machines."""
+    """Simulates one region's machines. `lost_ids` are the instances that never join their cluster."""
 
-    def __init__(self, ec2: Any, ecs: Any) -> None:
+    def __init__(self, ec2: Any, ecs: Any, faults: DifficultAnswers | None = None) -> None:
         self.ec2 = ec2
         self.ecs = ecs
+        self.faults = faults or DifficultAnswers()
+        self.lost_ids: set[str] = set()
         self.joined: dict[str, Machine] = {}
 
     def simulate_step(self) -> None:
@@ -60,7 +64,7 @@ class MachineSimulator:
         running = {instance.id: instance for instance in self._iter_instances() if instance.state == "running"}
         for instance_id in self.joined.keys() - running.keys():
             self._leave_cluster(self.joined.pop(instance_id))
-        for instance_id in running.keys() - self.joined.keys():
+        for instance_id in sorted(running.keys() - self.joined.keys() - self.lost_ids):
             self._join_cluster(running[instance_id])
 
     def list_usable_machines(self) -> list[Machine]:
@@ -97,6 +101,9 @@ class MachineSimulator:
         cluster = parse_cluster_name(script)
         description = self.ecs.clusters.get(cluster)
         if description is None or description.status != "ACTIVE":
+            return
+        if self.faults.lose_machine():
+            self.lost_ids.add(instance.id)
             return
         member = self.ecs.register_container_instance(cluster, instance.id)
         member.attributes |= parse_instance_attributes(script)

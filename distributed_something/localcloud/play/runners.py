@@ -28,6 +28,12 @@ from distributed_something.localcloud.base.container_engine import (
 from distributed_something.localcloud.base.layout import IMPORT_ROOT, CloudLayout
 from distributed_something.localcloud.base.processes import CLOUD_MARK, TASK_MARK, kill_marked_processes
 
+# Of `docker run` if the engine reports an error, or if the command cannot be executed or does not exist. A container's
+# program may end with the same codes, but it does not print the engine's message first.
+ENGINE_EXIT_CODES = (125, 126, 127)
+ENGINE_ERROR_PREFIXES = ("docker: Error", "docker: failed", "Error: ")
+MAX_ERROR_BYTES = 8192
+
 
 @dataclass(frozen=True)
 class WorkOrder:
@@ -173,7 +179,7 @@ class ContainerRunner:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return ContainerWorker(client, name, self.engine)
+        return ContainerWorker(client, name, self.engine, self.layout.task_logs / f"{order.task_id}.log")
 
     def _build_run_options(self, name: str, order: WorkOrder) -> list[str]:
         """Return the options of `docker run`.
@@ -197,10 +203,19 @@ class ContainerWorker:
     client: subprocess.Popen[bytes]
     name: str
     engine: Mapping[str, str]
+    log: Path
 
     def poll_exit_code(self) -> int | None:
         code = self.client.poll()
         return None if code is None else convert_exit_code(code)
+
+    def find_start_error(self) -> str:
+        """Return the container engine's message if it could not start the container; otherwise ""."""
+        with contextlib.suppress(OSError):
+            lines = self.log.read_bytes()[:MAX_ERROR_BYTES].decode(errors="replace").splitlines()
+            errors = (line for line in lines if line.startswith(ENGINE_ERROR_PREFIXES))
+            return next(errors, "").removeprefix("docker: ").strip()
+        return ""
 
     def stop(self, seconds: int) -> None:
         self._run_docker("stop", "--time", str(seconds), self.name)
@@ -217,6 +232,13 @@ class ContainerWorker:
             ["docker", *arguments], env=environment, stdin=no_stream, stdout=no_stream, stderr=no_stream
         )
         _docker_clients.append(client)
+
+
+def explain_end(worker: TaskWorker, code: int) -> tuple[str, str]:
+    """Return the stopped reason and the stop code that ECS reports about a container that ended by itself."""
+    if isinstance(worker, ContainerWorker) and code in ENGINE_EXIT_CODES and (error := worker.find_start_error()):
+        return f"CannotStartContainerError: {error}", "TaskFailedToStart"
+    return "Essential container in task exited", "EssentialContainerExited"
 
 
 _docker_clients: list[subprocess.Popen[bytes]] = []  # commands that may still be running

@@ -17,6 +17,7 @@ from moto.moto_api._internal import mock_random
 from distributed_something.localcloud.emulators.moto_ecs import (
     Task,
     build_query_attributes,
+    get_maximum_percent,
     is_expression_true,
     list_placement_expressions,
 )
@@ -28,7 +29,7 @@ from distributed_something.localcloud.play.placement import (
     choose_machine,
     format_placement_failure,
 )
-from distributed_something.localcloud.play.runners import TaskRunner, TaskStartError, TaskWorker, WorkOrder
+from distributed_something.localcloud.play.runners import TaskRunner, TaskStartError, TaskWorker, WorkOrder, explain_end
 from distributed_something.localcloud.play.task_logs import NoTaskLogs, TaskLogs
 
 log = logging.getLogger(__name__)
@@ -48,9 +49,6 @@ STOPPED_TASK_SECONDS = 3600
 MAX_EVENTS = 100
 """Maximum number of events that DescribeServices returns."""
 
-MAX_RUNNING_SHARE = 2
-"""Highest ratio of running tasks to the desired count during an update: ECS's default `maximumPercent` of 200."""
-
 TaskEnvironmentBuilder = Callable[[str, str, str], dict[str, str]]
 """Function that returns a task's environment variables, given its region, task ID, and instance ID."""
 
@@ -67,11 +65,9 @@ class RunningTask:
     stop_seconds: int
     started: float
     kill_at: float | None = None
-    protected_until: float = 0.0
-    """When the task's protection from scale-in and deployments ends, in seconds since the epoch."""
 
     def is_protected(self, now: float) -> bool:
-        return now < self.protected_until
+        return now < self.task.protected_until
 
     def begin_stop(self, reason: str, code: str, now: float, seconds: float | None = None) -> None:
         """Send SIGTERM, and set the time of the kill. A second call can only move the kill to an earlier time."""
@@ -119,7 +115,10 @@ class ServiceSimulator:
             running_task.begin_stop(reason, "SpotInterruption", now, notice_seconds)
 
     def find_protection_refusal(self, running_task: RunningTask, now: float) -> str | None:
-        """Return ECS's reason for not protecting a task from scale-in, or None if ECS would protect it."""
+        """Return ECS's reason for not protecting a task from scale-in, or None if ECS would protect it.
+
+        It is blocked if more tasks would then be protected than the desired count, even for an extension.
+        """
         service_arn = running_task.service_arn
         service = next((service for service in self.ecs.services.values() if service.arn == service_arn), None)
         if running_task.task.desired_status != "RUNNING" or service is None:
@@ -129,7 +128,7 @@ class ServiceSimulator:
             for other in self.running_tasks
             if other.service_arn == service_arn and other is not running_task
         )
-        return "DEPLOYMENT_BLOCKED" if protected_count > service.desired_count else None
+        return "DEPLOYMENT_BLOCKED" if protected_count + 1 > service.desired_count else None
 
     def kill_workers(self) -> None:
         """Kill all workers."""
@@ -149,14 +148,12 @@ class ServiceSimulator:
                 continue
             self.running_tasks.remove(running_task)
             if running_task.task.desired_status == "RUNNING":
-                running_task.task.request_stop("Essential container in task exited", "EssentialContainerExited")
+                running_task.task.request_stop(*explain_end(running_task.worker, code))
                 key = running_task.service_arn, running_task.task.task_definition_arn
                 durations[key] = max(durations.get(key, 0), now - running_task.started)
-                if code:
-                    definition = self.ecs.describe_task_definition(running_task.task.task_definition_arn)
-                    self.task_logs.copy_log(
-                        self.ecs.region_name, definition.container_definitions[0], running_task.task.id
-                    )
+                definition = self.ecs.describe_task_definition(running_task.task.task_definition_arn)
+                container = definition.container_definitions[0]
+                self.task_logs.copy_log(self.ecs.region_name, container, running_task.task.id)
             running_task.task.mark_stopped(code)
             self.stopped_tasks.append((now, running_task.task))
         for key, seconds in durations.items():
@@ -197,8 +194,8 @@ class ServiceSimulator:
     def _stop_surplus_tasks(self, service: Any, tasks: list[RunningTask], now: float) -> list[RunningTask]:
         """Stop a service's surplus tasks and return those that count toward its desired count.
 
-        Tasks are surplus if they run an older revision, run on a draining machine, or exceed the desired count.
-        Protected tasks are not stopped while the service is active. Excess tasks are stopped oldest first.
+        Tasks are surplus if they belong to an earlier deployment, run on a draining machine, or exceed the desired
+        count. Protected tasks are not stopped while the service is active. Excess tasks are stopped oldest first.
         ECS does not guarantee any order, and this one is the hardest on unprotected jobs.
         """
         desired_count = service.desired_count if service.status == "ACTIVE" else 0
@@ -206,7 +203,7 @@ class ServiceSimulator:
         eligible = [
             task
             for task in tasks
-            if task.task.task_definition_arn == service.task_definition and task.machine.instance_id in usable_ids
+            if task.task.started_by == get_deployment_id(service) and task.machine.instance_id in usable_ids
         ]
         counted = sorted(eligible, key=lambda task: (not task.is_protected(now), -task.started))[:desired_count]
         protected = [task for task in tasks if service.status == "ACTIVE" and task.is_protected(now)]
@@ -230,7 +227,8 @@ class ServiceSimulator:
 
     def _schedule_service(self, service: Any, runner: TaskRunner, now: float) -> None:
         counted = self._stop_surplus_tasks(service, self._list_running_tasks(service), now)
-        max_starts = service.desired_count * MAX_RUNNING_SHARE - len(self._list_running_tasks(service))
+        max_running = service.desired_count * get_maximum_percent(service) // 100
+        max_starts = max_running - len(self._list_running_tasks(service))
         missing = min(service.desired_count - len(counted), max_starts) if service.status == "ACTIVE" else 0
         if missing <= 0 or not service.task_definition:
             return

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -79,6 +80,22 @@ class JournalReader:
         for item, line in read_in_parallel(changed, self._read_first_line):
             self._first_lines[item.container] = (item.etag, line)
         return _add_totals([line for _, line in self._first_lines.values() if line is not None])
+
+    def list_machines(self) -> set[str]:
+        """Return the machines whose containers have written a journal, as `read_totals` last read them."""
+        return {str(line.get("machine")) for _, line in self._first_lines.values() if line is not None}
+
+    def list_working_machines(self, since: float) -> set[str]:
+        """Return the machines with a container that runs a program, or whose journal was written after `since`.
+
+        A container at work writes its journal when an attempt has ended, but not during a long one. `since`: seconds
+        since 1970. A journal without a valid time counts as new.
+        """
+        return {
+            str(line.get("machine"))
+            for _, line in self._first_lines.values()
+            if line is not None and not line.get("ended") and (_read_count(line, "running") or _read_time(line) > since)
+        }
 
     def iter_lines(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of all journals, without their first lines, which are kept. AWS errors are not caught.
@@ -180,3 +197,11 @@ def _add_totals(lines: list[dict[str, Any]]) -> RunTotals:
 def _read_count(line: dict[str, Any], name: str) -> int:
     value = line.get(name)
     return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _read_time(line: dict[str, Any]) -> float:
+    """Return when a first line was written, in seconds since 1970."""
+    try:
+        return datetime.fromisoformat(str(line.get("at"))).timestamp()
+    except ValueError:
+        return float("inf")

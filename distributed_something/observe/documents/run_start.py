@@ -61,12 +61,14 @@ class SubmittedJobs:
 
     `count`: how many there are. `is_sending`: whether a submission has not ended yet, so that not all of them are in
     the queue. `replaced_at`: when `submitJob --replace` last removed the waiting jobs during the run, in seconds since
-    1970; None if it did not.
+    1970; None if it did not. `replacing`: how many jobs `submitJob --replace` will send once it has removed the
+    waiting ones, which it is doing; None if it is not.
     """
 
     count: int
     is_sending: bool = False
     replaced_at: float | None = None
+    replacing: int | None = None
 
 
 def observe_submitted_jobs(
@@ -93,7 +95,8 @@ def observe_submitted_jobs(
             jobs += document.sent - sent_before[document.time]  # fewer if the process was killed
     removals = [document.removal_end for document in documents if document.removal_end is not None]
     is_sending = any(document.ended is None for document in documents)
-    return SubmittedJobs(max(0, jobs), is_sending, max(removals, default=None))
+    replacing = [document.planned for document in documents if document.is_removing]
+    return SubmittedJobs(max(0, jobs), is_sending, max(removals, default=None), max(replacing, default=None))
 
 
 def list_runs(s3: S3Client, bucket: str, app: str) -> dict[str, float]:

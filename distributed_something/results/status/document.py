@@ -5,7 +5,7 @@ The schema of the JSON document is `schema.json`, beside this module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -18,7 +18,7 @@ from distributed_something.results.status.progress import SlowJob
 
 
 class RunState(Enum):
-    """STARTING: no container has reported yet. ENDING: no jobs are left, and resources are being removed.
+    """STARTING: no container has reported yet. ENDING: the queue is empty, and resources are being removed.
 
     STOPPED: the run ended while jobs were left, for example because of MAX_COST.
     """
@@ -37,7 +37,12 @@ class RunState(Enum):
 
 @dataclass(frozen=True)
 class JobNumbers:
-    """How many jobs are in which state. `submitted`: None if unknown, as in runs that an older version started."""
+    """How many jobs are in which state.
+
+    `submitted`: distinct jobs, which is the sum of all states; None if unknown, as in runs that an older version
+    started. A job that was sent again after it had failed is not `failed` any more. `already_there`: submissions that
+    were skipped.
+    """
 
     submitted: int | None
     done: int = 0
@@ -49,6 +54,11 @@ class JobNumbers:
     @property
     def ended(self) -> int:
         return self.done + self.already_there + self.failed
+
+    @property
+    def left(self) -> int:
+        """Number of jobs that have not ended."""
+        return self.running + self.waiting
 
     @property
     def share(self) -> float | None:
@@ -113,6 +123,15 @@ class RunStatus:
         return max(0.0, (self.ended or self.at) - self.started)
 
     @property
+    def share(self) -> float | None:
+        """The share of the jobs that have ended, from 0 to 1; None if the total is unknown.
+
+        Once the queue is empty, all jobs have ended, even if the journals do not say yet how.
+        """
+        is_over = self.state in (RunState.ENDING, RunState.DONE, RunState.FAILED) and not self.jobs.waiting
+        return 1.0 if is_over and self.jobs.submitted else self.jobs.share
+
+    @property
     def has_failures(self) -> bool:
         """Whether any job failed, or the run ended although jobs were left."""
         return bool(self.jobs.failed) or self.state in (RunState.FAILED, RunState.STOPPED)
@@ -147,7 +166,7 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
         **_build_groups(status, retry_command, group_costs),
         "retry": retry_command if status.jobs.failed else None,
         "cost": {
-            "usd": _round_usd(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end),
+            "usd": _round_usd(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end, _round_usd),
             "max_usd": status.cost.limit,
         },
         "machines": {
@@ -195,10 +214,13 @@ def _build_group(group: FailureGroup, retry: str | None, usd: float | None) -> d
     }
 
 
-def _build_estimate(estimate: Estimate | None) -> dict[str, Any] | None:
+def _build_estimate(
+    estimate: Estimate | None, round_value: Callable[[float | None], float | None] | None = None
+) -> dict[str, Any] | None:
     if estimate is None:
         return None
-    return {"value": _round(estimate.value), "low": _round(estimate.low), "high": _round(estimate.high)}
+    shorten = round_value or _round
+    return {"value": shorten(estimate.value), "low": shorten(estimate.low), "high": shorten(estimate.high)}
 
 
 def _round(value: float | None) -> float | None:

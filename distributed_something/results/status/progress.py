@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -32,7 +31,8 @@ class RunProgress:
     def __init__(self) -> None:
         self.counter = JobCounter()
         self._bins: Counter[int] = Counter()  # number of jobs that ended, by the number of the bin
-        self._slowest: list[SlowJob] = []  # a heap
+        self._skips: Counter[int] = Counter()  # number of jobs that were skipped, likewise
+        self._slowest: list[SlowJob] = []  # slowest first
         self._sample: list[float] = []
         self._timed_jobs = 0
         self._random = random.Random(0)  # the same lines always give the same sample
@@ -47,20 +47,19 @@ class RunProgress:
         if ended is None:
             return
         self.last_end = ended if self.last_end is None else max(self.last_end, ended)
-        if line.get("final") and line.get("state") != "skipped":
-            self._bins[int(ended // BIN_SECONDS)] += 1
+        if line.get("final"):
+            (self._skips if line.get("state") == "skipped" else self._bins)[int(ended // BIN_SECONDS)] += 1
         if line.get("state") != "skipped" and (started := _parse_time(line.get("started"))) is not None:
             self.first_start = started if self.first_start is None else min(self.first_start, started)
-        if line.get("state") == "done":
-            self._add_duration(line)
+        self._add_duration(line)
         if line.get("state") == "interrupted":
             self.interrupted_attempts += 1
             self.last_interruption = max((ended, str(line.get("job"))), self.last_interruption or (0.0, ""))
 
     @property
     def slowest_jobs(self) -> list[SlowJob]:
-        """The jobs whose programs took longest, slowest first."""
-        return sorted(self._slowest, reverse=True)
+        """The jobs whose programs took longest, slowest first, with the longest of their attempts."""
+        return list(self._slowest)
 
     @property
     def median_seconds(self) -> float | None:
@@ -71,15 +70,22 @@ class RunProgress:
         """Yield the number of each bin in which jobs ended, in order, and how many did."""
         yield from sorted(self._bins.items())
 
+    def count_ends_since(self, time: float) -> int:
+        """Return how many jobs ended or were skipped at this time (seconds since 1970) or later."""
+        first, bins = int(time // BIN_SECONDS), (*self._bins.items(), *self._skips.items())
+        return sum(count for number, count in bins if number >= first)
+
     def _add_duration(self, line: Mapping[str, Any]) -> None:
         start, end = _parse_time(line.get("program_started")), _parse_time(line.get("program_ended"))
-        if start is None or end is None:
+        if start is None or end is None or line.get("state") not in ("done", "failed"):
             return
         slow = SlowJob(max(0.0, end - start), str(line.get("job")))
-        if len(self._slowest) < MAX_SLOWEST:
-            heapq.heappush(self._slowest, slow)
-        else:
-            heapq.heappushpop(self._slowest, slow)
+        if len(self._slowest) < MAX_SLOWEST or slow > self._slowest[-1]:
+            others = [other for other in self._slowest if other.job != slow.job]  # a job may have several attempts
+            same = [other for other in self._slowest if other.job == slow.job]
+            self._slowest = sorted([*others, max([slow, *same])], reverse=True)[:MAX_SLOWEST]
+        if line.get("state") == "failed":
+            return
         self._timed_jobs += 1
         if len(self._sample) < SAMPLE_SIZE:
             self._sample.append(slow.seconds)

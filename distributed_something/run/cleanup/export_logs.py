@@ -1,8 +1,9 @@
 """The log export at the end of a run, which copies the run's two log groups to `exportedlogs/` in the bucket.
 
 The published system does the same. An account can have only one active export at a time, and an export takes minutes to
-hours, so this module starts the exports but does not wait for them. If an export cannot be started, the output says so
-and shows the command that starts it later. In any case, each job's log is in the bucket beside the job's record.
+hours, so this module starts the exports but does not wait for them. The newest logs may be missing from them. If an
+export cannot be started, the output says so and shows the command that starts it later. In any case, each job's log is
+in the bucket beside the job's record.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
 
 
+# CloudWatch Logs may take up to 12 hours until events can be exported (user guide, "Exporting log data to Amazon S3").
+# Cleanup does not wait for that.
+INCOMPLETE_NOTE = (
+    "the last 12 hours of logs may be missing from it (each job's log is beside its record); to export them too, run"
+    " this 12 hours from now"
+)
 MAX_EXPORT_NAME_CHARACTERS = 512  # CloudWatch Logs: maximum length of an export task's name
 _BUSY_CODES = {"LimitExceededException", "OperationAbortedException"}
 
@@ -97,7 +104,8 @@ def format_export_outcome(outcome: ExportOutcome) -> str:
     not_exported = f"log group {outcome.group} was not exported"
     match outcome.status:
         case ExportStatus.BEGUN:
-            return f"log group {outcome.group} is being exported to {outcome.destination} (task {outcome.task})"
+            begun = f"log group {outcome.group} is being exported to {outcome.destination} (task {outcome.task})"
+            return f"{begun}; {INCOMPLETE_NOTE}: {outcome.command}"
         case ExportStatus.MISSING:
             return f"{not_exported}: it does not exist"
         case ExportStatus.BUSY:

@@ -14,11 +14,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.cloudwatch_logs import build_log_group_names
-from distributed_something.aws.ec2_fleet import get_fleet_tags
+from distributed_something.aws.ec2_fleet import get_fleet_tags, request_cancellation
 from distributed_something.core.errors import AWSError, CloudError, explain_aws_error
 from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.names import MACHINE_SUFFIX, MAX_RULE_NAME_LENGTH, RULE_NAME_PREFIX
@@ -146,7 +144,7 @@ def _build_delete_calls(clients: Clients) -> dict[ResourceKind, tuple[int, Calla
     """Return the maximum number of resources per call and the function that deletes them, keyed by kind."""
     ec2, cloudwatch = clients.ec2, clients.cloudwatch
     return {
-        ResourceKind.FLEET: (1, lambda ids: _cancel_fleet(clients, ids[0])),
+        ResourceKind.FLEET: (1, lambda ids: request_cancellation(clients.ec2, ids[0])),
         ResourceKind.MACHINE: (MACHINES_PER_CALL, lambda ids: ec2.terminate_instances(InstanceIds=ids)),
         ResourceKind.ALARM: (ALARMS_PER_CALL, partial(delete_alarms, clients)),
         ResourceKind.RULE: (1, lambda names: delete_rule_by_name(clients, names[0])),
@@ -156,13 +154,6 @@ def _build_delete_calls(clients: Clients) -> dict[ResourceKind, tuple[int, Calla
         ResourceKind.TASK_DEFINITION: (1, lambda arns: clients.ecs.deregister_task_definition(taskDefinition=arns[0])),
         ResourceKind.LOG_GROUP: (1, lambda names: clients.logs.delete_log_group(logGroupName=names[0])),
     }
-
-
-def _cancel_fleet(clients: Clients, fleet_id: str) -> None:
-    response = clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
-    for failure in response.get("UnsuccessfulFleetRequests") or []:
-        error: Any = {"Error": failure.get("Error", {})}
-        raise ClientError(error, "CancelSpotFleetRequests")
 
 
 def _iter_orphaned_fleets(account: AccountState) -> Iterator[Orphan]:

@@ -21,6 +21,7 @@ from distributed_something.run.monitor.policy import (
     MonitorAction,
     RunClosure,
     TaskCountChange,
+    UnusableMachineTermination,
 )
 from distributed_something.worker import split_into_batches
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
 
 
+TERMINATED_MACHINES_PER_CALL = 100  # EC2 allows 1,000, but advises small batches
 DRAINED_MACHINES_PER_CALL = 10  # ECS's limit for UpdateContainerInstancesState
 
 
@@ -40,6 +42,9 @@ def carry_out_action(clients: Clients, file: MonitorFile, action: MonitorAction)
             clients.ecs.update_service(cluster=file.MONITOR_ECS_CLUSTER, service=file.names.service, desiredCount=tasks)
         case IdleMachineTermination(instances):
             _terminate_idle_machines(clients, file, instances)
+        case UnusableMachineTermination(machines):
+            for batch in split_into_batches(machines, TERMINATED_MACHINES_PER_CALL):
+                clients.ec2.terminate_instances(InstanceIds=[machine.instance for machine in batch])
         case RunClosure():
             body = json.dumps({"closed": True}).encode()
             clients.s3.put_object(Bucket=file.MONITOR_BUCKET_NAME, Key=file.keys.closed, Body=body)

@@ -38,8 +38,9 @@ class RunHistory:
     about the jobs that replaced them. `unstarted_since`: since when there have been machines although
     no container has written its first journal. `recent`: (time, jobs) for each snapshot within the settling time.
     `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`: whether
-    the monitor has closed the run because of MAX_COST. `ended`: when the run had no jobs left. From then on, the run is
-    cleaned up even if new jobs appear under the same names.
+    the monitor has closed the run because of MAX_COST. `disconnected`: (machine, time) for each machine whose ECS agent
+    is disconnected, and since when. `unusable_…`: terminated machines, as in `unusable.py`. `ended`: when the run had
+    no jobs left. From then on, the run is cleaned up even if new jobs appear under the same names.
     """
 
     at: float | None = None
@@ -58,6 +59,12 @@ class RunHistory:
     cost: float = 0.0
     hourly: float = 0.0
     closed: bool = False
+    disconnected: tuple[tuple[str, float], ...] = ()
+    unusable_count: int = 0
+    unusable_machine: str = ""
+    unusable_rounds: int = 0
+    unusable_at: float | None = None
+    unusable_beside: int = 0
     ended: float | None = None
 
     @property
@@ -84,9 +91,15 @@ def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds:
     updated = _update_replacement(updated, snapshot, settling_seconds)
     failing_since = snapshot.at if history.failing_since is None else history.failing_since
     updated = replace(updated, failing_since=failing_since if _is_failing(updated, snapshot) else None)
-    is_unstarted = bool(snapshot.fleet and snapshot.fleet.machines) and not snapshot.totals.containers
+    # Machines that have not joined the cluster cannot start containers; they are terminated and replaced.
+    absent = sum(not machine.has_joined for machine in snapshot.unusable)
+    has_machines = snapshot.fleet is not None and len(snapshot.fleet.machines) > absent
+    is_unstarted = has_machines and not snapshot.totals.containers
     unstarted_since = snapshot.at if history.unstarted_since is None else history.unstarted_since
     updated = replace(updated, unstarted_since=unstarted_since if is_unstarted else None)
+    known = dict(history.disconnected)
+    joined = [machine.instance for machine in snapshot.unusable if machine.has_joined]
+    updated = replace(updated, disconnected=tuple((machine, known.get(machine, snapshot.at)) for machine in joined))
     if snapshot.jobs > 0 or snapshot.is_sending:
         return replace(updated, empty_since=None, empty_looks=0)
     since = snapshot.at if history.empty_since is None else history.empty_since
@@ -183,12 +196,14 @@ def _parse_history(content: Any, default: RunHistory) -> RunHistory:
     values = {field.name: content[field.name] for field in fields(RunHistory) if field.name in content}
     recent = tuple((float(at), int(jobs)) for at, jobs in values.pop("recent", ()))
     unfinished = tuple((str(time), int(count)) for time, count in values.pop("unfinished", ()))
+    disconnected = tuple((str(machine), float(since)) for machine, since in values.pop("disconnected", ()))
     for time, _ in unfinished:
         parse_submission_time(time)
-    history = replace(default, **values, recent=recent, unfinished=unfinished)
-    required = (history.empty_looks, history.cost, history.hourly, history.at)
+    history = replace(default, **values, recent=recent, unfinished=unfinished, disconnected=disconnected)
+    required = (history.empty_looks, history.cost, history.hourly, history.at,
+                history.unusable_count, history.unusable_rounds, history.unusable_beside)  # fmt: skip
     optional = (history.empty_since, history.ended, history.failing_since, history.unstarted_since,
-                history.replaced_at, history.failed_before, history.attempts_before,
+                history.replaced_at, history.failed_before, history.attempts_before, history.unusable_at,
                 history.submissions_since, history.other_jobs, history.dead_letters)  # fmt: skip
     if not all(isinstance(number, (int, float)) for number in (*required, *(each or 0 for each in optional))):
         raise TypeError("not a history")

@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from distributed_something.aws.ec2_fleet import cancel_fleet
+from botocore.exceptions import ClientError
+
+from distributed_something.aws.ec2_fleet import cancel_fleet, is_fleet_busy
 from distributed_something.aws.ecs import stop_tasks
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import (
@@ -19,10 +21,12 @@ from distributed_something.core.errors import (
     explain_aws_error,
     is_access_denied,
     is_login_error,
+    needs_new_login,
     translate_aws_errors,
 )
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import format_paused_machine
+from distributed_something.observe.scaling import add_protected_tasks, add_unusable_machines
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.run.monitor.actions import carry_out_action
 from distributed_something.run.monitor.budget import format_cost_so_far
@@ -31,11 +35,14 @@ from distributed_something.run.monitor.policy import (
     EndReason,
     Pace,
     RunClosure,
+    UnusableMachineTermination,
     choose_actions,
     has_every_job_failed,
     has_surplus_containers,
+    is_protection_relevant,
 )
-from distributed_something.run.monitor.start_failure import describe_start_failure
+from distributed_something.run.monitor.start_failure import describe_start_failure, describe_unusable_machines
+from distributed_something.run.monitor.unusable import add_terminations, is_every_machine_unusable
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -71,19 +78,43 @@ def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float,
     """Observe the run, choose actions, and carry them out, except for ending the run. AWS errors are not caught."""
     history, now = load_history(clients.s3, file, now)
     snapshot = observe_run(clients, file, history.start, caches, now)
+    snapshot = observe_details(clients, file, snapshot, history, caches, pace)
     history = update_history(history, snapshot, pace.settling_seconds)
     actions = choose_actions(snapshot, history, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if EndReason.RUN in actions and history.ended is None:
         history = replace(history, ended=snapshot.at)
+    for action in actions:
+        if isinstance(action, UnusableMachineTermination):
+            history = add_terminations(history, snapshot, action.machines)
     # Save the history before acting, so that an action that AWS always rejects cannot keep the run from ending.
     save_history(clients.s3, file, history)
-    for action in actions:
-        carry_out_action(clients, file, action)
+    try:
+        for action in actions:
+            carry_out_action(clients, file, action)
+    except ClientError as error:
+        # The next tick repeats the change. Until EC2 has accepted the fleet's new target, it would replace machines.
+        if not is_fleet_busy(error):
+            raise
     if RunClosure() in actions:
         history = replace(history, closed=True)
         save_history(clients.s3, file, history)
     end_reason = next((action for action in actions if isinstance(action, EndReason)), None)
     return Tick(snapshot, history, end_reason, has_surplus_containers(snapshot, file))
+
+
+def observe_details(
+    clients: Clients, file: MonitorFile, snapshot: RunSnapshot, history: RunHistory, caches: RunCaches, pace: Pace
+) -> RunSnapshot:
+    """Return the snapshot with what only the monitor's decisions need, if it can change one of them.
+
+    `history`: without the snapshot. AWS errors are not caught.
+    """
+    if is_protection_relevant(snapshot, history, file):
+        snapshot = add_protected_tasks(clients, file, snapshot)
+    seconds = pace.first_container_seconds
+    if file.MONITOR_MACHINES and snapshot.at - file.MONITOR_START_TIME / 1000 >= seconds:
+        snapshot = add_unusable_machines(clients, file, snapshot, caches.journals, seconds)
+    return snapshot
 
 
 class TickListener(Protocol):
@@ -101,8 +132,8 @@ def watch_run(
 ) -> Tick:
     """Run ticks until the run is over; return the last tick, whose `end_reason` is not None.
 
-    If AWS reports an error, print it and retry. Raise CloudError if the first snapshot fails because of a missing login
-    or permission.
+    If AWS reports an error, print it and retry. Raise CloudError if the user must log in again, or if the first
+    snapshot fails because of a missing permission or a wrong clock.
     """
     caches, has_snapshot = RunCaches(clients.s3, file), False
     while True:
@@ -111,7 +142,8 @@ def watch_run(
             tick = run_tick(clients, file, caches, clock.now(), cheapest=cheapest, pace=pace)
         except AWSError as error:
             explained_error = explain_aws_error("looking at the run", error)
-            if not has_snapshot and (is_access_denied(error) or is_login_error(error)):
+            is_first_refusal = not has_snapshot and (is_access_denied(error) or is_login_error(error))
+            if is_first_refusal or needs_new_login(error):
                 raise explained_error from error
             listener.print_progress(f"{explained_error} (retrying)")
         else:
@@ -139,6 +171,8 @@ def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> str:
         return COST_REACHED_MESSAGE.format(cost=cost, jobs=tick.snapshot.jobs)
     if start_failure:
         return start_failure
+    if tick.end_reason is EndReason.NOTHING_WORKS and is_every_machine_unusable(tick.snapshot, tick.history):
+        return describe_unusable_machines(tick.history)
     if tick.end_reason is EndReason.NOTHING_WORKS and has_every_job_failed(tick.snapshot):
         return ALL_JOBS_FAILED_MESSAGE
     if tick.end_reason is EndReason.NOTHING_WORKS:

@@ -4,6 +4,9 @@ Toward the end of a run, there are fewer jobs than slots (machines × containers
 monitor then lowers the service's task count, which stops only idle containers (busy containers are protected), and
 terminates machines without containers. It also lowers the fleet's target, so that EC2 does not replace these machines.
 If more jobs arrive, the monitor raises the task count and the target again.
+
+The task count is never lower than the number of protected containers: while it is, ECS refuses to protect more
+containers and to renew protections, and stops busy containers when their protection expires.
 """
 
 from __future__ import annotations
@@ -13,10 +16,15 @@ from enum import Enum
 from math import ceil
 
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.observe.machines import ContainerInstance
+from distributed_something.observe.machines import ContainerInstance, UnusableMachine
 from distributed_something.observe.queue import SETTLING_SECONDS
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor.history import RunHistory, list_counted_pauses
+from distributed_something.run.monitor.unusable import (
+    is_every_machine_unusable,
+    is_replacing_useless,
+    list_overdue_machines,
+)
 from distributed_something.worker import MAX_PAUSE_DOCUMENTS
 
 # SQS's counts are approximate, so the queue counts as empty only after this many empty snapshots in a row that span at
@@ -27,6 +35,11 @@ FLEET_VISIBILITY_SECONDS = 5 * 60.0  # EC2 usually lists a new fleet within a se
 FIRST_CONTAINER_SECONDS = 15 * 60.0  # pulling a large image takes several minutes on each new machine
 HOPELESS_FAILURE_COUNT = 50  # this many failures without a success point to a problem with the whole run
 
+PROTECTION_DENIED_MESSAGE = (
+    "the monitor may not look up which containers are protected from scale-in, so it may keep some without a job: run"
+    " setupAWS, which allows ecs:ListTasks and ecs:GetTaskProtection"
+)
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -35,7 +48,8 @@ class Pace:
     `interval_seconds`: the time between two ticks. `short_interval_seconds`: the same while machines are becoming
     idle. `settling_seconds`: how long SQS's counts take to settle; a queue must appear empty for this long.
     `new_machine_seconds`: how long a machine that just joined the cluster may wait for its first container.
-    `first_container_seconds`: how long a run may have machines before its first container has started.
+    `first_container_seconds`: how long a run may have machines before its first container has started. A machine that
+    is not in the cluster, or not connected to it, for this long is terminated.
     """
 
     interval_seconds: float = 30.0
@@ -49,9 +63,9 @@ class EndReason(Enum):
     """The reason why a run is over.
 
     RUN: no jobs are left. FLEET: the fleet ended while jobs were still waiting, because it was canceled by hand or
-    reached its time limit; EC2 no longer lists it after two days. NOTHING_WORKS: no container starts, or every job
-    fails; the queue is kept, even if no job is left in it. COST: the run's cost has reached MAX_COST, and no containers
-    are running anymore.
+    reached its time limit; EC2 no longer lists it after two days. NOTHING_WORKS: no machine joins the cluster, no
+    container starts, or every job fails; the queue is kept, even if no job is left in it. COST: the run's cost has
+    reached MAX_COST, and no containers are running anymore.
     """
 
     RUN = "run"
@@ -82,11 +96,20 @@ class IdleMachineTermination:
 
 
 @dataclass(frozen=True)
+class UnusableMachineTermination:
+    """Termination of machines on which ECS can start no containers. The fleet replaces those that it still needs."""
+
+    machines: tuple[UnusableMachine, ...]
+
+
+@dataclass(frozen=True)
 class RunClosure:
     """Closing of the run, after which workers finish their running jobs but do not start new ones."""
 
 
-MonitorAction = EndReason | FleetTargetChange | TaskCountChange | IdleMachineTermination | RunClosure
+MonitorAction = (
+    EndReason | FleetTargetChange | TaskCountChange | IdleMachineTermination | UnusableMachineTermination | RunClosure
+)
 
 
 def choose_actions(
@@ -102,10 +125,15 @@ def choose_actions(
         return [EndReason.FLEET]
     if _is_every_job_failing(snapshot, history, pace) or _has_only_broken_containers(snapshot, history, file, pace):
         return [EndReason.NOTHING_WORKS]
-    if file.MONITOR_MAX_COST and history.cost >= file.MONITOR_MAX_COST:
-        return _choose_closing_actions(snapshot, history, pace)
-    is_cheapest_due = cheapest and snapshot.at - file.MONITOR_START_TIME / 1000 >= CHEAPEST_DELAY_SECONDS
-    return _choose_scaling_actions(snapshot, history, file, pace, cheapest=is_cheapest_due)
+    if is_every_machine_unusable(snapshot, history):
+        return [EndReason.NOTHING_WORKS]
+    if _is_cost_reached(history, file):
+        actions = _choose_closing_actions(snapshot, history, pace)
+    else:
+        is_cheapest_due = cheapest and snapshot.at - file.MONITOR_START_TIME / 1000 >= CHEAPEST_DELAY_SECONDS
+        actions = _choose_scaling_actions(snapshot, history, file, pace, cheapest=is_cheapest_due)
+    overdue = list_overdue_machines(snapshot, history, pace.first_container_seconds)
+    return [*actions, UnusableMachineTermination(overdue)] if overdue else actions
 
 
 def has_every_job_failed(snapshot: RunSnapshot) -> bool:
@@ -133,7 +161,34 @@ def has_surplus_containers(snapshot: RunSnapshot, file: MonitorFile) -> bool:
     fleet, service = snapshot.fleet, snapshot.service
     if fleet is None or not fleet.is_active or service is None or not file.MONITOR_MACHINES:
         return False
-    return service.desired > _count_needed_tasks(snapshot.jobs, file)
+    return service.desired > max(_count_needed_tasks(snapshot.jobs, file), _count_protected_tasks(snapshot))
+
+
+def is_protection_relevant(snapshot: RunSnapshot, history: RunHistory, file: MonitorFile) -> bool:
+    """Return whether the number of protected tasks, which is at most that of running tasks, can limit the task count.
+
+    This is so in the tail of a run and when it is closed; looking the number up costs calls.
+    """
+    service, is_closing = snapshot.service, _is_cost_reached(history, file)
+    if service is None or not (file.MONITOR_MACHINES or is_closing):
+        return False
+    needed = 0 if is_closing else _count_needed_tasks(snapshot.jobs, file)
+    return service.running > min(needed, service.desired)
+
+
+def _is_cost_reached(history: RunHistory, file: MonitorFile) -> bool:
+    return bool(file.MONITOR_MAX_COST) and history.cost >= file.MONITOR_MAX_COST
+
+
+def _count_protected_tasks(snapshot: RunSnapshot) -> int:
+    """Return how many tasks are protected. If that is unknown, return as many as may be, but not more than desired.
+
+    A protected task has at least one leased job, or had one a moment ago.
+    """
+    if snapshot.protected is not None:
+        return snapshot.protected
+    service, queue = snapshot.service, snapshot.queue
+    return min(service.desired, service.running, queue.running) if service and queue else 0
 
 
 def _count_needed_tasks(jobs: int, file: MonitorFile) -> int:
@@ -196,8 +251,8 @@ def _choose_closing_actions(snapshot: RunSnapshot, history: RunHistory, pace: Pa
     if history.closed and (service is None or service.running == 0):
         return [EndReason.COST]
     actions: list[MonitorAction] = [] if history.closed else [RunClosure()]
-    if service is not None and service.desired:
-        actions.append(TaskCountChange(0))
+    if service is not None and service.desired != (protected := _count_protected_tasks(snapshot)):
+        actions.append(TaskCountChange(protected))
     return actions + _choose_resizing_actions(snapshot, 0, 0, pace) if fleet and fleet.is_active else actions
 
 
@@ -212,9 +267,14 @@ def _choose_scaling_actions(
     tasks = _count_needed_tasks(history.most_jobs, file)
     if not (snapshot.queue and snapshot.queue.waiting):  # no job is waiting, so an additional container would be idle
         tasks = min(tasks, service.desired)
-    actions: list[MonitorAction] = [TaskCountChange(tasks)] if tasks != service.desired else []
+    # More containers may be protected than the jobs need, such as 100 containers with a job in one of two slots. Their
+    # machines are not terminated, and need no replacement: the target depends on the jobs.
+    kept = max(tasks, _count_protected_tasks(snapshot))
+    actions: list[MonitorAction] = [TaskCountChange(kept)] if kept != service.desired else []
     machines = ceil(tasks / file.MONITOR_TASKS_PER_MACHINE)
     target = min(machines, fleet.target, 1) if cheapest else machines
+    if is_replacing_useless(snapshot, history):
+        target = min(target, len(fleet.machines) - len(snapshot.unusable))
     return actions + _choose_resizing_actions(snapshot, target, machines, pace)
 
 
@@ -233,6 +293,6 @@ def _choose_resizing_actions(snapshot: RunSnapshot, target: int, needed: int, pa
     ]
     draining = [instance for instance in idle if instance.is_draining]
     others = [instance for instance in idle if not instance.is_draining]
-    surplus = len(snapshot.fleet.machines) - needed - len(draining)
+    surplus = len(snapshot.fleet.machines) - len(snapshot.unusable) - needed - len(draining)
     terminated = (*draining, *others[: max(0, surplus)])
     return [*change, IdleMachineTermination(terminated)] if terminated else change

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distributed_something.core.aws_errors import (
+    CRASH_REMEDY,
+    IMAGE_REMEDY,
+    JOINING_REMEDY,
     SERVICE_FAILURE_PATTERNS,
     TASK_FAILURE_PATTERNS,
     find_failure_pattern,
@@ -20,6 +23,8 @@ from distributed_something.core.text import (
     format_wrapped_lines,
 )
 from distributed_something.observe.containers import StartFailure, find_start_failure
+from distributed_something.run.monitor.history import RunHistory
+from distributed_something.run.monitor.unusable import UNUSABLE_MESSAGE
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -46,14 +51,20 @@ def describe_start_failure(clients: Clients, file: MonitorFile, seconds: float) 
     return "\n".join([message, *format_start_failure(failure)])
 
 
+def describe_unusable_machines(history: RunHistory) -> str:
+    """Return the text about a run whose machines do not join the cluster: what happened, and what to do."""
+    message = UNUSABLE_MESSAGE.format(rounds=history.unusable_rounds, machine=history.unusable_machine)
+    return "\n".join([message, *_format_fact("remedy", JOINING_REMEDY)])
+
+
 def format_start_failure(failure: StartFailure) -> list[str]:
     """Return the lines about the cause, its remedy, AWS's message, and the container's log."""
     table = (*TASK_FAILURE_PATTERNS, *SERVICE_FAILURE_PATTERNS)
     report = " ".join([failure.message, *failure.lines])  # a wrong processor type is reported only in the log
     pattern = find_failure_pattern(table, failure.kind, report, failure.exit_codes)
     remedy = pattern.remedy if pattern else ""
-    if failure.lines and pattern and pattern.exit_codes:  # the worker's own log explains it
-        remedy = LOGGED_FAILURE_REMEDY
+    if failure.lines and pattern and pattern.exit_codes and pattern.remedy != IMAGE_REMEDY:
+        remedy = LOGGED_FAILURE_REMEDY  # the worker's own log explains it
     code = f" (exit code {failure.exit_codes[0]})" if failure.exit_codes else ""
     facts = {
         "cause": pattern.cause if pattern else "",
@@ -61,6 +72,17 @@ def format_start_failure(failure: StartFailure) -> list[str]:
         "ECS": format_one_line(failure.message) + code if failure.message else "reports nothing",
     }
     lines = [line for label, text in facts.items() if text for line in _format_fact(label, text)]
+    if failure.lines:
+        lines.append("the container's last lines:")
+        lines += [f"  | {format_log_line(line)}" for line in failure.lines]
+    return lines
+
+
+def format_worker_crash(failure: StartFailure) -> list[str]:
+    """Return the lines about a worker that died while it ran jobs: its exit code, what to do, and its log."""
+    codes = ", ".join(map(str, failure.exit_codes))
+    lines = _format_fact("worker", f"it died while it ran these jobs: its container ended with exit code {codes}")
+    lines += _format_fact("remedy", CRASH_REMEDY)
     if failure.lines:
         lines.append("the container's last lines:")
         lines += [f"  | {format_log_line(line)}" for line in failure.lines]

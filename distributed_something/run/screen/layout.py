@@ -34,10 +34,11 @@ MIN_SLOW_SECONDS = 2.0  # faster jobs are not worth a line
 MAX_DETAILED_GROUPS = 10
 DETAIL_INDENT = "    "
 NUMBERS_WIDTH = 18  # of a group's jobs and USD
+NOTHING_WORKS = "nothing works"  # the reason of a run in which no job succeeded
 TREND_BARS = "▁▂▃▄▅▆▇█"
 _STATE_TEXTS = {
     RunState.STARTING: "waiting for the first container",
-    RunState.ENDING: "no jobs are left; the run is ending",
+    RunState.ENDING: "the queue is empty; the run is ending",
     RunState.DONE: "every job is done",
 }
 
@@ -123,7 +124,7 @@ def _build_title(status: RunStatus, width: int) -> Text:
 
 
 def _build_bar(status: RunStatus, width: int) -> Text:
-    share = status.jobs.share
+    share = status.share
     if share is None:
         return _cut(Text(f" {_format_state(status) or 'the number of jobs is unknown'}"), width)
     # A run is only at 100 % when every job has ended.
@@ -140,7 +141,7 @@ def _build_numbers(status: RunStatus, width: int) -> list[Text]:
     jobs = status.jobs
     rows = _build_counts(jobs, width)
     if state := _format_state(status):
-        rows.append(_build_row("state", state, status.reason, width))
+        rows.append(_build_row("state", state, _format_reason(status), width))
     if status.speed is not None:
         rows.append(_build_row("speed", _format_speed(status.speed), _format_remaining(status.remaining), width))
     elif status.state in (RunState.STARTING, RunState.RUNNING):
@@ -173,6 +174,13 @@ def _format_state(status: RunStatus) -> str:
         case RunState.STOPPED:
             return "the run has ended" + (" with jobs left" if status.jobs.waiting else "")
     return _STATE_TEXTS.get(status.state, "")
+
+
+def _format_reason(status: RunStatus) -> str:
+    """Return why the run ended early, in the words of `monitor`; "" if it did not."""
+    jobs = status.jobs
+    has_every_job_failed = jobs.failed and not (jobs.done or jobs.already_there or jobs.left)
+    return "every job failed" if status.reason == NOTHING_WORKS and has_every_job_failed else status.reason
 
 
 def _format_counts(jobs: JobNumbers) -> list[str]:
@@ -248,9 +256,10 @@ def _build_failures(
 
 def _build_slowest(status: RunStatus, width: int) -> list[Text]:
     """Return a row with as many of the slowest jobs as fit, at least one."""
-    if not status.slowest or status.median_seconds is None or status.slowest[0].seconds < MIN_SLOW_SECONDS:
+    if not status.slowest or status.slowest[0].seconds < MIN_SLOW_SECONDS:
         return []
-    right = f"(median {format_duration(status.median_seconds)})"
+    median = status.median_seconds  # of the jobs that are done
+    right = "" if median is None else f"(median {format_duration(median)})"
     space = width - 1 - LABEL_WIDTH - len(right) - 1
     jobs = [f"{format_one_line(slow.job)} {format_duration(slow.seconds)}" for slow in status.slowest]
     while len(jobs) > 1 and measure_columns(", ".join(jobs)) > space:
@@ -263,7 +272,7 @@ def _build_slowest(status: RunStatus, width: int) -> list[Text]:
 
 def _build_messages(messages: Sequence[str], width: int) -> list[Text]:
     return [
-        Text(f" {line}")
+        _cut(Text(f" {line}"), width)
         for message in messages[:MAX_MESSAGES]
         for line in textwrap.wrap(
             format_one_line(message), width - 2, subsequent_indent="  ", max_lines=2, placeholder=" …"

@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 
 from distributed_something.core.clock import Clock
-from distributed_something.core.errors import AWSError, explain_aws_error
+from distributed_something.core.errors import AWSError, explain_aws_error, needs_new_login
 from distributed_something.results.advice import format_advice
-from distributed_something.results.command_line import CommandLine
+from distributed_something.results.command_line import CommandLine, format_next_command
 from distributed_something.results.outcome import add_example_details
 from distributed_something.results.status.document import RunStatus, build_status_document
 from distributed_something.run.output import Output
@@ -37,13 +37,13 @@ def print_status(view: RunView, status: RunStatus, output: Output, line: Command
     if status.advice is not None:
         output.print_result("\n" + format_advice(status.advice, line))
     elif status.jobs.failed:
-        output.print_result(f"\nnext: {retry_command}")
+        output.print_result(f"\n{format_next_command(retry_command)}")
 
 
 def watch_status(view: RunView, output: Output, clock: Clock, *, pause: float, footer: str) -> RunStatus:
     """Show the status every `pause` seconds until the run has ended; return the last one.
 
-    If AWS reports an error, print it and retry, unless this was the first look.
+    If AWS reports an error, print it and retry, unless this was the first look or the user must log in again.
     """
     with StatusView(output, footer, compute_group_costs) as screen:
         status = None
@@ -51,7 +51,7 @@ def watch_status(view: RunView, output: Output, clock: Clock, *, pause: float, f
             try:
                 status = observe_status(view, clock.now())
             except AWSError as error:
-                if status is None:
+                if status is None or needs_new_login(error):
                     raise
                 screen.print_progress(f"{explain_aws_error('looking at the run', error)} (retrying)")
             else:

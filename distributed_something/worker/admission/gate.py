@@ -54,8 +54,12 @@ class AdmissionGate:
 
     def pause_for_rebalance(self) -> None:
         """Start no jobs for a while, because EC2 reports a higher risk of interruption. Running jobs continue."""
-        self._paused_until = self._now() + REBALANCE_PAUSE_SECONDS
+        self.pause(REBALANCE_PAUSE_SECONDS)
         log.warning("EC2 rebalance recommendation: starting no jobs for %.0f minutes", REBALANCE_PAUSE_SECONDS / 60)
+
+    def pause(self, seconds: float) -> None:
+        """Take no jobs for this long. Running jobs continue."""
+        self._paused_until = max(self._paused_until, self._now() + seconds)
 
     def close_run(self) -> None:
         """Start no more jobs, because the run has reached MAX_COST."""

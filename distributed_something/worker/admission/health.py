@@ -34,14 +34,14 @@ from distributed_something.worker.machine.times import build_utc_timestamp
 MIN_FAILED_JOBS = 5  # different jobs, without a success in between
 # The same with fewer different jobs. One job alone is more likely the cause than the machine.
 MIN_REPEATED_FAILURES, MIN_REPEATED_JOBS = 5, 2
-DISK_CHECK_SECONDS = 60.0  # between two checks of a full disk
+DISK_CHECK_SECONDS = 2.0  # between two checks of a full disk; the job that filled it has usually been removed by then
 MIN_FREE_BYTES = 512 * 1024 * 1024
 MIN_FREE_FILES = 1000  # a disk with many small files can run out of inodes before it runs out of bytes
 MAX_REPORTED_JOBS = 10  # a health document lists only the most recent failed jobs
 MAX_REASON_CHARACTERS = 1000
 # Failures of these classes are not evidence against the machine.
 UNRELATED_REASON_CLASSES = frozenset(
-    {"missing input", "bad message", "crash", "interrupted", "lost lease", "shared file"}
+    {"missing input", "bad message", "bad data", "crash", "interrupted", "lost lease", "shared file", "disk"}
 )
 # A job that reaches its own limit does so on every machine. A machine can be the cause only if many jobs do.
 JOB_LIMIT_CLASSES = frozenset({"time-out", "out of memory"})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Any
 
 from distributed_something.worker.attempt.lease import Lease
 from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.program_result import Result
+from distributed_something.worker.shared_inputs.store import SharedFiles
 from distributed_something.worker.transfer.inputs import InputFile
 from distributed_something.worker.transfer.results import ResultFile
 from distributed_something.worker.transfer.s3_listing import ListedObject
@@ -49,12 +51,19 @@ class Attempt:
     oom_kills: int = 0  # out-of-memory kills in this container before the program started
     fetch_started: float | None = None  # when its inputs began to be fetched, in seconds since 1970
     slot: int | None = None  # the number of the slot that took it, from 0
+    used_seconds: float = 0.0  # how long its stages took that have ended; it waits for a slot between two of them
+    stage_started: float | None = None  # when its current stage began, in seconds since 1970
     has_started: bool = False  # whether the program was started
     is_substitute: bool = False  # whether it only records the end of an attempt whose worker was lost
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
+    is_settled: bool = False  # whether the message was deleted or returned to a queue
+    fetch_end: float = inf  # when the fetch of its inputs must have ended, on the clock's `monotonic`
+    ending_since: float | None = None  # when a thread began to end the attempt, on the clock's `monotonic`
     result: Result | None = None
     start_error: str | None = None  # why the program could not be started, such as ENOENT
+    explanation: str | None = None  # of a failure that the log does not explain, instead of its most telling line
     bytes_in: int = 0
+    shared: SharedFiles = field(default_factory=SharedFiles)
     inputs: list[InputFile] = field(default_factory=list)
     outputs: list[ResultFile] = field(default_factory=list)
     # Other jobs' files in a shared location that this attempt replaced: `key` and `job`, the other job.
@@ -67,9 +76,24 @@ class Attempt:
     # Objects at the output location when the attempt began; None if they were not listed.
     listed_objects: dict[str, ListedObject] | None = None
 
+    def begin_stage(self, now: float) -> None:
+        self.stage_started = now
+
+    def end_stage(self, now: float) -> None:
+        self.used_seconds, self.stage_started = self.measure_seconds(now), None
+
+    def measure_seconds(self, now: float) -> float:
+        """Return how long the attempt has taken, without the time in which it waited for a slot."""
+        return self.used_seconds + (0.0 if self.stage_started is None else max(0.0, now - self.stage_started))
+
     @property
     def number(self) -> int:
         return self.earlier_attempts + 1
+
+    @property
+    def uncounted_attempts(self) -> int:
+        """How many earlier attempts did not count as failures."""
+        return self.earlier_attempts - self.failures
 
     @property
     def message_id(self) -> str:

@@ -10,21 +10,30 @@ after another; the stages of different jobs overlap.
 from __future__ import annotations
 
 import logging
+import secrets
+import threading
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from math import inf
+from pathlib import Path
+from typing import Any
 
-from distributed_something.worker.admission.health import has_disk_space
-from distributed_something.worker.attempt.already_done import is_current_result, observe_prior_results
+from botocore.exceptions import ClientError
+
+from distributed_something.worker.attempt.already_done import observe_prior_results
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
-from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.job_record import find_final_failure, is_submission_done, read_record
+from distributed_something.worker.attempt.context import ProgramTools, StopState, WorkerContext
+from distributed_something.worker.attempt.job_record import find_final_failure, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
-from distributed_something.worker.attempt.outcomes import AttemptFinisher
-from distributed_something.worker.attempt.work_folder import build_job_folders, make_job_folder, remove_job_folder
-from distributed_something.worker.job.checks import find_failure
+from distributed_something.worker.attempt.outcomes import AttemptFinisher, describe_transfer_limit
+from distributed_something.worker.attempt.publishing.result_publisher import ResultPublisher
+from distributed_something.worker.attempt.work_folder import (
+    build_job_folders,
+    give_folders,
+    make_job_folder,
+    remove_job_folder,
+)
+from distributed_something.worker.hooks.hook_calls import HookRunner, Hooks
 from distributed_something.worker.job.failures import (
     AWS_ERRORS,
     Failed,
@@ -39,51 +48,18 @@ from distributed_something.worker.job.failures import (
 from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.program_result import Result
-from distributed_something.worker.job.worker_settings import Settings
-from distributed_something.worker.logs.job_log import JobLogs
-from distributed_something.worker.program.launcher import LauncherPool
-from distributed_something.worker.program.memory import OomKills
-from distributed_something.worker.program.processors import run_on_all_processors
+from distributed_something.worker.logs.capped_log import remove_middle
+from distributed_something.worker.program.explanations.script_faults import explain_exit
+from distributed_something.worker.program.privileges import choose_home
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
-from distributed_something.worker.transfer.inputs import fetch_inputs
-from distributed_something.worker.transfer.reservations import Reservations
-from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
-from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
-from distributed_something.worker.transfer.shared_results import SharingRules, upload_shared_results
-from distributed_something.worker.transfer.stored_result import ResultOwner
+from distributed_something.worker.shared_inputs.store import SharedInputs
+from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
+from distributed_something.worker.transfer.retry import add_deadline, check_requests
+from distributed_something.worker.transfer.s3_listing import OutputBuckets
 
+MAX_ENDING_SECONDS = 2.0  # after a stop request, for the end of an attempt whose program was not started
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
 log = logging.getLogger("worker")
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """The three functions of `generic-worker.py`."""
-
-    make_job: Callable[[dict[str, Any], Folders, Settings], Job]
-    prepare: Callable[[Job, Folders], None]
-    failure: Callable[[Job, Folders, Result], str | None]
-
-
-class StopState(Protocol):
-    """Whether the container must stop now or soon; implemented by StopRequest."""
-
-    @property
-    def is_announced(self) -> bool:
-        """Whether the container must stop, so that no more jobs are started."""
-
-    @property
-    def is_due(self) -> bool:
-        """Whether running programs must also end now."""
-
-
-@dataclass(frozen=True)
-class ProgramTools:
-    """Tools for running programs: launchers, log streams, and the out-of-memory kill counter."""
-
-    launcher: LauncherPool
-    job_logs: JobLogs
-    oom_kills: OomKills = field(default_factory=OomKills)
 
 
 class JobHandler:
@@ -95,7 +71,25 @@ class JobHandler:
     ) -> None:  # fmt: skip
         self._context, self._s3, self._settings = context, context.s3, context.settings
         self._clock = context.clock
-        self._hooks, self._keeper, self._stop, self._finisher, self._tools = hooks, keeper, stop, finisher, tools
+        self._keeper, self._stop, self._finisher, self._tools = keeper, stop, finisher, tools
+        self._buckets, self._publisher = OutputBuckets(context.s3), ResultPublisher(context, finisher)
+        folder = context.settings.work_dir / f"shared-{secrets.token_hex(6)}"
+        self.shared_inputs = SharedInputs(folder, context.clock.sleep)
+        self._hooks = HookRunner(
+            hooks, context.settings.hook_seconds, context.clock.monotonic, lambda: stop.announce_end(inf)
+        )
+        self._attempts: dict[Path, Attempt] = {}  # that have not ended yet, by their folders
+        self._lock = threading.Lock()
+
+    @property
+    def has_hanging_hook(self) -> bool:
+        """Whether a hook did not end in time, which ends the container."""
+        return self._hooks.has_hanging_hook
+
+    def close(self) -> None:
+        """Remove what the attempts of the container shared, after all of them have ended."""
+        self._hooks.end()
+        self.shared_inputs.remove_all()
 
     def take_message(self, raw: dict[str, Any], received: float) -> Attempt:
         """Create the attempt for a message that SQS returned.
@@ -103,8 +97,16 @@ class JobHandler:
         `received`: when the receive call was made, on the lease keeper's clock.
         """
         folders, now = build_job_folders(self._settings.work_dir), self._clock.now()
+        self._tools.disk.add_job(folders)
         lease = self._keeper.add_lease(raw["ReceiptHandle"], received, get_message_age(raw, now))
-        return Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
+        attempt = Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
+        self._attempts[folders.root] = attempt
+        return attempt
+
+    @property
+    def has_attempts(self) -> bool:
+        """Whether any attempt has not ended yet."""
+        return bool(self._attempts)
 
     def begin_attempt(self, attempt: Attempt) -> bool:
         """Fetch the inputs, and return whether there is a program to run."""
@@ -121,18 +123,46 @@ class JobHandler:
 
     def return_attempt(self, attempt: Attempt) -> None:
         """Return the attempt's job to the queue. The program must not have been started."""
-        self._end_attempt(attempt, partial(self._finisher.return_interrupted, attempt))
+        if self._begin_ending(attempt):
+            self._end_attempt(attempt, partial(self._finisher.return_interrupted, attempt))
+
+    def return_stalled_attempts(self) -> None:
+        """Return the jobs of a stopping container without waiting for their stages, which may hang in a request.
+
+        A job whose program was not started returns at once, and any other job when the stop is overdue. The thread that
+        runs the stage finds the lease lost, and publishes nothing.
+        """
+        for attempt in list(self._attempts.values()):
+            if attempt.is_settled or attempt.is_deletion_queued or (attempt.has_started and not self._stop.is_overdue):
+                continue
+            if self._begin_ending(attempt):
+                self._end_attempt(attempt, partial(self._finisher.return_stalled, attempt))
+            elif self._clock.monotonic() - (attempt.ending_since or 0.0) >= MAX_ENDING_SECONDS:
+                self._end_attempt(attempt, partial(self._finisher.release_message, attempt))
+
+    def _begin_ending(self, attempt: Attempt) -> bool:
+        """Return whether the calling thread must end the attempt; False if another thread does or did."""
+        with self._lock:
+            is_first = attempt.ending_since is None
+            if is_first:
+                attempt.ending_since = self._clock.monotonic()
+        return is_first
 
     def _run_stage(self, attempt: Attempt, stage: Callable[[Attempt], None]) -> bool:
         """Run one stage, and return whether the attempt continues. If it does not, handle its outcome."""
+        attempt.begin_stage(self._clock.now())
         end = self._catch_ending(attempt, stage)
-        if end is not None:
-            self._end_attempt(attempt, end)
-        return end is None
+        if end is not None and self._begin_ending(attempt):
+            self._end_attempt(attempt, end)  # which belongs to this stage
+        attempt.end_stage(self._clock.now())
+        return end is None and attempt.ending_since is None
 
     def _end_attempt(self, attempt: Attempt, end: Callable[[], None]) -> None:
         try:
-            end()
+            try:
+                end()
+            except Interruption:  # the container must stop before the record could be written
+                self._finisher.return_stalled(attempt)
         except LostLease:
             self._finisher.log_lost_lease(attempt)
         except (*AWS_ERRORS, UploadError, OSError) as error:
@@ -160,28 +190,43 @@ class JobHandler:
         except LostLease:
             return partial(finisher.log_lost_lease, attempt)
         except Failed as error:
-            return partial(finisher.record_failure, attempt, str(error), error.reason_class)
+            return self._judge_failure(attempt, str(error), error.reason_class)
         except AWS_ERRORS as error:
             return partial(finisher.record_failure, attempt, f"AWS: {error}", "aws")
         except OSError as error:
-            return partial(finisher.record_failure, attempt, f"this machine: {error}", "machine")
+            return self._judge_failure(attempt, f"this machine: {error}", "machine")
         except (Exception, SystemExit) as error:  # an error in a hook must end this attempt, not the slot
             log.exception("the worker's own code failed on %s", attempt.name)
-            return partial(finisher.record_failure, attempt, f"{type(error).__name__}: {error}", "worker code")
+            return self._judge_failure(attempt, f"{type(error).__name__}: {error}", "worker code")
         return None
 
+    def _judge_failure(self, attempt: Attempt, reason: str, reason_class: str) -> Callable[[], None]:
+        """Return the function that handles a failure, which does not count if another job had filled the disk."""
+        verdict = self._tools.disk.judge_failure(attempt.folders, reason_class, attempt.uncounted_attempts)
+        if verdict is None:
+            return partial(self._finisher.record_failure, attempt, reason, reason_class)
+        end = self._finisher.record_failure if verdict.is_counted else self._finisher.return_interrupted
+        return partial(end, attempt, f"{verdict.reason} ({reason})", "disk")
+
     def _release_attempt(self, attempt: Attempt) -> None:
+        self._attempts.pop(attempt.folders.root, None)
         if not attempt.is_deletion_queued:
             self._keeper.release_lease(attempt.lease)
         remove_job_folder(attempt.folders)
+        self._tools.disk.remove_job(attempt.folders)
 
     def _prepare_attempt(self, attempt: Attempt) -> None:
+        # Only in this stage, not at its end: a container that stops because of a hook still records why the job failed.
+        with check_requests(lambda: self._check_can_start(attempt)):
+            self._prepare_job(attempt)
+
+    def _prepare_job(self, attempt: Attempt) -> None:
         attempt.message = parse_message(attempt.raw["Body"])
         attempt.name = job_id(attempt.message)
         make_job_folder(attempt.folders)
-        with run_on_all_processors():
-            job = self._hooks.make_job(deepcopy(attempt.message), attempt.folders, self._settings)
-        job.id = attempt.name  # a hook that reuses an id would mix up the records of two jobs
+        job = self._hooks.build_job(
+            attempt.name, attempt.message, attempt.folders, self._settings, partial(self._check_can_start, attempt)
+        )
         attempt.job = job
         if self._settings.check_if_done:
             self._check_prior_results(attempt, job)
@@ -193,6 +238,8 @@ class JobHandler:
             raise Failed(f"failed {attempt.failures} times; the worker of the last attempt was lost", "crash")
         if attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS < min(job.timeout_seconds, MAX_JOB_SECONDS):
             raise StaleMessage
+        if attempt.listed_objects is None:  # otherwise, the output bucket exists
+            self._check_output_bucket(job)
         self._prepare_inputs(attempt, job)
 
     def _check_recorded_failure(self, attempt: Attempt) -> None:
@@ -204,10 +251,14 @@ class JobHandler:
 
     def _check_prior_results(self, attempt: Attempt, job: Job) -> None:
         """Raise JobAlreadyDone if the job's results already exist."""
-        prior = observe_prior_results(
-            self._context, job, is_first_attempt=attempt.earlier_attempts == 0, message_id=attempt.message_id,
-            again_since=attempt.again_since,
-        )  # fmt: skip
+        try:
+            prior = observe_prior_results(
+                self._context, job, is_first_attempt=attempt.earlier_attempts == 0, message_id=attempt.message_id,
+                again_since=attempt.again_since,
+            )  # fmt: skip
+        except ClientError:
+            self._check_output_bucket(job)
+            raise
         attempt.listed_objects = prior.listed_objects
         if prior.outputs is not None:
             attempt.outputs, attempt.is_recorded = prior.outputs, prior.is_recorded
@@ -216,19 +267,40 @@ class JobHandler:
 
     def _prepare_inputs(self, attempt: Attempt, job: Job) -> None:
         folders, attempt.fetch_started = attempt.folders, self._clock.now()
+        attempt.fetch_end = self._clock.monotonic() + self._settings.max_transfer_seconds
         folders.input_dir.mkdir()
         folders.output_dir.mkdir()
+        if job.shared_inputs:
+            self._provide_shared_inputs(attempt, job)
         self._fetch_inputs(attempt, job, job.inputs)
-        with run_on_all_processors():
-            self._hooks.prepare(job, replace(folders, fetch=partial(self._fetch_inputs, attempt, job)))
+        fetch = partial(self._fetch_inputs, attempt, job)
+        self._hooks.prepare_job(attempt.name, job, folders, fetch, partial(self._check_can_start, attempt))
+
+    def _check_output_bucket(self, job: Job) -> None:
+        self._buckets.require_bucket(job.output_bucket)
+
+    def _provide_shared_inputs(self, attempt: Attempt, job: Job) -> None:
+        attempt.shared = self.shared_inputs.provide_files(
+            self._build_source(job), job.shared_inputs, attempt.folders.shared_dir, self._limit_fetch(attempt)
+        )
+        attempt.inputs += attempt.shared.list_inputs()
+        attempt.bytes_in += attempt.shared.fetched_bytes
 
     def _fetch_inputs(self, attempt: Attempt, job: Job, inputs: Inputs) -> None:
-        files = fetch_inputs(
-            self._s3, inputs, job.input_bucket, attempt.folders.input_dir, lambda: self._check_can_start(attempt),
-            self._clock.sleep,
-        )  # fmt: skip
+        source, check = self._build_source(job), self._limit_fetch(attempt)
+        files = fetch_inputs(source, inputs, attempt.folders.input_dir, check, self._clock.sleep)
         attempt.inputs += files
         attempt.bytes_in += sum(file.size for file in files)
+
+    def _build_source(self, job: Job) -> InputSource:
+        return InputSource(self._s3, job.input_bucket, job.input_arguments, self._settings.allow_unsafe_inputs)
+
+    def _limit_fetch(self, attempt: Attempt) -> Callable[[], None]:
+        """Return a check that ends the fetch of an attempt's inputs if it must stop or takes too long."""
+        return add_deadline(
+            lambda: self._check_can_start(attempt), attempt.fetch_end, self._clock.monotonic,
+            lambda: Failed(describe_transfer_limit("fetching the inputs", self._settings), "aws"),
+        )  # fmt: skip
 
     def _run_program(self, attempt: Attempt) -> None:
         self._check_can_start(attempt)
@@ -236,87 +308,43 @@ class JobHandler:
         log.info("start %s (attempt %d)", job.id, attempt.number)
         attempt.oom_kills = self._tools.oom_kills.count_kills()
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS)
-        surroundings = ProgramSurroundings(
-            folders.root, folders.log, job.shell, monotonic=self._clock.monotonic, now=self._clock.now
-        )
+        surroundings = self._prepare_surroundings(job, folders)
         self._tools.job_logs.follow_log(job.id, folders.log)
         attempt.has_started = True
         try:
-            attempt.result = run_commands(
-                self._tools.launcher, job.commands, surroundings, attempt.time_limit,
-                should_stop=lambda: self._stop.is_due or attempt.lease.is_lost,
-            )  # fmt: skip
+            with self._tools.disk.watch_program(folders):
+                attempt.result = run_commands(
+                    self._tools.launcher, job.commands, surroundings, attempt.time_limit,
+                    should_stop=lambda: self._must_stop_program(attempt),
+                )  # fmt: skip
         except ProgramNotStarted as error:
             attempt.start_error = error.start_error
             raise
         finally:
             self._tools.job_logs.unfollow_log(job.id, folders.log)
 
+    def _must_stop_program(self, attempt: Attempt) -> bool:
+        """Keep the log small and return whether the running program must end now. Called several times a second."""
+        remove_middle(attempt.folders.log)
+        return self._stop.is_due or attempt.lease.is_lost or self._tools.disk.must_stop(attempt.folders)
+
+    def _prepare_surroundings(self, job: Job, folders: Folders) -> ProgramSurroundings:
+        user = self._tools.user
+        identity = give_folders(folders, user) if user else None
+        return ProgramSurroundings(
+            folders.root, folders.log, job.shell, self._settings.program_may_use_aws, identity,
+            home=choose_home(user, folders.root) if user else "", own_env=_build_own_environment(job, folders),
+            monotonic=self._clock.monotonic, now=self._clock.now,
+        )  # fmt: skip
+
     def _publish_results(self, attempt: Attempt) -> None:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
-        upload = self._upload_shared_results if job.shared_location else self._upload_own_results
-        attempt.outputs = upload(attempt, job)
+        attempt.shared.check_unchanged()
+        check = self._finisher.limit_upload(lambda: self._check_can_continue(attempt))
+        with check_requests(check):
+            attempt.outputs = self._publisher.upload_results(attempt, job, check)
         self._finisher.record_done(attempt)
-
-    def _upload_own_results(self, attempt: Attempt, job: Job) -> list[ResultFile]:
-        """Upload the results to the job's own location."""
-        replaceable = self._claim_output_location(attempt, job)
-        return upload_results(
-            self._s3, job.output_dir or attempt.folders.output_dir,
-            self._build_destination(job, replaceable),
-            leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
-        )  # fmt: skip
-
-    def _upload_shared_results(self, attempt: Attempt, job: Job) -> list[ResultFile]:
-        """Upload the results to a location that other jobs also use."""
-        if self._is_done_elsewhere(attempt, job):
-            raise JobAlreadyDone
-
-        def record_overwrite(key: str, other_job: str) -> None:
-            attempt.overwritten.append({"key": key, "job": other_job})
-
-        reservations = Reservations(self._s3, self._settings.aws_bucket, self._settings.keys)
-        return upload_shared_results(
-            self._s3, job.output_dir or attempt.folders.output_dir, self._build_destination(job, {}),
-            SharingRules(
-                reservations, job.may_replace, partial(self._claim_results, attempt),
-                partial(is_current_result, self._context), record_overwrite,
-            ),
-            leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
-        )  # fmt: skip
-
-    def _build_destination(self, job: Job, replaceable: dict[str, ListedObject]) -> ResultDestination:
-        owner = ResultOwner(job.id, self._settings.run)
-        return ResultDestination(job.output_bucket, job.output_location, job.upload_arguments, replaceable, owner)
-
-    def _claim_results(self, attempt: Attempt) -> None:
-        """Reserve the job's results for this attempt.
-
-        Raise JobAlreadyDone if the message was delivered twice and the first attempt has finished; its results are
-        kept.
-        """
-        if not self._finisher.claim_results(attempt):
-            raise JobAlreadyDone
-
-    def _is_done_elsewhere(self, attempt: Attempt, job: Job) -> bool:
-        """Return whether another attempt has finished the job in the meantime."""
-        return is_submission_done(read_record(self._context, job.id), attempt.message_id)
-
-    def _claim_output_location(self, attempt: Attempt, job: Job) -> dict[str, ListedObject]:
-        """Return the objects that this attempt's results may replace, after claiming them from attempts that died.
-
-        The listing comes before the claim. If another attempt's results arrive in between, they differ from the
-        listing, and S3 rejects the replacement.
-        """
-        if attempt.listed_objects == {}:
-            return {}
-        listed_objects = list_s3_objects(self._s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
-        if listed_objects:
-            self._claim_results(attempt)
-        elif self._is_done_elsewhere(attempt, job):
-            raise JobAlreadyDone
-        return listed_objects
 
     def _check_program_result(self, attempt: Attempt, job: Job) -> None:
         result = attempt.result
@@ -325,20 +353,25 @@ class JobHandler:
             raise Failed(f"the program ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
         if result.stopped:
             self._check_can_continue(attempt)
-        with run_on_all_processors():
-            reason = find_failure(self._hooks.failure(job, attempt.folders, result), result)
+            raise Failed("the worker stopped the program", "disk")
+        if attempt.folders.log.is_symlink():
+            raise Failed("the program replaced its log with a link, which is not followed")
+        reason = self._hooks.find_failure(
+            attempt.name, job, attempt.folders, result, partial(self._check_can_continue, attempt)
+        )
         if reason is not None:
             raise self._classify_failure(reason, attempt, result)
         self._check_can_continue(attempt)
 
     def _classify_failure(self, reason: str, attempt: Attempt, result: Result) -> Failed:
-        if self._tools.oom_kills.claim_kill(attempt.oom_kills):
+        runs_alone = self._settings.docker_cores == 1
+        if self._tools.oom_kills.claim_kill(attempt.oom_kills, result.exit_code, runs_alone=runs_alone):
             return Failed(f"out of memory: the kernel killed the program ({reason})", "out of memory")
         if result.exit_code < 0:
             return Failed(f"killed by signal {-result.exit_code}", "signal")
-        if not has_disk_space(self._settings.work_dir):
-            return Failed(f"the disk is full ({reason})", "disk")
-        return Failed(reason)
+        commands = get_attempt_job(attempt).commands
+        attempt.explanation = explain_exit(result.exit_code, commands, attempt.folders.root)
+        return Failed(f"{reason}: {attempt.explanation}" if attempt.explanation else reason)
 
     def _check_can_start(self, attempt: Attempt) -> None:
         """Raise Interruption or LostLease if no program may be started."""
@@ -352,6 +385,12 @@ class JobHandler:
             raise LostLease
         if self._stop.is_due:
             raise Interruption
+
+
+def _build_own_environment(job: Job, folders: Folders) -> dict[str, str]:
+    """Return the environment variables that only this job's program gets."""
+    shared = {"SHARED_DIR": str(folders.shared_dir)} if job.shared_inputs else {}
+    return {"TMPDIR": str(folders.short_temp_dir)} | shared
 
 
 def get_attempt_job(attempt: Attempt) -> Job:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +18,30 @@ from distributed_something.worker.attempt.record_content import (
 )
 from distributed_something.worker.job.failures import LostLease, UploadError, is_missing_object
 from distributed_something.worker.job.worker_settings import Settings
-from distributed_something.worker.program.processors import use_all_processors
+from distributed_something.worker.logs.capped_log import CappedLog
 from distributed_something.worker.transfer.s3_file import (
-    LARGE_FILE_BYTES,
     build_write_condition,
     is_precondition_error,
-    upload_file_parts,
-    upload_whole_file,
+    upload_open_file,
 )
 
 # Workers recognize a claim by this text, so it must be the same in all versions.
 CLAIM_REASON = "its worker is lost, or still replaces what an earlier attempt left"
 BUSY_REASON = "other workers keep changing the job's record"
 MAX_WRITE_ATTEMPTS = 5
-MAX_PARALLEL_LOG_PARTS = 4
 MAX_EARLIER_ATTEMPTS = 20  # the newest ones are kept
 MAX_OTHER_SUBMISSIONS = 100
-_SHORT_FORM_KEYS = ("state", "reason", "reason_class", "exit_code", "machine", "container", "started", "ended")
+_SHORT_FORM_KEYS = (
+    "state",
+    "reason",
+    "reason_class",
+    "exit_code",
+    "machine",
+    "container",
+    "started",
+    "ended",
+    "seconds",
+)
 _SUBMISSION_KEYS = ("message_id", "state", "ended")
 
 
@@ -109,8 +114,9 @@ def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
 
 
 def write_record(
-    context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False
-) -> dict[str, Any] | None:
+    context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Any] | None:  # fmt: skip
     """Write the job's log and record, or return None if another attempt's record must be kept.
 
     Return what the journal needs: the record with the job's history, and the stored object's ETag as `record_etag`.
@@ -120,8 +126,8 @@ def write_record(
     because this run has done it, its record is kept too, and a line about the skipped submission is added to it.
 
     `has_own_results()` returns whether the results in S3 came from this attempt; if so, this attempt's record replaces
-    the other one. Raise LostLease if another attempt has claimed the results, and UploadError if the record cannot be
-    written.
+    the other one. `check` can end the upload of the log by raising an exception. Raise LostLease if another attempt has
+    claimed the results, and UploadError if the record cannot be written.
     """
     job, existing, etag, is_log_stored = record["job"], None, None, False
     if record["state"] != DONE_STATE or record["attempts"] > 1:
@@ -134,7 +140,7 @@ def write_record(
                 return None
             _check_claim(existing, record)
             if not is_log_stored:
-                _store_log(context, record, log)
+                _store_log(context, record, log, check)
                 is_log_stored = True
         elif stored is None:
             return None  # the message was delivered again
@@ -241,16 +247,14 @@ def _has_precedence(
 def _check_claim(existing: dict[str, Any] | None, record: dict[str, Any]) -> None:
     if record["state"] != DONE_STATE or existing is None or existing.get("reason") != CLAIM_REASON:
         return
-    if any(existing.get(name) != record.get(name) for name in ("machine", "started")):
+    if any(existing.get(name) != record.get(name) for name in ("machine", "container", "started")):
         raise LostLease
 
 
-def _store_log(context: WorkerContext, record: dict[str, Any], log: Path) -> None:
+def _store_log(context: WorkerContext, record: dict[str, Any], log: Path, check: Callable[[], None]) -> None:
     if record["log"] is None:
         return
     bucket = context.settings.aws_bucket
     key = record["log"].removeprefix(f"s3://{bucket}/")
-    with ThreadPoolExecutor(MAX_PARALLEL_LOG_PARTS, initializer=use_all_processors) as pool:
-        large = log.stat().st_size > LARGE_FILE_BYTES
-        send = partial(upload_file_parts, pool=pool) if large else upload_whole_file
-        send(context.s3, log, bucket, key, lambda: None)
+    with log.open("rb") as file:
+        upload_open_file(context.s3, CappedLog(file), bucket, key, check)

@@ -29,7 +29,7 @@ class Lease:
 
     def __init__(self, receipt: str, expires: float, ends: float, now: Callable[[], float]) -> None:
         self.receipt, self.expires, self._ends, self._now = receipt, expires, ends, now
-        self.is_rejected = False
+        self.is_rejected = self.is_given_up = False
 
     @property
     def seconds_left(self) -> float:
@@ -38,12 +38,16 @@ class Lease:
 
     @property
     def is_lost(self) -> bool:
-        """Whether SQS rejected an extension or the lease has expired.
+        """Whether SQS rejected an extension, the lease has expired, or the container has given it up.
 
         The clock is read each time. When a frozen process resumes, the result is therefore correct at once, before any
         thread could update a flag.
         """
-        return self.is_rejected or self._now() >= self.expires
+        return self.is_rejected or self.is_given_up or self._now() >= self.expires
+
+    def give_up(self) -> None:
+        """Make everything that still works on the job stop, because its message is about to return to the queue."""
+        self.is_given_up = True
 
 
 class LeaseKeeper:

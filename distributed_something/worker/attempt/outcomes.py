@@ -2,7 +2,8 @@
 
 - done, skipped: the message is deleted.
 - interrupted, renewed: a new copy of the message is sent and the original is deleted, because SQS counts every receive
-  of a message and ends its leases 12 hours after the first receive.
+  of a message and ends its leases 12 hours after the first receive. An attempt that failed because another job had
+  filled the disk also counts as interrupted.
 - failed: the message returns to the queue and stays hidden for a while, which is longer after each failure. After the
   last attempt, or if retrying cannot help, it moves to the dead-letter queue. If `submitJob --replace` has replaced the
   job, the message is deleted.
@@ -39,21 +40,27 @@ from distributed_something.worker.attempt.record_content import (
 )
 from distributed_something.worker.job.failures import (
     AWS_ERRORS,
+    BAD_DATA_CLASS,
     Failed,
+    Interruption,
     JobAlreadyDone,
     LostLease,
     UploadError,
     is_missing_queue,
 )
 from distributed_something.worker.job.job_id import HASH_CHARACTERS
-from distributed_something.worker.program.telling_line import read_telling_line
+from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.program.explanations.telling_line import read_telling_line
+from distributed_something.worker.transfer.result_files import get_output_folder
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
+from distributed_something.worker.transfer.retry import add_deadline
 from distributed_something.worker.transfer.shared_results import SHARED_FILE_CLASS, has_unchanged_shared_results
 
+STOPPED_REASON = "its worker was stopped"  # of most interrupted attempts
 MAX_LINE_CHARACTERS = 200  # of the log's most telling line that are quoted in a reason
 MAX_ATTRIBUTE_CHARACTERS = 1000  # in a message attribute
 # S3 is strongly consistent, so retrying does not make a missing object appear, nor does another job's file change.
-FINAL_REASON_CLASSES = frozenset({"bad message", "missing input", SHARED_FILE_CLASS})
+FINAL_REASON_CLASSES = frozenset({"bad message", "missing input", BAD_DATA_CLASS, SHARED_FILE_CLASS})
 log = logging.getLogger("worker")
 
 
@@ -99,7 +106,8 @@ class AttemptFinisher:
         if not self._write_record(attempt, end, has_own_results=lambda: self._has_own_results(attempt)):
             raise JobAlreadyDone
         self._queue_deletion(attempt)
-        self._callbacks.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
+        own_bytes_in = attempt.bytes_in - attempt.shared.fetched_bytes  # the next job needs only as much
+        self._callbacks.succeeded(own_bytes_in + sum(output.size for output in attempt.outputs))
         log.info("done %s (%.1f s)", attempt.name, self._context.clock.now() - attempt.started)
 
     def claim_results(self, attempt: Attempt) -> bool:
@@ -141,17 +149,44 @@ class AttemptFinisher:
         """Log that the lease is lost and another worker may have the job."""
         log.warning("lost lease of %s: another worker may have the job; this attempt is discarded", attempt.name)
 
-    def return_interrupted(self, attempt: Attempt) -> None:
+    def return_interrupted(
+        self, attempt: Attempt, reason: str = STOPPED_REASON, reason_class: str = "interrupted"
+    ) -> None:
         """Return an interrupted job to the queue and record the interruption, which does not count as a failure.
 
         The message is sent before the record is written, because little time remains and S3 may not respond.
         """
         _check_lease(attempt)
-        log.info("interrupted %s: the job returns to the queue", attempt.name)
+        log.info("interrupted %s: the job returns to the queue: %s", attempt.name, reason)
         self._resend_message(attempt)
         if attempt.has_started:
-            end = AttemptEnd(INTERRUPTED_STATE, False, "its worker was stopped", "interrupted")
+            end = AttemptEnd(INTERRUPTED_STATE, False, reason, reason_class)
             self._try_write_record(attempt, end)
+
+    def limit_upload(self, check: Callable[[], None]) -> Callable[[], None]:
+        """Return a check for an upload that starts now: it calls `check`, and ends an upload that takes too long."""
+        clock, settings = self._context.clock, self._settings
+        return add_deadline(
+            check, clock.monotonic() + settings.max_transfer_seconds, clock.monotonic,
+            lambda: UploadError(describe_transfer_limit("uploading files", settings)),
+        )  # fmt: skip
+
+    def return_stalled(self, attempt: Attempt) -> None:
+        """Return the job of a stopping container while a stage of the attempt still hangs in a request.
+
+        No record is written, because S3 may be what does not respond.
+        """
+        _check_lease(attempt)
+        attempt.lease.give_up()  # first, so that the stage publishes nothing once another worker may have the job
+        log.warning("interrupted %s while it waited for a server: the job returns to the queue", attempt.name)
+        self._resend_message(attempt)
+
+    def release_message(self, attempt: Attempt) -> None:
+        """Make the message of a stopping container visible while the end of its attempt hangs in a request."""
+        _check_lease(attempt)
+        attempt.lease.give_up()
+        log.warning("the end of %s waits for a server: the job returns to the queue", attempt.name)
+        self._change_visibility(attempt, 0)
 
     def renew_message(self, attempt: Attempt) -> None:
         """Replace a message with a new one because its lease would end before the job's time limit.
@@ -213,10 +248,12 @@ class AttemptFinisher:
         self, attempt: Attempt, end: AttemptEnd, has_own_results: Callable[[], bool] = lambda: False
     ) -> bool:
         """Write the record and report it. Return False if another attempt's record must be kept."""
-        if end.state != INTERRUPTED_STATE:  # an interrupted attempt has already released its lease
+        is_released = end.state == INTERRUPTED_STATE  # an interrupted attempt has already released its lease
+        if not is_released:
             _check_lease(attempt)
         record = build_record(self._context, attempt, end)
-        written = write_record(self._context, record, attempt.folders.log, has_own_results)
+        check = self.limit_upload((lambda: None) if is_released else partial(_check_lease, attempt))
+        written = write_record(self._context, record, attempt.folders.log, has_own_results, check)
         if written is not None:
             attempt.has_failed_elsewhere = _has_failed_elsewhere(written)
             self._callbacks.recorded(written)
@@ -226,15 +263,16 @@ class AttemptFinisher:
         """Write the record, and return False if another attempt's record must be kept. Errors are logged."""
         try:
             return self._write_record(attempt, end)
-        except (*AWS_ERRORS, UploadError, OSError) as error:
-            log.warning("the record of %s could not be written: %s", attempt.name, error)
+        except (*AWS_ERRORS, UploadError, OSError, Interruption) as error:
+            cause = "the container must stop" if isinstance(error, Interruption) else error
+            log.warning("the record of %s could not be written: %s", attempt.name, cause)
             return True
 
     def _upload_failed_results(self, attempt: Attempt) -> None:
         """If the job's `keep_failed` is set, upload the failed attempt's files to their own location."""
         if attempt.job is None or not attempt.job.keep_failed:
             return
-        folder = attempt.job.output_dir or attempt.folders.output_dir
+        folder = get_output_folder(attempt.job, attempt.folders)
         if not folder.is_dir():
             return
         destination = ResultDestination(self._settings.aws_bucket, self._settings.keys.failed_results(attempt.name))
@@ -243,7 +281,7 @@ class AttemptFinisher:
                 self._context.s3,
                 folder,
                 destination,
-                check=partial(_check_lease, attempt),
+                check=self.limit_upload(partial(_check_lease, attempt)),
                 sleep=self._context.clock.sleep,
             )
         except (*AWS_ERRORS, Failed, OSError) as error:
@@ -264,12 +302,16 @@ class AttemptFinisher:
         delay = delays[min(attempt.failures, len(delays) - 1)]
         # SQS may still accept an old receipt, which would take the message away from the worker that has it now.
         _check_lease(attempt)
+        self._change_visibility(attempt, min(delay, max(0, int(attempt.lease.seconds_left))))
+
+    def _change_visibility(self, attempt: Attempt, seconds: int) -> None:
         self._keeper.release_lease(attempt.lease)  # first, so that the lease is not extended again
         self._sqs.change_message_visibility(
             QueueUrl=self._settings.queue_url,
             ReceiptHandle=attempt.raw["ReceiptHandle"],
-            VisibilityTimeout=min(delay, max(0, int(attempt.lease.seconds_left))),
+            VisibilityTimeout=seconds,
         )
+        attempt.is_settled = True
 
     def _move_to_dead_letters(self, attempt: Attempt, reason: str) -> None:
         if not self._settings.dead_letter_queue_url:
@@ -298,12 +340,18 @@ class AttemptFinisher:
 
     def _delete_message(self, attempt: Attempt) -> None:
         self._sqs.delete_message(QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"])
+        attempt.is_settled = True
 
 
 def _check_lease(attempt: Attempt) -> None:
     """Raise LostLease if the lease is lost. Checked before each step, because every call to AWS takes time."""
     if attempt.lease.is_lost:
         raise LostLease
+
+
+def describe_transfer_limit(transfer: str, settings: Settings) -> str:
+    """Return the reason for the end of a transfer that took too long."""
+    return f"{transfer} took longer than {settings.max_transfer_seconds / 60:g} minutes (MAX_TRANSFER_MINUTES)"
 
 
 def _has_failed_elsewhere(record: dict[str, Any]) -> bool:

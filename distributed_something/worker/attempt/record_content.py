@@ -10,8 +10,8 @@ from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.times import build_utc_timestamp
+from distributed_something.worker.program.explanations.telling_line import add_telling_line, read_telling_line
 from distributed_something.worker.program.program import MAX_LAST_LINES, read_last_lines
-from distributed_something.worker.program.telling_line import add_telling_line, read_telling_line
 
 DONE_STATE, FAILED_STATE, INTERRUPTED_STATE, SKIPPED_STATE = "done", "failed", "interrupted", "skipped"
 
@@ -60,7 +60,7 @@ def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> d
         **_describe_times(attempt, context.clock.now()),
         "reason": end.reason,
         "reason_class": end.reason_class,
-        **_describe_log(attempt.folders.log if end.reason and has_log else None),
+        **_describe_log(attempt.folders.log if end.reason and has_log else None, attempt.explanation),
         **_describe_program(context, attempt),
         **_describe_files(attempt, is_skipped=end.state == SKIPPED_STATE),
         "earlier_attempts": [],
@@ -93,7 +93,7 @@ def _describe_times(attempt: Attempt, ended: float) -> dict[str, Any]:
         "program_started": _build_timestamp(result.started) if result else None,
         "program_ended": _build_timestamp(result.ended) if result else None,
         "ended": build_utc_timestamp(ended),
-        "seconds": round(ended - attempt.started, 3),
+        "seconds": round(attempt.measure_seconds(ended), 3),
         "program_seconds": round(result.seconds, 3) if result else None,
         "time_limit_seconds": round(attempt.time_limit, 3) if attempt.has_started else None,
     }
@@ -123,10 +123,10 @@ def _describe_files(attempt: Attempt, *, is_skipped: bool) -> dict[str, Any]:
     }
 
 
-def _describe_log(log: Path | None) -> dict[str, Any]:
+def _describe_log(log: Path | None, explanation: str | None) -> dict[str, Any]:
     if log is None:
-        return {"telling_line": None, "last_lines": []}
-    telling = read_telling_line(log)
+        return {"telling_line": explanation, "last_lines": []}
+    telling = explanation or read_telling_line(log)
     return {"telling_line": telling, "last_lines": add_telling_line(read_last_lines(log), telling, MAX_LAST_LINES)}
 
 

@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from distributed_something.worker.job.job import Folders
+from distributed_something.worker.program.privileges import ProgramIdentity, ProgramUser, choose_identity
 
 LONG_PATH_CHARACTERS = 900  # up to 4 bytes each; with a 255-byte name added, still below the kernel's limit of 4,096
 log = logging.getLogger("worker")
@@ -27,18 +28,70 @@ def build_job_folders(work_dir: Path) -> Folders:
 
 
 def make_job_folder(folders: Folders) -> None:
-    """Create the job folder. Raise OSError if that fails."""
+    """Create the job folder and the program's TMPDIR. Raise OSError if that fails."""
     folders.root.mkdir(mode=0o700)
+    folders.temp_dir.mkdir(mode=0o700)
+    if folders.short_temp_dir != folders.temp_dir:
+        folders.short_temp_dir.symlink_to(folders.temp_dir)
+
+
+def give_folders(folders: Folders, user: ProgramUser) -> ProgramIdentity:
+    """Give the content of a job's folders to `user`, and return the identity with which programs can enter them.
+
+    The folders themselves stay the worker's, so that only their new group can enter them. So do shared inputs, which
+    all jobs can read and none may change. Raise OSError if that fails.
+    """
+    identity = choose_identity(user)
+    for folder in (folders.root, folders.temp_dir):
+        for path in _iter_own_paths(folder, folders.shared_dir):
+            os.chown(path, identity.user, identity.group, follow_symlinks=False)
+        os.chown(folder, 0, identity.group)
+        os.chmod(folder, 0o770)
+    descriptor = os.open(folders.log, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchown(descriptor, identity.user, identity.group)  # so that programs can open /dev/stderr
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+    return identity
+
+
+def _iter_own_paths(folder: Path, shared_dir: Path) -> Iterator[str]:
+    """Yield everything below a folder except shared inputs: files below `shared_dir` that are also in the store."""
+    for root, folders, files in os.walk(folder):
+        is_shared = Path(root).is_relative_to(shared_dir)
+        yield from (os.path.join(root, name) for name in folders)
+        for path in (os.path.join(root, name) for name in files):
+            if not is_shared or os.lstat(path).st_nlink == 1:
+                yield path
 
 
 def remove_job_folder(folders: Folders) -> None:
-    """Remove the job folder and its log. Failures are logged, not raised."""
+    """Remove the job folder, its TMPDIR, and its log. Failures are logged, not raised."""
+    remove_temp_dir(folders)
     for path in (folders.log, folders.root):  # the program may have replaced the root with a link
         with suppress(OSError):
             path.unlink()
-    free_names = (f"{folders.root}-{number}" for number in count())
-    # The folder does not exist if the attempt never began.
-    nested_folders = [str(folders.root)] if folders.root.exists() else []
+    _remove_folder(folders.root)
+
+
+def remove_temp_dir(folders: Folders) -> None:
+    """Remove the folder for temporary files and the link to it. Failures are logged, not raised."""
+    if folders.short_temp_dir != folders.temp_dir:
+        with suppress(OSError):
+            folders.short_temp_dir.unlink()
+    with suppress(OSError):  # most programs leave nothing there, and each system call takes time
+        os.rmdir(folders.temp_dir)
+        return
+    with suppress(OSError):  # the program may have replaced the folder with a link
+        folders.temp_dir.unlink()
+    _remove_folder(folders.temp_dir)
+
+
+def _remove_folder(root: Path) -> None:
+    """Remove a folder, if it exists, whatever it contains. Failures are logged, not raised."""
+    free_names = (f"{root}-{number}" for number in count())
+    nested_folders = [str(root)] if root.exists() else []
     for folder in nested_folders:  # _empty_folder appends to the list
         _try_removal(partial(_empty_folder, folder, nested_folders, free_names))
     for folder in reversed(nested_folders):

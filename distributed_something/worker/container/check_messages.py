@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from distributed_something.worker.hooks.hook_calls import confine_job
 from distributed_something.worker.job.failures import AWS_ERRORS
 from distributed_something.worker.job.job import BadMessage, Folders, Job, parse_message
+from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.worker_settings import Settings
 
 CHECK_VARIABLE = "CHECK_MESSAGES_FOLDER"  # the worker's environment variable for the folder that contains MESSAGES_FILE
@@ -35,9 +37,11 @@ def check_messages(folder: Path, settings: Settings, make_job: MakeJob) -> int:
         for line in messages:
             sample = json.loads(line)
             try:
-                job = make_job(parse_message(sample["body"]), job_folders, settings)
+                message = parse_message(sample["body"])
+                job = make_job(message, job_folders, settings)
                 if not isinstance(job, Job):
                     raise TypeError(f"make_job returned a value of type {type(job).__name__}, not a Job")
+                confine_job(job, job_id(message), job_folders)
                 verdict: dict[str, Any] = {"state": "accepted"}
             except (Exception, SystemExit) as error:
                 verdict = describe_hook_error(error)

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -26,8 +26,9 @@ from distributed_something.worker.admission.health import (
 from distributed_something.worker.admission.pauses import is_other_machine_failing, is_other_machine_working
 from distributed_something.worker.admission.replacement import ReplacementChecker
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
-from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
+from distributed_something.worker.attempt.attempt import Attempt
+from distributed_something.worker.attempt.context import WorkerContext, build_program_tools
+from distributed_something.worker.attempt.handler import JobHandler
 from distributed_something.worker.attempt.job_record import build_record_address
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
@@ -35,6 +36,7 @@ from distributed_something.worker.container.intake import JobIntake
 from distributed_something.worker.container.journal import Journal
 from distributed_something.worker.container.slot import Slot
 from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS, StopRequest
+from distributed_something.worker.hooks.hook_calls import Hooks
 from distributed_something.worker.job.failures import AWS_ERRORS
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.container_log import start_container_log, stop_container_log
@@ -49,10 +51,12 @@ from distributed_something.worker.machine.spot_notice import SpotWatcher
 from distributed_something.worker.machine.times import read_boot_clock
 from distributed_something.worker.machine.usage import USAGE_REPORT_SECONDS, UsageReporter
 from distributed_something.worker.machine.worker_clients import Clients
-from distributed_something.worker.program.launcher import LauncherPool
+from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
 from distributed_something.worker.program.processors import use_one_processor
 
 MAX_LAST_CALL_SECONDS = 5.0  # limit for each of the three waits for AWS calls when the container stops
+LAST_CALLS_SECONDS = 3.0  # reserved for everything that follows the jobs
+STOP_CHECK_SECONDS = 0.2  # how often to check whether to return jobs that hang, or whether all have ended
 EXIT_RESERVE_SECONDS = 1.0  # reserved for the process to exit
 CLOSED_CHECK_SECONDS = 30.0  # how often to check whether the monitor has closed the run
 HEALTH_CHECK_SECONDS = 5.0  # how often to check whether this container's health has changed
@@ -79,7 +83,8 @@ class Container:
             self._context.s3, settings.aws_bucket, settings.app_name, settings.queue_url, self._clock.now
         )
         self.health = ContainerHealth(
-            lambda: has_disk_space(settings.work_dir),
+            # Shared inputs that no job uses make room before the disk counts as full.
+            lambda: has_disk_space(settings.work_dir) or self._handler.shared_inputs.make_room(),
             partial(self._observe_other_machines, is_other_machine_failing),
             settings.sick_pause_seconds,
             partial(self._observe_other_machines, is_other_machine_working),
@@ -89,12 +94,8 @@ class Container:
         self.gate = AdmissionGate(self.health, settings.work_dir, self._clock.now)
         leases = clients.create_lease_client(settings.visibility_seconds)
         self._keeper = LeaseKeeper(leases, settings.queue_url, settings.visibility_seconds, read_boot_clock)
-        self._job_logs = JobLogs(
-            self._logs, settings.log_group_name,
-            describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
-            clock=self._clock,
-        )  # fmt: skip
-        self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
+        self._job_logs = self._build_job_logs()
+        self._tools = build_program_tools(settings, settings.docker_cores, self._job_logs, self._build_disk_guard())
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
         self._journal = self._build_journal()
         callbacks = OutcomeCallbacks(
@@ -104,7 +105,11 @@ class Container:
             self._context, self._keeper, callbacks, self._deleter.delete_soon, replacement.is_message_replaced
         )
         self._handler = JobHandler(self._context, hooks, self._keeper, self._stop, finisher, self._tools)
-        self._intake = JobIntake(self._context, self._handler, self._stop, self.gate, read_boot_clock)
+        self._protection = ScaleInProtection(lambda: bool(self._keeper.leases))
+        self._intake = JobIntake(
+            self._context, self._handler, self._stop, self.gate, read_boot_clock,
+            lambda: self._protection.request_for_job(self._clock.monotonic()),
+        )  # fmt: skip
 
     def serve(self) -> int:
         """Run the worker until it must stop, and return the exit code: 0, or 1 if the mount or worker code failed."""
@@ -130,7 +135,10 @@ class Container:
         for helper in helpers:
             helper.start()
         self._run_slots()
+        if self._handler.has_hanging_hook:
+            self._exit_code = 1
         self._tools.launcher.end()
+        self._handler.close()
         self._ended.set()
         self._keeper.end()
         self._deleter.end()
@@ -147,22 +155,44 @@ class Container:
         return max(0.0, min(MAX_LAST_CALL_SECONDS, (self._stop.seconds_left - EXIT_RESERVE_SECONDS) / share))
 
     def _run_slots(self) -> None:
-        """Run the intake and all slots until they end. The calling thread stays free for signal handlers."""
-        slots = self._settings.docker_cores
-        with ThreadPoolExecutor(slots, "finish", initializer=use_one_processor) as uploads:
-            loops = [
-                Slot(n, self._intake, self._handler, uploads, self._stop, n * self._settings.seconds_to_start).run
-                for n in range(slots)
-            ]
-            threads = [threading.Thread(target=self._run_or_stop, args=(loop,)) for loop in (self._intake.run, *loops)]
-            for thread in threads:
-                thread.start()
-            while any(thread.is_alive() for thread in threads):
-                with suppress(Empty):
-                    self._stop.announce_end(self._notices.get(timeout=0.2 if self._stop.is_announced else 1.0))
+        """Run the intake and all slots until they and all attempts have ended, or until no time remains.
+
+        The calling thread stays free for signal handlers.
+        """
+        slots, delay = self._settings.docker_cores, self._settings.seconds_to_start
+        pool = ThreadPoolExecutor(slots, "finish")
+
+        def finish_soon(attempt: Attempt) -> Future[None]:
+            try:
+                return pool.submit(self._run_or_stop, partial(self._handler.finish_attempt, attempt))
+            except RuntimeError:  # no time remains: the pool has been shut down, and the lease returns the job
+                abandoned: Future[None] = Future()
+                abandoned.set_result(None)
+                return abandoned
+
+        loops = [Slot(n, self._intake, self._handler, finish_soon, self._stop, n * delay).run for n in range(slots)]
+        threads = [
+            threading.Thread(target=self._run_or_stop, args=(loop,), daemon=True) for loop in (self._intake.run, *loops)
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads) or self._handler.has_attempts:
+            if self._stop.seconds_left <= LAST_CALLS_SECONDS:
+                log.warning("no time remains for what this container's threads are waiting for")
+                break
+            with suppress(Empty):
+                timeout = STOP_CHECK_SECONDS if self._stop.is_announced else 1.0
+                self._stop.announce_end(self._notices.get(timeout=timeout))
+        pool.shutdown(wait=False)
+
+    def _return_stalled_attempts(self) -> None:
+        """Return the jobs that do not end by themselves after a stop request."""
+        while not self._ended.wait(STOP_CHECK_SECONDS):
+            if self._stop.is_announced:
+                self._handler.return_stalled_attempts()
 
     def _run_or_stop(self, loop: Callable[[], None]) -> None:
-        """Run `loop`, and stop the whole container if it fails.
+        """Run `loop` (or another part of a slot's work), and stop the whole container if it fails.
 
         A container that continued with fewer slots would do less work for the same price and would never release the
         failed slot's job.
@@ -180,6 +210,7 @@ class Container:
         settings, ended = self._settings, self._ended
         repeat = partial(_repeat_until_ended, ended=ended, now=self._clock.now)
         yield "leases", self._keeper.run
+        yield "returns", self._return_stalled_attempts
         yield "deletions", self._deleter.run
         yield "job-logs", self._job_logs.run
         yield "journal", partial(self._journal.run, ended, settings.journal_seconds, self._clock.now)
@@ -192,9 +223,8 @@ class Container:
         if settings.log_group_name and self._metadata.is_on_ec2:
             report = UsageReporter(self._logs, settings.log_group_name, settings.machine, self._name, settings.work_dir)
             yield "usage", partial(repeat, USAGE_REPORT_SECONDS, report.tick)
-        protection = ScaleInProtection(lambda: bool(self._keeper.leases))
-        if protection.has_agent:
-            yield "protection", partial(protection.run, ended, self._clock.monotonic)
+        if self._protection.has_agent:
+            yield "protection", partial(self._protection.run, ended, self._clock.monotonic)
         yield "closing", partial(repeat, CLOSED_CHECK_SECONDS, self._update_gate)
         if bucket is not None:
             yield "mount", partial(bucket.run, ended)
@@ -207,7 +237,7 @@ class Container:
     def _ensure_idle_alarm(self) -> None:
         # These clients are used once; separate ones free their memory afterward.
         clients = Clients(1, self._settings.aws_region)
-        ensure_idle_alarm(clients, self._metadata, self._settings.app_name)
+        ensure_idle_alarm(clients, self._metadata, self._settings.app_name, self._ended.wait)
 
     def _handle_spot_notice(self, end: float) -> None:
         log.warning("spot notice: EC2 will stop this machine in %.0f s", end - self._clock.now())
@@ -249,6 +279,18 @@ class Container:
         first_line = {**asdict(facts), "machine": settings.machine, "image": settings.image,
                       "slots": settings.docker_cores}  # fmt: skip
         return Journal(write, first_line, lambda: self._intake.count_running())
+
+    def _build_disk_guard(self) -> DiskGuard:
+        read_space = partial(read_disk_space, self._settings.work_dir)
+        return DiskGuard(read_space, self._clock.monotonic, lambda: self._handler.shared_inputs.make_room())
+
+    def _build_job_logs(self) -> JobLogs:
+        settings = self._settings
+        return JobLogs(
+            self._logs, settings.log_group_name if settings.stream_job_logs else "",
+            describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
+            clock=self._clock,
+        )  # fmt: skip
 
     def _build_mount(self) -> BucketMount:
         return BucketMount(build_mount_plan(self._context.s3, self._settings), self._handle_lost_mount)

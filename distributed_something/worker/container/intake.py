@@ -42,15 +42,18 @@ class JobIntake:
     """The source of jobs for the slots of one container.
 
     `gate` limits how many jobs may be taken now; none may be taken while the container is paused. `now` is a monotonic
-    clock in seconds. `durations` contains how long the most recent jobs took.
+    clock in seconds. `request_protection` is called before new jobs begin; if it returns a number of seconds above 0,
+    the jobs are returned to the queue, and none are taken for that time. `durations` contains how long the most recent
+    jobs took.
     """
 
     def __init__(
         self, context: WorkerContext, handler: JobHandler, stop: StopRequest, gate: AdmissionGate,
-        now: Callable[[], float],
+        now: Callable[[], float], request_protection: Callable[[], float] = lambda: 0.0,
     ) -> None:  # fmt: skip
         self._sqs, self._settings, self._handler, self._stop = context.sqs, context.settings, handler, stop
         self._gate, self._now, self.durations = gate, now, JobDurations()
+        self._request_protection = request_protection
         self._lock = threading.Lock()
         self._attempt_ready, self._work_changed = (threading.Condition(self._lock) for _ in range(2))
         self._idle_slots: set[int] = set()
@@ -93,23 +96,22 @@ class JobIntake:
     def run(self) -> None:
         """Poll the queue until the container must stop. Failed calls are retried after a pause."""
         pause = 1.0
-        with ThreadPoolExecutor(2 * self._settings.docker_cores, "fetch", initializer=use_one_processor) as pool:
-            while not self._stop.is_announced:
-                try:
-                    self.run_round(pool)
-                    pause = 1.0
-                except (*AWS_ERRORS, OSError) as error:
-                    log.warning("receiving jobs failed; retrying in %.0f s: %s", pause, error)
-                except Exception:  # otherwise this thread would end unnoticed and the container would stay idle
-                    log.exception("the worker's own code failed; retrying in %.0f s", pause)
-                else:
-                    continue
-                self._gate.release_probe()
-                self._stop.wait(pause)
-                pause = min(pause * 2, MAX_POLL_PAUSE_SECONDS)
-            # Return jobs before the pool ends: the pool waits for all fetches, and one of them may hang.
-            self._return_overdue_attempts(max_wait=-1.0)
-        self._return_overdue_attempts(max_wait=-1.0)
+        pool = ThreadPoolExecutor(2 * self._settings.docker_cores, "fetch", initializer=use_one_processor)
+        while not self._stop.is_announced:
+            try:
+                self.run_round(pool)
+                pause = 1.0
+            except (*AWS_ERRORS, OSError) as error:
+                log.warning("receiving jobs failed; retrying in %.0f s: %s", pause, error)
+            except Exception:  # otherwise this thread would end unnoticed and the container would stay idle
+                log.exception("the worker's own code failed; retrying in %.0f s", pause)
+            else:
+                continue
+            self._gate.release_probe()
+            self._stop.wait(pause)
+            pause = min(pause * 2, MAX_POLL_PAUSE_SECONDS)
+        pool.shutdown(wait=False, cancel_futures=True)  # a fetch may hang, so nothing waits for it
+        self._handler.return_stalled_attempts()
 
     def run_round(self, pool: ThreadPoolExecutor) -> None:
         """Run one polling round: return overdue jobs, start fetches for the slots, and receive messages if needed."""
@@ -165,8 +167,14 @@ class JobIntake:
         if not messages:
             self._gate.release_probe()
         # A lease begins when SQS responds; counting from the request starts earlier and is therefore safe.
-        for number, raw in enumerate(messages):
-            attempt = self._handler.take_message(raw, requested_at)
+        attempts = [self._handler.take_message(raw, requested_at) for raw in messages]
+        if attempts and (pause := self._request_protection()):
+            self._gate.pause(pause)
+            for attempt in attempts:
+                self._handler.return_attempt(attempt)
+            self._gate.release_probe()
+            return
+        for number, attempt in enumerate(attempts):
             if number < count:
                 self._submit_fetch(pool, attempt)
             else:

@@ -9,22 +9,25 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from distributed_something.worker.attempt.handler import Hooks
 from distributed_something.worker.container.check_messages import CHECK_VARIABLE, check_messages
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.single_job import ONE_JOB_VARIABLE, run_one_job
+from distributed_something.worker.hooks.hook_calls import Hooks
 from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.job import Folders, Job, job_from_message
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import BadEnvironment, Settings, read_worker_settings
 from distributed_something.worker.machine.metadata import InstanceMetadata, get_machine_id
 from distributed_something.worker.machine.mount import format_mount_obstacle
+from distributed_something.worker.program.launcher import UTF8_OPTIONS
+from distributed_something.worker.program.privileges import NoSuchUser, find_program_user, hide_process
 
 # run-worker.sh moves LD_PRELOAD to this variable so that it does not affect the worker.
 PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"
@@ -41,15 +44,19 @@ def serve(
     Return the exit code: 0, 1 (the mount or the worker's own code failed), or 2 (an environment variable is missing or
     invalid).
     """
+    _use_utf8()
     try:
         settings = read_worker_settings()
         if folder := os.environ.pop(CHECK_VARIABLE, ""):
             return check_messages(Path(folder), settings, make_job)
+        _make_work_dir(settings.work_dir)
+        find_program_user(settings.program_user)
         if settings.mount_s3 and (reason := format_mount_obstacle()):
             raise BadEnvironment(reason)
-    except BadEnvironment as error:
+    except (BadEnvironment, NoSuchUser) as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    hide_process()
     if preload := os.environ.pop(PROGRAM_PRELOAD_VARIABLE, ""):
         os.environ["LD_PRELOAD"] = preload
     if folder := os.environ.pop(ONE_JOB_VARIABLE, ""):  # removed so that the program does not inherit it
@@ -60,4 +67,26 @@ def serve(
         signal.signal(number, lambda *_: notices.put(float(settings.stop_seconds)))
     metadata = InstanceMetadata()
     settings = replace(settings, machine=get_machine_id(metadata))
-    return Container(settings, Hooks(make_job, prepare, failure), notices, metadata).serve()
+    exit_code = Container(settings, Hooks(make_job, prepare, failure), notices, metadata).serve()
+    if threading.active_count() > 1:  # Python would wait for threads that hang in a request
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    return exit_code
+
+
+def _use_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode if the image's locale has another encoding.
+
+    Names of files and text are UTF-8, whatever the locale is. The locale's variables stay as they are for the program.
+    The image's own run-worker.sh uses this mode anyway.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
+        os.execv(sys.executable, [sys.orig_argv[0], *UTF8_OPTIONS, *sys.orig_argv[1:]])
+
+
+def _make_work_dir(work_dir: Path) -> None:
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadEnvironment(f"the environment variable WORK_DIR is {str(work_dir)!r}: {error.strerror}") from None

@@ -12,18 +12,20 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.attempt.attempt import Attempt
-from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools, get_attempt_job
+from distributed_something.worker.attempt.context import WorkerContext, build_program_tools
+from distributed_something.worker.attempt.handler import JobHandler, get_attempt_job
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
+from distributed_something.worker.attempt.work_folder import remove_temp_dir
 from distributed_something.worker.container.stop import StopRequest
+from distributed_something.worker.hooks.hook_calls import Hooks
 from distributed_something.worker.job.failures import Failed
-from distributed_something.worker.job.job import Folders
+from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.container_log import start_container_log
 from distributed_something.worker.logs.job_log import JobLogs
@@ -31,8 +33,9 @@ from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.machine.container_facts import read_container_facts
 from distributed_something.worker.machine.mount import BucketMount, MountError, build_mount_plan
 from distributed_something.worker.machine.worker_clients import Clients
-from distributed_something.worker.program.launcher import LauncherPool
-from distributed_something.worker.transfer.result_files import list_result_files
+from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
+from distributed_something.worker.safe_path import SafePath
+from distributed_something.worker.transfer.result_files import get_output_folder, list_result_files
 
 ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # the worker's environment variable for the folder that contains MESSAGE_FILE
 MESSAGE_FILE, VERDICT_FILE, LOG_FILE = "message.json", "verdict.json", "log.txt"
@@ -55,12 +58,14 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
         {"Body": (folder / MESSAGE_FILE).read_text(encoding="utf-8")}, keeper.add_lease("", clock.monotonic()),
         _SingleJobFolders(folder / "job"), earlier_attempts=0, failures=0, started=clock.now(),
     )  # fmt: skip
-    verdict, launcher = Verdict(), LauncherPool(1)
+    verdict = Verdict()
     s3 = Clients(1, settings.aws_region)("s3")
     context = WorkerContext(
         replace(settings, check_if_done=False, work_dir=folder), None, s3, clock, read_container_facts()
     )
-    tools = ProgramTools(launcher, JobLogs(None, "", clock=clock))
+    disk = DiskGuard(partial(read_disk_space, folder), clock.monotonic)
+    tools = build_program_tools(settings, 1, JobLogs(None, "", clock=clock), disk)
+    disk.add_job(attempt.folders)
     handler = _SingleJobHandler(context, hooks, keeper, stop, verdict, tools)
     try:
         with _mount_bucket(s3, settings):
@@ -70,7 +75,9 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
         log.error("%s", error)
         return 1
     finally:
-        launcher.end()
+        tools.launcher.end()
+        handler.close()
+        remove_temp_dir(attempt.folders)
     (folder / VERDICT_FILE).write_text(json.dumps(verdict.build_document(attempt), indent=1), encoding="utf-8")
     return 0
 
@@ -81,7 +88,7 @@ class _SingleJobFolders(Folders):
 
     @cached_property
     def log(self) -> Path:
-        return self.root.with_name(LOG_FILE)
+        return SafePath.build(self.root.with_name(LOG_FILE))
 
 
 class _SingleJobHandler(JobHandler):
@@ -91,9 +98,12 @@ class _SingleJobHandler(JobHandler):
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
         list_result_files(
-            attempt.folders.output_dir, job.output_location, job.leave_out
+            get_output_folder(job, attempt.folders), job.output_location, job.leave_out
         )  # raises Failed if a file could not be uploaded
         self._finisher.record_done(attempt)
+
+    def _check_output_bucket(self, job: Job) -> None:
+        """Check nothing, because nothing is uploaded."""
 
     def _release_attempt(self, attempt: Attempt) -> None:
         pass
@@ -114,8 +124,10 @@ class Verdict(AttemptFinisher):
     def record_failure(self, attempt: Attempt, reason: str, reason_class: str) -> None:
         self.state, self.reason, self.reason_class = "failed", reason, reason_class
 
-    def return_interrupted(self, attempt: Attempt) -> None:
-        self.state, self.reason, self.reason_class = "interrupted", "the worker was stopped", "interrupted"
+    def return_interrupted(
+        self, attempt: Attempt, reason: str = "the worker was stopped", reason_class: str = "interrupted"
+    ) -> None:
+        self.state, self.reason, self.reason_class = "interrupted", reason, reason_class
 
     def build_document(self, attempt: Attempt) -> dict[str, Any]:
         """Return the JSON document that `runJob` shows, with sizes in bytes.
@@ -143,9 +155,11 @@ class Verdict(AttemptFinisher):
 
 def _list_results(attempt: Attempt) -> list[Path]:
     """Return the files that a run would upload; none if it could not upload them."""
-    job, folder = attempt.job, attempt.folders.output_dir
+    job, folders = attempt.job, attempt.folders
+    if job is None:
+        return []
     try:
-        return list(list_result_files(folder, job.output_location, job.leave_out).values()) if job else []
+        return list(list_result_files(get_output_folder(job, folders), job.output_location, job.leave_out).values())
     except Failed:
         return []
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
 
+from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.handler import JobHandler
 from distributed_something.worker.container.intake import JobIntake
 from distributed_something.worker.container.stop import StopRequest
@@ -12,7 +14,7 @@ from distributed_something.worker.container.stop import StopRequest
 class Slot:
     """Room for one program at a time in a container.
 
-    `uploads` has one thread per slot. `delay`: seconds to wait before the first job.
+    `finish_soon` starts the last stage of an attempt in another thread. `delay`: seconds to wait before the first job.
     """
 
     def __init__(
@@ -20,12 +22,12 @@ class Slot:
         number: int,
         intake: JobIntake,
         handler: JobHandler,
-        uploads: ThreadPoolExecutor,
+        finish_soon: Callable[[Attempt], Future[None]],
         stop: StopRequest,
         delay: float,
     ) -> None:
         self._number, self._intake, self._handler = number, intake, handler
-        self._uploads, self._stop, self._delay = uploads, stop, delay
+        self._finish_soon, self._stop, self._delay = finish_soon, stop, delay
 
     def run(self) -> None:
         """Run jobs until the container must stop, then wait until the last job's results are uploaded."""
@@ -37,6 +39,6 @@ class Slot:
             self._intake.record_program_end(self._number)
             if upload is not None:
                 upload.result()
-            upload = self._uploads.submit(self._handler.finish_attempt, attempt) if has_results else None
+            upload = self._finish_soon(attempt) if has_results else None
         if upload is not None:
             upload.result()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from math import inf
 
 STOP_RESERVE_SECONDS = 10.0  # time to end running programs (5 s from SIGTERM to SIGKILL) and return their jobs
+RETURN_RESERVE_SECONDS = 4.0  # time to return the jobs that have not ended by then, such as those that wait for S3
 
 
 class StopRequest:
@@ -37,6 +38,11 @@ class StopRequest:
     def is_due(self) -> bool:
         """Whether running programs must also end now."""
         return self.seconds_left <= STOP_RESERVE_SECONDS
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether all jobs must return to the queue now, whatever they are waiting for."""
+        return self.seconds_left <= RETURN_RESERVE_SECONDS
 
     @property
     def seconds_left(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 # Bucket names that S3 allows, including names that are valid only for old buckets, and the access point ARNs that
@@ -12,6 +13,14 @@ _BUCKET_NAME_PATTERN = re.compile(
     r"|arn:aws[\w-]*:s3[\w-]*:[a-z0-9-]*:[0-9]{12}:(outpost[/:][\w-]+[/:])?accesspoint[/:][\w.-]{1,63}",
     re.ASCII,
 )
+
+# IPv6 networks whose addresses end in an IPv4 address: IPv4-compatible, NAT64, and local NAT64.
+_IPV4_NETWORKS = (ip_network("::/96"), ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+_AWS_LINK_NETWORK = IPv6Network("fd00:ec2::/32")  # where AWS offers instance metadata, names, and time over IPv6
+_THIS_NETWORK = ip_network("0.0.0.0/8")  # Linux connects 0.0.0.0 to the machine itself
+
+
+MAX_KEY_BYTES = 1024  # of a key in UTF-8; S3's limit
 
 
 class BadAddress(ValueError):
@@ -25,6 +34,50 @@ def is_url(text: str) -> bool:
 def is_bucket_name(name: str) -> bool:
     """Return whether `name` is a valid bucket name or the ARN of an access point."""
     return _BUCKET_NAME_PATTERN.fullmatch(name) is not None
+
+
+def is_whole_bucket(text: str) -> bool:
+    """Return whether an input address stands for all objects in a bucket."""
+    bucket, _, key = text.removeprefix("s3://").partition("/")
+    return text.startswith("s3://") and bool(bucket) and not key.strip("/ ")
+
+
+def is_internal_ip(text: str) -> bool:
+    """Return whether an IP address is this machine's own or on its link, where AWS offers the machine's credentials.
+
+    An IPv6 address that stands for an IPv4 address counts as that one.
+    """
+    address = ip_address(text.partition("%")[0])
+    if isinstance(address, IPv6Address):
+        embedded = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if embedded is None and any(address in network for network in _IPV4_NETWORKS):
+            embedded = IPv4Address(int(address) & 0xFFFFFFFF)
+        if embedded is not None and int(address) > 1:
+            return is_internal_ip(str(embedded))
+        if address in _AWS_LINK_NETWORK:
+            return True
+    elif address in _THIS_NETWORK:
+        return True
+    return address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
+
+
+def check_web_address(url: str, *, allow_unsafe: bool) -> None:
+    """Raise BadAddress if the config does not allow inputs from this web address. Names are not resolved."""
+    parts = urlsplit(url)
+    if not is_url(url) or not parts.hostname:
+        raise BadAddress(f"{url!r} is not a valid web address")
+    if allow_unsafe:
+        return
+    if parts.scheme != "https":
+        remedy = "use https://, or set ALLOW_UNSAFE_INPUTS = 'True' in the config"
+        raise BadAddress(f"the input {url!r} is not encrypted, so anyone on the way could change it; {remedy}")
+    try:
+        is_internal = parts.hostname.rstrip(".") == "localhost" or is_internal_ip(parts.hostname)
+    except ValueError:  # a name, which is checked when it is resolved
+        is_internal = False
+    if is_internal:
+        remedy = "use a public address, or set ALLOW_UNSAFE_INPUTS = 'True' in the config"
+        raise BadAddress(f"the input {url!r} is an address of the machine itself; {remedy}")
 
 
 def check_input_address(text: str, bucket: str) -> None:
@@ -44,11 +97,18 @@ def check_input_address(text: str, bucket: str) -> None:
 def parse_input_address(text: str, bucket: str) -> tuple[str, str]:
     """Return the bucket and the key (or prefix) of an input. If `text` is only a key, it belongs to `bucket`.
 
-    Raise BadAddress if the bucket name is not valid.
+    Raise BadAddress if the bucket name is not valid, or if the key is blank or longer than S3 allows. An entire bucket
+    must be written as `s3://bucket/`.
     """
-    key = text
+    key, slash = text, "/"
     if text.startswith("s3://"):
-        bucket, _, key = text.removeprefix("s3://").partition("/")
+        bucket, slash, key = text.removeprefix("s3://").partition("/")
+    if not text.strip():
+        raise BadAddress(f"the input {text!r} is blank")
     if not is_bucket_name(bucket):
         raise BadAddress(f"the input {text!r} has no valid bucket: {bucket!r} is not a bucket name")
+    if not slash or (key and not key.strip()):
+        raise BadAddress(f"the input {text!r} has no key after the bucket; for all objects, write 's3://{bucket}/'")
+    if (length := len(key.encode(errors="surrogatepass"))) > MAX_KEY_BYTES:
+        raise BadAddress(f"an input's key is {length:,} bytes long, but S3 allows only {MAX_KEY_BYTES:,}: {key[:100]}…")
     return bucket, key

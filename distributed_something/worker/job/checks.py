@@ -14,8 +14,11 @@ A check never raises an exception, whatever the program wrote, and reads at most
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -51,13 +54,24 @@ def find_failure(reason: str | None, result: Result) -> str | None:
 
 
 def usual_failure(job: Job, folders: Folders, result: Result) -> str | None:
-    """Return a failure reason if the exit code is not 0 or fewer than `job.expected_files` files exist, else None."""
+    """Return a failure reason if the exit code is not 0 or fewer than `job.expected_files` files will be uploaded, else
+    None. Files that match a pattern in `job.leave_out` do not count."""
     if reason := _check_exit_code(result):
         return reason
-    count = sum(path.is_file() for path in (job.output_dir or folders.output_dir).rglob("*"))
+    if not job.expected_files:
+        return None
+    count = _count_results(job.output_dir or folders.output_dir, job.leave_out)
     if count < job.expected_files:
         return f"{count} files written, {job.expected_files} expected"
     return None
+
+
+def is_left_out(name: str, patterns: Sequence[str]) -> bool:
+    """Return whether a pattern in `leave_out` matches `name`, a path below the output folder.
+
+    A pattern without `/` is compared only with the last part of `name`.
+    """
+    return any(fnmatchcase(name if "/" in pattern else name.rpartition("/")[2], pattern) for pattern in patterns)
 
 
 def missing_files(folder: Path, at_least: int, match: str = "*", min_bytes: int = 0) -> str | None:
@@ -119,6 +133,19 @@ def missing_key(path: Path, *keys: str | int) -> str | None:
 
 def _check_exit_code(result: Result) -> str | None:
     return f"exit code {result.exit_code}" if result.exit_code != 0 else None
+
+
+def _count_results(folder: Path, leave_out: Sequence[str]) -> int:
+    """Return how many files in `folder` will be uploaded. Files that cannot be found, because their paths are too long,
+    do not count; the upload then explains this."""
+    count = 0
+    with suppress(OSError, RecursionError):
+        for root, _, names in os.walk(folder):
+            paths = (Path(root, name) for name in names)
+            count += sum(
+                path.is_file() and not is_left_out(path.relative_to(folder).as_posix(), leave_out) for path in paths
+            )
+    return count
 
 
 def _iter_matching_files(folder: Path, match: str, min_bytes: int) -> Iterator[Path]:

@@ -5,7 +5,9 @@ Each failure has a reason class, which is written to the job's record.
 
 from __future__ import annotations
 
+import errno
 import re
+from pathlib import Path
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
@@ -21,6 +23,12 @@ _DENIED_CODES = {
 }  # fmt: skip
 _PERMISSION_PATTERN = re.compile(r"perform:? ([a-z0-9-]+:[A-Za-z]+)")
 _NOT_FOUND_CODES = {"404", "NoSuchKey"}
+BAD_DATA_CLASS = "bad data"
+# The disk refuses the name or the place of a file, whatever the machine: the name or path is too long or invalid, or a
+# file is where a folder must be, or the other way round.
+_NAME_ERRNOS = {
+    errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ, errno.ELOOP,
+}  # fmt: skip
 _MISSING_QUEUE_CODES = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 
 
@@ -55,6 +63,16 @@ def is_missing_queue(error: BaseException) -> bool:
     return isinstance(error, ClientError) and get_error_code(error) in _MISSING_QUEUE_CODES
 
 
+def is_name_error(error: OSError) -> bool:
+    """Return whether the disk refuses a file's name or path, so that the same would happen on every machine."""
+    return error.errno in _NAME_ERRNOS
+
+
+def describe_outside_folder(output_dir: Path) -> str:
+    """Return what is wrong with an output folder that is not in its job's folder."""
+    return f"`output_dir` is {str(output_dir)!r}, which is outside the job's folder; use a folder below folders.root"
+
+
 class Failed(Exception):
     """Raised when an attempt fails. The job is retried; after its last attempt it is moved to the dead-letter queue."""
 
@@ -75,6 +93,15 @@ class ProgramNotStarted(Failed):
 
 class MissingInput(Failed):
     reason_class = "missing input"
+
+
+class BadData(Failed):
+    """Raised for data that no attempt on any machine could use, such as an archived input or a name that is too long.
+
+    The job's data or its Job file is the cause, so the job is not retried.
+    """
+
+    reason_class = BAD_DATA_CLASS
 
 
 class UploadError(Failed):

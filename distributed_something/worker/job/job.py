@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import reprlib
@@ -12,20 +13,30 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from distributed_something.worker.job.addresses import BadAddress, check_input_address, is_bucket_name
+from distributed_something.worker.job.addresses import (
+    MAX_KEY_BYTES,
+    BadAddress,
+    check_input_address,
+    is_bucket_name,
+    is_url,
+)
 from distributed_something.worker.job.job_id import add_missing_group, job_id
+from distributed_something.worker.job.message_inputs import build_inputs
 from distributed_something.worker.job.placeholders import (
     TemplateError,
     fill_placeholders,
+    find_blank_part,
     list_placeholders,
     split_command,
 )
-from distributed_something.worker.job.shell_values import fill_shell
+from distributed_something.worker.job.shell.shell_values import fill_shell
 from distributed_something.worker.job.upload_flags import BadFlags, parse_upload_flags
 from distributed_something.worker.job.worker_settings import JobDefaults
+from distributed_something.worker.safe_path import SafePath
 
 Command = list[str] | str  # words, or one string for a shell
 Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
+SHORT_TEMP_DIR, MAX_TEMP_DIR_BYTES = Path("/tmp"), 64  # 43 bytes remain for a socket's name
 MAX_JOB_SECONDS = 11 * 3600  # SQS ends the lease of a received message after 12 hours
 
 
@@ -63,9 +74,36 @@ class Folders:
         return self.root / "output"
 
     @cached_property
+    def shared_dir(self) -> Path:
+        """The folder with the job's shared inputs. It exists only if the job has any."""
+        return self.root / "shared"
+
+    @cached_property
+    def temp_dir(self) -> Path:
+        """The folder for the program's temporary files. It is next to `root`, because the program may create files with
+        any name inside `root`."""
+        return self.root.with_name(f"{self.root.name}.tmp")
+
+    @cached_property
+    def short_temp_dir(self) -> Path:
+        """The path that the program gets as TMPDIR: `temp_dir`, or a link to it if its path is long.
+
+        Unix sockets are created in TMPDIR, and their paths may have at most 107 bytes.
+        """
+        folder = self.temp_dir
+        is_long = len(os.fsencode(folder)) > MAX_TEMP_DIR_BYTES
+        if not is_long or not os.access(SHORT_TEMP_DIR, os.W_OK | os.X_OK):
+            return folder
+        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+        return SHORT_TEMP_DIR / f"job-{digest}.tmp"
+
+    @cached_property
     def log(self) -> Path:
-        """The log file. It is next to `root`, because the program may create files with any name inside `root`."""
-        return self.root.with_name(f"{self.root.name}.log")
+        """The log file. It is next to `root`, because the program may create files with any name inside `root`.
+
+        The program may also replace it with a link, which is never followed.
+        """
+        return SafePath.build(self.root.with_name(f"{self.root.name}.log"))
 
 
 @dataclass
@@ -81,6 +119,9 @@ class Job:
     Set `shared_location` if several jobs use the same output location. A job then never replaces a file that another
     job of the same run wrote, unless `may_replace` is set. Set `has_done_document` if the number of files does not show
     whether the job is done; a document in the app's bucket then says so. Jobs with a shared location always have one.
+    Set `requester_pays` if the account that runs the job pays for reading its inputs from S3.
+
+    `shared_inputs` are inputs in S3 that the container fetches only once, to `folders.shared_dir`.
 
     Raise BadMessage if the output location, a bucket, or the command is invalid.
     """
@@ -102,11 +143,18 @@ class Job:
     shared_location: bool = False
     may_replace: bool = False
     has_done_document: bool = False
+    shared_inputs: Inputs = field(default_factory=list)
+    requester_pays: bool = False
 
     def __post_init__(self) -> None:
         if any(part in ("", ".", "..") for part in self.output_location.split("/")):
             problem = 'which has an empty part, ".", or ".." between slashes'
             raise BadMessage(f"`output_location` is {self.output_location!r}, {problem}")
+        # A result adds at least a slash and one character.
+        if (length := len(self.output_location.encode(errors="surrogatepass")) + 2) > MAX_KEY_BYTES:
+            start = self.output_location[:100]
+            problem = f"makes keys of at least {length:,} bytes, but S3 allows only {MAX_KEY_BYTES:,}: {start}…"
+            raise BadMessage(f"`output_location` {problem}")
         if not all(self.commands):
             raise BadMessage("`command` is empty")
         if "\0" in "".join(map("".join, self.commands)):
@@ -117,15 +165,22 @@ class Job:
         if not is_bucket_name(self.output_bucket):
             raise BadMessage(f"`output_bucket` is {self.output_bucket!r}, which is not a bucket name")
         try:
-            for text in self.inputs:
+            for text in (*self.inputs, *self.shared_inputs):
                 check_input_address(text, self.input_bucket)
         except BadAddress as error:
             raise BadMessage(str(error)) from None
+        for text in filter(is_url, self.shared_inputs):  # not every web server says whether a file has changed
+            raise BadMessage(f"the shared input {text!r} is not in S3; copy it there, or write it in `inputs`")
 
     @property
     def needs_done_document(self) -> bool:
         """Whether a document, not the files at the output location, says that the job is done."""
         return self.shared_location or self.has_done_document
+
+    @property
+    def input_arguments(self) -> dict[str, object]:
+        """The extra arguments for S3 requests that read inputs."""
+        return {"RequestPayer": "requester"} if self.requester_pays else {}
 
     @property
     def commands(self) -> list[Command]:
@@ -161,12 +216,14 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
     """
     identity = job_id(message)
     values = build_placeholder_values(message, folders, identity)
-    is_shared = overrides.get("shared_location", _read_shared_location(message))
+    is_shared = overrides.get("shared_location", _read_boolean(message, "shared_location"))
     fields: dict[str, Callable[[], Any]] = {
         "id": lambda: identity,
         "command": lambda: _build_command(message, values),
         "shell": lambda: message.get("shell") is True,
-        "inputs": lambda: _build_inputs(message, values),
+        "inputs": lambda: build_inputs(message, "inputs", values, allow_unsafe=defaults.allow_unsafe_inputs),
+        # Web addresses are refused here, so there are no unsafe ones.
+        "shared_inputs": lambda: build_inputs(message, "shared_inputs", values, allow_unsafe=True),
         "input_bucket": lambda: fill_placeholders(_read_text(message, "input_bucket", defaults.aws_bucket), values),
         "output_bucket": lambda: fill_placeholders(_read_text(message, "output_bucket", defaults.aws_bucket), values),
         "output_location": lambda: _build_location(
@@ -178,10 +235,11 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
         "leave_out": lambda: _read_text_list(message, "leave_out"),
         "upload_arguments": lambda: upload_arguments(message.get("upload_flags")),
         "shared_location": lambda: is_shared,
+        "requester_pays": lambda: _read_boolean(message, "requester_pays"),
     }
     try:
         return Job(**overrides, **{name: build() for name, build in fields.items() if name not in overrides})
-    except TemplateError as error:
+    except (BadAddress, TemplateError) as error:
         raise BadMessage(str(error)) from None
 
 
@@ -205,6 +263,8 @@ def build_placeholder_values(message: Mapping[str, Any], folders: Folders, ident
         "input_dir": str(folders.input_dir),
         "output_dir": str(folders.output_dir),
         "scripts_dir": _get_scripts_folder(),
+        # Otherwise, this may be a name of the user's own.
+        **({"shared_dir": str(folders.shared_dir)} if message.get("shared_inputs") else {}),
     }
     return {**message, **group_values, **worker_values}
 
@@ -246,20 +306,10 @@ def _build_location(template: str, values: Mapping[str, object], *, is_shared: b
     It always contains the job id, so two jobs never share a prefix, unless `is_shared`.
     """
     is_complete = is_shared or "job" in list_placeholders(template)
+    if part := find_blank_part(template, values):
+        raise BadMessage(f"`output_location` is {template!r}, but {part} is blank")
     full_template = template if is_complete else f"{template.rstrip('/')}/{{job}}"
     return fill_placeholders(full_template, values).strip("/")
-
-
-def _build_inputs(message: Mapping[str, Any], values: Mapping[str, object]) -> Inputs:
-    inputs = message.get("inputs", [])
-    if isinstance(inputs, list):
-        return [address for text in _read_text_list(message, "inputs") for address in _expand_input(text, values)]
-    if not isinstance(inputs, dict) or not all(
-        isinstance(part, str) and part for pair in inputs.items() for part in pair
-    ):
-        problem = f"`inputs` is {reprlib.repr(inputs)}"
-        raise BadMessage(problem + ', not a list of strings or an object such as {"images/a.png": "a.png"}')
-    return {fill_placeholders(text, values): fill_placeholders(path, values) for text, path in inputs.items()}
 
 
 def _read_text(message: Mapping[str, Any], key: str, default: str) -> str:
@@ -276,18 +326,10 @@ def _read_text_list(message: Mapping[str, Any], key: str) -> list[str]:
     return value
 
 
-def _expand_input(text: str, values: Mapping[str, object]) -> list[str]:
-    """Return the addresses that an input stands for: several if it is a placeholder for a list of strings, else one."""
-    addresses = values.get(text[1:-1]) if list_placeholders(text) == {text[1:-1]} else None
-    if isinstance(addresses, list) and all(isinstance(address, str) and address for address in addresses):
-        return addresses
-    return [fill_placeholders(text, values)]
-
-
-def _read_shared_location(message: Mapping[str, Any]) -> bool:
-    value = message.get("shared_location", False)
-    if not isinstance(value, bool):  # any other value would be guesswork about where results go
-        raise BadMessage(f"`shared_location` is {reprlib.repr(value)}, not true or false")
+def _read_boolean(message: Mapping[str, Any], key: str) -> bool:
+    value = message.get(key, False)
+    if not isinstance(value, bool):  # any other value would be guesswork about where results go and who pays
+        raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not true or false")
     return value
 
 

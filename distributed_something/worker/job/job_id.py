@@ -15,8 +15,10 @@ from typing import Any
 
 MAX_READABLE_BYTES = 160  # in UTF-8; file names may have 255 bytes, and attempt numbers and endings are added to ids
 HASH_CHARACTERS = 10  # 40 bits; submitJob rejects jobs with equal ids, so the rare collision is noticed
-# A job stays the same job if only these limits change, so changing them never runs finished jobs again.
-LIMIT_KEYS = frozenset({"timeout_minutes", "expected_files", "keep_failed", "leave_out", "upload_flags"})
+# A job stays the same job if only these keys change, so changing them never runs finished jobs again.
+LIMIT_KEYS = frozenset(
+    {"timeout_minutes", "expected_files", "keep_failed", "leave_out", "upload_flags", "requester_pays"}
+)
 _ALTERNATIVE_GROUP_KEYS = ("Metadata", "plate")  # in messages from published implementations and labs' scripts
 _PUBLISHED_GROUP = re.compile(r"Metadata_[^=,]+=[^=,]*(,Metadata_[^=,]+=[^=,]*)*")
 _REPLACED_CHARACTERS = re.compile(r"[^\w.=-]+")  # \w: letters and digits of any script, and "_"

@@ -58,6 +58,22 @@ def fill_placeholders(template: str, values: Mapping[str, object], quote: Callab
     return _COMPILED_PLACEHOLDER.sub(replace_placeholder, template)
 
 
+def find_blank_part(template: str, values: Mapping[str, object]) -> str | None:
+    """Return the first part of a path, between slashes, that only placeholders without text fill; None if none is.
+
+    A placeholder that has no value is not this function's problem. White space and slashes are not text.
+    """
+    names = list_placeholders(template)
+    if not any(name in values and _is_blank(as_text(values[name])) for name in names):
+        return None
+    parts = (part for part in template.split("/") if list_placeholders(part))
+    return next((part for part in parts if _is_blank(fill_placeholders(part, values))), None)
+
+
+def _is_blank(text: str) -> bool:
+    return not text.replace("/", "").strip()
+
+
 def as_text(value: object) -> str:
     """Return a message value as text: a string unchanged, null as an empty string, everything else as JSON."""
     if isinstance(value, str):

@@ -6,7 +6,8 @@ import os
 import socket
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from distributed_something.worker.job.run_keys import RunKeys
@@ -18,6 +19,8 @@ DEFAULT_SICK_PAUSE_SECONDS = 20 * 60  # longer than the 15 minutes after which t
 # three attempts, and ten attempts take seven minutes.
 DEFAULT_RETRY_SECONDS = (0, 15, 60)
 MAX_RETRY_SECONDS = 12 * 3600  # SQS limit for hiding a message
+DEFAULT_HOOK_SECONDS = 600  # how long a hook may run
+DEFAULT_TRANSFER_MINUTES = 120
 DEFAULT_JOURNAL_SECONDS = 60  # the shortest time between two writes of a container's journal, unless it is set
 
 
@@ -27,10 +30,12 @@ class BadEnvironment(Exception):
 
 @dataclass(frozen=True)
 class JobDefaults:
-    """The settings that a job uses unless its message contains its own bucket and output location."""
+    """The settings from which a job is built: its bucket and output location unless its message contains its own, and
+    whether its inputs may come from `http://` addresses and from the machine itself."""
 
     aws_bucket: str
     app_name: str
+    allow_unsafe_inputs: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Settings(JobDefaults):
     """One container's settings. Times are in seconds, sizes in bytes.
 
     `retry_seconds`: how long a job waits after its first, second, … failure; the last value repeats.
+    `max_transfer_seconds`: the longest time for the whole fetch of a job's inputs, and for the whole upload of its
+    results.
     """
 
     run: str
@@ -56,12 +63,17 @@ class Settings(JobDefaults):
     journal_seconds: int
     sick_pause_seconds: int
     retry_seconds: tuple[int, ...]
+    max_transfer_seconds: float
     mount_s3: bool
+    program_may_use_aws: bool
+    program_user: str
     idle_alarm: bool
+    stream_job_logs: bool
     aws_region: str
     machine: str
     image: str
     work_dir: Path
+    hook_seconds: int = DEFAULT_HOOK_SECONDS
 
     @property
     def keys(self) -> RunKeys:
@@ -89,13 +101,20 @@ def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
         stop_seconds=_read_number(env, "STOP_SECONDS", DOCKER_STOP_SECONDS, least=1),
         sick_pause_seconds=_read_number(env, "SICK_PAUSE_SECONDS", DEFAULT_SICK_PAUSE_SECONDS, least=1),
         retry_seconds=_read_numbers(env, "RETRY_SECONDS", DEFAULT_RETRY_SECONDS, most=MAX_RETRY_SECONDS),
+        max_transfer_seconds=60 * _read_decimal(env, "MAX_TRANSFER_MINUTES", DEFAULT_TRANSFER_MINUTES),
         journal_seconds=_read_number(env, "JOURNAL_SECONDS", DEFAULT_JOURNAL_SECONDS, least=1),
+        allow_unsafe_inputs=_read_boolean(env, "ALLOW_UNSAFE_INPUTS", "False"),
         mount_s3=_read_boolean(env, "MOUNT_S3", "False"),
+        program_may_use_aws=_read_boolean(env, "PROGRAM_MAY_USE_AWS", "False"),
+        program_user=env.get("PROGRAM_USER", ""),
         idle_alarm=_read_boolean(env, "IDLE_ALARM", "True"),
+        stream_job_logs=_read_boolean(env, "STREAM_JOB_LOGS", "True"),
         aws_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION", ""),
         machine=env.get("INSTANCE_ID") or socket.gethostname(),
         image=env.get("DOCKER_IMAGE", ""),
-        work_dir=Path(env.get("WORK_DIR") or tempfile.gettempdir()),
+        # Absolute, because the program runs in a folder of its own.
+        work_dir=Path(os.path.abspath(env.get("WORK_DIR") or tempfile.gettempdir())),
+        hook_seconds=_read_number(env, "HOOK_SECONDS", DEFAULT_HOOK_SECONDS, least=1),
     )
 
 
@@ -116,6 +135,18 @@ def _read_number(env: Mapping[str, str], name: str, default: int, least: int = 0
             f"the environment variable {name} is {text!r}; it must be a whole number of at least {least}"
         )
     return int(text)
+
+
+def _read_decimal(env: Mapping[str, str], name: str, default: float) -> float:
+    """Return a number above 0, such as 0.5."""
+    text = env.get(name, str(default))
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < inf:
+        raise BadEnvironment(f"the environment variable {name} is {text!r}; it must be a number above 0")
+    return number
 
 
 def _read_numbers(env: Mapping[str, str], name: str, default: tuple[int, ...], most: int) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.log_stream import LogBackoff, LogStream
+from distributed_something.worker.visible_text import make_visible
 
 MAX_WAITING_LINES = 10_000  # queued while AWS is unavailable; further lines go to standard output only
 
@@ -22,7 +23,7 @@ def start_container_log(logs_client: Any, settings: Settings) -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    console.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(console)
     if settings.log_group_name:
         name = f"{settings.machine}-{os.getpid()}"
@@ -39,11 +40,19 @@ def stop_container_log(seconds: float) -> None:
             handler.end(seconds)
 
 
+class VisibleFormatter(logging.Formatter):
+    """A formatter whose lines are safe in a terminal, because reasons and file names may come from programs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(make_visible, super().format(record).split("\n")))
+
+
 class CloudWatchHandler(logging.Handler):
     """A logging handler that passes lines to a log stream."""
 
     def __init__(self, stream: LogStream) -> None:
         super().__init__()
+        self.setFormatter(VisibleFormatter())
         self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:

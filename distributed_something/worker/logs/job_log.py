@@ -15,12 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distributed_something.worker.logs.capped_log import format_omission, skip_hole
 from distributed_something.worker.logs.log_stream import (
     MAX_EVENT_CHARACTERS,
     LogBackoff,
     LogStream,
 )
 from distributed_something.worker.machine.clock import Clock
+from distributed_something.worker.visible_text import make_visible
 
 SEND_AFTER_END_SECONDS = 30.0  # how long to keep sending a log after its program has ended
 IDLE_CHECK_SECONDS, BUSY_CHECK_SECONDS = 1.0, 0.02  # between rounds
@@ -29,8 +31,7 @@ READ_BLOCK_BYTES = 8 * 1024
 # exceed these limits.
 BURST_BYTES, BURST_EVENTS = 256 * 1024, 1_000
 MAX_OPEN_LOGS = 200  # finished jobs whose logs are still being sent; each has an open file and usually a thread
-# Control characters are replaced with Unicode symbols (such as ␀), which are readable and harmless in any terminal.
-_CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) != "\t"} | {0x7F: 0x2421}
+PROGRESS_SECONDS = 5.0  # between two updates of a progress bar, which may print hundreds of them each second
 
 
 class JobLogs:
@@ -68,7 +69,7 @@ class JobLogs:
         if not self._group or self._ended.is_set():
             return
         try:
-            file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except (OSError, ValueError) as error:
             self._backoff.log_once(error)
             return
@@ -163,6 +164,7 @@ class _LogFollower:
         self._stream: LogStream | None = None
         self._lines = LineSplitter()
         self._has_read_all = False
+        self._next_progress = 0.0  # seconds since 1970
 
     @property
     def is_sending(self) -> bool:
@@ -205,12 +207,21 @@ class _LogFollower:
         if stream is None:
             return
         for _ in range(BURST_BYTES // READ_BLOCK_BYTES):
+            if skipped := skip_hole(file):
+                self._send_block(stream, f"\n{format_omission(skipped)}\n".encode(), now)
             block = os.read(file, READ_BLOCK_BYTES)
             self._has_read_all = not block
-            for line in self._lines.add_block(block):
-                stream.send(line, now)
+            self._send_block(stream, block, now)
             if self._has_read_all or stream.waiting_events >= BURST_EVENTS:
                 return
+
+    def _send_block(self, stream: LogStream, block: bytes, now: float) -> None:
+        for line in self._lines.add_block(block):
+            stream.send(line, now)
+        if self._lines.progress and now >= self._next_progress:
+            self._next_progress = now + PROGRESS_SECONDS
+            for line in self._lines.take_progress():
+                stream.send(line, now)
 
     def _get_ready_stream(self, file: int) -> LogStream | None:
         """Return the stream if it accepts more events now, else None. An empty log needs no stream."""
@@ -233,30 +244,49 @@ class _LogFollower:
 
 
 class LineSplitter:
-    """Splits blocks of bytes into lines of text that CloudWatch accepts as events, whatever the bytes are.
+    r"""Splits blocks of bytes into lines of text that CloudWatch accepts as events, whatever the bytes are.
 
-    Bytes that are not UTF-8 become the replacement character, control characters become Unicode symbols, and a long
-    line becomes several events.
+    Bytes that are not UTF-8 become the replacement character, `make_visible` replaces control characters, and a long
+    line becomes several events. `\n` and `\r\n` end a line. `\r` alone, with which a progress bar overwrites its line,
+    also ends a line, but only the latest such line is kept, as `progress`, until the next line replaces it.
     """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._partial_line = ""
+        self.progress = ""
 
     def add_block(self, block: bytes) -> Iterator[str]:
         """Yield the lines that end in this block. An empty line becomes a space, because AWS rejects empty events."""
         *lines, self._partial_line = (self._partial_line + self._decoder.decode(block)).split("\n")
         for line in lines:
-            yield from self._split_events(line.removesuffix("\r") or " ")
+            yield from self._split_events(self._take_last_update(line.removesuffix("\r")) or " ")
+            self.progress = ""
+        # A \r at the end may be the first half of \r\n.
+        updates, separator, rest = self._partial_line.removesuffix("\r").rpartition("\r")
+        if separator:
+            self._partial_line = rest + self._partial_line[len(updates) + 1 + len(rest) :]
+            self.progress = self._take_last_update(updates)
         while len(self._partial_line) > MAX_EVENT_CHARACTERS:
             yield from self._split_events(self._partial_line[:MAX_EVENT_CHARACTERS])
-            self._partial_line = self._partial_line[MAX_EVENT_CHARACTERS:]
+            self._partial_line, self.progress = self._partial_line[MAX_EVENT_CHARACTERS:], ""
+
+    def take_progress(self) -> Iterator[str]:
+        """Return the events for the latest line that `\\r` ended, and forget it; none if there is no such line."""
+        line, self.progress = self.progress, ""
+        return self._split_events(line)
 
     def end(self) -> Iterator[str]:
         """Return the events for the last line, which has no line break."""
         line, self._partial_line = self._partial_line + self._decoder.decode(b"", final=True), ""
-        return self._split_events(line.removesuffix("\r"))
+        line, self.progress = self._take_last_update(line.removesuffix("\r")), ""
+        return self._split_events(line)
+
+    def _take_last_update(self, line: str) -> str:
+        """Return the last part of a line that is not empty; before it, `\\r` moved back to the start of the line."""
+        parts = line.split("\r")
+        return next((part for part in reversed(parts) if part), self.progress)
 
     def _split_events(self, line: str) -> Iterator[str]:
         for first in range(0, len(line), MAX_EVENT_CHARACTERS):
-            yield line[first : first + MAX_EVENT_CHARACTERS].translate(_CONTROL_PICTURES)
+            yield make_visible(line[first : first + MAX_EVENT_CHARACTERS]) or " "

@@ -10,70 +10,134 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import threading
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
-PROTECTION_MINUTES = 120  # ECS allows 1 to 2,880; a hung worker's protection expires after this time
+PROTECTION_MINUTES = 13 * 60  # ECS allows 1 to 2,880; a job runs for at most 12 hours (SQS's visibility limit)
 PROTECTION_RENEW_SECONDS = 30 * 60.0
 UNPROTECT_AFTER_SECONDS = 10.0  # without a job, so that not every short job causes a request
+RETRY_SECONDS = (30.0, 60.0)  # after a refusal; at random, so that many containers do not ask at the same time
 AGENT_TIMEOUT_SECONDS = 5.0
+MAX_REFUSAL_CHARACTERS = 300
 PROTECTION_PATH = "/task-protection/v1/state"
 log = logging.getLogger("worker")
 
 
-def put_protection_state(address: str, body: bytes) -> None:
-    """Send the protection state to the agent. Raise OSError or HTTPException if the agent does not accept it."""
+def put_protection_state(address: str, body: bytes) -> Any:
+    """Send the protection state to the agent, and return its response, a JSON object.
+
+    The agent sends most refusals with status 200 and the key `failure` or `error` instead of `protection`. Raise
+    OSError, HTTPException, or ValueError if the agent cannot be reached or does not respond as documented.
+    """
     request = Request(address, data=body, method="PUT", headers={"Content-Type": "application/json"})
-    with build_opener(ProxyHandler({})).open(request, timeout=AGENT_TIMEOUT_SECONDS):
-        pass
+    try:
+        with build_opener(ProxyHandler({})).open(request, timeout=AGENT_TIMEOUT_SECONDS) as response:
+            return json.loads(response.read())
+    except HTTPError as error:
+        with error:
+            return json.loads(error.read())
 
 
 class ScaleInProtection:
     """This container's protection, as requested from the ECS agent.
 
-    `has_jobs()` returns whether the container has a job. `tick(now)` updates the protection; `now` is a monotonic
-    time in seconds.
+    `has_jobs()` returns whether the container has a job. Times are monotonic, in seconds. `choose_pause` returns how
+    long to wait after a refusal, in seconds.
     """
 
     def __init__(
         self,
         has_jobs: Callable[[], bool],
         env: Mapping[str, str] = os.environ,
-        put_state: Callable[[str, bytes], None] = put_protection_state,
+        put_state: Callable[[str, bytes], Any] = put_protection_state,
+        choose_pause: Callable[[], float] = lambda: random.uniform(*RETRY_SECONDS),
     ) -> None:
         uri = env.get("ECS_AGENT_URI", "")
         self._address = f"{uri}{PROTECTION_PATH}" if uri else ""
-        self._has_jobs, self._put_state = has_jobs, put_state
-        self._protected_at: float | None = None
-        self._last_job_at = float("-inf")
-        self._has_failed = False
+        self._has_jobs, self._put_state, self._choose_pause = has_jobs, put_state, choose_pause
+        self._lock = threading.Lock()
+        self._protected_until = self._renew_at = self._retry_at = self._last_job_at = float("-inf")
+        self._logged_problem = ""
 
     @property
     def has_agent(self) -> bool:
         """Whether there is an ECS agent."""
         return bool(self._address)
 
-    def tick(self, now: float) -> None:
-        """Request, renew, or release the protection. A failure is logged once and retried at the next tick."""
-        if self._has_jobs():
+    def request_for_job(self, now: float) -> float:
+        """Request protection before a new job begins, and return how many seconds to take no jobs; usually 0.
+
+        If ECS refuses the protection, it may stop this container at any time, so the job must be returned to the queue.
+        If the agent cannot be reached, the job begins without protection: if it is interrupted, it is repeated.
+        """
+        if not self.has_agent:
+            return 0.0
+        with self._lock:
             self._last_job_at = now
-            if self._protected_at is None or now - self._protected_at >= PROTECTION_RENEW_SECONDS:
-                self._send_state({"ProtectionEnabled": True, "ExpiresInMinutes": PROTECTION_MINUTES}, now)
-        elif self._protected_at is not None and now - self._last_job_at >= UNPROTECT_AFTER_SECONDS:
-            self._send_state({"ProtectionEnabled": False}, None)
+            if now < self._protected_until:
+                return 0.0
+            if now >= self._retry_at and self._request_protection(now) is not False:
+                return 0.0
+            return max(0.0, self._retry_at - now)
+
+    def tick(self, now: float) -> None:
+        """Renew the protection while there are jobs; release it when there have been none for a while."""
+        with self._lock:
+            if self._has_jobs():
+                self._last_job_at = now
+                if now >= max(self._renew_at, self._retry_at):
+                    self._request_protection(now)
+            elif now < self._protected_until and now >= max(
+                self._last_job_at + UNPROTECT_AFTER_SECONDS, self._retry_at
+            ):
+                self._release_protection(now)
 
     def run(self, ended: threading.Event, clock: Callable[[], float]) -> None:
         """Update the protection every second until `ended`."""
         while not ended.wait(1.0):
             self.tick(clock())
 
-    def _send_state(self, state: dict[str, object], protected_at: float | None) -> None:
+    def _request_protection(self, now: float) -> bool | None:
+        """Return whether ECS grants the protection, or None if the agent did not respond."""
+        is_granted = self._send_state({"ProtectionEnabled": True, "ExpiresInMinutes": PROTECTION_MINUTES}, now)
+        if is_granted:
+            self._protected_until = now + PROTECTION_MINUTES * 60
+            self._renew_at = now + PROTECTION_RENEW_SECONDS
+        return is_granted
+
+    def _release_protection(self, now: float) -> None:
+        if self._send_state({"ProtectionEnabled": False}, now):
+            self._protected_until = self._renew_at = float("-inf")
+
+    def _send_state(self, state: dict[str, object], now: float) -> bool | None:
+        """Return whether ECS accepted the state, or None if the agent did not respond. Log each new problem once."""
         try:
-            self._put_state(self._address, json.dumps(state).encode())
-            self._protected_at, self._has_failed = protected_at, False
-        except (OSError, HTTPException) as error:
-            if not self._has_failed:
-                log.warning("the ECS agent did not accept the scale-in protection; it will be retried: %s", error)
-            self._has_failed = True
+            response = self._put_state(self._address, json.dumps(state).encode())
+        except (OSError, HTTPException, ValueError) as error:
+            self._log_problem(f"the ECS agent did not respond to a request for scale-in protection: {error}")
+            return None
+        protection = response.get("protection") if isinstance(response, dict) else None
+        if isinstance(protection, dict) and protection.get("ProtectionEnabled") is state["ProtectionEnabled"]:
+            self._logged_problem = ""
+            return True
+        self._retry_at = now + self._choose_pause()
+        self._log_problem(f"ECS refused to change this container's scale-in protection: {_format_refusal(response)}")
+        return False
+
+    def _log_problem(self, problem: str) -> None:
+        if problem != self._logged_problem:
+            log.warning("%s (it will be retried)", problem)
+        self._logged_problem = problem
+
+
+def _format_refusal(response: Any) -> str:
+    """Return the reason in the agent's `failure` or `error` object as one line; otherwise, the whole response."""
+    content = response if isinstance(response, dict) else {}
+    details = next((value for key in ("failure", "error") if isinstance(value := content.get(key), dict)), {})
+    reasons = [str(details[key]) for key in ("Reason", "Code", "Detail", "Message") if details.get(key)]
+    return " ".join((": ".join(reasons) or str(response)).split())[:MAX_REFUSAL_CHARACTERS]

@@ -13,6 +13,7 @@ from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
 from distributed_something.worker.transfer.response_length import reject_truncated_responses
+from distributed_something.worker.transfer.retry import watch_requests
 from distributed_something.worker.transfer.s3_file import MAX_PARALLEL_REQUESTS
 
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 5.0, 20.0
@@ -52,6 +53,7 @@ class Clients:
         client = self._session.client(service, config=config)  # type: ignore[call-overload]
         if service == "s3":
             _disable_expect_header(client)
+            watch_requests(client)
         return client
 
     def create_lease_client(self, visibility_seconds: float) -> Any:

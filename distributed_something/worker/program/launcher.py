@@ -7,10 +7,10 @@ There are three reasons for separate processes:
   (getrusage(2)), and a launcher uses little memory.
 - A launcher can find and end every process that its program leaves behind.
 
-Each slot has a channel to its launcher. The worker sends {words, folder, env, log} to start a program and may send
-{signal} while it runs. The launcher replies {error, machine} if the program cannot be started, or {exit_code,
-cpu_seconds, peak_memory_bytes} when it ends. When the worker ends for any reason, its channels close; the launchers
-then end their programs and exit.
+Each slot has a channel to its launcher. The worker sends {words, folder, env, log} to start a program, with `identity`
+if it is to run as another user, and may send {signal} while it runs. The launcher replies {error, machine} if the
+program cannot be started, or {exit_code, cpu_seconds, peak_memory_bytes} when it ends. When the worker ends for any
+reason, its channels close; the launchers then end their programs and exit.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, NoReturn
 
 from distributed_something.worker.program.channel import Channel
+from distributed_something.worker.program.privileges import ProgramIdentity, remove_aws_variables
 from distributed_something.worker.program.processors import run_on_all_processors
 
 WORKER_HOME = Path(__file__).resolve().parents[3]  # /opt/worker in the image
+# File names and text are UTF-8, whatever the image's locale is. An option, because an environment variable would also
+# reach the program.
+UTF8_OPTIONS = ("-X", "utf8")
 LAUNCHER_START_SECONDS = 60.0  # long enough for a busy machine
 KILL_WAIT_SECONDS = 10.0  # after SIGKILL, which normally ends a program at once
 _SERVE_CODE = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
-    "from distributed_something.worker.program.launcher_process import serve_launchers; serve_launchers(sys.argv[2:])"
+    "from distributed_something.worker.program.launcher_process import serve_launchers;"
+    "serve_launchers(sys.argv[3:], may_gain_privileges=sys.argv[2] == 'True')"
 )
 
 
@@ -71,10 +76,13 @@ class _LauncherConnection(NamedTuple):
 
 
 class LauncherPool:
-    """The launchers of all slots. Threads may share one pool."""
+    """The launchers of all slots. Threads may share one pool.
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
+    Without `may_gain_privileges`, no program can regain permissions that its user does not have, such as with `sudo`.
+    """
+
+    def __init__(self, slots: int, *, may_gain_privileges: bool = True) -> None:
+        self._slots, self._may_gain_privileges = slots, may_gain_privileges
         # None stands for a lost launcher, which is replaced when a program needs a launcher.
         self._free: SimpleQueue[_LauncherConnection | None] = SimpleQueue()
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -117,10 +125,11 @@ class LauncherPool:
         """Start one process with `slots` launchers and return the connections. Raise OSError if that fails."""
         pairs = [socket.socketpair() for _ in range(slots)]
         launcher_ends = [end.fileno() for _, end in pairs]
-        python = [*get_loader_command(), sys.executable, "-E", "-s", "-S"]
-        words = [*python, "-c", _SERVE_CODE, str(WORKER_HOME), *map(str, launcher_ends)]
-        # LD_PRELOAD is meant for the program, not for the launcher.
-        env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        python = [*get_loader_command(), sys.executable, *UTF8_OPTIONS, "-E", "-s", "-S"]
+        options = [str(WORKER_HOME), str(self._may_gain_privileges)]
+        words = [*python, "-c", _SERVE_CODE, *options, *map(str, launcher_ends)]
+        # LD_PRELOAD is meant for the program, not for the launcher. Programs can read the launcher's environment.
+        env = {name: value for name, value in remove_aws_variables(os.environ).items() if name != "LD_PRELOAD"}
         # Use a new session, so that signals meant for the worker, such as Ctrl-C, do not reach the launchers.
         with run_on_all_processors():
             process = subprocess.Popen(
@@ -158,9 +167,13 @@ class LaunchedProgram:
         self._channel, self._folder = channel, str(folder)
         self.is_lost = self.is_hanging = self._is_running = False
 
-    def start(self, words: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+    def start(
+        self, words: Sequence[str], env: Mapping[str, str], log: Path, identity: ProgramIdentity | None = None
+    ) -> None:
         """Start the program in a new session and append its output to `log`."""
-        request = {"words": list(words), "folder": self._folder, "env": dict(env), "log": str(log)}
+        request: dict[str, Any] = {"words": list(words), "folder": self._folder, "env": dict(env), "log": str(log)}
+        if identity is not None:
+            request["identity"] = list(identity)
         self._call_launcher(lambda: self._channel.send_message(request))
         self._is_running = True
 

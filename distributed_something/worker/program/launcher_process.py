@@ -24,13 +24,17 @@ from distributed_something.worker.program.descendants import (
     signal_process_group,
 )
 from distributed_something.worker.program.memory import mark_oom_victim
+from distributed_something.worker.program.privileges import drop_permissions, forbid_new_privileges
 from distributed_something.worker.program.tree_memory import TreeMemory
 
 _MACHINE_ERRNOS = {errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC, errno.EIO}
 
 
-def serve_launchers(numbers: Sequence[str]) -> None:
+def serve_launchers(numbers: Sequence[str], *, may_gain_privileges: bool = True) -> None:
     """Run one launcher for each file descriptor in `numbers`, until the worker closes the channels."""
+    drop_permissions()
+    if not may_gain_privileges:
+        forbid_new_privileges()
     channels = [Channel(socket.socket(fileno=int(number))) for number in numbers]
     launchers = {_fork_launcher(channel, channels) for channel in channels}
     for channel in channels:
@@ -124,13 +128,21 @@ class _LauncherSlot:
 
 
 def _start_program(request: dict[str, Any]) -> subprocess.Popen[bytes]:
-    with open(request["log"], "ab") as log:
+    user, group, groups = request.get("identity") or (None, None, None)
+    # An earlier program may have replaced the log with a link.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    log = os.open(request["log"], flags, 0o600)
+    try:
         return subprocess.Popen(
             request["words"], cwd=request["folder"], env=request["env"], stdin=subprocess.DEVNULL, stdout=log,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            stderr=subprocess.STDOUT, start_new_session=True, user=user, group=group, extra_groups=groups,
         )  # fmt: skip
+    finally:
+        os.close(log)
 
 
 def _is_machine_error(error: Exception, log: str) -> bool:
     """Return whether the machine, rather than the requested program, caused the error."""
-    return isinstance(error, OSError) and (error.filename == log or error.errno in _MACHINE_ERRNOS)
+    if not isinstance(error, OSError) or error.errno == errno.ELOOP:  # an earlier program replaced the log with a link
+        return False
+    return error.filename == log or error.errno in _MACHINE_ERRNOS

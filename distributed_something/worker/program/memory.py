@@ -2,12 +2,14 @@
 
 When a container reaches its memory limit, the kernel kills one of its processes. If that process is the program, it
 seems to have been ended by an ordinary SIGKILL; if it is a child of the program, the program may simply fail. The
-container's count of out-of-memory kills shows the true cause.
+container's count of out-of-memory kills shows the true cause, but not whose process was killed. If several programs
+run, a kill therefore counts only for a job that ended the way SIGKILL ends programs.
 """
 
 from __future__ import annotations
 
 import re
+import signal
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,8 @@ OOM_COUNT_FILES = ("memory.events", "memory/memory.oom_control")  # cgroup v2; c
 # proc_pid_oom_score_adj(5): -1000 to 1000, in thousandths of the available memory. With this score the kernel kills a
 # program before the worker, even if the worker uses more memory. Raising a score needs no special permission.
 OOM_VICTIM_SCORE = 500
+# Exit codes of a program that SIGKILL ended, and of a shell whose program it ended.
+KILLED_EXIT_CODES = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
 
 
 class OomKills:
@@ -29,8 +33,14 @@ class OomKills:
         self._cgroup, self._lock = cgroup, threading.Lock()
         self._claimed = 0
 
-    def claim_kill(self, before: int) -> bool:
-        """Claim a kill that happened after `count_kills()` returned `before`. Return whether there was one to claim."""
+    def claim_kill(self, before: int, exit_code: int, *, runs_alone: bool) -> bool:
+        """Claim a kill for a failed program, and return whether there was one to claim.
+
+        `before`: what `count_kills()` returned before the program started. `exit_code`: how the program ended.
+        `runs_alone`: whether the container runs one program at a time, so that the killed process was the program's.
+        """
+        if exit_code not in KILLED_EXIT_CODES and not runs_alone:
+            return False
         with self._lock:
             unclaimed = max(self._claimed, before)
             if self.count_kills() <= unclaimed:

@@ -12,7 +12,10 @@ from pathlib import Path
 
 from distributed_something.worker.job.failures import Failed, ProgramNotStarted
 from distributed_something.worker.job.program_result import Result
+from distributed_something.worker.program.explanations.script_faults import explain_program
 from distributed_something.worker.program.launcher import LaunchedProgram, LauncherPool, LostLauncher, ProgramStartError
+from distributed_something.worker.program.privileges import ProgramIdentity, remove_aws_variables
+from distributed_something.worker.visible_text import make_visible, split_lines
 
 MAX_LAST_LINES = 20  # lines at the end of a log that a record shows
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
@@ -23,13 +26,15 @@ def _list_worker_variables() -> tuple[str, ...]:
     """Return the environment variables that are meant only for the worker and must not reach the program.
 
     In the image, the worker's Python runs with -E, so PYTHONPATH and PYTHONHOME are meant for the program. Python sets
-    LC_CTYPE itself if no locale is set (PEP 538). If LC_CTYPE is missing from the kernel's copy of
-    the initial environment, Python set it.
+    LC_CTYPE itself if no locale is set (PEP 538). If LC_CTYPE is missing from the kernel's copy of the initial
+    environment, Python set it.
     """
-    if not sys.flags.ignore_environment:
-        return ("PYTHONPATH", "PYTHONHOME")
-    at_start = Path("/proc/self/environ").read_bytes().split(b"\0")
-    return () if any(entry.startswith(b"LC_CTYPE=") for entry in at_start) else ("LC_CTYPE",)
+    names = () if sys.flags.ignore_environment else ("PYTHONPATH", "PYTHONHOME")
+    try:
+        at_start = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:  # not on Linux
+        return names
+    return names if any(entry.startswith(b"LC_CTYPE=") for entry in at_start) else (*names, "LC_CTYPE")
 
 
 _WORKER_VARIABLES = _list_worker_variables()
@@ -39,14 +44,20 @@ _WORKER_VARIABLES = _list_worker_variables()
 class ProgramSurroundings:
     """The surroundings of a program, which runs in `folder` and appends its output to `log`.
 
-    If `shell` is set, the command is one string for a shell. `monotonic` is the clock, in seconds, that is used to time
-    the program; `now` returns the time in seconds since 1970.
+    If `shell` is set, the command is one string for a shell. The program gets no AWS credentials unless `may_use_aws`
+    is set. It runs as `identity`, or as the worker's user if that is None. `home` replaces HOME unless it is "".
+    `own_env`: the job's own environment variables, which override those in `env`. `monotonic` is the clock, in seconds,
+    that times the program; `now` returns the time in seconds since 1970.
     """
 
     folder: Path
     log: Path
     shell: bool = False
+    may_use_aws: bool = False
+    identity: ProgramIdentity | None = None
+    home: str = ""
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    own_env: Mapping[str, str] = field(default_factory=dict)
     monotonic: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
 
@@ -56,17 +67,23 @@ def run_command(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:  # fmt: skip
     """Run one command until it ends. Raise Failed if it cannot be started or its launcher is lost."""
-    clean = {name: value for name, value in surroundings.env.items() if name not in _WORKER_VARIABLES}
+    env = surroundings.env if surroundings.may_use_aws else remove_aws_variables(surroundings.env)
+    clean = {name: value for name, value in env.items() if name not in _WORKER_VARIABLES}
+    if surroundings.home:
+        clean["HOME"] = surroundings.home
+    clean |= surroundings.own_env
     words = ["/bin/sh", "-c", str(command)] if surroundings.shell else list(command)
     try:
         with launcher.open_program(surroundings.folder) as program:
             started = surroundings.now()
-            program.start(words, clean, surroundings.log)
+            program.start(words, clean, surroundings.log, surroundings.identity)
             result = _wait_for_end(program, timeout_seconds, should_stop, surroundings.monotonic)
             return replace(result, started=started, ended=surroundings.now())
     except ProgramStartError as error:
         kind = "machine" if error.is_machine_fault else "program"
-        raise ProgramNotStarted(f"the program {words[0]!r} cannot be started: {error}", kind, error.name) from None
+        explanation = explain_program(words[0], surroundings.folder, clean)
+        reason = f"{error}; {explanation}" if explanation else str(error)
+        raise ProgramNotStarted(f"the program {words[0]!r} cannot be started: {reason}", kind, error.name) from None
     except LostLauncher:
         reason = "the program's launcher was killed or hangs; the program itself may be the cause"
         raise Failed(reason, "crash") from None
@@ -109,8 +126,8 @@ def _wait_for_end(
 
 
 def read_last_lines(log: Path, count: int = MAX_LAST_LINES, max_bytes: int = 8192) -> list[str]:
-    """Return the last lines of a log, at most `count`. Bytes that are not UTF-8 are replaced."""
+    """Return the last lines of a log, at most `count`, without bytes that are not UTF-8 or not safe in a terminal."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - max_bytes))
         text = file.read().decode("utf-8", "replace")
-    return [line[:500] for line in text.splitlines()[-count:]]
+    return [make_visible(line)[:500] for line in split_lines(text)[-count:]]

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar, cast
+from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import ClientError, ParamValidationError
 
 from distributed_something.worker.job.addresses import BadAddress, is_url, parse_input_address
-from distributed_something.worker.job.failures import Failed, MissingInput, get_error_code
+from distributed_something.worker.job.failures import BadData, Failed, MissingInput, get_error_code, is_name_error
+from distributed_something.worker.job.upload_flags import S3Arguments
 from distributed_something.worker.program.processors import use_all_processors
-from distributed_something.worker.transfer.retry import TRANSFER_ERRORS, is_transient_error, retry_transient_errors
+from distributed_something.worker.transfer.retry import (
+    TRANSFER_ERRORS,
+    check_requests,
+    is_transient_error,
+    retry_transient_errors,
+    sleep_with_checks,
+)
 from distributed_something.worker.transfer.s3_file import (
     MAX_PARALLEL_REQUESTS,
     RemoteObject,
@@ -25,13 +34,29 @@ from distributed_something.worker.transfer.s3_file import (
     fetch_object_part,
     list_remaining_parts,
 )
-from distributed_something.worker.transfer.s3_listing import list_s3_objects
-from distributed_something.worker.transfer.web import MissingWebFile, WebRefusal, fetch_web_file
+from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
+from distributed_something.worker.transfer.web import ForbiddenAddress, MissingWebFile, WebRefusal, fetch_web_file
 
 # S3 error codes for a missing key or bucket, or for a name that is not valid for either. Retrying cannot help.
 _MISSING_INPUT_CODES = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
+_ARCHIVED_CODE = "InvalidObjectState"  # in Glacier, Deep Archive, or an archive tier of Intelligent-Tiering
 _NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
+MISSING_WEB_PAUSES_SECONDS = (1, 3)  # a server behind a cache may not find a new file at once
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class InputSource:
+    """What inputs are read with.
+
+    `bucket`: the bucket of inputs that are only keys. `arguments`: extra arguments for the S3 requests.
+    `allow_unsafe`: whether web addresses may be `http://` addresses and addresses of the machine itself.
+    """
+
+    s3: Any
+    bucket: str
+    arguments: S3Arguments = field(default_factory=dict)
+    allow_unsafe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,61 +77,101 @@ class InputFile:
 
 
 def fetch_inputs(
-    s3: Any, inputs: Iterable[str] | Mapping[str, str], bucket: str, folder: Path,
+    source: InputSource, inputs: Iterable[str] | Mapping[str, str], folder: Path,
     check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
 ) -> list[InputFile]:  # fmt: skip
     """Download inputs to `folder` and return the downloaded files.
 
-    An input is a key in `bucket`, a prefix that ends in `/`, the `s3://` address of a key or prefix, or a web address.
-    A file is named after the last part of its key. The files below a prefix keep their paths relative to the prefix.
+    An input is a key in the source's bucket, a prefix that ends in `/`, the `s3://` address of a key or prefix, or a
+    web address. A file is named after the last part of its key, or of its address's path, decoded. The files below a
+    prefix keep their paths relative to the prefix.
     If `inputs` is a mapping, its values are paths below `folder`. For a key, the path is the file, or the file's folder
     if it ends in `/`; for a prefix, it is the folder.
 
     `check` is called while bytes arrive and can end the download by raising an exception. Raise MissingInput if an
-    input does not exist, and Failed if it cannot be read or written, if two inputs would have the same file name, or if
-    the file already exists.
+    input does not exist, BadData if it is archived or cannot be stored under its name on any disk, and Failed if it
+    cannot be read or written, if two inputs would have the same file name, or if the file already exists.
     """
-    sources: dict[Path, tuple[str, str]] = {}
-    fetcher = _InputFetcher(s3, check, sleep)
-    for text in inputs:
-        target = inputs[text] if isinstance(inputs, Mapping) else ""
-        for source, path in fetcher.iter_sources(text, bucket, folder, target):
-            if sources.setdefault(path, source) != source or path.exists():
-                raise Failed(f"two inputs would have the same file name: {path.name}", "missing input")
+    fetcher = _InputFetcher(source, check, sleep)
+    sources = fetcher.collect_sources(inputs, folder)
     if not sources:
         return []
-    _make_folders(sources)
+    _make_folders(sources, folder)
     with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
         return fetcher.fetch_all(sources, pool)
+
+
+def list_input_objects(
+    source: InputSource, inputs: Iterable[str] | Mapping[str, str], folder: Path,
+    check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
+) -> dict[Path, RemoteObject]:  # fmt: skip
+    """Return the objects that inputs in S3 stand for, keyed by the path to which `fetch_inputs` would download them.
+
+    Nothing is downloaded, but the folders are created. Each key takes a request, as do 1,000 objects below a prefix.
+    The errors are those of `fetch_inputs`.
+    """
+    fetcher = _InputFetcher(source, check, sleep)
+    sources = fetcher.collect_sources(inputs, folder)
+    _make_folders(sources, folder)
+    return {path: fetcher.find_object(*source) for path, source in sources.items()}
 
 
 class _InputFetcher:
     """The requests for one call of `fetch_inputs`."""
 
-    def __init__(self, s3: Any, check: Callable[[], None], sleep: Callable[[float], None]) -> None:
-        self._s3, self._check, self._sleep = s3, check, sleep
+    def __init__(self, source: InputSource, check: Callable[[], None], sleep: Callable[[float], None]) -> None:
+        self._source, self._s3, self._arguments = source, source.s3, source.arguments
+        self._check, self._sleep = check, sleep
+        self._listed: dict[tuple[str, str], ListedObject] = {}  # the objects below prefixes
 
-    def iter_sources(self, text: str, bucket: str, folder: Path, target: str) -> Iterator[tuple[tuple[str, str], Path]]:
+    def collect_sources(self, inputs: Iterable[str] | Mapping[str, str], folder: Path) -> dict[Path, tuple[str, str]]:
+        """Return the (bucket, key) of each object, keyed by the path of its file."""
+        sources: dict[Path, tuple[str, str]] = {}
+        for text in inputs:
+            target = inputs[text] if isinstance(inputs, Mapping) else ""
+            for location, path in self.iter_sources(text, folder, target):
+                if sources.setdefault(path, location) != location or _does_file_exist(path, location):
+                    raise Failed(f"two inputs would have the same file name: {path.name}", "missing input")
+        return sources
+
+    def find_object(self, bucket: str, key: str) -> RemoteObject:
+        """Return what S3 says about an object, without a request if it was listed."""
+        if listed := self._listed.get((bucket, key)):
+            return RemoteObject(bucket, key, listed.size, listed.etag)
+        response = self._fetch_with_retries(
+            bucket, key, lambda: self._s3.head_object(Bucket=bucket, Key=key, **self._arguments)
+        )
+        return RemoteObject(bucket, key, response["ContentLength"], response.get("ETag", ""))
+
+    def iter_sources(self, text: str, folder: Path, target: str) -> Iterator[tuple[tuple[str, str], Path]]:
         """Yield the (bucket, key) of each object that an input stands for, and the path of its file.
 
         The bucket is "" for a web address.
         """
         if is_url(text):
-            name = PurePosixPath(urlsplit(text).path).name
-            yield ("", text), _resolve_input_path(folder, target if target and target[-1] != "/" else target + name)
+            name = _get_web_name(text)
+            if not name and target[-1:] in ("", "/"):
+                remedy = 'write an object that names it, such as {"https://example.org/": "page.html"}'
+                raise MissingInput(f"the input {text} has no file name; {remedy}")
+            relative = target if target and target[-1] != "/" else target + name
+            yield ("", text), _resolve_input_path(folder, relative, text)
             return
-        bucket, text = _parse_address(text, bucket)
+        bucket, text = _parse_address(text, self._source.bucket)
         if text and not text.endswith("/"):
             name = PurePosixPath(text).name
             relative = target if target and target[-1] != "/" else target + name
-            yield (bucket, text), _resolve_input_path(folder, relative)
+            yield (bucket, text), _resolve_input_path(folder, relative, _format_address(bucket, text))
             return
-        objects = self._fetch_with_retries(bucket, text, lambda: list_s3_objects(self._s3, bucket, text))
+        objects = self._fetch_with_retries(
+            bucket, text, lambda: list_s3_objects(self._s3, bucket, text, self._arguments)
+        )
         keys = [key for key in objects if key[-1] != "/"]
         if not keys:
             raise MissingInput(f"the input s3://{bucket}/{text} contains no files")
+        self._listed |= {(bucket, key): objects[key] for key in keys}
         for key in keys:
-            yield (bucket, key), _resolve_input_path(folder, f"{target.rstrip('/')}/{key[len(text) :]}")
+            relative = f"{target.rstrip('/')}/{key[len(text) :]}"
+            yield (bucket, key), _resolve_input_path(folder, relative, _format_address(bucket, key))
 
     def fetch_all(self, sources: dict[Path, tuple[str, str]], pool: Executor) -> list[InputFile]:
         """Fetch the files and return them. The first part of every file is fetched before any other part."""
@@ -128,17 +193,34 @@ class _InputFetcher:
 
     def _fetch_first_part(self, bucket: str, key: str, path: Path) -> RemoteObject:
         if not bucket:
-            return self._fetch_with_retries("", key, lambda: fetch_web_file(key, path, self._check))
-        return self._fetch_with_retries(bucket, key, lambda: fetch_object(self._s3, bucket, key, path, self._check))
+            return self._fetch_with_retries("", key, lambda: self._fetch_web_file(key, path))
+        return self._fetch_with_retries(
+            bucket, key, lambda: fetch_object(self._s3, bucket, key, path, self._check, self._arguments)
+        )
+
+    def _fetch_web_file(self, url: str, path: Path) -> RemoteObject:
+        """Fetch a web file, and retry it a little if the server does not have it."""
+        fetch = partial(fetch_web_file, url, path, self._check, allow_unsafe=self._source.allow_unsafe)
+        for pause in MISSING_WEB_PAUSES_SECONDS:
+            try:
+                return fetch()
+            except MissingWebFile as error:
+                if not error.may_appear:
+                    raise
+            sleep_with_checks(pause, self._check, self._sleep)
+        return fetch()
 
     def _fetch_part(self, remote: RemoteObject, start: int, path: Path) -> None:
         self._fetch_with_retries(
-            remote.bucket, remote.key, lambda: fetch_object_part(self._s3, remote, start, path, self._check)
+            remote.bucket,
+            remote.key,
+            lambda: fetch_object_part(self._s3, remote, start, path, self._check, self._arguments),
         )
 
     def _fetch_with_retries(self, bucket: str, key: str, fetch: Callable[[], _T]) -> _T:
         try:
-            return retry_transient_errors(fetch, self._check, self._sleep)
+            with check_requests(self._check):
+                return retry_transient_errors(fetch, self._check, self._sleep)
         except (*TRANSFER_ERRORS, WebRefusal) as error:
             raise _explain_refused_input(_format_address(bucket, key), error) from None
         except OSError as error:
@@ -152,21 +234,50 @@ def _parse_address(text: str, bucket: str) -> tuple[str, str]:
         raise MissingInput(str(error)) from None
 
 
-def _resolve_input_path(folder: Path, relative: str) -> Path:
-    """Return the path for an input's file. Raise Failed if it would be outside `folder`, because a key can be any text,
-    such as `../x`."""
+def _get_web_name(url: str) -> str:
+    """Return the name of a web file: the last part of the address's path, decoded."""
+    encoded = PurePosixPath(urlsplit(url).path).name
+    try:
+        name = unquote(encoded, errors="strict")
+    except UnicodeDecodeError:
+        return encoded
+    return encoded if "/" in name else name
+
+
+def _resolve_input_path(folder: Path, relative: str, address: str) -> Path:
+    """Return the path for an input's file. Raise BadData if it would be outside `folder`, because a key can be any
+    text, such as `../x`."""
     normalized = os.path.normpath(relative.lstrip("/") or ".")
     if normalized in (".", "..") or normalized.startswith("../") or "\0" in normalized:
-        raise Failed(f"the input {relative!r} would be written outside the job's folder", "missing input")
+        raise BadData(f"the input {address!r} would be written outside the job's folder: {relative!r}")
     return folder / normalized
 
 
-def _make_folders(paths: Iterable[Path]) -> None:
-    for parent in {path.parent for path in paths}:
+def _does_file_exist(path: Path, source: tuple[str, str]) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise _explain_write_error(_format_address(*source), error) from None
+
+
+def _make_folders(sources: Mapping[Path, tuple[str, str]], folder: Path) -> None:
+    """Create the folders of all files. Raise BadData if a path would have to be a file and a folder."""
+    folders: dict[Path, str] = {}  # with the address of a file that each folder will contain
+    for path, source in sources.items():
+        for parent in itertools.takewhile(lambda parent: parent != folder, path.parents):
+            folders.setdefault(parent, _format_address(*source))
+    for path in sources.keys() & folders.keys():
+        addresses = f"{_format_address(*sources[path])} and {folders[path]}"
+        name = path.relative_to(folder).as_posix()
+        raise BadData(f"the inputs {addresses} cannot both be stored: {name!r} would be a file and a folder")
+    for path in {path.parent for path in sources}:
+        address = folders.get(path, str(folder))
         try:
-            parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _explain_write_error(parent.name, error) from None
+            raise _explain_write_error(address, error) from None
+        except RecursionError:  # mkdir calls itself for each folder that does not exist yet
+            raise BadData(f"the input {address} cannot be stored as a file: too many folders in its path") from None
 
 
 def _format_address(bucket: str, key: str) -> str:
@@ -180,7 +291,11 @@ def _explain_refused_input(name: str, error: Exception) -> Failed:
     Return a MissingInput only if the input certainly does not exist. Otherwise the machine or its role may be the
     cause.
     """
+    if isinstance(error, ForbiddenAddress):
+        return Failed(f"the input {name} is refused: {error}", "bad message")
     detail = get_error_code(error) if isinstance(error, ClientError) else str(error)
+    if detail == _ARCHIVED_CODE:
+        return BadData(_describe_archived_object(name, cast("ClientError", error)))
     if isinstance(error, (MissingWebFile, ParamValidationError)) or detail in _MISSING_INPUT_CODES:
         return MissingInput(f"the input {name} does not exist ({detail})")
     if isinstance(error, WebRefusal) or not is_transient_error(error):
@@ -188,6 +303,18 @@ def _explain_refused_input(name: str, error: Exception) -> Failed:
     return Failed(f"the input {name} could not be fetched: {error}", "aws")
 
 
+def _describe_archived_object(name: str, error: ClientError) -> str:
+    response = cast("Mapping[str, Any]", error.response)
+    details = {**response.get("Error", {}), **response}  # botocore puts what it knows from its model at the top
+    place = details.get("AccessTier") or details.get("StorageClass")
+    return (
+        f"the input {name} is archived{f' ({place})' if place else ''}; restore it in S3, and wait until that is done"
+    )
+
+
 def _explain_write_error(name: str, error: OSError) -> Failed:
+    if is_name_error(error):
+        remedy = "rename it, or choose its path: write `inputs` as an object"
+        return BadData(f"the input {name} cannot be stored as a file ({error.strerror}); {remedy}")
     kind = "disk" if error.errno in _NO_SPACE_ERRNOS else "machine"
     return Failed(f"the input {name} cannot be written to the machine's disk: {error}", kind)

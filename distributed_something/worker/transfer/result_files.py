@@ -4,60 +4,98 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-from distributed_something.worker.job.failures import Failed, UploadError
+from distributed_something.worker.job.addresses import MAX_KEY_BYTES
+from distributed_something.worker.job.checks import is_left_out
+from distributed_something.worker.job.failures import (
+    BadData,
+    Failed,
+    UploadError,
+    describe_outside_folder,
+    is_name_error,
+)
+from distributed_something.worker.job.job import Folders, Job
+from distributed_something.worker.safe_path import SafePath
 
-MAX_KEY_BYTES = 1024  # S3's limit
+MAX_SHOWN_CHARACTERS = 100  # of a name that is too long
+
+
+def get_output_folder(job: Job, folders: Folders) -> SafePath:
+    """Return the folder with the job's results, whose files can only be opened if they are in the job's folder."""
+    return SafePath.build(job.output_dir or folders.output_dir, folders.root)
 
 
 def list_result_files(folder: Path, location: str, leave_out: Sequence[str] = ()) -> dict[str, Path]:
     """Return the files that `upload_results` uploads, as a mapping from keys to paths.
 
-    `location` is the prefix of the keys. Files that match a pattern in `leave_out` are not results. Raise Failed if a
-    file cannot become an object in S3, and UploadError if a folder cannot be read.
+    `folder`: the output folder, from `get_output_folder`; for any other path, its parent is the job's folder.
+    `location` is the prefix of the keys. Files that match a pattern in `leave_out` are not results. Raise BadData if
+    the name or path of a file is too long or not UTF-8, Failed if a file cannot become an object in S3 for another
+    reason, and UploadError if a folder cannot be read.
     """
-    return {_build_key(location, name): path for name, path in _list_files(folder) if not _is_left_out(name, leave_out)}
+    start = (folder.start if isinstance(folder, SafePath) else None) or folder.parent
+    root = start.parent.resolve() / start.name
+    files = _list_files(_find_real_folder(folder, start, root), root)
+    return {_build_key(location, name): path for name, path in files if not is_left_out(name, leave_out)}
 
 
-def _list_files(folder: Path) -> list[tuple[str, Path]]:
+def _find_real_folder(folder: Path, start: Path, root: Path) -> Path:
+    """Return the path of the output folder below `root`, the real path of the job's folder `start`.
+
+    Raise Failed if it is not in the job's folder, or if it or a folder above it was replaced with a link.
+    """
+    if not folder.is_relative_to(start) or ".." in folder.relative_to(start).parts:
+        raise Failed(describe_outside_folder(folder))
+    path = root
+    for part in ("", *folder.relative_to(start).parts):
+        path = path / part
+        if path.is_symlink():
+            name = path.relative_to(root.parent).as_posix()
+            raise Failed(f"the program replaced {name!r} with a link, so its results cannot be uploaded")
+    return path
+
+
+def _list_files(folder: Path, job_root: Path) -> list[tuple[str, Path]]:
     """Return the name (relative to `folder`) and path of every result file, sorted by name."""
     files: list[tuple[str, Path]] = []
     try:
         for root, folders, names in os.walk(folder, onerror=_raise_error):
-            paths = (Path(root, name) for name in folders + names)
-            files += ((path.relative_to(folder).as_posix(), path) for path in paths if _is_result_file(path, folder))
+            for path in (Path(root, name) for name in folders + names):
+                if file := _find_result_file(path, folder, job_root):
+                    files.append((path.relative_to(folder).as_posix(), SafePath.build(file, job_root)))
+    except RecursionError:  # os.walk calls itself for each level; a key with as many slashes would be too long anyway
+        raise BadData("the output folder has too many folders inside each other") from None
     except OSError as error:
+        if is_name_error(error):
+            name = os.path.relpath(str(error.filename), folder)
+            problem = f"has a path of {len(name.encode(errors='replace')):,} bytes ({error.strerror})"
+            raise BadData(f"the output {name[:MAX_SHOWN_CHARACTERS]}… {problem}") from None
         raise UploadError(f"the output folder cannot be read: {error}") from None
     return sorted(files)
-
-
-def _is_left_out(name: str, patterns: Sequence[str]) -> bool:
-    """Return whether a pattern matches `name`. A pattern without `/` is compared only with the last part of `name`."""
-    return any(fnmatchcase(name if "/" in pattern else name.rpartition("/")[2], pattern) for pattern in patterns)
 
 
 def _raise_error(error: OSError) -> None:
     raise error
 
 
-def _is_result_file(path: Path, folder: Path) -> bool:
-    """Return whether `path` is a file to upload. A link to a file in the job's folder counts as that file.
+def _find_result_file(path: Path, folder: Path, job_root: Path) -> Path | None:
+    """Return the file to upload for `path`, if any. A link to a file in the job's folder counts as that file.
 
     Raise Failed if a link has no target, leads outside the job's folder, or leads to a folder outside the output
     folder: a job must never publish files from outside its folder, and a missing result must not go unnoticed.
     """
     if not path.is_symlink():
-        return path.is_file()
+        return path if path.is_file() else None
     name, target = path.relative_to(folder).as_posix(), Path(os.path.realpath(path))
-    if not target.is_relative_to(folder.resolve().parent):
+    if not target.is_relative_to(job_root):
         raise Failed(f"the output {name!r} is a link to a path outside the job's folder")
     if not target.exists():
         raise Failed(f"the output {name!r} is a link whose target does not exist")
-    if target.is_dir() and not target.is_relative_to(folder.resolve()):
+    if target.is_dir() and not target.is_relative_to(folder):
         raise Failed(f"the output {name!r} is a link to a folder outside the output folder")
-    return target.is_file()  # files in a linked folder inside the output folder are uploaded under their real names
+    # Files in a linked folder inside the output folder are uploaded under their real names.
+    return target if target.is_file() else None
 
 
 def _build_key(location: str, name: str) -> str:
@@ -65,7 +103,8 @@ def _build_key(location: str, name: str) -> str:
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
-        raise Failed(f"the name of the output {name!r} is not UTF-8") from None
+        raise BadData(f"the name of the output {name!r} is not UTF-8") from None
     if length > MAX_KEY_BYTES:
-        raise Failed(f"an output's key is {length:,} bytes long, but S3 allows only {MAX_KEY_BYTES:,}: {key[:100]}…")
+        start = key[:MAX_SHOWN_CHARACTERS]
+        raise BadData(f"an output's key is {length:,} bytes long, but S3 allows only {MAX_KEY_BYTES:,}: {start}…")
     return key

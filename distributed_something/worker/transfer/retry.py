@@ -1,10 +1,16 @@
-"""Retries transfers: defines which errors are temporary and how long to wait before each retry."""
+"""Retries transfers: defines which errors are temporary, how long to wait before each retry, and when to give up.
+
+A transfer ends early if its `check` raises an exception. `check` is called before each attempt, whenever bytes arrive,
+and, inside `check_requests`, before each HTTP request, because botocore repeats a request up to seven times by itself.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError, ParamValidationError
 
@@ -27,6 +33,7 @@ _TRANSIENT_CODES = {
 }
 _TRANSIENT_STATUSES = {409, 429}  # HTTP: a conflict with another request in progress; too many requests
 _T = TypeVar("_T")
+_requests = threading.local()  # `check`: what `check_requests` set in this thread
 
 
 class IncompleteTransfer(Exception):
@@ -43,6 +50,40 @@ def is_transient_error(error: Exception) -> bool:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = get_error_code(error)
     return status >= 500 or status in _TRANSIENT_STATUSES or code in _TRANSIENT_CODES or "Throttl" in code
+
+
+def add_deadline(
+    check: Callable[[], None], end: float, now: Callable[[], float], build_error: Callable[[], Exception]
+) -> Callable[[], None]:
+    """Return a check that calls `check` and raises an error from `end` on. `end` is a time on the clock `now`."""
+
+    def check_with_deadline() -> None:
+        check()
+        if now() >= end:
+            raise build_error()
+
+    return check_with_deadline
+
+
+@contextmanager
+def check_requests(check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` before each HTTP request that this thread sends with a client that `watch_requests` prepared."""
+    previous = getattr(_requests, "check", None)
+    _requests.check = check
+    try:
+        yield
+    finally:
+        _requests.check = previous
+
+
+def watch_requests(s3: Any) -> None:
+    """Prepare an S3 client for `check_requests`. Preparing it again has no effect."""
+    s3.meta.events.register("before-send.s3", _check_request, unique_id="check-requests")
+
+
+def _check_request(**_: Any) -> None:
+    if (check := getattr(_requests, "check", None)) is not None:
+        check()
 
 
 def retry_transient_errors(

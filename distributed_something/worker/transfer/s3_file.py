@@ -2,7 +2,8 @@
 
 A small file takes one request; a larger one is transferred in parts, several in parallel. Every read of the data calls
 `check`, which can end the transfer by raising an exception. This also happens when botocore itself retries a request,
-so a worker that was suspended until its lease ended cannot continue to send.
+so a worker that was suspended until its lease ended cannot continue to send. A read returns as soon as any bytes have
+arrived, so a server that sends one byte at a time cannot prevent the checks.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,14 +22,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from distributed_something.worker.job.failures import get_error_code
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments, select_payer_arguments
-from distributed_something.worker.transfer.retry import IncompleteTransfer
+from distributed_something.worker.transfer.retry import IncompleteTransfer, check_requests, watch_requests
 
 MAX_PARALLEL_REQUESTS = 16  # per job and direction
 PART_BYTES = 16 * 1024 * 1024
 MAX_PARTS = 10_000  # S3's limit for one upload
 LARGE_FILE_BYTES = 2 * PART_BYTES  # larger files are fetched in parts
 CHUNK_BYTES = 256 * 1024
-_completing = threading.local()
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,12 @@ class RemoteObject:
     etag: str
 
 
-def fetch_object(s3: Any, bucket: str, key: str, path: Path, check: Callable[[], None]) -> RemoteObject:
+def fetch_object(
+    s3: Any, bucket: str, key: str, path: Path, check: Callable[[], None], arguments: S3Arguments = NO_ARGUMENTS
+) -> RemoteObject:
     """Fetch an object, or only the first part if the response shows that the object is large, in one request."""
-    response = s3.get_object(Bucket=bucket, Key=key)
+    response = s3.get_object(Bucket=bucket, Key=key, **arguments)
+    check()  # before the file is created, because the job's folder may no longer exist
     remote = RemoteObject(bucket, key, response["ContentLength"], response.get("ETag", ""))
     with closing(response["Body"]) as body, path.open("wb") as file:
         if list_remaining_parts(remote):
@@ -59,14 +61,18 @@ def list_remaining_parts(remote: RemoteObject) -> list[int]:
     return list(range(PART_BYTES, remote.size, PART_BYTES)) if remote.size > LARGE_FILE_BYTES else []
 
 
-def fetch_object_part(s3: Any, remote: RemoteObject, start: int, path: Path, check: Callable[[], None]) -> None:
+def fetch_object_part(
+    s3: Any, remote: RemoteObject, start: int, path: Path, check: Callable[[], None],
+    arguments: S3Arguments = NO_ARGUMENTS,
+) -> None:  # fmt: skip
     """Fetch the part that begins at `start` and write it to that position in the file.
 
     S3 rejects the request with PreconditionFailed if the object was replaced after its first part was fetched.
     """
     end = min(start + PART_BYTES, remote.size)
     condition = {"IfMatch": remote.etag} if remote.etag else {}
-    response = s3.get_object(Bucket=remote.bucket, Key=remote.key, Range=f"bytes={start}-{end - 1}", **condition)
+    byte_range = f"bytes={start}-{end - 1}"
+    response = s3.get_object(Bucket=remote.bucket, Key=remote.key, Range=byte_range, **condition, **arguments)
     with closing(response["Body"]) as body, path.open("r+b") as file:
         file.seek(start)
         _copy_body(body, file, end - start, check)
@@ -76,12 +82,33 @@ def _copy_body(body: Any, file: BinaryIO, size: int, check: Callable[[], None], 
     """Copy `size` bytes. With `read_to_end`, also read the end of the body, so that botocore compares the checksum and
     releases the connection. Raise IncompleteTransfer if bytes are missing."""
     received = 0
+    _return_reads_early(body)
     while chunk := body.read(CHUNK_BYTES if read_to_end else min(CHUNK_BYTES, size - received)):
         check()
         received += len(chunk)
         file.write(chunk)
     if received != size:
         raise IncompleteTransfer(f"{received} of {size} bytes arrived")
+
+
+class _EarlyReader:
+    """The raw stream of a response. A read returns as soon as any bytes have arrived."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def read(self, size: int | None = None) -> bytes:
+        return bytes(self._stream.read(size) if size is None else self._stream.read1(size))
+
+
+def _return_reads_early(body: Any) -> None:
+    """Make `body.read` return as soon as any bytes have arrived. botocore itself offers no such method."""
+    stream = getattr(body, "_raw_stream", None)
+    if hasattr(stream, "read1") and not isinstance(stream, _EarlyReader):
+        body._raw_stream = _EarlyReader(stream)
 
 
 class CheckedBody(io.RawIOBase):
@@ -150,9 +177,23 @@ def upload_whole_file(
     S3 verifies the SHA-256. `condition` is the result of `build_write_condition`.
     """
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        body = CheckedBody(file, 0, file.tell(), check)
-        checksum = base64.b64encode(digest.digest()).decode()
+        return upload_open_file(s3, file, bucket, key, check, arguments, **condition)
+
+
+def upload_open_file(
+    s3: Any,
+    file: Any,
+    bucket: str,
+    key: str,
+    check: Callable[[], None],
+    arguments: S3Arguments = NO_ARGUMENTS,
+    **condition: str,
+) -> tuple[str, str]:
+    """Upload a file that is open at its start, as `upload_whole_file` does."""
+    digest = hashlib.file_digest(file, "sha256")
+    body = CheckedBody(file, 0, file.tell(), check)
+    checksum = base64.b64encode(digest.digest()).decode()
+    with check_requests(check):
         response = s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **condition)
     return digest.hexdigest(), response.get("ETag", "")
 
@@ -181,7 +222,8 @@ def upload_file_parts(
     try:
         parts = [future.result() for future in part_futures]
         digest = digest_future.result()
-        with _check_before_completion(s3, check):
+        watch_requests(s3)  # the completion request has no `CheckedBody`
+        with check_requests(check):
             response = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
         return digest, response.get("ETag", "")
     except BaseException:
@@ -194,7 +236,8 @@ def _upload_part(
 ) -> dict[str, Any]:
     with path.open("rb") as file:
         body = CheckedBody(file, start, size, check)
-        response = s3.upload_part(**upload, PartNumber=number, Body=body, ChecksumAlgorithm="CRC32")
+        with check_requests(check):
+            response = s3.upload_part(**upload, PartNumber=number, Body=body, ChecksumAlgorithm="CRC32")
     checksum = {"ChecksumCRC32": response["ChecksumCRC32"]} if "ChecksumCRC32" in response else {}
     return {"PartNumber": number, "ETag": response["ETag"], **checksum}
 
@@ -206,23 +249,6 @@ def _abort_upload(s3: Any, upload: dict[str, Any], futures: list[Future[Any]]) -
     wait(futures)
     with suppress(ClientError, BotoCoreError):
         s3.abort_multipart_upload(**upload)
-
-
-@contextmanager
-def _check_before_completion(s3: Any, check: Callable[[], None]) -> Iterator[None]:
-    """Call `check` each time botocore sends the completion request, because that request has no `CheckedBody`."""
-    s3.meta.events.register(
-        "before-send.s3.CompleteMultipartUpload", _call_completion_check, unique_id="check-before-completion"
-    )
-    _completing.check = check
-    try:
-        yield
-    finally:
-        del _completing.check
-
-
-def _call_completion_check(**_: Any) -> None:
-    getattr(_completing, "check", lambda: None)()
 
 
 def _hash_file(path: Path, check: Callable[[], None]) -> str:

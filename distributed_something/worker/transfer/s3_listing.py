@@ -1,4 +1,4 @@
-"""Lists the objects below a prefix."""
+"""Lists the objects below a prefix, and checks whether buckets exist."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from distributed_something.worker.job.failures import AWS_ERRORS, BadData, get_error_code, is_access_denied
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments, select_payer_arguments
 
 
@@ -36,3 +37,29 @@ def list_s3_objects(
         if not page.get("IsTruncated"):
             return objects
         page_arguments = {**page_arguments, "ContinuationToken": page["NextContinuationToken"]}
+
+
+class OutputBuckets:
+    """The buckets for results that are known to exist. Threads may share one object.
+
+    Each bucket is looked up once, with HeadBucket. This needs s3:ListBucket; without it, S3 still says whether the
+    bucket exists. Any other error says nothing, so the next job asks again.
+    """
+
+    def __init__(self, s3: Any) -> None:
+        self._s3 = s3
+        self._known: set[str] = set()
+
+    def require_bucket(self, bucket: str) -> None:
+        """Raise BadData if the bucket does not exist."""
+        if bucket in self._known:
+            return
+        try:
+            self._s3.head_bucket(Bucket=bucket)
+        except AWS_ERRORS as error:
+            if get_error_code(error) in ("404", "NoSuchBucket"):
+                problem = f"the output bucket {bucket} does not exist"
+                raise BadData(f"{problem}; create it, or correct `output_bucket`") from None
+            if not is_access_denied(error):
+                return
+        self._known.add(bucket)

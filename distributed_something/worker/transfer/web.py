@@ -1,21 +1,43 @@
-"""Downloads inputs from the web: `https://…` in a job file's `inputs`, such as a script or public data."""
+"""Downloads inputs from the web: `https://…` in a job file's `inputs`, such as a script or public data.
+
+The bytes are saved as they arrive, like those that `curl` saves without options. Proxies and certificates are taken
+from the same environment variables as boto3 takes them.
+
+Unless the config allows it, an input must not come from an `http://` address, which anyone on the way can change, or
+from the machine itself or its link, where the machine's credentials can be read. Redirects are checked too. A name is
+resolved once, and the connection is made to the address that was checked, so that the name cannot change in between.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import urllib3
-from botocore.httpsession import get_cert_path
+from botocore.httpsession import ProxyConfiguration, get_cert_path
+from botocore.utils import get_environ_proxies
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.connection import create_connection
 
+from distributed_something.worker.job.addresses import check_web_address, is_internal_ip
 from distributed_something.worker.transfer.retry import IncompleteTransfer
 from distributed_something.worker.transfer.s3_file import CHUNK_BYTES, RemoteObject
 
-WEB_TIMEOUT_SECONDS = 30.0  # the longest wait without receiving a byte
+WEB_CONNECT_SECONDS, WEB_TIMEOUT_SECONDS = 10.0, 30.0  # the latter: the longest wait without receiving a byte
 MAX_REDIRECTS = 5
+# What the published AWS SDKs and curl read, in this order.
+CERTIFICATE_VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+_REDIRECTS = {301, 302, 303, 307, 308}
 _TRANSIENT_STATUSES = {408, 425, 429}  # HTTP statuses of temporary errors, in addition to 500 and above
 _MISSING_STATUSES = {404, 410}
+# Without an encoding, because a server that compresses would change what `curl` saves.
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "distributed-something-worker"}
 
 
 class WebRefusal(Exception):
@@ -23,25 +45,36 @@ class WebRefusal(Exception):
 
 
 class MissingWebFile(WebRefusal):
-    """Raised if the server does not have the file."""
+    """Raised if the server does not have the file. `may_appear`: whether a retry could find it."""
+
+    def __init__(self, text: str, *, may_appear: bool) -> None:
+        super().__init__(text)
+        self.may_appear = may_appear
 
 
-def fetch_web_file(url: str, path: Path, check: Callable[[], None]) -> RemoteObject:
+class ForbiddenAddress(WebRefusal):
+    """Raised for an address from which the config does not allow inputs."""
+
+
+def fetch_web_file(url: str, path: Path, check: Callable[[], None], *, allow_unsafe: bool) -> RemoteObject:
     """Download the file at `url` to `path`. Redirects are followed.
 
-    Raise IncompleteTransfer if the error may be temporary, MissingWebFile if the file does not exist, and WebRefusal if
-    the server returns any other error.
+    Raise IncompleteTransfer if the error may be temporary, MissingWebFile if the file does not exist, ForbiddenAddress
+    if the address is not allowed, and WebRefusal if the server returns any other error.
     """
-    response = _get_connection_pool().request("GET", url, preload_content=False)
+    response = _request_file(url, check, allow_unsafe=allow_unsafe)
     try:
         if response.status in _TRANSIENT_STATUSES or response.status >= 500:
             raise IncompleteTransfer(f"HTTP status {response.status}")
+        if response.status in _MISSING_STATUSES:
+            raise MissingWebFile(f"HTTP status {response.status}", may_appear=response.status == 404)
         if response.status != 200:
-            kind = MissingWebFile if response.status in _MISSING_STATUSES else WebRefusal
-            raise kind(f"HTTP status {response.status}")
+            raise WebRefusal(f"HTTP status {response.status}")
         size = 0
+        check()
         with path.open("wb") as file:
-            for chunk in response.stream(CHUNK_BYTES):  # raises IncompleteRead, an HTTPError, if bytes are missing
+            # An incomplete body raises IncompleteRead, an HTTPError. Each read returns what has arrived.
+            while chunk := response.read1(CHUNK_BYTES, decode_content=False):
                 check()
                 size += file.write(chunk)
         return RemoteObject("", url, size, response.headers.get("ETag", ""))
@@ -49,8 +82,104 @@ def fetch_web_file(url: str, path: Path, check: Callable[[], None]) -> RemoteObj
         response.close()
 
 
-@lru_cache(maxsize=1)
-def _get_connection_pool() -> urllib3.PoolManager:
-    """Return a pool that uses botocore's certificates, because the program's image may not contain any."""
-    retries = urllib3.Retry(MAX_REDIRECTS, connect=0, read=0, status=0, other=0)
-    return urllib3.PoolManager(ca_certs=get_cert_path(True), timeout=WEB_TIMEOUT_SECONDS, retries=retries)
+def _request_file(url: str, check: Callable[[], None], *, allow_unsafe: bool) -> Any:
+    """Return the response for `url`, or for the address to which it redirects."""
+    for _ in range(MAX_REDIRECTS + 1):
+        check()
+        manager = _get_manager(url, allow_unsafe=allow_unsafe)
+        response = manager.request(
+            "GET", url, headers=_HEADERS, preload_content=False, redirect=False, retries=False, decode_content=False
+        )
+        location = response.headers.get("Location")
+        if response.status not in _REDIRECTS or not location:
+            return response
+        response.close()
+        try:
+            url = urljoin(url, location)
+        except ValueError:
+            raise ForbiddenAddress(f"{location!r}, to which it redirects, is not a valid web address") from None
+    raise WebRefusal(f"more than {MAX_REDIRECTS} redirects")
+
+
+def _get_manager(url: str, *, allow_unsafe: bool) -> urllib3.PoolManager:
+    """Return the connection manager for `url`: a direct one, or one for the proxy that the environment names."""
+    try:
+        check_web_address(url, allow_unsafe=allow_unsafe)
+    except ValueError as error:  # BadAddress, or a redirect to something that is not an address
+        raise ForbiddenAddress(str(error)) from None
+    proxy = ProxyConfiguration(get_environ_proxies(url)).proxy_url_for(url)
+    if proxy is not None and not allow_unsafe:
+        _check_proxied_host(url)
+    return _build_manager(proxy, _find_certificates(), allow_unsafe=allow_unsafe)
+
+
+def _check_proxied_host(url: str) -> None:
+    """Raise ForbiddenAddress if the host is internal. Behind a proxy, some names can be resolved only by the proxy."""
+    parts = urlsplit(url)
+    try:
+        _resolve_host(parts.hostname or "", parts.port or 443, allow_internal=False)
+    except socket.gaierror:
+        return
+
+
+def _find_certificates() -> str:
+    """Return the file with the certificates to trust: the user's, or botocore's, because the image may have none."""
+    variable = next((name for name in CERTIFICATE_VARIABLES if os.environ.get(name)), None)
+    if variable is None:
+        return str(get_cert_path(True))
+    if not Path(os.environ[variable]).is_file():
+        raise WebRefusal(f"{variable} is {os.environ[variable]!r}, which is not a file")
+    return os.environ[variable]
+
+
+@lru_cache(maxsize=16)
+def _build_manager(proxy: str | None, certificates: str, *, allow_unsafe: bool) -> urllib3.PoolManager:
+    timeout = urllib3.Timeout(connect=WEB_CONNECT_SECONDS, read=WEB_TIMEOUT_SECONDS)
+    if proxy is not None:
+        headers = ProxyConfiguration().proxy_headers_for(proxy)
+        return urllib3.ProxyManager(proxy, ca_certs=certificates, timeout=timeout, proxy_headers=headers)
+    manager = urllib3.PoolManager(ca_certs=certificates, timeout=timeout)
+    if not allow_unsafe:
+        manager.pool_classes_by_scheme = {"http": _PublicHTTPPool, "https": _PublicHTTPSPool}
+    return manager
+
+
+def _resolve_host(host: str, port: int, *, allow_internal: bool) -> list[str]:
+    """Return the IP addresses of a host. Raise ForbiddenAddress if one is internal, and gaierror if there are none."""
+    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    internal = next((address for address in addresses if is_internal_ip(address)), None)
+    if internal is not None and not allow_internal:
+        raise ForbiddenAddress(
+            f"{host} is the internal address {internal}; ALLOW_UNSAFE_INPUTS in the config allows it"
+        )
+    return addresses
+
+
+class _PublicConnection(HTTPConnection):
+    """A connection that is made only to a public address, which is resolved and checked first."""
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            addresses = _resolve_host(self._dns_host, self.port, allow_internal=False)
+        except (socket.gaierror, UnicodeError) as error:
+            raise urllib3.exceptions.NewConnectionError(self, f"the name cannot be resolved: {error}") from None
+        errors: list[OSError] = []
+        for address in addresses:
+            try:
+                return create_connection((address, self.port), self.timeout, socket_options=self.socket_options)
+            except OSError as error:
+                errors.append(error)
+        raise urllib3.exceptions.NewConnectionError(self, f"the connection failed: {errors[-1]}")
+
+
+class _PublicHTTPSConnection(_PublicConnection, HTTPSConnection):
+    """A connection with TLS that is made only to a public address."""
+
+
+class _PublicHTTPPool(HTTPConnectionPool):
+    ConnectionCls = _PublicConnection
+
+
+class _PublicHTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _PublicHTTPSConnection

@@ -15,11 +15,11 @@ import boto3
 
 from distributed_something.aws.clients import Clients
 from distributed_something.core.clock import Clock
-from distributed_something.core.config_settings import load_settings
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.submission.journal import SubmissionJournal
 from distributed_something.jobs.submission.plan import plan_submission
 from distributed_something.jobs.submission.submit import Submission, submit_jobs
+from distributed_something.project.config_file import load_settings
 from tests.measure.bench import child, project
 from tests.measure.bench.report import Measurement
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import boto3
 
 from distributed_something.worker.machine.worker_clients import Clients
-from distributed_something.worker.transfer.inputs import fetch_inputs
+from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
 from tests.measure.bench import child
 from tests.measure.bench.report import Measurement
@@ -128,7 +128,7 @@ def main(direction: str, folder: str, prefix: str) -> None:
     if direction == "up":
         upload_results(s3, Path(folder), ResultDestination(BUCKET, prefix.rstrip("/")))
     else:
-        fetch_inputs(s3, [prefix], BUCKET, Path(folder))
+        fetch_inputs(InputSource(s3, BUCKET), [prefix], Path(folder))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distributed_something.worker.machine.scale_in_protection import PROTECTION_MINUTES
+
 
 @dataclass(frozen=True)
 class Assumptions:
@@ -31,9 +33,11 @@ class Assumptions:
     call: float = 0.05  # time for one API call by the monitor; ECS allows 20 per second of the most frequent calls
     termination_burst: float = 1000.0  # EC2: machines that TerminateInstances can end in one burst (bucket size)
     terminations_per_second: float = 20.0  # EC2: refill rate of that bucket
+    protection_seconds: float = PROTECTION_MINUTES * 60.0  # how long the worker asks ECS to protect its container
+    never_joining_share: float = 0.0  # share of machines that do not join the cluster
 
 
 NOTICE = 120.0  # EC2: time from the notice to the end of the machine
 PROGRAM_SECONDS_AFTER_NOTICE = 110.0  # worker/container/stop.py: how long programs may continue to run
 LEASE = 120.0  # SQS_MESSAGE_VISIBILITY in config.py; the worker extends the lease after each third of it
-IDLE_PROTECTION = 10.0  # worker/machine/scale_in_protection.py: how long an idle container stays protected
+PRICE = 1.0  # USD per machine-hour; only used with a cost limit

@@ -9,10 +9,11 @@ import simpy
 
 from distributed_something.aws.ec2_fleet import FleetState
 from distributed_something.observe.documents.journals import RunTotals
-from distributed_something.observe.machines import ContainerInstance
+from distributed_something.observe.machines import ContainerInstance, UnusableMachine
 from distributed_something.observe.service import ServiceState
-from tests.measure.simulation.assumptions import IDLE_PROTECTION, NOTICE, PROGRAM_SECONDS_AFTER_NOTICE, Assumptions
+from tests.measure.simulation.assumptions import NOTICE, PROGRAM_SECONDS_AFTER_NOTICE, Assumptions
 from tests.measure.simulation.clock import Process, call_after
+from tests.measure.simulation.protection import Protection
 from tests.measure.simulation.queue import Queue
 from tests.measure.simulation.worker import JobProgress, Worker, compute_remaining_lease
 
@@ -50,7 +51,8 @@ class Cloud:
     """The fleet and the service for one run. Times are in seconds since the fleet was requested.
 
     `idle_counted_from`: the time from which idle machine time is counted; None if it is not counted yet. `ended_busy`:
-    how many machines the monitor ended while they had a job. `longest_idle`: the longest time in seconds from a
+    how many machines the monitor ended while they had a job. `stopped_busy`: how many containers ECS stopped while they
+    had a job, because they were not protected. `longest_idle`: the longest time in seconds from a
     machine's last job to its end. `uses_notice`: whether workers return their jobs when EC2 announces an interruption.
     """
 
@@ -62,7 +64,8 @@ class Cloud:
         self.tasks_per_machine, self.jobs_per_task, self._uses_notice = tasks_per_machine, jobs_per_task, uses_notice
         self.target, self.desired_tasks = machines, machines * tasks_per_machine
         self.machines: dict[str, Machine] = {}
-        self.launched = self.interrupted = self.ended_busy = 0
+        self.launched = self.interrupted = self.ended_busy = self.stopped_busy = 0
+        self.is_closed = False
         self.machine_seconds = self.idle_seconds = self.longest_idle = 0.0
         self.idle_counted_from: float | None = None
         self._machine_by_worker: dict[Worker, Machine] = {}
@@ -71,6 +74,7 @@ class Cloud:
         self._idle_workers: dict[Worker, None] = {}
         self._stopping_workers: dict[Worker, None] = {}
         self._unavailable_machines = 0
+        self.protection = Protection(env, random, assumptions.protection_seconds, lambda: self.desired_tasks)
         env.process(self._keep_fleet())
         env.process(self._keep_service())
 
@@ -95,6 +99,28 @@ class Cloud:
             for machine in self.machines.values()
             if machine.state in (ACTIVE, INTERRUPTED) and not machine.workers
         )
+
+    def list_absent_machines(self) -> tuple[UnusableMachine, ...]:
+        """Return the machines that have not registered."""
+        machines = self.machines.values()
+        return tuple(UnusableMachine(each.name, each.launched_at) for each in machines if each.state == BOOTING)
+
+    def close_run(self) -> None:
+        """Let workers start no more jobs, as the monitor does because of MAX_COST."""
+        self.is_closed = True
+        for worker in self._machine_by_worker:
+            worker.is_closed = True
+
+    def deploy_service(self) -> None:
+        """Begin a new deployment with a minimum of 0% healthy and a maximum of 100% running containers.
+
+        Containers of earlier deployments are stopped as soon as they are not protected.
+        """
+        for worker in self._machine_by_worker:
+            worker.is_outdated = True
+
+    def list_workers(self) -> list[Worker]:
+        return list(self._machine_by_worker)
 
     def drain_machines(self, names: Iterable[str]) -> list[Machine]:
         """Place no more containers on these machines. Return the machines that have no containers."""
@@ -143,7 +169,9 @@ class Cloud:
         self.machines[machine.name] = machine
         assumptions = self.assumptions
         boot_seconds = self.random.triangular(assumptions.boot_min, assumptions.boot_max, assumptions.boot_usual)
-        call_after(self.env, boot_seconds, self._register_machine, machine)
+        share = assumptions.never_joining_share
+        if not share or self.random.random() >= share:
+            call_after(self.env, boot_seconds, self._register_machine, machine)
         if assumptions.interruptions_per_hour:
             seconds = self.random.expovariate(assumptions.interruptions_per_hour / 3600)
             call_after(self.env, seconds, self.interrupt_machine, machine)
@@ -200,13 +228,16 @@ class Cloud:
             while missing > 0 and tokens >= 1 and self._machines_with_room:
                 self._place_worker(next(iter(self._machines_with_room)))
                 missing, tokens = missing - 1, tokens - 1
-            if missing < 0:
-                self._stop_idle_workers(-missing)
+            self._stop_surplus_workers(max(0, -missing))
             yield self.env.timeout(self.assumptions.service_interval)
 
     def _place_worker(self, machine: Machine) -> None:
         fetch_seconds = self.assumptions.fetch
-        worker = Worker(self.env, self.queue, self.progress, self.jobs_per_task, fetch_seconds, self._handle_change)
+        request = self.protection.request if self._uses_notice else lambda _: 0.0
+        worker = Worker(
+            self.env, self.queue, self.progress, self.jobs_per_task, fetch_seconds, self._handle_change, request
+        )
+        worker.is_closed = self.is_closed
         self._machine_by_worker[worker] = machine
         self._idle_workers[worker] = None
         machine.workers.append(worker)
@@ -220,13 +251,28 @@ class Cloud:
         if worker in self._machine_by_worker and not worker.is_stopping:
             worker.start_polling()
 
-    def _stop_idle_workers(self, max_count: int) -> None:
-        now = self.env.now
-        unprotected = [worker for worker in self._idle_workers if now - worker.idle_since >= IDLE_PROTECTION]
-        for worker in unprotected[:max_count]:
-            if not worker.is_stopping:
-                self._stop_worker(worker)
-                call_after(self.env, self.assumptions.task_stop, self._finish_worker, worker)
+    def _stop_surplus_workers(self, count: int) -> None:
+        """Stop `count` containers, and those of earlier deployments, but only unprotected ones.
+
+        ECS documents no order among them. Here, those with a job are first, which is the hardest on jobs.
+        """
+        candidates = list(self._idle_workers) if len(self.protection) >= self._count_busy() else self._machine_by_worker
+        unprotected = [each for each in candidates if each not in self.protection and not each.is_stopping]
+        unprotected.sort(key=lambda worker: not worker.is_busy)
+        for number, worker in enumerate(unprotected):
+            if number < count or worker.is_outdated:
+                self._stop_unprotected_worker(worker)
+
+    def _count_busy(self) -> int:
+        return len(self._machine_by_worker) - len(self._idle_workers)
+
+    def _stop_unprotected_worker(self, worker: Worker) -> None:
+        self.stopped_busy += worker.is_busy
+        self._stop_worker(worker)
+        if worker.is_busy:
+            call_after(self.env, PROGRAM_SECONDS_AFTER_NOTICE, Worker.kill_programs, worker)
+        else:
+            call_after(self.env, self.assumptions.task_stop, self._finish_worker, worker)
 
     def _stop_worker(self, worker: Worker) -> None:
         worker.stop_intake()
@@ -243,6 +289,7 @@ class Cloud:
         self._machine_by_worker.pop(worker).workers.remove(worker)
         self._idle_workers.pop(worker, None)
         self._stopping_workers.pop(worker, None)
+        self.protection.forget(worker)
 
     def _handle_change(self, worker: Worker) -> None:
         """Update the idle times after a container becomes busy or idle."""
@@ -255,6 +302,7 @@ class Cloud:
             machine.busy_workers += 1
             return
         self._idle_workers[worker] = None
+        self.protection.release_when_idle(worker)
         machine.busy_workers -= 1
         if not machine.busy_workers:
             machine.idle_since = machine.last_job_at = self.env.now

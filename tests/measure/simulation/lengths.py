@@ -29,10 +29,16 @@ def draw_heavy(random: Random, mean: float) -> float:
     return mean * (PARETO_SHAPE - 1) / PARETO_SHAPE * min(random.paretovariate(PARETO_SHAPE), longest)
 
 
+def draw_uniform(random: Random, mean: float) -> float:
+    """Draw from 3/7 to 11/7 of the mean: 3 to 11 hours if it is seven hours."""
+    return mean * random.uniform(3 / 7, 11 / 7)
+
+
 DISTRIBUTIONS: dict[str, Callable[[Random, float], float]] = {
     "constant": draw_constant,
     "lognormal": draw_lognormal,
     "heavy": draw_heavy,
+    "uniform": draw_uniform,
 }
 
 

@@ -5,15 +5,20 @@ system's monitor.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 import simpy
 
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.observe.machines import CONTAINER_INSTANCES_PER_CALL, ContainerInstance
+from distributed_something.observe.machines import (
+    CONTAINER_INSTANCES_PER_CALL,
+    INSTANCES_PER_FILTER,
+    ContainerInstance,
+)
+from distributed_something.observe.service import TASKS_PER_CALL
 from distributed_something.observe.snapshot import RunSnapshot
-from distributed_something.run.monitor.actions import DRAINED_MACHINES_PER_CALL
+from distributed_something.run.monitor.actions import DRAINED_MACHINES_PER_CALL, TERMINATED_MACHINES_PER_CALL
 from distributed_something.run.monitor.history import RunHistory, update_history
 from distributed_something.run.monitor.policy import (
     EndReason,
@@ -21,10 +26,15 @@ from distributed_something.run.monitor.policy import (
     IdleMachineTermination,
     MonitorAction,
     Pace,
+    RunClosure,
     TaskCountChange,
+    UnusableMachineTermination,
     choose_actions,
     has_surplus_containers,
+    is_protection_relevant,
 )
+from distributed_something.run.monitor.unusable import add_terminations
+from tests.measure.simulation.assumptions import PRICE
 from tests.measure.simulation.bucket import TokenBucket
 from tests.measure.simulation.clock import Process
 from tests.measure.simulation.cloud import ACTIVE, TERMINATED, Cloud
@@ -34,6 +44,8 @@ from tests.measure.simulation.cloud import ACTIVE, TERMINATED, Cloud
 # occasionally. Reads of journals are not included.
 CALLS_PER_OBSERVATION = 12
 INSTANCES_PER_CALL = 1000  # EC2: maximum per DescribeSpotFleetInstances call
+CALLS_PER_HUNDRED_TASKS = 2  # ECS: one call lists the service's tasks, and one looks up their protection
+CALLS_PER_FILTER = 1  # ECS: machines that have not joined match no filter, so there is nothing to describe
 CALLS_PER_HUNDRED_MACHINES = 2  # ECS: one call lists machines without a task, and one describes them
 
 PUBLISHED_INTERVAL = 60.0
@@ -64,12 +76,15 @@ class CurrentMonitor(Monitor):
     """The `monitor` command, which observes the model and uses the real `choose_actions` and `update_history` to
     decide.
 
-    `is_cheapest`: whether cheapest mode is on. `on_decision`: called with each observation and the actions chosen for
-    it. The run starts at time 0.
+    `is_cheapest`: whether cheapest mode is on. `sees_protection`: whether it knows how many containers are protected;
+    otherwise, it behaves as it did before it could look that up, as if none were. `max_cost`: MAX_COST in USD, or 0.
+    `on_decision`: called with each observation and the actions chosen for it. The run starts at time 0.
     """
 
     pace: Pace = field(default_factory=Pace)
     is_cheapest: bool = False
+    sees_protection: bool = True
+    max_cost: float = 0.0
     on_decision: Callable[[RunSnapshot, list[MonitorAction]], None] | None = None
     _terminations: TokenBucket = field(init=False)
 
@@ -78,9 +93,9 @@ class CurrentMonitor(Monitor):
         self._terminations = TokenBucket(assumptions.termination_burst, assumptions.terminations_per_second)
 
     def watch_run(self) -> Process:
-        file, history = self._build_monitor_file(), RunHistory()
+        file, history = self._build_monitor_file(), RunHistory(at=0.0)
         while True:
-            snapshot = self._observe_run()
+            snapshot = self._add_details(self._observe_run(), history, file)
             yield self._make_calls(
                 CALLS_PER_OBSERVATION
                 + ceil(len(self.cloud.machines) / INSTANCES_PER_CALL)
@@ -93,6 +108,9 @@ class CurrentMonitor(Monitor):
             if any(isinstance(action, EndReason) for action in actions):
                 return
             for action in actions:
+                if isinstance(action, UnusableMachineTermination):
+                    history = add_terminations(history, snapshot, action.machines)
+                history = replace(history, closed=history.closed or action == RunClosure())
                 yield from self._apply_action(action)
             yield self.cloud.env.timeout(
                 self.pace.short_interval_seconds
@@ -105,7 +123,7 @@ class CurrentMonitor(Monitor):
         return MonitorFile(
             "sfr-1", "App", "cluster", "AppQueue", "bucket", "Logs", 0,
             MONITOR_MACHINES=cloud.target, MONITOR_TASKS_PER_MACHINE=cloud.tasks_per_machine,
-            MONITOR_JOBS_PER_TASK=cloud.jobs_per_task,
+            MONITOR_JOBS_PER_TASK=cloud.jobs_per_task, MONITOR_MAX_COST=self.max_cost,
         )  # fmt: skip
 
     def _observe_run(self) -> RunSnapshot:
@@ -118,7 +136,23 @@ class CurrentMonitor(Monitor):
             fleet=cloud.get_fleet_state(),
             service=cloud.get_service_state(),
             idle_instances=cloud.list_empty_instances(),
+            hourly=PRICE * len(cloud.machines),
         )
+
+    def _add_details(self, snapshot: RunSnapshot, history: RunHistory, file: MonitorFile) -> RunSnapshot:
+        """Return the snapshot with what `run_tick` also observes if it can change a decision; count the calls."""
+        cloud = self.cloud
+        if not self.sees_protection:
+            snapshot = replace(snapshot, protected=0)
+        elif is_protection_relevant(snapshot, history, file):
+            assert snapshot.service is not None
+            self.calls += CALLS_PER_HUNDRED_TASKS * ceil(snapshot.service.running / TASKS_PER_CALL)
+            snapshot = replace(snapshot, protected=len(cloud.protection))
+        if snapshot.at < self.pace.first_container_seconds:
+            return snapshot
+        absent = cloud.list_absent_machines()
+        self.calls += 1 + CALLS_PER_FILTER * ceil(len(absent) / INSTANCES_PER_FILTER)
+        return replace(snapshot, unusable=absent)
 
     def _apply_action(self, action: MonitorAction) -> Process:
         cloud = self.cloud
@@ -129,6 +163,13 @@ class CurrentMonitor(Monitor):
             case TaskCountChange(tasks):
                 yield self._make_calls(1)
                 cloud.desired_tasks = tasks
+            case RunClosure():
+                cloud.close_run()
+            case UnusableMachineTermination(unusable):
+                yield self._make_calls(ceil(len(unusable) / TERMINATED_MACHINES_PER_CALL))
+                for each in unusable:
+                    if each.instance in cloud.machines:
+                        cloud.end_machine(cloud.machines[each.instance])
             case IdleMachineTermination(instances):
                 for first in range(0, len(instances), CONTAINER_INSTANCES_PER_CALL):
                     yield from self._end_idle_machines(instances[first : first + CONTAINER_INSTANCES_PER_CALL])

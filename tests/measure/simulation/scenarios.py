@@ -16,7 +16,7 @@ from tests.measure.simulation.lengths import draw_lengths
 from tests.measure.simulation.model import Outcome, Run
 
 SEEDS = (1, 2, 3)
-SHORT, LONG = 600.0, 3600.0  # mean job lengths in seconds
+SHORT, LONG, VERY_LONG = 600.0, 3600.0, 7 * 3600.0  # mean job lengths in seconds
 AUTO_MONITOR_INTERVAL = 60.0
 RAISED_TASK_QUOTA = 6000.0  # tasks per minute; AWS raises the default ECS quota of 500 on request
 
@@ -27,6 +27,7 @@ class Scenario:
 
     `distribution`: a key of `lengths.DISTRIBUTIONS`. `mean`: the mean job length in seconds. `tasks_per_minute`: ECS's
     quota for starting tasks. `interval`: seconds between two normal observations by this project's monitor.
+    `never_joining_share`: share of machines that do not join the cluster.
     """
 
     jobs: int
@@ -35,12 +36,14 @@ class Scenario:
     mean: float = SHORT
     tasks_per_minute: float = RAISED_TASK_QUOTA
     interval: float = Pace().interval_seconds
+    never_joining_share: float = 0.0
 
     @property
     def name(self) -> str:
         quota = "" if self.tasks_per_minute == RAISED_TASK_QUOTA else f", {self.tasks_per_minute:g} tasks a minute"
         monitor = "" if self.interval == Pace().interval_seconds else ", auto-monitor"
-        return f"{self.distribution}, {self.mean / 60:g} min{quota}{monitor}"
+        share = f", {self.never_joining_share:.0%} never join" if self.never_joining_share else ""
+        return f"{self.distribution}, {self.mean / 60:g} min{quota}{monitor}{share}"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ def list_all_scenarios() -> list[Scenario]:
         middle,
         *list_scenarios_of_size(large.jobs, large.machines),
         *auto_monitor,
+        Scenario(1_000, 100, "uniform", VERY_LONG),
+        replace(middle, never_joining_share=0.1),
     ]
 
 
@@ -100,6 +105,8 @@ def compare_policies(scenarios: Iterable[Scenario], seeds: Sequence[int] = SEEDS
 def simulate_scenario(scenario: Scenario, is_published: bool, seed: int) -> Outcome:
     """Simulate one run under one policy. Both policies get the same jobs for the same seed."""
     jobs = draw_lengths(scenario.distribution, scenario.jobs, scenario.mean, Random(seed))
-    assumptions = Assumptions(tasks_per_minute=scenario.tasks_per_minute)
+    assumptions = Assumptions(
+        tasks_per_minute=scenario.tasks_per_minute, never_joining_share=scenario.never_joining_share
+    )
     run = Run(jobs, scenario.machines, is_published, assumptions=assumptions, seed=seed, interval=scenario.interval)
     return run.simulate_run()

@@ -72,26 +72,31 @@ class PrefetchedJob:
 
 
 class Worker:
-    """A container. It calls `on_change(worker)` when it becomes busy, and when it no longer has any jobs."""
+    """A container. It calls `on_change(worker)` when it becomes busy, and when it no longer has any jobs.
+
+    `request_protection(worker)`: called for each job that was received. If it returns a number of seconds above 0, the
+    worker returns the job and takes none for this long. `is_closed`: whether it takes no more jobs because of MAX_COST.
+    `is_outdated`: whether it belongs to an earlier deployment of the service.
+    """
 
     def __init__(
         self, env: simpy.Environment, queue: Queue, progress: JobProgress, slots: int, fetch_seconds: float,
-        on_change: Callable[[Worker], None],
+        on_change: Callable[[Worker], None], request_protection: Callable[[Worker], float],
     ) -> None:  # fmt: skip
         self._env, self._queue, self._progress = env, queue, progress
-        self._fetch_seconds, self._on_change = fetch_seconds, on_change
+        self._fetch_seconds, self._on_change, self._request_protection = fetch_seconds, on_change, request_protection
         self._durations = JobDurations() if progress.visibility_seconds is None else None
         self._idle_slots, self._prefetch_slots = slots, 0
         self._prefetched: list[PrefetchedJob] = []
         self.running: dict[RunningJob, None] = {}
         self.is_polling = False
-        self.is_started = self.is_stopping = False
+        self.is_started = self.is_stopping = self.is_paused = self.is_closed = self.is_outdated = False
         self.is_busy = False
         self.idle_since = env.now
 
     @property
     def free_capacity(self) -> int:
-        if self.is_stopping or not self.is_started:
+        if self.is_stopping or self.is_paused or self.is_closed or not self.is_started:
             return 0
         return self._idle_slots + self._prefetch_slots - len(self._prefetched)
 
@@ -102,6 +107,11 @@ class Worker:
     def accept_job(self, job: int) -> None:
         """Start a job that the worker received, or keep it until a slot is free."""
         receipt = self._queue.receive_counts[job]
+        if pause := self._request_protection(self):
+            self.is_paused = True
+            call_after(self._env, pause, self._end_pause, None)
+            self._queue.return_job(job, receipt)
+            return
         if self._progress.visibility_seconds is not None and self._progress.times_done[job]:
             self._queue.delete_job(job, receipt)  # as CHECK_IF_DONE does
         elif self._idle_slots:
@@ -112,6 +122,10 @@ class Worker:
             call_after(self._env, self._fetch_seconds + MAX_READY_SECONDS, self._return_prefetched_job, prefetched)
         self._update_busy()
 
+    def _end_pause(self, _: None) -> None:
+        self.is_paused = False
+        self._poll_queue()
+
     def stop_intake(self) -> None:
         """Start no more jobs, and return the prefetched jobs to the queue."""
         self.is_stopping = True
@@ -120,7 +134,7 @@ class Worker:
             self._queue.return_job(waiting.job, waiting.receipt)
         self._update_busy()
 
-    def kill_programs(self, lease_seconds: float | None) -> None:
+    def kill_programs(self, lease_seconds: float | None = 0.0) -> None:
         """Kill all running programs and start no more jobs.
 
         The killed jobs reappear in the queue after `lease_seconds`. If that is None, they reappear when the published

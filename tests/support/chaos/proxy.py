@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-# Share of requests that get each fault, 7% in total. A worker makes up to eight attempts per request, so
+# Share of requests that get each fault, 7% in total (7.5% in S3). A worker makes up to eight attempts per request, so
 # almost no request fails because of these faults. Longer failures come from `Faults.outage`.
 SHARES = {
     "unavailable": 0.015,
@@ -28,10 +28,14 @@ SHARES = {
     "response lost": 0.008,
     "unanswered": 0.001,
 }
+# Faults of a server that is alive: it accepts the request and says nothing, or sends a byte now and then.
+S3_SHARES = {"silent": 0.001, "trickle": 0.004}
 FAULTY_SERVICES = {"s3", "sqs"}
 SLOW_SECONDS = (0.2, 1.5)
 UNANSWERED_SECONDS = 8  # then the connection is closed
 SLOW_PIECES = 10
+SILENT_SECONDS = 120  # then the connection is closed, unless the client has already closed it
+TRICKLE_SECONDS, TRICKLE_PAUSE_SECONDS = 25, 1.0
 EMULATOR_TIMEOUT_SECONDS = 60
 LATE_SECONDS = 6  # a long poll takes 5 seconds
 _XML = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>%s</Code><Message>%s</Message></Error>'
@@ -67,22 +71,29 @@ _FRAMING_HEADERS = {b"content-length", b"transfer-encoding", b"connection", b"ex
 
 @dataclass
 class Faults:
-    """Draws faults. `outage` contains the services for which all requests fail."""
+    """Draws faults.
+
+    `outage` contains the services for which all requests fail, and `silence` those that answer no request.
+    """
 
     rng: random.Random
     on: bool = True
     unanswered_seconds: float = UNANSWERED_SECONDS
     outage: set[str] = field(default_factory=set)
+    silence: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
 
     def draw(self, service: str) -> str:
         """Draw a fault for a request to this service. Return an empty string for no fault."""
         self.counts["requests"] += 1
+        if service in self.silence:
+            return self._count(f"{service} silence", "silent")
         if service in self.outage:
             return self._count(f"{service} outage", "unavailable")
         if not self.on or service not in FAULTY_SERVICES:
             return ""
-        kind = self.rng.choices([*SHARES, ""], [*SHARES.values(), 1 - sum(SHARES.values())])[0]
+        shares = SHARES | S3_SHARES if service == "s3" else SHARES
+        kind = self.rng.choices([*shares, ""], [*shares.values(), 1 - sum(shares.values())])[0]
         return self._count(f"{service} {kind}", kind) if kind else ""
 
     def _count(self, name: str, kind: str) -> str:
@@ -134,6 +145,10 @@ class Proxy:
         request.body = await _read_body(reader, request, to_end=False)
         if fault in ("unavailable", "throttled"):
             return await _send(writer, _build_error_response(request.service, fault), request)
+        if fault == "silent":
+            with suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(1), SILENT_SECONDS)  # returns when the client closes the connection
+            return False
         if fault == "unanswered":
             await asyncio.sleep(self.faults.unanswered_seconds)
             return False
@@ -150,6 +165,8 @@ class Proxy:
             writer.write(response.head + response.body[: len(response.body) // 2])
             await writer.drain()
             return False
+        if fault == "trickle":
+            return await _trickle(writer, response, request)
         return await _send(writer, response, request, SLOW_PIECES if fault == "slow" else 1)
 
     async def _forward(self, request: Message) -> Message:
@@ -230,6 +247,18 @@ async def _send(writer: asyncio.StreamWriter, response: Message, request: Messag
         if pieces > 1:
             await asyncio.sleep(SLOW_SECONDS[0] / 2)
     return True
+
+
+async def _trickle(writer: asyncio.StreamWriter, response: Message, request: Message) -> bool:
+    """Send the body a byte at a time for TRICKLE_SECONDS. Return False, because the connection is closed then."""
+    if _has_no_body(request, response):
+        return await _send(writer, response, request)
+    writer.write(response.head)
+    for byte in response.body[: round(TRICKLE_SECONDS / TRICKLE_PAUSE_SECONDS)]:
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(TRICKLE_PAUSE_SECONDS)
+    return False
 
 
 def _build_error_response(service: str, fault: str) -> Message:

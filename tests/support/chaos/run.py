@@ -42,7 +42,7 @@ class Size:
     slots: int = 2
     lease: int = 4
     tries: int = 30  # includes attempts whose workers are lost
-    stop_seconds: int = 6
+    stop_seconds: int = 12
     calm_seconds: float = 240
     program_seconds: float = PROGRAM_SECONDS
 
@@ -193,9 +193,9 @@ class Run:
     def _apply_event(self, event: Event, now: float) -> None:
         if event.kind == "visibility ended":
             self._end_visibility()
-        elif event.kind.endswith("outage"):
+        elif event.kind.endswith(("outage", "silence")):
             self.counts[event.kind] += 1
-            self._outages[event.kind.split()[0]] = now + event.seconds
+            self._outages[event.kind] = now + event.seconds
         else:
             first = event.worker  # if this worker is already disturbed, the next one gets the event
             if not any(slot.apply_event(event, now) for slot in self.slots[first:] + self.slots[:first]):
@@ -214,7 +214,9 @@ class Run:
             self.counts["skipped"] += 1
 
     def _advance_slots(self, now: float) -> None:
-        self.faults.outage = {service for service, end in self._outages.items() if now < end}
+        current = [kind.split() for kind, end in self._outages.items() if now < end]
+        self.faults.outage = {service for service, kind in current if kind == "outage"}
+        self.faults.silence = {service for service, kind in current if kind == "silence"}
         for slot in self.slots:
             slot.advance(now)
 

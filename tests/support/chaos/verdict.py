@@ -97,7 +97,10 @@ def check_counts(cases: list[Case], sent: Counter[str], lab: WorkerLab, verdict:
     good = [case for case in cases if case.fate == "done"]
     truth = {
         "jobs that failed": (counts.failed, len(cases) - len(good)),
-        "submissions that succeeded": (counts.done + counts.already_there, sum(sent[case.body] for case in good)),
+        "submissions that succeeded": (
+            counts.done + counts.already_there + counts.repeated_done,
+            sum(sent[case.body] for case in good),
+        ),
         "submissions without a record": (outcome.unrecorded, 0),
     }
     for name, (shown, expected) in truth.items():

@@ -11,8 +11,8 @@ from typing import Any
 
 from distributed_something.worker.attempt import job_record
 from distributed_something.worker.attempt.attempt import Attempt
-from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
+from distributed_something.worker.attempt.context import ProgramTools, WorkerContext
+from distributed_something.worker.attempt.handler import Hooks, JobHandler
 from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
 from distributed_something.worker.container.stop import StopRequest
@@ -21,6 +21,7 @@ from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.machine.clock import Clock
+from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
 from tests.support.emulator import wait_until
@@ -93,6 +94,7 @@ class AttemptHarness:
 
     def __init__(self, s3: Any, tmp_path: Path, launcher: LauncherPool) -> None:
         self.launcher, self.oom_kills = launcher, OomKills()
+        self.disk = DiskGuard(lambda: read_disk_space(tmp_path))
         self.clock, self.lease_clock = Clock(), time.monotonic
         self.queue, self.stop, self.s3 = FakeQueue(), StopRequest(time.monotonic), s3
         self.callback_calls: list[str] = []
@@ -108,24 +110,27 @@ class AttemptHarness:
 
     def handle(
         self, body: Any = None, *, receives: int = 1, hours_since_first: float = 0,
-        attributes: dict[str, str] | None = None, message_id: str = "message-1", **hooks: Any,
+        attributes: dict[str, str] | None = None, message_id: str = "message-1",
+        wait: Callable[[], object] = lambda: None, **hooks: Any,
     ) -> None:  # fmt: skip
         """Take one message through all stages.
 
         `hours_since_first`: how long ago the message was first received. `attributes`: the message's
-        attributes.
+        attributes. `wait()` is called when the attempt waits for a slot.
         """
-        handler = self._build_handler(hooks)
+        handler = self.build_handler(hooks)
         attempt = handler.take_message(
             build_message(body, receives, hours_since_first, attributes or {}, message_id), self.lease_clock()
         )
-        if handler.begin_attempt(attempt) and handler.run_attempt(attempt):
-            handler.finish_attempt(attempt)
+        if handler.begin_attempt(attempt):
+            wait()
+            if handler.run_attempt(attempt):
+                handler.finish_attempt(attempt)
         self._check_cleanup()
 
     def begin_attempt(self, body: Any = None) -> Attempt:
         """Take one message through the first stage only, remove its folder, and return the attempt."""
-        handler = self._build_handler({})
+        handler = self.build_handler({})
         attempt = handler.take_message(build_message(body), self.lease_clock())
         handler.begin_attempt(attempt)
         handler.return_attempt(attempt)
@@ -133,7 +138,7 @@ class AttemptHarness:
 
     def return_message(self) -> None:
         """Return a message that was received but not started, as a container does when it ends."""
-        handler = self._build_handler({})
+        handler = self.build_handler({})
         handler.return_attempt(handler.take_message(build_message(), self.lease_clock()))
         self._check_cleanup()
 
@@ -162,7 +167,12 @@ class AttemptHarness:
         """Return the content of the default message's only result."""
         return bytes(self.s3.get_object(Bucket="ours", Key=f"App/{JOB_ID}/a")["Body"].read())
 
-    def _build_handler(self, hooks: dict[str, Any]) -> JobHandler:
+    def replace_settings(self, **variables: str) -> None:
+        """Set environment variables of the container."""
+        self.settings = read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(self.settings.work_dir)} | variables)
+
+    def build_handler(self, hooks: dict[str, Any]) -> JobHandler:
+        """Return a handler for several messages with these hooks; the others keep their standard behavior."""
         all_hooks: dict[str, Any] = {
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
         } | hooks  # fmt: skip
@@ -173,7 +183,7 @@ class AttemptHarness:
             lambda job_id: self.callback_calls.append("failed elsewhere"),
         )
         finisher = AttemptFinisher(self.context, self.keeper, callbacks, self._delete_soon, self.is_replaced)
-        tools = ProgramTools(self.launcher, JobLogs(None, ""), self.oom_kills)
+        tools = ProgramTools(self.launcher, JobLogs(None, ""), self.disk, self.oom_kills)
         return JobHandler(self.context, Hooks(**all_hooks), self.keeper, self.stop, finisher, tools)
 
     def _delete_soon(self, lease: Lease) -> None:

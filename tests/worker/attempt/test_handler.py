@@ -22,7 +22,7 @@ from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.program.memory import OomKills
 from tests.support.fakes import FakeTime
 from tests.support.objects import put_objects
-from tests.worker.attempt.attempt_harness import HOUR, AttemptHarness, failing_hook
+from tests.worker.attempt.attempt_harness import HOUR, AttemptHarness, build_message, failing_hook
 
 
 def exiting_hook(*_: Any) -> Any:
@@ -124,6 +124,35 @@ def test_files_that_match_a_leave_out_pattern_are_not_uploaded(harness: AttemptH
     assert keys == ["done.csv", "sub/logs"]
 
 
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("rmdir {output_dir}; ln -s {other} {output_dir}", "/output' with a link, so its results cannot be uploaded"),
+        ("cd ..; mv $OLDPWD old; ln -s {other} $OLDPWD", "' with a link, so its results cannot be uploaded"),
+        ("touch {output_dir}/a; rm $PWD.log; ln -s {other}/secret $PWD.log", "replaced its log with a link"),
+        ("ln -s {other}/secret {output_dir}/a", "the output 'a' is a link to a path outside the job's folder"),
+        ("ln -s {other} {output_dir}/a", "the output 'a' is a link to a path outside the job's folder"),
+    ],
+)
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_nothing_outside_the_jobs_folder_is_uploaded_in_place_of_its_results(
+    harness: AttemptHarness, tmp_path: Path, command: str, reason: str, is_shared: bool
+) -> None:
+    other = tmp_path / "other"
+    (other / "output").mkdir(parents=True)
+    for path in (other / "secret", other / "output" / "secret"):
+        path.write_text("TopSecret")
+    group, location = {"other": str(other)}, f"results/{is_shared}"
+    message = {"group": group, "command": command, "shell": True, "keep_failed": True, "output_location": location}
+    harness.handle(message | ({"shared_location": True} if is_shared else {}))
+    record = harness.read_record(job_id(message | ({"shared_location": True} if is_shared else {})))
+    assert record["state"] == "failed"
+    assert reason in record["reason"]
+    objects = harness.s3.list_objects_v2(Bucket="ours")["Contents"]
+    bodies = [harness.s3.get_object(Bucket="ours", Key=item["Key"])["Body"].read() for item in objects]
+    assert not [body for body in bodies if b"TopSecret" in body]
+
+
 def test_results_are_uploaded_from_an_output_folder_that_the_program_creates(harness: AttemptHarness) -> None:
     def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
         output_dir = folders.root / "plate.zarr"
@@ -218,8 +247,8 @@ def test_a_program_is_stopped_before_its_lease_ends_even_if_a_hook_allows_more_t
     limit = MAX_LEASE_SECONDS - UPLOAD_RESERVE_SECONDS
     harness.lease_clock = lambda: 1000.0
     harness.clock = Clock(
-        monotonic=build_clock(0, limit, limit + 1)
-    )  # at the start, at the first check, and from then on
+        monotonic=build_clock(0, 0, limit, limit + 1)
+    )  # when the fetch starts, when the program does, at the first check, and from then on
     message = {"group": "g", "command": "sleep 60"}
     harness.handle(message, make_job=lambda *args: replace(job_from_message(*args), timeout_seconds=1e9))
     record = harness.read_record(job_id(message))
@@ -237,6 +266,17 @@ def test_a_record_contains_the_start_and_end_times_of_its_attempt(harness: Attem
     assert record["seconds"] == 90.5
 
 
+def test_the_seconds_of_an_attempt_do_not_include_the_time_in_which_it_waited_for_a_slot(
+    harness: AttemptHarness,
+) -> None:
+    time = FakeTime(0)
+    harness.clock = Clock(now=time.now)
+    harness.handle(prepare=lambda *_: time.sleep(1.5), wait=lambda: time.sleep(20))
+    record = harness.read_record()
+    assert (record["started"], record["ended"]) == ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:21.500Z")
+    assert record["seconds"] == 1.5
+
+
 def test_out_of_memory_is_detected_if_the_kernels_kill_count_rises_while_the_program_runs(
     harness: AttemptHarness, tmp_path: Path
 ) -> None:
@@ -249,6 +289,57 @@ def test_out_of_memory_is_detected_if_the_kernels_kill_count_rises_while_the_pro
         harness.handle(message, failure=lambda *_: "exit code 9")
         classes.append(harness.read_record(job_id(message))["reason_class"])
     assert classes == ["out of memory", "program"]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "reason_class"), [(1, "program"), (9, "program"), (137, "out of memory"), (-9, "out of memory")]
+)
+def test_beside_other_programs_a_kill_counts_only_for_a_job_that_was_killed(
+    harness: AttemptHarness, tmp_path: Path, exit_code: int, reason_class: str
+) -> None:
+    harness.settings = replace(harness.settings, docker_cores=4)
+    counts = tmp_path / "memory.events"
+    counts.write_text("oom_kill 1\n")
+    harness.oom_kills = OomKills(tmp_path)
+    end = f"exit {exit_code}" if exit_code > 0 else "kill -9 $$"
+    message = {"group": "g", "command": f"echo oom_kill 2 > {counts}; {end}", "shell": True}
+    harness.handle(message, failure=usual_failure)
+    record = harness.read_record(job_id(message))
+    assert (record["reason_class"], record["exit_code"]) == (reason_class, exit_code)
+
+
+def test_a_neighbors_failure_does_not_take_the_kill_away_from_the_job_that_was_killed(
+    harness: AttemptHarness, tmp_path: Path
+) -> None:
+    harness.settings = replace(harness.settings, docker_cores=2)
+    counts = tmp_path / "memory.events"
+    counts.write_text("oom_kill 1\n")
+    harness.oom_kills = OomKills(tmp_path)
+    handler = harness.build_handler({"failure": usual_failure})
+    commands = ("exit 3", f"echo oom_kill 2 > {counts}; kill -9 $$")
+    attempts = [
+        handler.take_message(build_message({"group": "g", "command": command, "shell": True}), harness.lease_clock())
+        for command in commands
+    ]
+    for attempt in attempts:
+        assert handler.begin_attempt(attempt)
+        assert handler.run_attempt(attempt)
+    for attempt in attempts:
+        handler.finish_attempt(attempt)
+    neighbor, killed = (harness.read_record(attempt.name) for attempt in attempts)
+    assert (neighbor["reason"], neighbor["reason_class"]) == ("exit code 3", "program")
+    assert killed["reason_class"] == "out of memory"
+
+
+def test_a_script_with_windows_line_ends_is_explained_if_the_shell_could_not_start_it(harness: AttemptHarness) -> None:
+    command = "printf '#!/bin/sh\\r\\necho hello\\r\\n' > run.sh; chmod +x run.sh; ./run.sh"
+    message = {"group": "g", "command": command, "shell": True}
+    harness.handle(message, failure=usual_failure)
+    record = harness.read_record(job_id(message))
+    assert record["exit_code"] in (126, 127)
+    assert record["telling_line"].startswith("run.sh has Windows line ends")  # not the shell's "not found"
+    assert record["last_lines"][0] == record["telling_line"]
+    assert "run.sh has Windows line ends, so the system looks for the interpreter '/bin/sh\\r'" in record["reason"]
 
 
 def test_a_failure_is_reported_with_the_last_line_that_the_program_printed(harness: AttemptHarness) -> None:

@@ -136,6 +136,48 @@ def test_a_lost_lease_is_not_extended(sqs: Any) -> None:
         stub.assert_no_pending_responses()
 
 
+def slow_down(sqs: Any, clock: FakeClock, seconds: float) -> None:
+    """Let each extension take this long."""
+
+    def advance_clock(**_: Any) -> None:
+        clock.now += seconds
+
+    sqs.meta.events.register("before-parameter-build.sqs.ChangeMessageVisibilityBatch", advance_clock)
+
+
+def test_an_extension_counts_from_the_request_because_sqs_may_have_begun_it_long_before_its_response(sqs: Any) -> None:
+    keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
+    lease = keeper.add_lease("r0", clock())
+    clock.now += 10
+    slow_down(sqs, clock, 15)
+    with Stubber(sqs) as stub:
+        stub.add_response("change_message_visibility_batch", build_response(1), build_request(0, 0))
+        keeper.tick()
+    assert lease.expires == 1000.0 + 10 + 30
+
+
+def test_a_lease_that_was_lost_during_an_extension_stays_lost_although_sqs_confirms_the_extension(sqs: Any) -> None:
+    keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
+    lease = keeper.add_lease("r0", clock())
+    clock.now += 10
+    slow_down(sqs, clock, 25)
+    with Stubber(sqs) as stub:
+        stub.add_response("change_message_visibility_batch", build_response(1), build_request(0, 0))
+        keeper.tick()
+        assert lease.is_lost
+        keeper.tick()  # it is not extended again either
+    assert lease.is_lost
+
+
+def test_a_lease_that_was_given_up_is_lost_and_not_extended(sqs: Any) -> None:
+    keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
+    lease = keeper.add_lease("r0", clock())
+    lease.give_up()
+    with Stubber(sqs):
+        keeper.tick()
+    assert lease.is_lost
+
+
 def test_a_released_lease_is_not_extended(sqs: Any) -> None:
     keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
     keeper.release_lease(keeper.add_lease("r0", clock()))

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from distributed_something.worker.attempt import outcomes
 from distributed_something.worker.attempt.job_record import write_record
 from distributed_something.worker.container.stop import StopRequest
+from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.failures import Interruption, StaleMessage
 from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message
 from distributed_something.worker.job.job_id import job_id
@@ -439,3 +440,15 @@ def test_a_replaced_job_that_succeeds_is_done(harness: AttemptHarness) -> None:
     harness.is_replaced = lambda sent: True
     harness.handle()
     assert (harness.read_record()["state"], harness.read_record()["replaced"]) == ("done", False)
+
+
+@pytest.mark.parametrize(("command", "calls"), [("true", ["sent again", "deleted"]), ("false", ["returned"])])
+def test_a_job_returns_at_once_if_its_container_must_stop_before_its_record_is_written(
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch, command: str, calls: list[str]
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise Interruption
+
+    monkeypatch.setattr(outcomes, "write_record", stop)
+    harness.handle({"group": "g", "command": command}, failure=usual_failure)
+    assert harness.queue.calls == calls

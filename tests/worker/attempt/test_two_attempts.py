@@ -103,13 +103,19 @@ def test_an_attempt_claims_another_attempts_files_before_replacing_them(harness:
 
 
 @pytest.mark.parametrize("receives", [1, 2])
+@pytest.mark.parametrize(
+    "difference", [{"machine": "other"}, {"container": "other"}, {"started": "2026-11-23T10:45:00.000Z"}], ids=str
+)
 def test_a_late_record_is_rejected_after_another_attempt_claims_the_results_even_if_that_attempt_is_lost(
-    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch, receives: int
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch, receives: int, difference: dict[str, str]
 ) -> None:
-    """This worker freezes before writing the record. Another worker gets the job, replaces the results, and dies."""
+    """This worker freezes before writing the record. Another worker gets the job, replaces the results, and dies.
+
+    The other worker may be on the same machine, or even the same one, which then began the job at another time.
+    """
 
     def write_after_claim(context: WorkerContext, record: dict[str, Any], *args: Any) -> bool:
-        claim = record | {"state": "interrupted", "reason": CLAIM_REASON, "machine": "other"}
+        claim = record | {"state": "interrupted", "reason": CLAIM_REASON} | difference
         assert claim_job_results(context, claim)
         context.s3.put_object(Bucket="ours", Key=f"App/{JOB_ID}/a", Body=b"the other's")
         return write_record(context, record, *args)

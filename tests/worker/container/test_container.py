@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from distributed_something.worker.admission.health import MIN_FAILED_JOBS
-from distributed_something.worker.attempt.handler import Hooks
+from distributed_something.worker.attempt.handler import Hooks, JobHandler
 from distributed_something.worker.container import container
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS
@@ -103,6 +103,20 @@ def test_a_machine_has_an_idle_alarm_and_reports_its_usage(machine: Machine) -> 
 def test_a_spot_notice_ends_the_container_with_exit_code_0(machine: Machine) -> None:
     machine.metadata.set_spot_notice(time.time() + 60)
     assert machine.wait() == 0
+
+
+@pytest.mark.parametrize("stage", ["run_attempt", "finish_attempt"])
+def test_a_slot_that_fails_ends_the_whole_container_with_exit_code_1(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """ECS then starts another container. One that went on would have fewer slots and keep the failed slot's job."""
+
+    def fail(*_: Any) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(JobHandler, stage, fail)
+    machine.lab.send_job(group={"x": stage}, command="true")
+    assert machine.wait() == 1
 
 
 def test_no_job_is_started_after_a_rebalance_recommendation(machine: Machine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from distributed_something.worker.container.intake import JobIntake
 from distributed_something.worker.container.slot import Slot
 from distributed_something.worker.container.stop import StopRequest
 from distributed_something.worker.job.worker_settings import read_worker_settings
+from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from tests.support.fakes import QUEUE_URL
 
@@ -67,3 +69,19 @@ def test_a_container_names_itself_alike_in_its_facts_and_in_its_health_documents
     assert tested._context.facts.container == "task-7"
     assert report._build_document(None, 0.0)["container"] == "task-7"
     tested._tools.launcher.end()
+
+
+@pytest.mark.parametrize(("value", "group"), [("True", "Logs"), ("False", "")])
+def test_the_logs_of_jobs_are_sent_to_cloudwatch_unless_the_config_says_not_to(
+    monkeypatch: pytest.MonkeyPatch, value: str, group: str
+) -> None:
+    groups: list[str] = []
+
+    class RecordingLogs(JobLogs):
+        def __init__(self, logs_client: Any, group: str, *arguments: Any, **options: Any) -> None:
+            super().__init__(logs_client, group, *arguments, **options)
+            groups.append(group)
+
+    monkeypatch.setattr(container, "JobLogs", RecordingLogs)
+    build_container(monkeypatch, LOG_GROUP_NAME="Logs", STREAM_JOB_LOGS=value)
+    assert groups == [group]

@@ -42,9 +42,13 @@ class FakeHandler:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.returned: list[str] = []
+        self.stalled: list[str] = []  # the attempts that had not ended when the container stopped
+        self.received: list[float] = []  # when the leases began, according to the intake
         self.done: set[str] = set()
 
     def take_message(self, raw: dict[str, str], received: float) -> Any:
+        self.received.append(received)
+        self.stalled.append(raw["Body"])
         return raw["Body"]
 
     def begin_attempt(self, body: str) -> bool:
@@ -53,6 +57,11 @@ class FakeHandler:
 
     def return_attempt(self, body: str) -> None:
         self.returned.append(body)
+        self.stalled.remove(body)
+
+    def return_stalled_attempts(self) -> None:
+        self.returned += self.stalled
+        self.stalled.clear()
 
 
 class FakeQueue:
@@ -70,15 +79,26 @@ class FakeQueue:
 class IntakeHarness:
     """An intake for `slots` slots whose clock and threads the test controls."""
 
-    def __init__(self, *bodies: str, slots: int = 1, count_allowed: Callable[[int, int], int] = int.__add__) -> None:
-        gate: Any = SimpleNamespace(count_allowed_jobs=count_allowed, release_probe=lambda: None)
+    def __init__(
+        self,
+        *bodies: str,
+        slots: int = 1,
+        count_allowed: Callable[[int, int], int] = int.__add__,
+        request_protection: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.pauses: list[float] = []
+        gate: Any = SimpleNamespace(
+            count_allowed_jobs=count_allowed, release_probe=lambda: None, pause=self.pauses.append
+        )
         self.sqs, self.handler, self.time = FakeQueue(*bodies), FakeHandler(), FakeTime(0)
         self.stop = StopRequest(self.time.now)
         settings = read_worker_settings(
             {"APP_NAME": "A", "SQS_QUEUE_URL": QUEUE_URL, "AWS_BUCKET": "b", "DOCKER_CORES": str(slots)}
         )
         handler: Any = self.handler
-        self.intake = JobIntake(WorkerContext(settings, self.sqs, None), handler, self.stop, gate, self.time.now)
+        self.intake = JobIntake(
+            WorkerContext(settings, self.sqs, None), handler, self.stop, gate, self.time.now, request_protection
+        )
         self.pool = SynchronousPool(1)
 
     def announce_idle(self, *slots: int) -> None:
@@ -92,6 +112,7 @@ class IntakeHarness:
     def start_job(self, slot: int) -> str:
         """Let the slot take the next job that is ready, and return the job."""
         attempt: Any = self.intake.wait_for_attempt(slot)
+        self.handler.stalled.remove(attempt)
         return str(attempt)
 
 
@@ -109,11 +130,42 @@ def test_an_idle_container_requests_one_job_per_free_slot() -> None:
     assert {harness.start_job(0), harness.start_job(1)} == {"a", "b"}
 
 
+def test_a_lease_begins_when_its_message_is_requested_not_when_the_response_arrives() -> None:
+    harness = IntakeHarness("a")
+    receive_message = harness.sqs.receive_message
+
+    def receive_late(**request: Any) -> dict[str, Any]:
+        harness.time.sleep(5)
+        return receive_message(**request)
+
+    harness.sqs.receive_message = receive_late  # type: ignore[method-assign]
+    harness.announce_idle(0)
+    harness.run_round()
+    assert harness.handler.received == [0]
+
+
 def test_one_call_never_requests_more_messages_than_sqs_allows() -> None:
     harness = IntakeHarness(slots=16)
     harness.announce_idle(*range(16))
     harness.run_round()
     assert harness.sqs.requested == [MAX_RECEIVED_MESSAGES]
+
+
+def test_jobs_return_to_the_queue_and_no_more_are_taken_for_a_while_if_ecs_refuses_protection() -> None:
+    harness = IntakeHarness("a", "b", slots=2, request_protection=lambda: 45.0)
+    harness.announce_idle(0, 1)
+    harness.run_round()
+    assert harness.handler.returned == ["a", "b"]
+    assert harness.handler.begun == []
+    assert harness.pauses == [45.0]
+
+
+def test_protection_is_not_requested_before_a_job_has_been_received() -> None:
+    requests: list[int] = []
+    harness = IntakeHarness(request_protection=lambda: requests.append(1) or 0.0)
+    harness.announce_idle(0)
+    harness.run_round()
+    assert requests == []
 
 
 def test_no_second_job_is_received_for_a_slot_whose_job_is_being_fetched() -> None:
@@ -315,7 +367,7 @@ def test_when_the_container_ends_waiting_messages_are_returned() -> None:
     assert harness.handler.returned == ["b", "c"]
 
 
-def test_when_the_container_ends_waiting_messages_are_returned_even_if_a_fetch_hangs() -> None:
+def test_when_the_container_ends_all_messages_are_returned_even_if_a_fetch_hangs() -> None:
     harness = build_short_job_harness("a", "b", "c")
     begun, may_end = threading.Event(), threading.Event()
     harness.handler.begin_attempt = lambda _: begun.set() or may_end.wait(60)  # type: ignore[method-assign, func-returns-value]
@@ -324,13 +376,11 @@ def test_when_the_container_ends_waiting_messages_are_returned_even_if_a_fetch_h
     try:
         assert begun.wait(60)
         harness.stop.announce_end(100)
-        wait_until(
-            lambda: harness.handler.returned == ["b", "c"], "the messages were not returned while the fetch was hanging"
-        )
+        polling.join(60)
+        assert not polling.is_alive(), "the intake waits for the fetch"
+        assert harness.handler.returned == ["a", "b", "c"]
     finally:
         may_end.set()
-        polling.join()
-    assert harness.handler.returned == ["b", "c", "a"]
 
 
 def test_a_container_that_may_take_only_one_job_receives_only_one() -> None:

@@ -57,7 +57,7 @@ def test_the_first_line_has_the_totals_and_the_next_ones_the_attempts(bucket: Bu
                    build_record("c", "skipped"), build_record("d", "interrupted", final=False)):  # fmt: skip
         journal.add_attempt(record)
     journal.write_changes(0.0)
-    expected = {"done": 1, "failed": 1, "already_there": 1, "attempts": 5, "running": 3, "ended": False}
+    expected = {"done": 1, "failed": 1, "already_there": 1, "attempts": 5, "replaced": 0, "running": 3, "ended": False}
     assert bucket.totals == {"container": "c1", "slots": 4, "at": "1970-01-01T00:00:00.000Z", **expected}
     assert bucket.jobs == ["a", "b", "b", "c", "d"]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import pytest
 
 from distributed_something.worker.job.job_id import job_id
 from tests.support.emulator import WorkerLab, run_ministack, wait_until
+from tests.support.paths import ROOT
 
 LONG_LEASE = 60  # seconds
 NEXT_RUN = "20991231T000000Z"  # later than any object in the bucket
@@ -250,6 +253,32 @@ def test_a_job_with_too_few_files_fails_and_uploads_nothing(lab: WorkerLab) -> N
     message = lab.send_job(group={"x": "few"}, command=["touch", "{output_dir}/one"], expected_files=2)
     assert lab.wait_for_record(job_id(message), state="failed")["reason"] == "1 files written, 2 expected"
     assert lab.read_object(f"App/{job_id(message)}/one") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_program_cannot_read_the_workers_environment(lab: WorkerLab) -> None:
+    find_worker = "l=$(cut -d' ' -f4 /proc/$PPID/stat); w=$(cut -d' ' -f4 /proc/$l/stat)"
+    command = f"{find_worker}; cat /proc/$w/cmdline; cat /proc/$w/environ /proc/$l/environ /proc/self/environ; true"
+    # It succeeds, because the container that all tests share would pause after too many failures in a row.
+    message = lab.send_job(group={"x": "spy"}, command=command, shell=True)
+    record = lab.wait_for_record(job_id(message), state="done")
+    text = lab.s3.get_object(Bucket=lab.name, Key=record["log"].split("/", 3)[3])["Body"].read()
+    assert b"generic-worker.py" in text
+    assert b"/environ: Permission denied" in text
+    assert b"APP_NAME=App" in text
+    assert b"SQS_QUEUE_URL" not in text
+    assert b"AWS_SECRET_ACCESS_KEY" not in text
+
+
+def test_a_worker_that_cannot_run_programs_as_program_user_says_so_and_ends() -> None:
+    env = {"APP_NAME": "A", "SQS_QUEUE_URL": "q", "AWS_BUCKET": "b", "PROGRAM_USER": "nobody-here"}
+    words = [sys.executable, str(ROOT / "worker" / "generic-worker.py")]
+    ended = subprocess.run(
+        words, env={**os.environ, **env, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("worker: PROGRAM_USER is 'nobody-here', but ")
 
 
 def test_a_link_to_a_file_is_uploaded_as_that_file(lab: WorkerLab) -> None:

@@ -236,6 +236,34 @@ def test_a_container_can_run_as_any_user(name: str, user: str, expected: str, ru
 # The life cycle of a container
 
 
+@pytest.mark.parametrize(
+    ("base", "user", "expected"), [("debian", "", "0"), ("debian", "12345", "12345"), ("bare", "", "4711")]
+)
+def test_a_program_cannot_read_the_workers_environment_and_may_run_as_another_user(
+    base: str, user: str, expected: str, run: Containers
+) -> None:
+    run.start(build_worker_on(base), PROGRAM_USER=user)
+    tool = "/bin/busybox " if base == "bare" else ""
+    script = f"{tool}id -u; {tool}cat /proc/1/environ; {tool}cat /proc/self/status; echo 1 > {{output_dir}}/out"
+    message = run.lab.send_job(group={"x": "spy"}, command=build_shell_command(base, script))
+    record = run.lab.wait_for_record(job_id(message), state="done")
+    log = run.read_job_log(record)
+    assert log.splitlines()[0] == expected
+    assert "/proc/1/environ" in log
+    assert "SQS_QUEUE_URL" not in log
+    assert ("NoNewPrivs:\t1" in log) is bool(user)
+    assert len(record["outputs"]) == 1
+
+
+def test_a_container_that_does_not_start_as_root_says_in_one_line_that_it_cannot_use_program_user(
+    run: Containers,
+) -> None:
+    container = run.start(build_worker_on("bare"), PROGRAM_USER="12345")
+    assert run_docker("wait", container).strip() == "2"
+    (line,) = read_container_logs(container).splitlines()
+    assert line.startswith("worker: PROGRAM_USER is '12345', but this container does not start as root")
+
+
 def test_processes_that_a_program_leaves_behind_are_ended(base: str, run: Containers) -> None:
     container = run.start(build_worker_on(base))
     box = "/bin/busybox " if base == "bare" else ""
@@ -343,7 +371,8 @@ def mounting_image() -> str:
 
 def read_from_mount(run: Containers, key: str) -> str:
     """Run a job that reads a key from the mounted bucket and tries to write to the bucket. Return the job's log."""
-    command = build_shell_command("debian", f"cat {MOUNT_FOLDER}/{key}; touch {MOUNT_FOLDER}/new; true")
+    script = f"cat {MOUNT_FOLDER}/{key}; touch {MOUNT_FOLDER}/new; grep Cap /proc/self/status; true"
+    command = build_shell_command("debian", script)
     message = run.lab.send_job(group={"read": key}, command=command, output_location="read/{job}")
     return run.read_job_log(run.lab.wait_for_record(job_id(message), state="done"))
 
@@ -354,6 +383,9 @@ def test_a_program_can_read_the_mounted_bucket_but_not_write_to_it(run: Containe
     output = read_from_mount(run, "plates/one/a.txt")
     assert output.startswith("from the bucket\n")
     assert "Read-only file system" in output
+    capabilities = [int(line.split()[1], 16) for line in output.splitlines() if line.startswith("Cap")]
+    assert len(capabilities) == 5
+    assert not [bits for bits in capabilities if bits & 1 << 21], "the program has SYS_ADMIN"
     assert run.lab.read_object("new") is None
     run_docker("stop", "--time", "30", container)
     assert run_docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"

@@ -18,8 +18,11 @@ from distributed_something.worker.job.checks import (
     missing_files,
     missing_key,
     missing_text,
+    usual_failure,
     wrong_text,
 )
+from distributed_something.worker.job.job import Folders, Job
+from distributed_something.worker.job.program_result import Result
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -170,3 +173,30 @@ def _has_nested_key(value: Any, keys: list[str | int]) -> bool:
     except (KeyError, IndexError, TypeError):
         return False
     return True
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    folders = Folders(tmp_path)
+    folders.output_dir.mkdir()
+    return folders
+
+
+@pytest.mark.parametrize("leave_out", [["*.tmp"], ["logs/*", "x.tmp"]])
+def test_expected_files_counts_only_files_that_will_be_uploaded(folders: Folders, leave_out: list[str]) -> None:
+    job = Job("j", "true", "ours", "ours", "out", expected_files=1, leave_out=leave_out)
+    (folders.output_dir / "x.tmp").touch()
+    (folders.output_dir / "logs").mkdir()
+    (folders.output_dir / "logs" / "a.tmp").touch()
+    (folders.output_dir / "empty").mkdir()
+    result = Result(0, 1.0, 0, 0.0, timed_out=False, stopped=False)
+    assert usual_failure(job, folders, result) == "0 files written, 1 expected"
+    (folders.output_dir / "deep").mkdir()
+    (folders.output_dir / "deep" / "x.csv").touch()
+    assert usual_failure(job, folders, result) is None
+
+
+def test_a_folder_that_does_not_exist_has_no_results(tmp_path: Path) -> None:
+    job = Job("j", "true", "ours", "ours", "out", expected_files=1)
+    result = Result(0, 1.0, 0, 0.0, timed_out=False, stopped=False)
+    assert usual_failure(job, Folders(tmp_path), result) == "0 files written, 1 expected"

@@ -37,8 +37,9 @@ def test_braces_in_awk_and_json_are_not_placeholders(shell: bool) -> None:
     assert (words if isinstance(words, list) else shlex.split(words)) == expected
 
 
-def test_values_in_a_shell_command_are_quoted() -> None:
-    assert build_job(group={"v": "it's"}, command="echo {v}", shell=True).command == """echo 'it'"'"'s'"""
+def test_values_reach_a_shell_command_in_variables() -> None:
+    command = build_job(group={"v": "it's"}, command="echo {v}", shell=True).command
+    assert command == """DS_VALUE_1='it'"'"'s'; echo "${DS_VALUE_1}\""""
 
 
 def test_a_placeholder_that_cannot_be_quoted_for_a_shell_makes_the_message_invalid() -> None:
@@ -158,3 +159,65 @@ def test_a_time_limit_never_exceeds_what_sqs_allows() -> None:
     assert build_job(timeout_minutes=1e6).timeout_seconds == 11 * 3600
     assert build_job(timeout_minutes=10**400).timeout_seconds == 11 * 3600  # this number is too large for a float
     assert build_job(timeout_minutes=2).timeout_seconds == 120
+
+
+@pytest.mark.parametrize("value", ["", " ", "\t\n", "/", None])
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        ["{v}"], ["s3://bucket/{v}"], ["images/{v}"], ["images/{v}/"], ["images/{v}/{x}"], ["{v}/{v}"],
+        ["https://example.org/{v}"], {"{v}": "a"}, {"s3://bucket/{v}": "a"}, {"in/a": "{v}"}, {"in/a": "b/{v}"},
+    ],
+)  # fmt: skip
+def test_an_input_that_a_blank_value_would_turn_into_another_address_makes_the_message_invalid(
+    inputs: Any, value: str | None
+) -> None:
+    with pytest.raises(BadMessage, match=r"\{v\} is blank|\{v\}/\{v\}"):
+        build_job(group={"v": value, "x": "x"}, inputs=inputs)
+
+
+@pytest.mark.parametrize("value", [[""], ["a", " "], ["a", None], [7]])
+def test_a_list_of_inputs_with_a_blank_one_makes_the_message_invalid(value: Any) -> None:
+    with pytest.raises(BadMessage, match=r"the input '\{v\}' is"):
+        build_job(group={"v": value}, inputs=["{v}"])
+
+
+@pytest.mark.parametrize("value", ["s3://bucket/", "s3://bucket//", "s3://bucket/ ", ["a", "s3://bucket/"]])
+def test_a_placeholder_cannot_stand_for_an_entire_bucket(value: Any) -> None:
+    with pytest.raises(BadMessage, match="a placeholder cannot stand for an entire bucket"):
+        build_job(group={"v": value}, inputs=["{v}"])
+
+
+def test_an_entire_bucket_is_an_input_only_if_it_is_written_as_such() -> None:
+    assert build_job(inputs=["s3://bucket/"]).inputs == ["s3://bucket/"]
+    for text in ("s3://bucket", "s3://bucket/ ", " "):
+        with pytest.raises(BadMessage, match=r"has no key|is blank"):
+            build_job(inputs=[text])
+
+
+def test_a_value_that_is_only_a_part_of_a_name_may_be_blank() -> None:
+    job = build_job(group={"v": ""}, inputs=["images/a{v}.png"], output_location="out/a{v}")
+    assert job.inputs == ["images/a.png"]
+    assert job.output_location.startswith("out/a/")
+
+
+@pytest.mark.parametrize("value", ["", " ", None])
+@pytest.mark.parametrize("location", ["{v}", "{v}/{job}", "results/{v}", "results/{v}/{job}", "/{v}/"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_blank_value_in_the_output_location_makes_the_message_invalid(
+    location: str, value: str | None, shared: bool
+) -> None:
+    with pytest.raises(BadMessage, match=r"`output_location` is .* but \{v\} is blank"):
+        build_job(group={"v": value}, output_location=location, shared_location=shared)
+
+
+@pytest.mark.parametrize("location", ["x" * 1023, "ä" * 511 + "xx", "p/" * 511 + "x"])
+def test_an_output_location_that_leaves_no_room_for_a_name_is_found_before_the_job_runs(location: str) -> None:
+    with pytest.raises(BadMessage, match=r"keys of at least 1,02\d bytes, but S3 allows only 1,024"):
+        Job("j", "true", "ours", "ours", location)
+    assert Job("j", "true", "ours", "ours", "x" * 1022).output_location
+
+
+def test_an_inputs_key_that_s3_does_not_allow_makes_the_message_invalid() -> None:
+    with pytest.raises(BadMessage, match="key is 1,026 bytes long, but S3 allows only 1,024"):
+        build_job(group={"v": "ä" * 512}, inputs=["p/{v}"])

@@ -8,6 +8,8 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from itertools import pairwise
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from distributed_something.worker.logs.job_log import (
     BURST_EVENTS,
     BUSY_CHECK_SECONDS,
     MAX_OPEN_LOGS,
+    PROGRESS_SECONDS,
     READ_BLOCK_BYTES,
     SEND_AFTER_END_SECONDS,
     JobLogs,
@@ -47,6 +50,27 @@ def test_lines_are_sent_while_the_program_runs(harness: JobLogsHarness, monkeypa
     harness.logs.unfollow_log("one")
     harness.wait_until_sent()
     assert harness.client.streams["one"] == ["line 0", "halfline 1", "halfline 2", "half"]
+
+
+def test_a_progress_bar_is_shown_at_most_once_per_interval_while_the_program_runs(
+    harness: JobLogsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, float]] = []
+    monkeypatch.setattr(LogStream, "send", lambda _stream, text, when: sent.append((text, when - start)))
+    start = harness.time.now()
+    with harness.start_job().open("ab", buffering=0) as log:
+        log.write(b"start\n")
+        for number in range(120):
+            log.write(b"\r %3d%%" % number)
+            harness.logs.tick()
+            harness.time.sleep(0.125)
+    harness.logs.unfollow_log("one")
+    harness.wait_until_sent()
+    lines = [text for text, _ in sent]
+    assert (lines[0], lines[-1]) == ("start", " 119%")
+    assert len(lines) == 2 + ceil(15 / PROGRESS_SECONDS)
+    times = [when for _, when in sent[1:-1]]
+    assert all(second - first >= PROGRESS_SECONDS for first, second in pairwise(times))
 
 
 def test_a_job_that_prints_nothing_causes_no_aws_call_and_no_thread(harness: JobLogsHarness) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import boto3
@@ -9,7 +11,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
-from distributed_something.worker.machine.idle_alarm import build_alarm_request, ensure_idle_alarm
+from distributed_something.worker.machine.idle_alarm import build_alarm_request, choose_idle_percent, ensure_idle_alarm
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from tests.support.fakes import ExactClients
 from tests.support.metadata_server import INSTANCE, MetadataServer
@@ -31,8 +33,20 @@ ALARM = {
 }
 
 
-def set_alarm(aws: ExactClients, server: MetadataServer) -> None:
-    ensure_idle_alarm(lambda name: getattr(aws.clients, name), InstanceMetadata(server.env), "App")
+@pytest.fixture(autouse=True)
+def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+
+def never_wait(seconds: float) -> bool:
+    raise AssertionError(f"waited for {seconds} s")
+
+
+def set_alarm(
+    aws: ExactClients, server: MetadataServer, wait: Callable[[float], bool] = never_wait, share: float = 0.5
+) -> None:
+    create_client = partial(getattr, aws.clients)
+    ensure_idle_alarm(create_client, InstanceMetadata(server.env), "App", wait, lambda: share)
 
 
 def test_every_container_on_a_machine_creates_the_same_alarm(
@@ -48,7 +62,7 @@ def test_every_container_on_a_machine_creates_the_same_alarm(
 def test_no_call_is_made_outside_ec2(server: MetadataServer) -> None:
     server.token_status = 404
     services: list[str] = []
-    ensure_idle_alarm(services.append, InstanceMetadata(server.env), "App")
+    ensure_idle_alarm(services.append, InstanceMetadata(server.env), "App", never_wait)
     assert services == []
 
 
@@ -68,14 +82,9 @@ def test_no_call_is_made_outside_ec2(server: MetadataServer) -> None:
             "the machine's role lacks the permission cloudwatch:PutMetricAlarm and cloudwatch:TagResource: An error"
             " occurred (AccessDenied) when calling the PutMetricAlarm operation:",
         ),
-        (
-            "Throttling",
-            "slow\ndown",
-            "An error occurred (Throttling) when calling the PutMetricAlarm operation: slow down",
-        ),
     ],
 )
-def test_a_rejected_call_is_logged_in_one_line_that_names_any_missing_permission(
+def test_a_denied_call_is_not_retried_and_the_missing_permission_is_logged_in_one_line(
     aws: ExactClients, server: MetadataServer, warnings: list[str], code: str, message: str, problem: str
 ) -> None:
     aws.expect_error("cloudwatch.put_metric_alarm", code, message)
@@ -84,19 +93,55 @@ def test_a_rejected_call_is_logged_in_one_line_that_names_any_missing_permission
 
 
 def test_a_long_error_is_shortened_to_one_line(aws: ExactClients, server: MetadataServer, warnings: list[str]) -> None:
-    aws.expect_error("cloudwatch.put_metric_alarm", "InternalFailure", "slow\ndown " * 1000)
+    aws.expect_error("cloudwatch.put_metric_alarm", "AccessDenied", "slow\ndown " * 1000)
     set_alarm(aws, server)
     (line,) = warnings
     assert "\n" not in line
-    assert len(line) < 400
+    assert len(line) < 450
 
 
-def test_a_client_that_cannot_reach_aws_causes_only_one_warning(server: MetadataServer, warnings: list[str]) -> None:
+def test_a_throttled_call_is_retried_until_it_succeeds(
+    aws: ExactClients, server: MetadataServer, warnings: list[str]
+) -> None:
+    for _ in range(3):
+        aws.expect_error("cloudwatch.put_metric_alarm", "Throttling", "Rate exceeded")
+    aws.expect_call("cloudwatch.put_metric_alarm", ALARM)
+    waits: list[float] = []
+    set_alarm(aws, server, lambda seconds: bool(waits.append(seconds)), share=1.0)
+    assert waits == [2.0, 4.0, 8.0]
+    assert warnings == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.37, 1.0])
+def test_after_an_hour_of_retries_with_random_pauses_one_warning_is_logged(
+    server: MetadataServer, warnings: list[str], share: float
+) -> None:
     def create_client(name: str) -> Any:
         raise EndpointConnectionError(endpoint_url=f"https://{name}")
 
-    ensure_idle_alarm(create_client, InstanceMetadata(server.env), "App")
+    waits: list[float] = []
+    ensure_idle_alarm(
+        create_client, InstanceMetadata(server.env), "App", lambda s: bool(waits.append(s)), lambda: share
+    )
+    assert 3600 <= sum(waits) <= 3600 + 300
+    assert max(waits) == 150 * (1 + share)
     assert len(warnings) == 1
+
+
+def test_the_retries_end_with_the_container(server: MetadataServer, warnings: list[str]) -> None:
+    def create_client(name: str) -> Any:
+        raise EndpointConnectionError(endpoint_url=f"https://{name}")
+
+    waits: list[float] = []
+    ensure_idle_alarm(create_client, InstanceMetadata(server.env), "App", lambda s: waits.append(s) is None)
+    assert len(waits) == 1
+    assert warnings == []
+
+
+@pytest.mark.parametrize(("cpus", "percent"), [(None, 1), (2, 1), (50, 1), (64, 0.78125), (128, 0.390625), (192, 0.26)])
+def test_one_busy_thread_is_never_idle_however_many_cpus_the_machine_has(cpus: int | None, percent: float) -> None:
+    assert choose_idle_percent(cpus) == pytest.approx(percent, abs=0.001)
+    assert choose_idle_percent(cpus) < 100 / (cpus or 1)
 
 
 @pytest.mark.parametrize(
@@ -111,13 +156,13 @@ def test_the_alarm_action_names_the_machines_region_and_partition(
     with Stubber(cloudwatch) as stub:
         action = f"arn:{partition}:automate:{region}:ec2:terminate"
         stub.add_response("put_metric_alarm", {}, ALARM | {"AlarmActions": [action]})
-        ensure_idle_alarm({"cloudwatch": cloudwatch}.__getitem__, InstanceMetadata(server.env), "App")
+        ensure_idle_alarm({"cloudwatch": cloudwatch}.__getitem__, InstanceMetadata(server.env), "App", never_wait)
         stub.assert_no_pending_responses()
 
 
 def test_the_longest_names_stay_within_the_aws_limits() -> None:
     app, instance = "A" * 200, "i-" + "0" * 17
-    alarm = build_alarm_request(app, instance, "us-gov-west-1", "aws-us-gov")
+    alarm = build_alarm_request(app, instance, "us-gov-west-1", "aws-us-gov", 2)
     assert len(alarm["AlarmName"]) <= 255
     assert len(alarm["AlarmDescription"]) <= 1024
     assert alarm["Period"] % 60 == 0

@@ -34,11 +34,11 @@ def cgroup(request: pytest.FixtureRequest, tmp_path: Path) -> Cgroup:
 
 def test_a_kill_is_claimed_once(cgroup: Cgroup) -> None:
     kills = OomKills(cgroup.folder)
-    assert not kills.claim_kill(kills.count_kills())
+    assert not kills.claim_kill(kills.count_kills(), -9, runs_alone=False)
     cgroup.set_kill_count(2)
-    assert [kills.claim_kill(0) for _ in range(4)] == [True, True, False, False]
+    assert [kills.claim_kill(0, -9, runs_alone=False) for _ in range(4)] == [True, True, False, False]
     cgroup.set_kill_count(3)
-    assert kills.claim_kill(0)
+    assert kills.claim_kill(0, -9, runs_alone=False)
 
 
 def test_kills_before_a_program_starts_are_not_claimed_for_it(cgroup: Cgroup) -> None:
@@ -46,16 +46,19 @@ def test_kills_before_a_program_starts_are_not_claimed_for_it(cgroup: Cgroup) ->
     kills = OomKills(cgroup.folder)
     cgroup.set_kill_count(5)
     before = kills.count_kills()
-    assert not kills.claim_kill(before)
+    assert not kills.claim_kill(before, -9, runs_alone=False)
     cgroup.set_kill_count(6)
-    assert [kills.claim_kill(before), kills.claim_kill(before)] == [True, False]
+    assert [kills.claim_kill(before, -9, runs_alone=False), kills.claim_kill(before, -9, runs_alone=False)] == [
+        True,
+        False,
+    ]
 
 
 def test_no_kill_is_claimed_twice_when_many_slots_claim_at_the_same_time(cgroup: Cgroup) -> None:
     kills = OomKills(cgroup.folder)
     cgroup.set_kill_count(20)
     with ThreadPoolExecutor(16) as slots:
-        claims = list(slots.map(lambda _: kills.claim_kill(0), range(200)))
+        claims = list(slots.map(lambda _: kills.claim_kill(0, -9, runs_alone=False), range(200)))
     assert sum(claims) == 20
 
 
@@ -64,7 +67,7 @@ def test_no_kill_is_claimed_without_a_readable_count(tmp_path: Path, text: str |
     kills = OomKills(tmp_path)
     if text is not None:
         (tmp_path / "memory.events").write_text(text)
-    assert not kills.claim_kill(0)
+    assert not kills.claim_kill(0, -9, runs_alone=False)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")

@@ -15,7 +15,7 @@ import pytest
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.processors import run_on_all_processors, use_one_processor
 from distributed_something.worker.program.program import ProgramSurroundings, run_command
-from distributed_something.worker.transfer.inputs import fetch_inputs
+from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
 
 pytestmark = [
@@ -82,5 +82,5 @@ def test_transfers_use_all_processors_but_a_single_small_upload_runs_in_the_slot
         assert processor_sets == {expected}
         processor_sets.clear()
     (tmp_path / "in").mkdir()
-    run_in_slot(lambda: fetch_inputs(s3, ["1/0"], "ours", tmp_path / "in"))
+    run_in_slot(lambda: fetch_inputs(InputSource(s3, "ours"), ["1/0"], tmp_path / "in"))
     assert processor_sets == {all_processors}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributed_something.worker.program.telling_line import (
+from distributed_something.worker.program.explanations.telling_line import (
     MAX_LOG_BYTES,
     MAX_TELLING_CHARACTERS,
     add_telling_line,

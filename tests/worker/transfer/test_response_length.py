@@ -1,4 +1,4 @@
-"""Tests that a truncated response of AWS is retried, and then an error instead of an empty response."""
+"""Tests that a response of AWS with a truncated body or head is retried, and then an error, not an empty response."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ BODY = b'{"Attributes": {"ApproximateNumberOfMessages": "5"}}'
 
 
 class TruncatingServer(http.server.ThreadingHTTPServer):
-    """Server that sends the same body for each request, and only half of it for the first `truncated` requests."""
+    """Server that sends the same body for each request, and only half of it for the first `truncated` requests.
+
+    If `cuts_head` is set, these requests get only the status and half of a header instead.
+    """
 
     truncated = 0
+    cuts_head = False
     requests = 0
 
     @property
@@ -37,15 +41,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests += 1
         is_truncated = self.server.requests <= self.server.truncated
+        self.close_connection = True
+        if is_truncated and self.server.cuts_head:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: appl")
+            return
         self.send_response(200)
         self.send_header("Content-Type", "application/x-amz-json-1.0")
         self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(BODY[: len(BODY) // 2] if is_truncated else BODY)
-        self.close_connection = True
 
-    do_HEAD = do_POST
+    do_HEAD = do_GET = do_POST
 
     def log_message(self, *_: object) -> None:
         pass
@@ -79,6 +86,33 @@ def test_a_response_that_is_always_truncated_is_an_error(server: TruncatingServe
     server.truncated = 1000
     with pytest.raises(IncompleteReadError):
         read_attributes(build_client(server, "sqs"))
+    assert server.requests == MAX_ATTEMPTS
+
+
+def get_object(client: Any) -> Any:
+    return client.get_object(Bucket="b", Key="k")["Body"].read()
+
+
+def head_object(client: Any) -> Any:
+    return client.head_object(Bucket="b", Key="k")["ContentLength"]
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "result"),
+    [
+        ("sqs", read_attributes, {"ApproximateNumberOfMessages": "5"}),
+        ("s3", get_object, BODY),
+        ("s3", head_object, len(BODY)),
+    ],
+)
+def test_a_response_whose_head_is_cut_off_is_retried_and_then_an_error(
+    server: TruncatingServer, service: str, call: Any, result: Any
+) -> None:
+    server.cuts_head, server.truncated = True, MAX_ATTEMPTS - 1
+    assert call(build_client(server, service)) == result
+    server.requests, server.truncated = 0, 1000
+    with pytest.raises(IncompleteReadError):
+        call(build_client(server, service))
     assert server.requests == MAX_ATTEMPTS
 
 

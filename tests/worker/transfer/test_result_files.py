@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from distributed_something.worker.job.failures import Failed
+from distributed_something.worker.attempt.work_folder import remove_job_folder
+from distributed_something.worker.job.failures import BadData, Failed
+from distributed_something.worker.job.job import Folders
+from distributed_something.worker.safe_path import SafePath
 from distributed_something.worker.transfer.result_files import list_result_files
 
 
@@ -47,7 +51,7 @@ def test_a_link_that_cannot_be_a_result_is_rejected_with_its_name(
 
 def test_a_name_that_makes_a_key_too_long_is_rejected(output_folder: Path) -> None:
     (output_folder / ("ä" * 120)).touch()
-    with pytest.raises(Failed, match="1,141 bytes long, but S3 allows only 1,024"):
+    with pytest.raises(BadData, match="1,141 bytes long, but S3 allows only 1,024"):
         list_result_files(output_folder, "x" * 900)
 
 
@@ -55,3 +59,69 @@ def test_an_output_whose_name_is_not_utf8_is_rejected_with_its_name(output_folde
     (output_folder / "a\udcff").touch()
     with pytest.raises(Failed, match=r"the name of the output 'a\\udcff' is not UTF-8"):
         list_result_files(output_folder, "here")
+
+
+@pytest.mark.parametrize(("name", "depth"), [("n" * 250, 18), ("d", 2100)])
+def test_a_path_that_is_too_long_for_the_disk_is_rejected(output_folder: Path, name: str, depth: int) -> None:
+    folder = os.open(output_folder, os.O_RDONLY)
+    for _ in range(depth):  # a program reaches such a path with relative paths
+        os.mkdir(name, dir_fd=folder)
+        parent, folder = folder, os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(parent)
+    os.close(os.open("file", os.O_CREAT, dir_fd=folder))
+    os.close(folder)
+    with pytest.raises(BadData, match="the output"):
+        list_result_files(output_folder, "here")
+    remove_job_folder(Folders(output_folder))
+
+
+@pytest.mark.parametrize("replaced", ["job", "job/a", "job/a/output"])
+def test_results_are_refused_if_the_output_folder_or_a_folder_above_it_is_a_link(tmp_path: Path, replaced: str) -> None:
+    secrets = tmp_path / "etc"
+    (secrets / "a" / "output").mkdir(parents=True)
+    for folder in (secrets, secrets / "a", secrets / "a" / "output"):
+        (folder / "secret").touch()
+    (tmp_path / replaced).parent.mkdir(parents=True, exist_ok=True)
+    target = {"job": secrets, "job/a": secrets / "a", "job/a/output": secrets / "a" / "output"}[replaced]
+    (tmp_path / replaced).symlink_to(target)
+    folder = SafePath.build(tmp_path / "job" / "a" / "output", tmp_path / "job")
+    with pytest.raises(Failed, match=f"the program replaced '{replaced}' with a link"):
+        list_result_files(folder, "here")
+
+
+def test_results_outside_the_jobs_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    for path in (tmp_path, tmp_path / "job" / ".." / "other"):
+        with pytest.raises(Failed, match="is outside the job's folder; use a folder below"):
+            list_result_files(SafePath.build(path, tmp_path / "job"), "here")
+
+
+@pytest.mark.parametrize("replaced", ["output/a/b", "output/a", "output"])
+def test_a_file_that_becomes_a_link_after_it_was_listed_is_not_read(output_folder: Path, replaced: str) -> None:
+    job = output_folder.parent
+    (output_folder / "a").mkdir()
+    (output_folder / "a" / "b").write_text("result")
+    (path,) = list_result_files(output_folder, "here").values()
+    assert path.read_text() == "result"
+    (job / replaced).rename(job / "moved")
+    (job / replaced).symlink_to(job / "moved")
+    for read in (path.read_text, path.stat):
+        with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
+            read()
+
+
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(output_folder: Path) -> None:
+    (output_folder / "a").touch()
+    (path,) = list_result_files(output_folder, "here").values()
+    (output_folder / "a").unlink()
+    os.mkfifo(output_folder / "a")
+    with pytest.raises(OSError, match="not a regular file"):
+        path.open("rb")
+
+
+def test_a_work_folder_that_is_reached_through_a_link_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "job" / "output").mkdir(parents=True)
+    (tmp_path / "disk" / "job" / "output" / "a").write_text("a")
+    (tmp_path / "work").symlink_to(tmp_path / "disk")
+    folder = SafePath.build(tmp_path / "work" / "job" / "output", tmp_path / "work" / "job")
+    assert [path.read_text() for path in list_result_files(folder, "here").values()] == ["a"]

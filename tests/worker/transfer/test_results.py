@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from distributed_something.worker.job.failures import Failed, LostLease, UploadError
-from distributed_something.worker.transfer import results
+from distributed_something.worker.transfer import results, s3_file
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
 from distributed_something.worker.transfer.retry import RETRY_PAUSES_SECONDS
-from distributed_something.worker.transfer.s3_file import CheckedBody
+from distributed_something.worker.transfer.s3_file import CheckedBody, upload_file_parts
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 from tests.support.objects import list_sizes
 from tests.worker.transfer.s3_calls import (
@@ -190,6 +193,40 @@ def test_an_upload_is_aborted_if_a_part_fails(s3: Any, output_folder: Path) -> N
     with pytest.raises(UploadError, match="AccessDenied"):
         upload_results(s3, output_folder, HERE, sleep=no_sleep)
     assert s3.list_multipart_uploads(Bucket="ours").get("Uploads", []) == []
+
+
+class PartsInProgress:
+    """An S3 client whose first part fails while the second is still being sent. It records the order of the ends."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3, self.events = s3, list[str]()
+        self._second_began, self._aborted = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._s3, name)
+
+    def upload_part(self, PartNumber: int, **_: Any) -> Any:
+        if PartNumber == 1:
+            assert self._second_began.wait(30)
+            raise build_s3_error("AccessDenied", 403)
+        self._second_began.set()
+        self._aborted.wait(0.3)  # if the abort did not wait for this part, it would come first
+        self.events.append(f"part {PartNumber} has arrived")
+        return {"ETag": "e"}
+
+    def abort_multipart_upload(self, **_: Any) -> None:
+        self.events.append("aborted")
+        self._aborted.set()
+
+
+def test_an_upload_is_aborted_only_after_its_parts_in_progress_because_later_ones_would_stay_in_s3(
+    s3: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "big").write_bytes(b"0" * (s3_file.PART_BYTES + 1))
+    parts = PartsInProgress(s3)
+    with ThreadPoolExecutor(3) as pool, pytest.raises(ClientError):
+        upload_file_parts(parts, tmp_path / "big", "ours", "big", lambda: None, pool)
+    assert parts.events == ["part 2 has arrived", "aborted"]
 
 
 def test_a_retried_request_checks_the_lease_again(output_folder: Path) -> None:

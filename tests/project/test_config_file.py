@@ -12,9 +12,9 @@ from distributed_something.core.config_settings import (
     Settings,
     check_placeholders_replaced,
     find_misspelled_constants,
-    load_settings,
 )
 from distributed_something.core.errors import InputError
+from distributed_something.project.config_file import load_settings
 from tests.support.offline import CONFIG, format_config
 from tests.support.paths import ROOT
 
@@ -173,6 +173,7 @@ def test_a_config_without_placeholders_is_accepted() -> None:
 def test_a_worker_gets_exactly_the_documented_environment() -> None:
     environment = get_environment(build_settings(own={"MY_NAME": "Ada"}), run="20261123T104500Z")
     assert environment == {
+        "ALLOW_UNSAFE_INPUTS": "False",
         "APP_NAME": "Tryout",
         "AWS_BUCKET": "tryout-bucket",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -186,6 +187,7 @@ def test_a_worker_gets_exactly_the_documented_environment() -> None:
         "JOB_RETRIES": "10",
         "JOURNAL_SECONDS": "60",
         "LOG_GROUP_NAME": "Tryout",
+        "MAX_TRANSFER_MINUTES": "120",
         "MIN_FILE_SIZE_BYTES": "1",
         "MOUNT_S3": "False",
         "MY_NAME": "Ada",
@@ -196,6 +198,7 @@ def test_a_worker_gets_exactly_the_documented_environment() -> None:
         "SQS_MESSAGE_VISIBILITY": "120",
         "SQS_QUEUE_URL": QUEUES.url,
         "STOP_SECONDS": "110",
+        "STREAM_JOB_LOGS": "True",
     }
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from distributed_something.worker.visible_text import remove_escape_sequences
+
 MAX_TELLING_CHARACTERS = 300
 MAX_LOG_BYTES = 256 * 1024  # at the end of a log, where the line is searched for
-_ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 # Also the header of an exception group. The text before it may be a logger's prefix.
 _TRACEBACK = re.compile(r"(?:Exception Group )?Traceback \(most recent call last\):\s*$")
 _PYTHON_FRAME = re.compile(r'\s+File "')
@@ -106,7 +107,7 @@ def _shorten(line: str) -> str:
 
 def _clean_line(line: str) -> str:
     """Return the line without escape sequences and other characters that cannot be printed."""
-    plain = _ESCAPE_SEQUENCE.sub("", line) if "\x1b" in line else line
+    plain = remove_escape_sequences(line)
     if plain.isprintable():
         return plain
     return "".join(c if c.isprintable() else " " if c.isspace() else "" for c in plain)

@@ -1,0 +1,211 @@
+"""Calls hooks with a time limit.
+
+A hook is code in this process, so it cannot be stopped. It therefore runs in a thread of its own, and if it takes too
+long, the attempt fails without it. The thread stays behind until the process ends. Otherwise, the next hook runs in it,
+because three new threads for each job would take noticeable time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, ParamSpec, TypeVar
+
+from distributed_something.worker.job.checks import find_failure
+from distributed_something.worker.job.failures import Failed, describe_outside_folder
+from distributed_something.worker.job.job import Folders, Inputs, Job
+from distributed_something.worker.job.program_result import Result
+from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.program.processors import use_all_processors
+
+CHECK_SECONDS = 0.5  # how often to check whether the hook must be given up
+log = logging.getLogger("worker")
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """The three functions of `generic-worker.py`."""
+
+    make_job: Callable[[dict[str, Any], Folders, Settings], Job]
+    prepare: Callable[[Job, Folders], None]
+    failure: Callable[[Job, Folders, Result], str | None]
+
+
+class HangingHook(Failed):
+    """Raised for a hook that did not end within its time limit."""
+
+    reason_class = "worker code"
+
+
+class HookCall:
+    """One call of a hook. `limit` is in seconds, and `monotonic` is the clock, in seconds, that it is compared with."""
+
+    def __init__(self, name: str, limit: float, monotonic: Callable[[], float]) -> None:
+        self._name, self._limit, self._monotonic = name, limit, monotonic
+        self._lock, self._running = threading.Lock(), threading.Lock()  # the latter is held until the hook has ended
+        self._excluded_calls, self._excluded_since, self._excluded_seconds = 0, 0.0, 0.0
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def run(self, hook: Callable[[], _T], check: Callable[[], None], start: Callable[[Callable[[], None]], None]) -> _T:
+        """Return what the hook returns, or raise what it raises.
+
+        `start` calls a function in another thread. `check` is called while the hook runs and can give it up by raising
+        an exception. Raise HangingHook if the hook does not end in time.
+        """
+        started: float | None = None  # usual hooks end at once, so the clock is read only for slow ones
+        self._running.acquire()
+        start(partial(self._run_hook, hook))
+        while not self._running.acquire(timeout=CHECK_SECONDS):
+            check()
+            started = self._monotonic() if started is None else started
+            if self._monotonic() - started - self._count_excluded_seconds() > self._limit:
+                minutes = round(self._limit / 60, 2)
+                raise HangingHook(
+                    f"the hook {self._name}() in generic-worker.py did not end within {minutes:g} minutes"
+                )
+        if self._error is not None:
+            raise self._error
+        result: _T = self._result
+        return result
+
+    def exclude_time(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
+        """Return `function` in a form whose time does not count toward the hook's limit."""
+
+        def call_function(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            with self._lock:
+                if not self._excluded_calls:
+                    self._excluded_since = self._monotonic()
+                self._excluded_calls += 1
+            try:
+                return function(*args, **kwargs)
+            finally:
+                with self._lock:
+                    self._excluded_calls -= 1
+                    if not self._excluded_calls:
+                        self._excluded_seconds += self._monotonic() - self._excluded_since
+
+        return call_function
+
+    def _count_excluded_seconds(self) -> float:
+        with self._lock:
+            current = self._monotonic() - self._excluded_since if self._excluded_calls else 0.0
+            return self._excluded_seconds + current
+
+    def _run_hook(self, hook: Callable[[], object]) -> None:
+        try:
+            self._result = hook()
+        except BaseException as error:  # raised again in the thread that waits
+            self._error = error
+        finally:
+            self._running.release()
+
+
+class HookThreads:
+    """Threads in which hooks run. A thread that has run a hook runs the next one."""
+
+    def __init__(self) -> None:
+        self._free: SimpleQueue[SimpleQueue[Callable[[], None] | None]] = SimpleQueue()
+
+    def start(self, function: Callable[[], None]) -> None:
+        """Call a function in a free thread, or in a new one if there is none."""
+        try:
+            calls = self._free.get_nowait()
+        except Empty:
+            calls = SimpleQueue()
+            threading.Thread(target=self._run, args=(calls,), name="hook", daemon=True).start()
+        calls.put(function)
+
+    def end(self) -> None:
+        """End the free threads."""
+        with suppress(Empty):
+            while True:
+                self._free.get_nowait().put(None)
+
+    def _run(self, calls: SimpleQueue[Callable[[], None] | None]) -> None:
+        use_all_processors()  # programs that a hook starts would otherwise be restricted to one processor
+        while (function := calls.get()) is not None:
+            function()
+            del function  # and with it, the job
+            self._free.put(calls)
+
+
+class HookRunner:
+    """Calls a container's hooks.
+
+    `limit`: how long a hook may run, in seconds of the clock `monotonic`. `announce_hang` is called if a hook hangs.
+    The container must then start no more jobs and end, because the hook's thread would slow down all later jobs. In all
+    methods, `identity` is the job's ID, and `check` can give up the hook by raising an exception.
+    """
+
+    def __init__(
+        self, hooks: Hooks, limit: float, monotonic: Callable[[], float], announce_hang: Callable[[], None]
+    ) -> None:
+        self._hooks, self._limit, self._monotonic, self._announce_hang = hooks, limit, monotonic, announce_hang
+        self._threads = HookThreads()
+        self.has_hanging_hook = False
+
+    def end(self) -> None:
+        """End the threads that run no hook."""
+        self._threads.end()
+
+    def build_job(
+        self, identity: str, message: dict[str, Any], folders: Folders, settings: Settings, check: Callable[[], None]
+    ) -> Job:
+        """Return the job that `make_job` builds. The hook gets a copy of the message."""
+        make_job = partial(self._hooks.make_job, deepcopy(message), folders, settings)
+        job = self._call_hook(self._open_call("make_job"), make_job, check)
+        confine_job(job, identity, folders)
+        return job
+
+    def prepare_job(
+        self, identity: str, job: Job, folders: Folders, fetch: Callable[[Inputs], None], check: Callable[[], None]
+    ) -> None:
+        """Call `prepare`. The time in which the hook fetches inputs does not count."""
+        call = self._open_call("prepare")
+        prepare = partial(self._hooks.prepare, job, replace(folders, fetch=call.exclude_time(fetch)))
+        self._call_hook(call, prepare, check)
+        confine_job(job, identity, folders)
+
+    def find_failure(
+        self, identity: str, job: Job, folders: Folders, result: Result, check: Callable[[], None]
+    ) -> str | None:
+        """Return why the job failed, or None if it succeeded."""
+        failure = partial(self._hooks.failure, job, folders, result)
+        reason = self._call_hook(self._open_call("failure"), failure, check)
+        confine_job(job, identity, folders)
+        return find_failure(reason, result)
+
+    def _open_call(self, name: str) -> HookCall:
+        return HookCall(name, self._limit, self._monotonic)
+
+    def _call_hook(self, call: HookCall, hook: Callable[[], _T], check: Callable[[], None]) -> _T:
+        try:
+            return call.run(hook, check, self._threads.start)
+        except HangingHook:
+            log.error("a hook hangs; this container ends after its running programs, so that ECS can start another one")
+            self.has_hanging_hook = True
+            self._announce_hang()
+            raise
+
+
+def confine_job(job: Job, identity: str, folders: Folders) -> None:
+    """Keep a job that a hook has built or changed within limits: its ID, and its output folder.
+
+    Raise ValueError if the output folder is outside the job's folder.
+    """
+    job.id = identity  # a hook that reuses an ID would mix up the records of two jobs
+    if job.output_dir is not None:
+        job.output_dir = Path(os.path.normpath(folders.root / job.output_dir))
+        if not job.output_dir.is_relative_to(folders.root):
+            raise ValueError(describe_outside_folder(job.output_dir))

@@ -1,0 +1,151 @@
+"""Tests for what hooks may not do: hang, set an ID of their own, or set an output folder outside the job's folder."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distributed_something.worker.hooks import hook_calls
+from distributed_something.worker.job.job import Folders, Job, job_from_message
+from distributed_something.worker.machine.clock import Clock
+from tests.worker.attempt.attempt_harness import JOB_ID, MESSAGE, AttemptHarness
+
+Hang = Any
+
+
+@pytest.fixture
+def hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
+    """A hook that never ends during the test."""
+    monkeypatch.setattr(hook_calls, "CHECK_SECONDS", 0.01)
+    end = threading.Event()
+    yield lambda *_: end.wait()
+    end.set()
+
+
+def build_fast_clock(step: float) -> Clock:
+    """Return a clock that is `step` seconds later each time it is read."""
+    seconds = iter(range(10**9))
+    return Clock(monotonic=lambda: step * next(seconds))
+
+
+@pytest.mark.parametrize("name", ["make_job", "prepare", "failure"])
+def test_a_hook_that_hangs_fails_its_attempt_and_ends_the_container_after_running_programs(
+    harness: AttemptHarness, hang: Hang, name: str
+) -> None:
+    if name != "failure":
+        harness.clock = build_fast_clock(400)
+        harness.handle(**{name: hang})
+    else:  # the program must run before the clock is fast
+        harness.replace_settings(HOOK_SECONDS="1")
+        harness.handle(**{name: hang})
+    record = harness.read_record()
+    minutes = "10" if name != "failure" else "0.02"
+    assert record["reason"] == f"the hook {name}() in generic-worker.py did not end within {minutes} minutes"
+    assert (record["state"], record["reason_class"], record["final"]) == ("failed", "worker code", False)
+    assert harness.queue.calls == ["returned"]
+    assert harness.stop.is_announced
+    assert not harness.stop.is_due  # running programs may end
+
+
+def test_a_job_whose_hook_hangs_returns_to_the_queue_when_the_container_stops(
+    harness: AttemptHarness, hang: Hang
+) -> None:
+    def stop_and_hang(*_: Any) -> None:
+        harness.stop.announce_end(60)
+        hang()
+
+    harness.handle(prepare=stop_and_hang)
+    assert harness.queue.calls == ["sent again", "deleted"]
+    assert harness.queue.sent_attributes[0]["failures"] == "0"
+
+
+def test_the_time_in_which_prepare_fetches_inputs_does_not_count(
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hook_calls, "CHECK_SECONDS", 0.01)
+    harness.s3.put_object(Bucket="ours", Key="in/a", Body=b"a")
+    now = [0.0]
+    harness.clock = Clock(monotonic=lambda: now[0])
+    polled = threading.Event()
+    real_get_object = harness.s3.get_object
+
+    def get_object(**arguments: Any) -> Any:
+        if arguments["Key"] == "in/a":
+            now[0] += 3600
+            polled.wait(0.2)  # the runner checks several times in the meantime
+        return real_get_object(**arguments)
+
+    monkeypatch.setattr(harness.s3, "get_object", get_object)
+    harness.handle(prepare=lambda job, folders: folders.fetch(["in/a"]))
+    assert harness.read_record()["state"] == "done"
+
+
+@pytest.mark.parametrize("name", ["make_job", "prepare", "failure"])
+def test_a_hook_cannot_change_the_jobs_id(harness: AttemptHarness, name: str) -> None:
+    def set_id(job: Job, *_: Any) -> None:
+        job.id = "A01"
+
+    if name == "make_job":
+        harness.handle(make_job=lambda *args: job_from_message(*args, id="A01"))
+    else:
+        harness.handle(**{name: set_id})
+    assert harness.read_record()["state"] == "done"
+    metadata = harness.s3.head_object(Bucket="ours", Key=f"App/{JOB_ID}/a")["Metadata"]
+    assert metadata["job-id"] == JOB_ID
+    assert harness.read_record("A01") == {}
+
+
+@pytest.mark.parametrize("name", ["make_job", "prepare", "failure"])
+@pytest.mark.parametrize("place", ["/etc/apt", "../other", "a/../../b", "{root}/../x"])
+def test_a_hook_cannot_set_an_output_folder_outside_the_jobs_folder(
+    harness: AttemptHarness, name: str, place: str
+) -> None:
+    def set_folder(job: Job, folders: Folders, *_: Any) -> None:
+        job.output_dir = Path(place.format(root=folders.root))
+
+    def make_job(message: Any, folders: Folders, settings: Any) -> Job:
+        job = job_from_message(message, folders, settings)
+        set_folder(job, folders)
+        return job
+
+    harness.handle(**({name: make_job} if name == "make_job" else {name: set_folder}))
+    record = harness.read_record()
+    assert record["reason_class"] == "worker code"
+    assert "which is outside the job's folder; use a folder below folders.root" in record["reason"]
+    assert record["outputs"] == []
+
+
+def test_a_relative_output_folder_is_below_the_jobs_folder(harness: AttemptHarness) -> None:
+    message = MESSAGE | {"command": ["sh", "-c", "mkdir own; echo a > own/a"]}
+
+    def make_job(message: Any, folders: Folders, settings: Any) -> Job:
+        job = job_from_message(message, folders, settings)
+        job.output_dir = Path("own")
+        return job
+
+    harness.handle(message, make_job=make_job)
+    (record,) = harness.recorded
+    assert record["state"] == "done"
+    assert [output["size"] for output in record["outputs"]] == [2]
+
+
+def test_hooks_run_in_the_same_few_threads_and_never_in_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hook_calls, "CHECK_SECONDS", 0.01)
+    threads, hang, used = hook_calls.HookThreads(), threading.Event(), list[int]()
+
+    def run_hook(hook: Any, limit: float = 60.0) -> None:
+        hook_calls.HookCall("prepare", limit, time.monotonic).run(hook, lambda: None, threads.start)
+
+    with pytest.raises(hook_calls.HangingHook):
+        run_hook(hang.wait, limit=0.0)
+    for _ in range(100):
+        run_hook(lambda: used.append(threading.get_ident()))
+    assert len(used) == 100
+    assert len(set(used)) < 20
+    hang.set()
+    threads.end()
