@@ -22,6 +22,7 @@ from distributed_something.results.summary import RunSummary, save_run_summary
 from distributed_something.worker import job_id
 from tests.support.failed_run import BUCKET, LATER, Project, open_project
 from tests.support.fakes import MONITOR_FILE
+from tests.support.project import join_commands
 from tests.support.run_documents import RunDocuments, list_submissions
 
 NEWEST = replace(MONITOR_FILE, MONITOR_START_TIME=MONITOR_FILE.MONITOR_START_TIME + 7_200_000)
@@ -68,7 +69,7 @@ def test_the_command_for_the_jobs_that_were_left_out_repeats_the_correction(proj
     other = {"command": "other {n}", "output_location": "results/{job}", "group": {"n": 9}}
     project.run.end_job(job_id(other), "failed", reason="disk", reason_class="disk", message=other)
     error = project.send_jobs("--only", "program", "--with", str(fix), "--timeout", "7.5")
-    (command,) = re.findall(r"^not selected +1 other failed job; .*\n +(.*)$", error, re.M)
+    (command,) = re.findall(r"^not selected +1 other failed job; .*\n +(.*)$", join_commands(error), re.M)
     assert command == f"python run.py retry {MONITOR_FILE.run} --with {fix} --timeout 7.5"
 
 
@@ -115,8 +116,8 @@ def test_status_and_its_document_add_yes_while_the_queue_holds_jobs(project: Pro
     document = json.loads(output)
     assert document["retry"].endswith(" --yes")
     assert " --yes --only " in document["failures"][0]["retry"]
-    _, output, _ = project.run_command("why", "files/AppSpotFleetRequestId.json")
-    assert "--yes" in output
+    _, output, error = project.run_command("why", "files/AppSpotFleetRequestId.json")
+    assert "--yes" in output, error
 
 
 @pytest.mark.parametrize("started", ["/somewhere/project/run.py", "../project/run.py", "run.py"])
