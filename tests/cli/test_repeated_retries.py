@@ -105,7 +105,11 @@ def test_the_submissions_say_that_all_jobs_of_a_run_came_from_a_retry(project: P
     assert find_job_source(project.clients, LATER, 0.0, until).is_replaced
 
 
-def test_status_and_its_document_add_yes_while_the_queue_holds_jobs(project: Project) -> None:
+def test_status_and_its_document_add_yes_while_the_queue_holds_jobs(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_history: dict[str, Any] = {"HistoryRecords": []}
+    monkeypatch.setattr(project.clients.ec2, "describe_spot_fleet_request_history", lambda **_: no_history)
     project.fail_jobs(2)
     outcome = RunOutcome(5, JobCounts(failed=2), 3, [], 1)
     save_run_summary(project.clients.s3, MONITOR_FILE, RunSummary("cost", True, False, "text"), outcome)
