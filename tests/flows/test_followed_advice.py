@@ -69,7 +69,7 @@ def test_after_a_retry_in_which_everything_failed_only_its_jobs_run_again(
     project.run("retry")
     project.run("startCluster", str(project.folder / "files" / "fleet.json"))
     ended = project.run("monitor", check=False)
-    commands = [shlex.split(text) for text in ended.stdout.partition("\nnext: ")[2].splitlines()]
+    commands = [shlex.split(text) for text in join_commands(ended.stdout).partition("\nnext: ")[2].splitlines()]
     assert [command[5] for command in commands] == ["retry", "startCluster", "monitor"], ended.stdout
     assert project.run("status", check=False).stdout.partition("\nnext: ")[2] == ended.stdout.partition("\nnext: ")[2]
     content = json.loads(job_file.read_text())
