@@ -135,16 +135,12 @@ def test_inputs_are_read_from_the_bucket_to_which_upload_copies_files(local_proj
 
 def test_shared_inputs_are_available_to_a_single_job(local_project: Project) -> None:
     local_project.build_client("s3").put_object(Bucket="tryout-bucket", Key="ref/genome.fa", Body=b"ACGT")
-    local_project.write_job_file(
-        shared_inputs={"ref/": "bwa"}, groups=["g"], shell=True,
+    code, output, folder = run_one_job(
+        local_project, shared_inputs={"ref/": "bwa"}, groups=["g"], shell=True,
         command='test "$SHARED_DIR" = {shared_dir}; cat {shared_dir}/bwa/genome.fa > {output_dir}/a',
     )  # fmt: skip
-    folders = local_project.folder / "local" / "runJob"
-    others = set(folders.iterdir()) if folders.exists() else set()  # of other tests
-    result = local_project.run("runJob", "files/job.json", "--index", "1")
-    (folder,) = set(folders.iterdir()) - others
-    assert (folder / "job" / "output" / "a").read_bytes() == b"ACGT"
-    assert "success" in result.stdout
+    assert (code, (folder / "job" / "output" / "a").read_bytes()) == (0, b"ACGT"), output
+    assert "success" in output
     assert sorted(path.name for path in folder.iterdir()) == ["job", "log.txt", "message.json", "verdict.json"]
 
 
