@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from distributed_something.jobs.run_job import (
 )
 from distributed_something.worker.container import single_job
 from tests.support.emulator import run_ministack
+from tests.support.engine import run_docker
 from tests.support.fakes import SETTINGS
 from tests.support.offline import Outcome, run_command, write_project
 from tests.support.project import Project, create_project, wait_until
@@ -280,7 +282,9 @@ def test_without_the_local_cloud_a_program_that_may_use_aws_gets_the_users_crede
 
 @pytest.mark.containers
 def test_in_a_container_a_job_runs_as_the_images_user_and_its_folder_is_copied_back(tmp_path: Path) -> None:
-    image = build_worker_on("bare")  # contains only BusyBox and runs as a user other than root
+    bare = build_worker_on("bare")  # contains only BusyBox and runs as a user other than root
+    image = f"{bare}-{uuid.uuid4().hex[:8]}"  # tests that run at the same time have containers of `bare`
+    run_docker("tag", bare, image)
     with create_project(tmp_path / "p", DOCKERHUB_TAG=image, MEMORY=300) as local_project:
         local_project.get_local_cloud().ensure_buckets(["tryout-bucket"])
         local_project.build_client("s3").put_object(Bucket="tryout-bucket", Key="in.txt", Body=b"pear\n")
@@ -295,8 +299,8 @@ def test_in_a_container_a_job_runs_as_the_images_user_and_its_folder_is_copied_b
         assert (folder / "log.txt").read_text() == f"4711\n{ODD_TEXT}\n"
         assert "/one-job in the container" in output
         shutil.rmtree(folder)  # works because the folder belongs to the current user
-        process = subprocess.run(["docker", "ps", "--all", "--format", "{{.Image}}"], capture_output=True, text=True)
-        assert image not in process.stdout
+        assert image not in run_docker("ps", "--all", "--format", "{{.Image}}").splitlines()
+    run_docker("rmi", image)
 
 
 @pytest.mark.containers
