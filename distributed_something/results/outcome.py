@@ -7,21 +7,18 @@ mentions are read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from distributed_something.core.errors import is_missing_object
 from distributed_something.observe.documents.journals import JournalReader
 from distributed_something.observe.documents.parallel import read_in_parallel
 from distributed_something.results.causes import FailureGroup, group_failures
 from distributed_something.results.job_counter import FailedJob, JobCounter, JobCounts, OverwrittenFiles
 from distributed_something.results.job_table import JobTable
+from distributed_something.worker import read_stored_record
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -163,12 +160,4 @@ def _add_example(group: FailureGroup, record: dict[str, Any]) -> FailureGroup:
 
 def read_record(s3: S3Client, bucket: str, key: str) -> dict[str, Any]:
     """Return the record, or an empty object if it does not exist or is not valid."""
-    try:
-        record = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-    except ClientError as error:
-        if is_missing_object(error):
-            return {}
-        raise
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
+    return read_stored_record(s3, bucket, key)[0] or {}

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .job.upload_flags import parse_upload_flags
     from .job.worker_settings import JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
+    from .stored_record import read_stored_record
     from .transfer.response_length import reject_truncated_responses
     from .visible_text import make_visible, split_lines
 
@@ -57,6 +58,7 @@ _MODULES = {
     "job.shell.shell_template": "parse_shell_template",
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
+    "stored_record": "read_stored_record",
     "transfer.response_length": "reject_truncated_responses",
     "visible_text": "make_visible split_lines",
 }
@@ -69,7 +71,8 @@ __all__ = [
     "as_text", "build_alarm_name", "build_machine_log_group", "build_replacement_document", "fill_shell",
     "find_named_permission", "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed",
     "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "make_visible", "missing_files",
-    "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags", "reject_truncated_responses", "serve",
+    "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags", "read_stored_record",
+    "reject_truncated_responses", "serve",
     "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 

@@ -16,9 +16,10 @@ from distributed_something.worker.attempt.record_content import (
     INTERRUPTED_STATE,
     SKIPPED_STATE,
 )
-from distributed_something.worker.job.failures import LostLease, UploadError, is_missing_object
+from distributed_something.worker.job.failures import LostLease, UploadError
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.capped_log import CappedLog
+from distributed_something.worker.stored_record import read_stored_record
 from distributed_something.worker.transfer.s3_file import (
     build_write_condition,
     is_precondition_error,
@@ -61,20 +62,8 @@ def read_record(context: WorkerContext, job: str) -> dict[str, Any] | None:
 
 
 def _read_record_and_etag(context: WorkerContext, job: str) -> tuple[dict[str, Any] | None, str | None]:
-    """Return the job's record and its ETag."""
     settings = context.settings
-    try:
-        response = context.s3.get_object(Bucket=settings.aws_bucket, Key=build_record_key(settings, job))
-        body = response["Body"].read()
-    except ClientError as error:
-        if is_missing_object(error):
-            return None, None
-        raise
-    try:
-        record = json.loads(body)
-    except ValueError:
-        record = None  # workers write only complete records, so no worker wrote this
-    return record if isinstance(record, dict) else None, response.get("ETag")
+    return read_stored_record(context.s3, settings.aws_bucket, build_record_key(settings, job))
 
 
 def is_record_done(record: dict[str, Any] | None) -> bool:
