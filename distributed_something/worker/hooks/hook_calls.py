@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from socket import gaierror
 from typing import Any, ParamSpec, TypeVar
 
 from distributed_something.worker.job.checks import find_failure
@@ -24,6 +25,7 @@ from distributed_something.worker.job.failures import Failed, describe_outside_f
 from distributed_something.worker.job.job import Folders, Inputs, Job
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.program.launcher_process import MACHINE_ERRNOS
 from distributed_something.worker.program.processors import use_all_processors
 
 CHECK_SECONDS = 0.5  # how often to check whether the hook must be given up
@@ -56,6 +58,7 @@ class HookCall:
         self._excluded_calls, self._excluded_since, self._excluded_seconds = 0, 0.0, 0.0
         self._result: Any = None
         self._error: BaseException | None = None
+        self._fetch_error: Exception | None = None
 
     def run(self, hook: Callable[[], _T], check: Callable[[], None], start: Callable[[Callable[[], None]], None]) -> _T:
         """Return what the hook returns, or raise what it raises.
@@ -75,7 +78,7 @@ class HookCall:
                     f"the hook {self._name}() in generic-worker.py did not end within {minutes:g} minutes"
                 )
         if self._error is not None:
-            raise self._error
+            raise self._judge_error(self._error)
         result: _T = self._result
         return result
 
@@ -89,6 +92,9 @@ class HookCall:
                 self._excluded_calls += 1
             try:
                 return function(*args, **kwargs)
+            except Exception as error:
+                self._fetch_error = error
+                raise
             finally:
                 with self._lock:
                     self._excluded_calls -= 1
@@ -96,6 +102,16 @@ class HookCall:
                         self._excluded_seconds += self._monotonic() - self._excluded_since
 
         return call_function
+
+    def _judge_error(self, error: BaseException) -> BaseException:
+        """Return what to raise for an error of the hook: an OSError is the hook's fault, not the machine's, unless a
+        resource of the machine is short, the network failed, or it comes from fetching inputs."""
+        if not isinstance(error, OSError) or error is self._fetch_error or error.errno in MACHINE_ERRNOS:
+            return error
+        if isinstance(error, ConnectionError | TimeoutError | gaierror):
+            return error
+        log.error("the hook %s() in generic-worker.py raised an error", self._name, exc_info=error)
+        return Failed(f"{type(error).__name__}: {error}", "worker code")
 
     def _count_excluded_seconds(self) -> float:
         with self._lock:

@@ -27,7 +27,9 @@ from distributed_something.worker.program.memory import mark_oom_victim
 from distributed_something.worker.program.privileges import drop_permissions, forbid_new_privileges
 from distributed_something.worker.program.tree_memory import TreeMemory
 
-_MACHINE_ERRNOS = {errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC, errno.EIO}
+MACHINE_ERRNOS = {
+    errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO,
+}  # fmt: skip
 
 
 def serve_launchers(numbers: Sequence[str], *, may_gain_privileges: bool = True) -> None:
@@ -145,4 +147,4 @@ def _is_machine_error(error: Exception, log: str) -> bool:
     """Return whether the machine, rather than the requested program, caused the error."""
     if not isinstance(error, OSError) or error.errno == errno.ELOOP:  # an earlier program replaced the log with a link
         return False
-    return error.filename == log or error.errno in _MACHINE_ERRNOS
+    return error.filename == log or error.errno in MACHINE_ERRNOS

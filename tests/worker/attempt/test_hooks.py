@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -50,6 +52,41 @@ def test_a_hook_that_hangs_fails_its_attempt_and_ends_the_container_after_runnin
     assert harness.queue.calls == ["returned"]
     assert harness.stop.is_announced
     assert not harness.stop.is_due  # running programs may end
+
+
+@pytest.mark.parametrize("name", ["make_job", "prepare", "failure"])
+@pytest.mark.parametrize(
+    ("error", "reason_class"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "counts.csv"), "worker code"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "worker code"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), "worker code"),
+        (OSError("cannot identify image file"), "worker code"),  # raised by Pillow
+        (OSError(errno.EIO, "Input/output error"), "machine"),
+        (OSError(errno.EMFILE, "Too many open files"), "machine"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "machine"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "machine"),
+    ],
+)
+def test_an_error_that_a_hook_raises_is_the_hooks_unless_the_machine_lacks_something(
+    harness: AttemptHarness, name: str, error: OSError, reason_class: str
+) -> None:
+    def raise_error(*_: Any) -> None:
+        raise error
+
+    harness.handle(**{name: raise_error})
+    record = harness.read_record()
+    assert (record["state"], record["reason_class"]) == ("failed", reason_class)
+    assert str(error) in record["reason"]
+
+
+def test_an_error_of_a_fetch_stays_what_it_is_when_it_passes_through_a_hook() -> None:
+    def fetch() -> None:
+        raise FileNotFoundError("the job's folder is gone")
+
+    call = hook_calls.HookCall("prepare", 60, time.monotonic)
+    with pytest.raises(FileNotFoundError):
+        call.run(call.exclude_time(fetch), lambda: None, hook_calls.HookThreads().start)
 
 
 def test_a_job_whose_hook_hangs_returns_to_the_queue_when_the_container_stops(
