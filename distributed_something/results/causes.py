@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import signal
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ _LIMIT_CLASSES = ("time-out", "out of memory", "disk")
 _CRASH_CLASSES = ("program", "signal", "")  # older workers give no class
 # Titles of the list of groups, for jobs that failed for good and for those that may still be done.
 FAILED_TITLE, FAILING_TITLE = "failed, by cause", "failed attempts of jobs that have not ended, by cause"
-MIN_SHARE, MIN_TIMES_USUAL, MIN_SHARING_JOBS = 0.6, 5.0, 3
+MIN_SHARE, MIN_TIMES_USUAL, MAX_CHANCE, MIN_SHARING_JOBS = 0.6, 5.0, 0.001, 3
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def find_shared_values(
     """Return the group values that unusually many of a group's `jobs` share, the most frequent first.
 
     At least MIN_SHARING_JOBS and at least MIN_SHARE of the jobs must have the value. This share must be at least
-    MIN_TIMES_USUAL times the share among all jobs of the run. If that one is unknown (older journals, or a key with
+    MIN_TIMES_USUAL times the share among all jobs of the run, or so much above it that a random choice of jobs would
+    reach it with a chance of at most MAX_CHANCE. If the share among all jobs is unknown (older journals, or a key with
     very many values), it is enough that not all of the run's failed jobs, `failures`, have the value.
     """
     counts = Counter(pair for job in jobs for pair in job.group.items())
@@ -165,9 +167,19 @@ def find_shared_values(
 
 
 def _is_unusual(shared: SharedValue, usual_share: float | None, failures: Sequence[FailedJob]) -> bool:
-    if usual_share is not None:
-        return shared.jobs / shared.total >= MIN_TIMES_USUAL * usual_share
-    return any(failed.group.get(shared.key) != shared.value for failed in failures)
+    if usual_share is None:
+        return any(failed.group.get(shared.key) != shared.value for failed in failures)
+    share = shared.jobs / shared.total
+    return share >= MIN_TIMES_USUAL * usual_share or bound_chance(share, shared.total, usual_share) <= MAX_CHANCE
+
+
+def bound_chance(share: float, jobs: int, usual_share: float) -> float:
+    """Return an upper limit of the chance that at least this share of `jobs` random jobs have a value that
+    `usual_share` (0 to 1) of all jobs have. This is Hoeffding's inequality (1963, theorem 1, first bound)."""
+    if share <= usual_share:
+        return 1.0
+    parts = [(share, usual_share), (1 - share, 1 - usual_share)]
+    return math.exp(-jobs * sum(part * math.log(part / usual) for part, usual in parts if part))
 
 
 def _build_group(

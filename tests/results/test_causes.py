@@ -134,7 +134,7 @@ def test_a_value_that_failed_jobs_have_unusually_often_is_named() -> None:
     assert group.shared == (SharedValue("plate", "P7", 38, 41),)
 
 
-@pytest.mark.parametrize(("count", "others", "with_plate"), [(5, 5, 10), (38, 3, 300), (2, 0, 10)])
+@pytest.mark.parametrize(("count", "others", "with_plate"), [(5, 5, 10), (38, 3, 850), (2, 0, 10)])
 def test_a_value_that_few_failed_jobs_or_many_other_jobs_have_is_not_named(
     count: int, others: int, with_plate: int
 ) -> None:
@@ -147,6 +147,27 @@ def test_without_the_values_of_all_jobs_a_value_is_named_if_other_failed_jobs_do
     assert group_failures(failures)[0].shared == ()
     failures.append(build_failure("other", exit_code=2, group={"plate": "P1", "kind": "x"}))
     assert group_failures(failures)[0].shared == (SharedValue("plate", "P7", 4, 4),)
+
+
+@pytest.mark.parametrize(
+    ("count", "others", "jobs", "with_plate", "is_named"),
+    [
+        (25, 5, 60, 30, True),  # one bad plate of two
+        (10, 0, 60, 30, True),
+        (9, 0, 60, 30, False),  # by chance in 1 of 512 cases
+        (18, 12, 60, 30, False),
+        (30, 10, 90, 30, True),  # one bad plate of three
+        (38, 3, 1000, 300, True),
+        (60, 0, 60, 60, False),  # everything fails, on the only plate
+        (50, 10, 60, 50, False),  # everything fails, and most jobs are on one plate
+        (3, 2, 100, 12, True),  # five times the usual share
+    ],
+)
+def test_a_value_that_many_jobs_of_the_run_have_is_named_if_chance_does_not_explain_its_share(
+    count: int, others: int, jobs: int, with_plate: int, is_named: bool
+) -> None:
+    (group,) = group_failures(build_sharing_failures(count, others), count_usual(jobs, with_plate))
+    assert group.shared == ((SharedValue("plate", "P7", count, count + others),) if is_named else ())
 
 
 def test_keys_with_very_many_values_are_not_counted() -> None:
