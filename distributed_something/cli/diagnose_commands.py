@@ -134,10 +134,11 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
     from distributed_something.core.errors import AWSError, format_lookup_error
     from distributed_something.diagnose.why.job_causes import JobEvidence
     from distributed_something.results.job_source import find_job_source
-    from distributed_something.results.outcome import load_failures, load_run_outcome
+    from distributed_something.results.outcome import load_failures
     from distributed_something.results.summary import find_run_summary
     from distributed_something.run.monitor.history import load_history
     from distributed_something.run.monitor.policy import EndReason
+    from distributed_something.run.run_outcome import load_ended_outcome
 
     s3, counts = context.clients.s3, evidence.counts
     has_pauses = any(paused.since is not None for paused in evidence.paused_machines)
@@ -151,8 +152,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
             has_success = outcome.counts.done or outcome.counts.already_there
             source = find_job_source(context.clients, run, evidence.at, evidence.at)
             return JobEvidence(outcome, source, is_hopeless=not has_success, has_pauses=has_pauses)
-        submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
-        outcome = load_run_outcome(s3, run, submitted, left, replaced_at=history.replaced_at)
+        outcome = load_ended_outcome(context.clients, run, summary, replaced_at=history.replaced_at)
         ended = summary.ended or history.ended or summary.saved or evidence.at
         source = find_job_source(context.clients, run, ended, evidence.at)
     except AWSError as error:

@@ -6,13 +6,16 @@ Everything that costs money is stopped first.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from distributed_something.aws.task_definition import STOP_SECONDS
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.text import format_row
 from distributed_something.observe.containers import StartFailure, find_worker_crash
+from distributed_something.observe.service import observe_service
+from distributed_something.observe.snapshot import observe_run
 from distributed_something.results.summary import RunSummary, find_run_summary, save_run_summary
 from distributed_something.run.cleanup.clean_up import determine_dead_letter_queue
 from distributed_something.run.cleanup.export_logs import continue_log_export
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from distributed_something.run.run_context import RunContext
 
 
+# A container has STOP_SECONDS to stop. Before that, ECS needs a moment to ask it, and then to report that it stopped.
+MAX_STOP_SECONDS, STOP_CHECK_SECONDS = STOP_SECONDS + 60.0, 2.0
 WATCH_FOOTER = "Ctrl-C stops watching; machines keep costing money until monitor runs again"
 EARLIER_END_MESSAGE = "this run has ended before; its summary:"
 RUN_NOT_FOUND_MESSAGE = "\n".join(
@@ -68,11 +73,13 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     with StatusView(context.output, WATCH_FOOTER, compute_group_costs) as screen:
         watcher = RunWatcher(screen, view)
         tick = watch_run(clients, run, watcher, clock, cheapest=cheapest, pace=pace)
-    ended_run = EndedRun(clients, run, tick, _find_worker_crash(clients, run, view))
+    crash = _find_worker_crash(clients, run, view)
     if tick.end_reason is EndReason.RUN:
+        ended_run = EndedRun(clients, run, tick, crash)
         lines, is_clean = _clean_up(context, run, tick, ended_run, pace)
     else:
         lines, is_clean = [stop_unfinished_run(clients, run, tick)], True
+        ended_run = EndedRun(clients, run, _observe_stopped_run(context, view, tick, pace), crash)
     earlier = _find_earlier_summary(clients, run)
     is_known = watcher.has_found_run or tick.history.start is not None
     if (earlier is not None and earlier.is_clean) or not is_known:
@@ -80,6 +87,20 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     if tick.end_reason is not EndReason.RUN:
         context.output.print_result(lines[0])
     return _report_end(context, run, tick.end_reason, ended_run, lines, is_clean=is_clean)
+
+
+def _observe_stopped_run(context: RunContext, view: RunView, tick: Tick, pace: Pace) -> Tick:
+    """Wait until the containers have stopped, because jobs end in them until then, and observe the run once more."""
+    clients, run, clock = context.clients, view.file, context.clock
+    deadline = clock.now() + MAX_STOP_SECONDS
+    with suppress(*AWSError):
+        while clock.now() < deadline:
+            service = observe_service(clients.ecs, run.MONITOR_ECS_CLUSTER, run.names.service)
+            if service is None or not service.running:
+                break
+            clock.sleep(min(pace.interval_seconds, STOP_CHECK_SECONDS))
+        return replace(tick, snapshot=observe_run(clients, run, tick.history.start, view.caches, clock.now()))
+    return tick
 
 
 def _find_worker_crash(clients: Clients, run: MonitorFile, view: RunView) -> StartFailure | None:

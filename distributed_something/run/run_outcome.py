@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -34,11 +35,29 @@ if TYPE_CHECKING:
     from distributed_something.run.monitor.loop import Tick
 
 
+def load_ended_outcome(
+    clients: Clients, file: MonitorFile, summary: RunSummary, *, replaced_at: float | None = None
+) -> RunOutcome:
+    """Return how the jobs of a run with this summary ended. AWS errors are not caught.
+
+    Jobs that ended after the summary was saved, while the last containers stopped, are not in the queue any more.
+    """
+    jobs = summary.jobs
+    submitted, left = jobs.get("submitted"), jobs.get("left") or 0
+    outcome = load_run_outcome(clients.s3, file, submitted, left, replaced_at=replaced_at)
+    if "done" not in jobs:  # older versions saved no counts
+        return outcome
+    ended = sum(jobs.get(name) or 0 for name in ("done", "already_there", "failed"))
+    left = max(0, left - max(0, outcome.counts.ended - ended))
+    total = None if submitted is None else max(submitted, outcome.counts.ended + left)
+    return replace(outcome, submitted=total, left=left)
+
+
 def load_current_outcome(clients: Clients, file: MonitorFile, now: float) -> RunOutcome:
     """Return how the run's jobs ended so far, during the run or after it. AWS errors are not caught."""
     summary = find_run_summary(clients.s3, file)
     if summary is not None and summary.is_clean:  # what is in the queue now, or was sent since, is another run's
-        return load_run_outcome(clients.s3, file, summary.jobs.get("submitted"), summary.jobs.get("left") or 0)
+        return load_ended_outcome(clients, file, summary)
     history, now = load_history(clients.s3, file, now)
     left = 0 if history.ended is not None else count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     submitted = None
@@ -80,8 +99,7 @@ def format_earlier_end(clients: Clients, file: MonitorFile, summary: RunSummary,
     if not summary.report:
         return summary.text
     history, now = load_history(clients.s3, file, now)
-    submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
-    outcome = load_run_outcome(clients.s3, file, submitted, left, replaced_at=history.replaced_at)
+    outcome = load_ended_outcome(clients, file, summary, replaced_at=history.replaced_at)
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     ended = summary.ended or history.ended or summary.saved or now
     advice = choose_ended_advice(clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now)

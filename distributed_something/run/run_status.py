@@ -12,7 +12,6 @@ from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.queue import SETTLING_SECONDS
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.results.causes import FailureGroup, compute_group_cost, group_failures
-from distributed_something.results.outcome import load_run_outcome
 from distributed_something.results.retry.retry_jobs import load_retry_lists
 from distributed_something.results.status.document import (
     CostNumbers,
@@ -40,7 +39,7 @@ from distributed_something.run.monitor.budget import classify_cost, format_cost_
 from distributed_something.run.monitor.history import RunHistory, compute_cost_since, load_history
 from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason
 from distributed_something.run.monitor.unusable import format_unusable_machines
-from distributed_something.run.run_outcome import choose_ended_advice
+from distributed_something.run.run_outcome import choose_ended_advice, load_ended_outcome
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -85,7 +84,8 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
     start, state = file.MONITOR_START_TIME / 1000, _choose_current_state(snapshot, history)
     failures = progress.counter.list_failed_jobs()
     retried = select_retried_jobs(failures, _find_retries(view, history) if failures else {})
-    jobs = _count_jobs(progress, snapshot, state, len(retried))
+    machines = _count_machines(file, snapshot, progress)
+    jobs = _count_jobs(progress, snapshot, state, len(retried), machines.slots)
     is_active = state in (RunState.STARTING, RunState.RUNNING) and jobs.left > 0
     remaining = estimate_remaining_seconds(progress, start, snapshot.at, jobs.left) if is_active else None
     speed = measure_speed(progress, start, snapshot.at) if is_active else measure_average_speed(progress, start)
@@ -97,16 +97,19 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
         failing=_group_failing_jobs(progress, history),
         attempt_seconds=progress.counter.total_seconds,
         cost=_estimate_cost(file, snapshot, history, remaining, has_ended=state.has_ended),
-        machines=_count_machines(file, snapshot, progress), speed=speed,
+        machines=machines, speed=speed,
         remaining=remaining, slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
         messages=[message.text for message in list_messages(view, snapshot, history)],
     )  # fmt: skip
 
 
-def _count_jobs(progress: RunProgress, snapshot: RunSnapshot, state: RunState, retried: int) -> JobNumbers:
+def _count_jobs(progress: RunProgress, snapshot: RunSnapshot, state: RunState, retried: int, slots: int) -> JobNumbers:
+    """`slots`: of the containers that run now. Programs of lost machines seem to run until their leases expire."""
     replaced_at = snapshot.replaced_at or 0.0
+    running = min(snapshot.running, slots) if snapshot.service else snapshot.running
     sources = JobSources(
-        snapshot.submitted, snapshot.totals, progress.counter.count_jobs(), snapshot.running, snapshot.waiting, retried,
+        snapshot.submitted, snapshot.totals, progress.counter.count_jobs(),
+        running, snapshot.jobs - running, retried,
         recently_ended=progress.count_ends_since(snapshot.at - SETTLING_SECONDS),
         replacing=snapshot.replacing,
         is_empty=state is RunState.ENDING and not snapshot.jobs,
@@ -223,8 +226,7 @@ def _format_time(seconds: float) -> str:
 
 def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory, now: float) -> RunStatus:
     file, progress = view.file, view.progress
-    submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
-    outcome = load_run_outcome(view.clients.s3, file, submitted, left, replaced_at=history.replaced_at)
+    outcome = load_ended_outcome(view.clients, file, summary, replaced_at=history.replaced_at)
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
     start = file.MONITOR_START_TIME / 1000

@@ -16,7 +16,7 @@ from distributed_something.core.errors import CloudError
 from distributed_something.core.monitor_file import build_monitor_file_key
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence, observe_active_subject
 from distributed_something.run.cleanup.clean_up import clean_up_stale_runs, report_remaining_resources
-from distributed_something.run.finish import RunEnd, monitor_run
+from distributed_something.run.finish import MAX_STOP_SECONDS, RunEnd, monitor_run
 from distributed_something.run.monitor.history import RunHistory, save_history
 from distributed_something.run.monitor.policy import Pace
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
@@ -124,6 +124,34 @@ def test_a_run_that_ends_with_jobs_in_its_queue_is_not_complete_and_its_summary_
     assert lines[1:5] == [
         "verdict         5 jobs left in the queue", "jobs done       7", "jobs failed     0", "in the queue    5"
     ]  # fmt: skip
+
+
+def test_jobs_that_end_while_the_last_containers_stop_are_in_the_summary(command: MonitorCommand) -> None:
+    command.time.time, command.run.jobs = START + 3600, 5
+    service = {"serviceName": MONITOR_FILE.names.service, "status": "ACTIVE", "desiredCount": 0, "pendingCount": 0}
+    looks = iter([2, 2, 1, 0])
+
+    def describe_services(_: object) -> dict[str, Any]:
+        running = next(looks, 0)
+        if not running:
+            command.run.jobs = 3
+            command.run.add_done_jobs(9)
+        return {"services": [service | {"runningCount": running}]}
+
+    command.run.account.responses["ecs.ListTasks"] = {"taskArns": []}
+    command.run.account.responses["ecs.DescribeServices"] = describe_services
+    command.run_command()
+    lines = command.run.summary.splitlines()
+    assert lines[2:5] == ["jobs done       9", "jobs failed     0", "in the queue    3"]
+
+
+def test_the_summary_does_not_wait_for_a_container_that_never_stops(command: MonitorCommand) -> None:
+    command.time.time, command.run.jobs = START + 3600, 5
+    service = {"serviceName": MONITOR_FILE.names.service, "status": "ACTIVE", "desiredCount": 0, "pendingCount": 0}
+    command.run.account.responses["ecs.ListTasks"] = {"taskArns": []}
+    command.run.account.responses["ecs.DescribeServices"] = {"services": [service | {"runningCount": 1}]}
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=False)
+    assert command.time.time - START - 3600 <= MAX_STOP_SECONDS + 5
 
 
 def test_a_later_monitor_shows_the_summary_of_the_end_and_does_not_change_it(command: MonitorCommand) -> None:

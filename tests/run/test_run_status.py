@@ -175,6 +175,38 @@ CANCELED_FLEET = {
 }  # fmt: skip
 
 
+def test_a_job_that_ends_while_the_last_containers_stop_is_not_counted_twice(run: Run) -> None:
+    run.begin(12, ended=START + 50)
+    run.write_journal(0, 0)
+    run.end("nothing works", is_complete=False, left=12)
+    key = run.file.keys.summary_data
+    document = json.loads(run.account.bucket.objects[key])
+    document["jobs"] = {"submitted": 12, "left": 12, "done": 0, "already_there": 0, "failed": 0}
+    run.account.bucket.objects[key] = json.dumps(document).encode()
+    run.write_journal(0, 2)
+    jobs = run.observe().jobs
+    assert (jobs.submitted, jobs.failed, jobs.waiting) == (12, 2, 10)
+
+
+def test_programs_of_lost_machines_are_not_running(run: Run) -> None:
+    service = {
+        "serviceName": run.file.names.service,
+        "status": "ACTIVE",
+        "desiredCount": 2,
+        "runningCount": 1,
+        "pendingCount": 1,
+    }
+    queue = {"ApproximateNumberOfMessages": "10", "ApproximateNumberOfMessagesNotVisible": "6"}
+    run.account.account.responses["ecs.DescribeServices"] = {"services": [service]}
+    run.account.account.responses["sqs.GetQueueAttributes"] = {"Attributes": queue}
+    run.begin(16)
+    run.write_journal(0, 0, running=6)
+    slots = run.file.MONITOR_JOBS_PER_TASK
+    assert slots < 6
+    jobs = run.observe().jobs
+    assert (jobs.submitted, jobs.running, jobs.waiting) == (16, slots, 16 - slots)
+
+
 @pytest.mark.parametrize("fleets", [[], [CANCELED_FLEET]])
 def test_a_run_that_was_cleaned_up_without_a_summary_has_stopped(run: Run, fleets: list[dict[str, Any]]) -> None:
     run.account.account.responses |= {
