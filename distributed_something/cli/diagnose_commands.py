@@ -138,6 +138,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
     from distributed_something.results.summary import find_run_summary
     from distributed_something.run.monitor.history import load_history
     from distributed_something.run.monitor.policy import EndReason
+    from distributed_something.run.monitor.unusable import has_useless_replacements
 
     s3, counts = context.clients.s3, evidence.counts
     has_pauses = any(paused.since is not None for paused in evidence.paused_machines)
@@ -150,7 +151,10 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
             outcome = replace(outcome, left=counts.jobs if counts else 0)
             has_success = outcome.counts.done or outcome.counts.already_there
             source = find_job_source(context.clients, run, evidence.at, evidence.at)
-            return JobEvidence(outcome, source, is_hopeless=not has_success, has_pauses=has_pauses)
+            return JobEvidence(
+                outcome, source, is_hopeless=not has_success, has_pauses=has_pauses,
+                has_no_machine=has_useless_replacements(history),
+            )  # fmt: skip
         submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
         outcome = load_run_outcome(s3, run, submitted, left, replaced_at=history.replaced_at)
         ended = summary.ended or history.ended or summary.saved or evidence.at
@@ -160,4 +164,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
         return JobEvidence(has_pauses=has_pauses)
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     is_regular = summary.reason == EndReason.RUN.value
-    return JobEvidence(outcome, source, has_ended=True, is_hopeless=is_hopeless, is_regular=is_regular)
+    return JobEvidence(
+        outcome, source, has_ended=True, is_hopeless=is_hopeless, is_regular=is_regular,
+        has_no_machine=has_useless_replacements(history),
+    )  # fmt: skip

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.text import format_row
-from distributed_something.observe.containers import StartFailure, find_worker_crash
 from distributed_something.results.summary import RunSummary, find_run_summary, save_run_summary
 from distributed_something.run.cleanup.clean_up import determine_dead_letter_queue
 from distributed_something.run.cleanup.export_logs import continue_log_export
@@ -68,7 +67,7 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     with StatusView(context.output, WATCH_FOOTER, compute_group_costs) as screen:
         watcher = RunWatcher(screen, view)
         tick = watch_run(clients, run, watcher, clock, cheapest=cheapest, pace=pace)
-    ended_run = EndedRun(clients, run, tick, _find_worker_crash(clients, run, view))
+    ended_run = EndedRun(clients, run, tick)
     if tick.end_reason is EndReason.RUN:
         lines, is_clean = _clean_up(context, run, tick, ended_run, pace)
     else:
@@ -80,15 +79,6 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     if tick.end_reason is not EndReason.RUN:
         context.output.print_result(lines[0])
     return _report_end(context, run, tick.end_reason, ended_run, lines, is_clean=is_clean)
-
-
-def _find_worker_crash(clients: Clients, run: MonitorFile, view: RunView) -> StartFailure | None:
-    """Return how a worker died if a job failed because of it. ECS forgets this when the service is deleted."""
-    if not any(failed.reason_class == "crash" for failed in view.progress.counter.list_failed_jobs()):
-        return None
-    with suppress(*AWSError):
-        return find_worker_crash(clients, run)
-    return None
 
 
 def _clean_up(

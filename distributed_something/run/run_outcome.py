@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
+from distributed_something.observe.containers import StartFailure, find_worker_crash
 from distributed_something.observe.documents.run_start import observe_submitted_jobs
 from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.queue import count_jobs
-from distributed_something.results.advice import Advice, choose_advice, format_advice, needs_advice
+from distributed_something.results.advice import CRASH_CLASS, Advice, choose_advice, format_advice, needs_advice
+from distributed_something.results.command_line import build_run_line
 from distributed_something.results.job_source import find_job_source
 from distributed_something.results.job_table import JobTable
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
@@ -29,7 +32,6 @@ from distributed_something.run.monitor.unusable import has_useless_replacements
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
-    from distributed_something.observe.containers import StartFailure
     from distributed_something.results.command_line import CommandLine
     from distributed_something.run.monitor.loop import Tick
 
@@ -95,10 +97,11 @@ def _format_steps(outcome: RunOutcome, advice: Advice | None, line: CommandLine)
 
 
 class EndedRun:
-    """A run whose last tick this was. `crash`: how a worker died while it ran jobs that failed because of it."""
+    """A run whose last tick this was. Create it before the cleanup, after which ECS no longer knows how workers died."""
 
-    def __init__(self, clients: Clients, file: MonitorFile, tick: Tick, crash: StartFailure | None = None) -> None:
-        self._clients, self._file, self._tick, self._crash = clients, file, tick, crash
+    def __init__(self, clients: Clients, file: MonitorFile, tick: Tick) -> None:
+        self._clients, self._file, self._tick = clients, file, tick
+        self._crash = self._find_worker_crash() if tick.snapshot.totals.failed else None
         self._table = JobTable()
         self._has_saved_table = False
 
@@ -151,7 +154,10 @@ class EndedRun:
             self.outcome, self._file, seconds, self._find_dead_letters(), self._tick.history.cost,
             has_table=self._has_saved_table,
         )  # fmt: skip
-        return "\n".join([text, *(format_worker_crash(self._crash) if self._crash else ())])
+        has_crashed = any(failed.reason_class == CRASH_CLASS for failed in self.outcome.all_failures)
+        if self._crash is None or not has_crashed:
+            return text
+        return "\n".join([text, *format_worker_crash(self._crash, build_run_line(self._file))])
 
     def format_next_steps(self, line: CommandLine) -> str:
         """Return what to do next; "" if every job is done. AWS errors are not caught.
@@ -164,6 +170,12 @@ class EndedRun:
             is_hopeless=is_hopeless, ended=self.ended, now=self.ended,
         )  # fmt: skip
         return _format_steps(self.outcome, advice, line)
+
+    def _find_worker_crash(self) -> StartFailure | None:
+        """Return how a worker died; None if none did, or if AWS does not say so: the end does not need it."""
+        with suppress(*AWSError):
+            return find_worker_crash(self._clients, self._file)
+        return None
 
     def _find_dead_letters(self) -> DeadLetters | None:
         name = self._file.MONITOR_DEAD_LETTER_QUEUE
