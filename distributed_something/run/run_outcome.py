@@ -97,7 +97,7 @@ def _format_steps(outcome: RunOutcome, advice: Advice | None, line: CommandLine)
 
 
 class EndedRun:
-    """A run whose last tick this was. Create it before the cleanup, after which ECS no longer knows how workers died."""
+    """A run whose last tick this was. Create it before the cleanup, after which ECS does not know how workers died."""
 
     def __init__(self, clients: Clients, file: MonitorFile, tick: Tick) -> None:
         self._clients, self._file, self._tick = clients, file, tick

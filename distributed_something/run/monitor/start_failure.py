@@ -50,7 +50,7 @@ def describe_start_failure(clients: Clients, file: MonitorFile, seconds: float) 
     try:
         failure = find_start_failure(clients, file)
     except AWSError as error:
-        return f"{message}\n{format_row('cause', f'unknown: {format_lookup_error(error)}')}"
+        return "\n".join([message, *_format_fact("cause", f"unknown: {format_lookup_error(error)}")])
     return "\n".join([message, *format_start_failure(failure, build_run_line(file))])
 
 
