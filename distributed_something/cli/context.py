@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed_something.cli.console import Console
+from distributed_something.core.text import DEFAULT_PROGRAM
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -60,8 +61,6 @@ class Context:
         """How the user started run.py, with its path as it was typed, so that it can be typed again here."""
         import sys
 
-        from distributed_something.results.command_line import DEFAULT_PROGRAM
-
         path = Path(sys.argv[0])
         return ("python", str(path)) if path.name == "run.py" else DEFAULT_PROGRAM
 
@@ -82,7 +81,9 @@ class Context:
 
         if self.config is None:
             check_project(self.project, self.config_file, tuple(filter(None, [self.default_project, Path.cwd()])))
-        check_project_version(self.project)
+        check_project_version(
+            self.project, shlex.join([*self.program, "--project", str(shorten_path(self.project)), "upgrade"])
+        )
         settings = load_settings(self.config_file)
         if not self.local:
             check_placeholders_replaced(settings, self.config_file)

@@ -31,10 +31,10 @@ def cli() -> None:
 
     \b
     Try it on this computer, without AWS:
-      python run.py --local setup
-      python run.py --local submitJob files/exampleJob.json
-      python run.py --local startCluster files/exampleFleet.json
-      python run.py --local monitor files/DistributedSomethingSpotFleetRequestId.json
+      {program} --local setup
+      {program} --local submitJob files/exampleJob.json
+      {program} --local startCluster files/exampleFleet.json
+      {program} --local monitor files/DistributedSomethingSpotFleetRequestId.json
     """
 
 

@@ -13,11 +13,10 @@ from distributed_something.core.monitor_file import build_monitor_file_path
 if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
 
-from distributed_something.core.text import ROW_INDENT, TERMINAL_COLUMNS
+from distributed_something.core.text import DEFAULT_PROGRAM, ROW_INDENT, TERMINAL_COLUMNS
 
 RUN_COMMANDS = ("setup", "submitJob", "startCluster", "monitor")  # in the order in which they are typed
 JOB_FILE_WORD = "JOBFILE"  # if it is not known which one
-DEFAULT_PROGRAM = ("python", "run.py")
 FLEET_FILE_WORD = "FLEETFILE"
 WRAPPED_INDENT = "    "  # of a command's second line and further ones
 
