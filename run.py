@@ -24,4 +24,7 @@ if __name__ == "__main__":
         from distributed_something.cli.main import main
     except ImportError as error:
         sys.exit(explain_missing_package(error) or f"run.py: {error}")
+    except KeyboardInterrupt:  # loading takes up to a second, before `main` can report this
+        print("run.py: interrupted; to continue, run the same command again", file=sys.stderr)
+        sys.exit(130)
     sys.exit(main(project=PROJECT))

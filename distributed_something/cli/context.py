@@ -14,9 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from distributed_something.cli.console import Console
+from distributed_something.core.text import DEFAULT_PROGRAM
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -62,8 +61,6 @@ class Context:
         """How the user started run.py, with its path as it was typed, so that it can be typed again here."""
         import sys
 
-        from distributed_something.results.command_line import DEFAULT_PROGRAM
-
         path = Path(sys.argv[0])
         return ("python", str(path)) if path.name == "run.py" else DEFAULT_PROGRAM
 
@@ -84,7 +81,9 @@ class Context:
 
         if self.config is None:
             check_project(self.project, self.config_file, tuple(filter(None, [self.default_project, Path.cwd()])))
-        check_project_version(self.project)
+        check_project_version(
+            self.project, shlex.join([*self.program, "--project", str(shorten_path(self.project)), "upgrade"])
+        )
         settings = load_settings(self.config_file)
         if not self.local:
             check_placeholders_replaced(settings, self.config_file)
@@ -206,7 +205,7 @@ class Context:
                 raise
             address = f"s3://{self.settings.AWS_BUCKET}/{build_monitor_file_key(self.settings.APP_NAME)}"
             problem = f"this monitor file does not exist, and there is no copy in {address}"
-            raise InputError(path, "", problem, error.remedy) from None
+            raise InputError(path, "", problem, error.remedy, commands=error.commands) from None
 
     def _find_newest_copy(self) -> MonitorFile | None:
         from distributed_something.localcloud import has_local_cloud
@@ -218,6 +217,7 @@ class Context:
 
     def _check_app(self, file: MonitorFile, path: Path, command: str, *, accepts_other_apps: bool) -> None:
         from distributed_something.core.errors import InputError
+        from distributed_something.results.command_line import format_command_rows
 
         app = self.settings.APP_NAME
         if app == file.MONITOR_APP_NAME:
@@ -226,8 +226,8 @@ class Context:
             problem = f"this is a run of {file.MONITOR_APP_NAME}, but {self.config_file} has APP_NAME {app}"
             raise InputError(path, "MONITOR_APP_NAME", problem, "give that app's config: --config FILE")
         own = self.command_line.format_command(command, str(self.default_monitor_file))
-        note = f"note: {path} belongs to the app {file.MONITOR_APP_NAME}; for {app}, type: {own}"
-        self.console.print_progress(note)
+        note = f"note: {path} belongs to the app {file.MONITOR_APP_NAME}; for {app}, type:"
+        self.console.print_progress("\n".join([note, *format_command_rows(own)]))
 
     def find_remaining_commands(self) -> tuple[str, ...]:
         """Return the names of a run's commands that must still be typed; none if that cannot be looked up.
@@ -331,10 +331,12 @@ class Context:
         return iter_object_keys(self.clients.s3, bucket, prefix, requester_pays=requester_pays)
 
     def check_local(self, command: str) -> None:
-        """Raise UsageError if `command` is used without --local."""
+        """Raise InputError if `command` is used without --local."""
+        from distributed_something.core.errors import InputError
+
         if not self.local:
             words = shlex.join([*self.program, "--local", *self.options, command])
-            raise click.UsageError(f"{command} works only with the local cloud; type: {words}")
+            raise InputError(command, "", "works only with the local cloud", "type", commands=[words])
 
 
 def shorten_path(path: Path) -> Path:

@@ -138,6 +138,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
     from distributed_something.results.summary import find_run_summary
     from distributed_something.run.monitor.history import load_history
     from distributed_something.run.monitor.policy import EndReason
+    from distributed_something.run.monitor.unusable import has_useless_replacements
     from distributed_something.run.run_outcome import load_ended_outcome
 
     s3, counts = context.clients.s3, evidence.counts
@@ -151,7 +152,10 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
             outcome = replace(outcome, left=counts.jobs if counts else 0)
             has_success = outcome.counts.done or outcome.counts.already_there
             source = find_job_source(context.clients, run, evidence.at, evidence.at)
-            return JobEvidence(outcome, source, is_hopeless=not has_success, has_pauses=has_pauses)
+            return JobEvidence(
+                outcome, source, is_hopeless=not has_success, has_pauses=has_pauses,
+                has_no_machine=has_useless_replacements(history),
+            )  # fmt: skip
         outcome = load_ended_outcome(context.clients, run, summary, replaced_at=history.replaced_at)
         ended = summary.ended or history.ended or summary.saved or evidence.at
         source = find_job_source(context.clients, run, ended, evidence.at)
@@ -160,4 +164,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
         return JobEvidence(has_pauses=has_pauses)
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     is_regular = summary.reason == EndReason.RUN.value
-    return JobEvidence(outcome, source, has_ended=True, is_hopeless=is_hopeless, is_regular=is_regular)
+    return JobEvidence(
+        outcome, source, has_ended=True, is_hopeless=is_hopeless, is_regular=is_regular,
+        has_no_machine=has_useless_replacements(history),
+    )  # fmt: skip

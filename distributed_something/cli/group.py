@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import click
 
 from distributed_something.cli.context import Context
 
+PROGRAM_WORD = "{program}"
 COMMAND_GROUPS = {
     "The four commands of a run, in this order": ("setup", "submitJob", "startCluster", "monitor"),
     "Before the first run": ("setupAWS", "fleetFile", "check"),
@@ -60,9 +63,10 @@ class Command(click.Command):
         super().format_help_text(ctx, formatter)
         with formatter.section("Needs"):
             formatter.write_text(self.needs)
+        program = shlex.join(ctx.find_root().ensure_object(Context).program)
         with formatter.section("Examples"):
             for example in self.examples:
-                formatter.write(f"{'':>{formatter.current_indent}}python run.py {example}\n")
+                formatter.write(f"{'':>{formatter.current_indent}}{program} {example}\n")
         with formatter.section("Next"):
             formatter.write_text(self.next_step)
 
@@ -74,6 +78,13 @@ class CommandGroup(click.Group):
 
     def __init__(self, name: str | None, *, params: list[click.Parameter] | None = None, **attributes: Any) -> None:
         super().__init__(name, params=[*(params or ()), *build_shared_options()], **attributes)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help text, in which PROGRAM_WORD is replaced with how the user started run.py."""
+        program = shlex.join(ctx.find_root().ensure_object(Context).program)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(cleandoc(self.help or "").replace(PROGRAM_WORD, program))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in COMMAND_GROUPS.items():

@@ -30,11 +30,29 @@ if TYPE_CHECKING:
 def interrupt(context: Context, machine: str | None, notice: float) -> None:
     """Interrupt a machine, as EC2 interrupts spot machines."""
     context.check_local("interrupt")
+    _check_run_is_active(context)
     assert context.cloud is not None
     cloud = context.cloud
     context.console.print_progress(
         format_row("machine", f"{cloud.interrupt_machine(machine, notice_seconds=notice)} is interrupted")
     )
+
+
+def _check_run_is_active(context: Context) -> None:
+    """Raise InputError with the commands that start a run if none is active. The local cloud is not started for this.
+
+    If that cannot be looked up, the local cloud reports why.
+    """
+    from distributed_something.core.errors import InputError
+    from distributed_something.results.command_line import RUN_COMMANDS
+
+    app = context.settings.APP_NAME
+    remaining = context.find_remaining_commands()
+    if remaining and remaining != RUN_COMMANDS[-1:]:
+        names = [name for name in remaining if name not in RUN_COMMANDS[-1:]]
+        commands = context.command_line.list_run_commands(names)
+        problem = f"no run of {app} is active, so there are no machines"
+        raise InputError("interrupt", "", problem, "type first", commands=commands)
 
 
 @click.command(

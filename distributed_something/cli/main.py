@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -30,10 +31,10 @@ def cli() -> None:
 
     \b
     Try it on this computer, without AWS:
-      python run.py --local setup
-      python run.py --local submitJob files/exampleJob.json
-      python run.py --local startCluster files/exampleFleet.json
-      python run.py --local monitor files/DistributedSomethingSpotFleetRequestId.json
+      {program} --local setup
+      {program} --local submitJob files/exampleJob.json
+      {program} --local startCluster files/exampleFleet.json
+      {program} --local monitor files/DistributedSomethingSpotFleetRequestId.json
     """
 
 
@@ -78,15 +79,34 @@ def main(arguments: list[str] | None = None, project: Path | None = None) -> int
 
 
 def _format_error(error: Exception, code: int, context: Context) -> str:
-    """Return one line, or one line per problem if the user's input is invalid."""
-    from distributed_something.core.errors import AWSError, explain_aws_error, fill_in_profile
+    """Return one line, or one line per problem if the user's input is invalid, and below them the commands to type."""
+    from distributed_something.core.errors import (
+        AWSError,
+        UserFacingError,
+        explain_aws_error,
+        fill_in_profile,
+        list_error_lines,
+    )
 
     if isinstance(error, AWSError):  # an error that no command expects at this point still needs its remedy
         error = explain_aws_error("calling AWS", error)
+    if isinstance(error, UserFacingError):
+        lines = list_error_lines(error)
+        if any(commands for _, commands in lines):
+            return "\n".join(_format_lines_with_commands(lines, context))
     text = fill_in_profile(str(error), context.profile)
-    lines = text.splitlines() if code == ExitCode.INPUT else [text]
-    texts = (" ".join(line.split()) or type(error).__name__ for line in lines)
-    return "\n".join(f"run.py: {text}" for text in texts)
+    texts = text.splitlines() if code == ExitCode.INPUT else [text]
+    return "\n".join(f"run.py: {' '.join(text.split()) or type(error).__name__}" for text in texts)
+
+
+def _format_lines_with_commands(lines: Iterable[tuple[str, Sequence[str]]], context: Context) -> Iterator[str]:
+    from distributed_something.core.errors import fill_in_profile
+    from distributed_something.results.command_line import format_command_rows
+
+    for line, commands in lines:
+        yield f"run.py: {fill_in_profile(line, context.profile)}{':' if commands else ''}"
+        for command in commands:
+            yield from format_command_rows(command)
 
 
 def _report_error(error: BaseException, text: str, code: int, context: Context) -> int:

@@ -180,8 +180,8 @@ def _load_monitored_run(context: Context, given: Path | None) -> MonitorFile:
     newest = find_newest_copy(context.clients.s3, context.settings)
     if newest is not None and newest.run > run.run:
         problem = f"{newest.run} is the newest run of {run.MONITOR_APP_NAME}, and monitor acts only on that one"
-        remedy = f"to see this run, type: {context.format_command('status', run.run)}"
-        raise InputError(run.run, "", problem, remedy)
+        commands = [context.format_command("status", run.run)]
+        raise InputError(run.run, "", problem, "to see this run, type", commands=commands)
     return run
 
 
@@ -244,6 +244,7 @@ def _confirm_empty_queue(context: Context) -> None:
     """
     from distributed_something.core.clock import Clock
     from distributed_something.core.errors import InputError
+    from distributed_something.results.command_line import format_command_rows
     from distributed_something.run.setup import is_queue_empty
 
     clients, settings = context.clients, context.settings
@@ -253,8 +254,9 @@ def _confirm_empty_queue(context: Context) -> None:
     first = line.format_command("submitJob", line.job_file)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         problem = f"the queue {name} of {app} is empty, so its machines would have nothing to do"
-        raise InputError(context.config_file, "SQS_QUEUE_NAME", problem, f"type first: {first}; or add --yes")
-    context.console.print_progress(f"The queue {name} is empty; type first: {first}")
+        remedy = "add --yes, or type first"
+        raise InputError(context.config_file, "SQS_QUEUE_NAME", problem, remedy, commands=[first])
+    context.console.print_progress("\n".join([f"The queue {name} is empty; type first:", *format_command_rows(first)]))
     if not click.confirm("Start machines anyway?", default=False, err=True):
         context.console.print_progress("no machines were requested")
         raise SystemExit(ExitCode.INPUT)

@@ -28,7 +28,8 @@ class FailurePattern:
     `pattern`: a regular expression to search for in AWS's message. `kinds`: AWS's names for such events. `exit_codes`:
     exit codes of a container. `weight`: how likely this failure is to stop a run, from 0 to 100. `is_placement`:
     whether it says that no machine has room for a container, which is normal while a machine is missing.
-    `remedy_without_image`: what to do if workers do not run in containers; "" if that is the same.
+    `remedy_without_image`: what to do if workers do not run in containers; "" if that is the same. `fill_in_build`
+    completes both.
     """
 
     pattern: str
@@ -57,10 +58,9 @@ JOINING_REMEDY = (
     "ECS-optimized image (fleetFile finds it), and a route to the internet"
 )
 
-CRASH_REMEDY = (
-    "correct worker/generic-worker.py, or the library that it calls; if workers run in containers, build the image"
-    " again (make push) and run setup"
-)
+_BUILD_WORD = "{build}"  # in a remedy: how to build the image; see `fill_in_build`
+CRASH_REMEDY = f"correct worker/generic-worker.py, or the library that it calls; {_BUILD_WORD}, and run setup"
+CRASH_REMEDY_WITHOUT_IMAGE = "correct worker/generic-worker.py, or the library that it calls, and run setup"
 IMAGE_REMEDY = "build the image with worker/Dockerfile (make build), and try it with run.py --local --containers"
 
 FLEET_FAILURE_PATTERNS = (
@@ -250,7 +250,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)no matching manifest|exec format error|image operating system|does not match the .*platform",
         "the image was built for a different processor type than the machines have",
-        "build and push it again (make push), which builds it for MACHINE_TYPE; or change MACHINE_TYPE",
+        f"{_BUILD_WORD}, which builds it for MACHINE_TYPE; or change MACHINE_TYPE",
         90,
     ),
     FailurePattern(
@@ -262,7 +262,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)CannotPull.*(not found|manifest unknown|does not exist|pull access denied|invalid reference)",
         "the image cannot be pulled: it does not exist or is private",
-        "correct DOCKERHUB_TAG or push the image (make push); then run setup",
+        f"correct DOCKERHUB_TAG, or {_BUILD_WORD}; then run setup",
         90,
     ),
     FailurePattern(
@@ -280,7 +280,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"CannotPull",
         "the image cannot be pulled",
-        "read AWS's message; correct DOCKERHUB_TAG or push the image, then run setup",
+        f"read AWS's message; correct DOCKERHUB_TAG or {_BUILD_WORD}, then run setup",
         87,
     ),
     FailurePattern(
@@ -299,7 +299,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         "",
         "the worker stops at once: its settings do not match its version",
-        "build and push the image again (make push), then run setup; see its log for details",
+        f"{_BUILD_WORD}, then run setup; see its log for details",
         86,
         exit_codes=(2,),
         remedy_without_image="correct worker/generic-worker.py, and run setup; see its log for details",
@@ -337,7 +337,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         "",
         "the worker stops with an error",
-        "correct what its log shows, push the image (make push), and run setup",
+        f"correct what its log shows, {_BUILD_WORD}, and run setup",
         78,
         exit_codes=range(1, 256),
         remedy_without_image="correct what its log shows in worker/generic-worker.py, and run setup",
@@ -357,6 +357,13 @@ _ORDERED_END_CODES = {
 }
 _FAULTY_END_PREFIXES = ("Client.", "Server.Internal")
 _SPOT_END_CODES = {"Server.SpotInstanceShutdown", "Server.SpotInstanceTermination"}
+
+
+def fill_in_build(remedy: str, *, is_pushed: bool) -> str:
+    """Return the remedy with how to build the image. `is_pushed`: whether machines pull it, so that it is pushed."""
+    return remedy.replace(
+        _BUILD_WORD, "build and push the image (make push)" if is_pushed else "build the image (make build)"
+    )
 
 
 def is_harmless_stop(kind: str, message: str) -> bool:

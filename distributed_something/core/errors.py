@@ -104,14 +104,15 @@ _REMEDIES_BY_CODE = {code: remedy for remedy, codes in _REMEDIES.items() for cod
 class UserFacingError(Exception):
     """The base class of errors that users see as one line; `run.py` exits with `exit_code`.
 
-    `action`: what the program was doing (a gerund phrase), or "". `remedy`: what the user can do, or "".
+    `action`: what the program was doing (a gerund phrase), or "". `remedy`: what the user can do, or "". `commands`:
+    what to type, in this order; the remedy introduces them. `run.py` prints them below the line.
     """
 
     exit_code = 1
 
-    def __init__(self, problem: str, remedy: str = "", *, action: str = "") -> None:
+    def __init__(self, problem: str, remedy: str = "", *, action: str = "", commands: Sequence[str] = ()) -> None:
         super().__init__(problem, remedy, action)
-        self.problem, self.remedy, self.action = problem, remedy, action
+        self.problem, self.remedy, self.action, self.commands = problem, remedy, action, tuple(commands)
 
     def __str__(self) -> str:
         return format_user_facing_error(self)
@@ -126,15 +127,16 @@ class InputError(UserFacingError):
     exit_code = 2
 
     def __init__(
-        self, file: Path | str, key: str, problem: str, remedy: str, *, others: Sequence[InputError] = ()
-    ) -> None:
-        super().__init__(problem, remedy)
+        self, file: Path | str, key: str, problem: str, remedy: str, *, commands: Sequence[str] = (),
+        others: Sequence[InputError] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(problem, remedy, commands=commands)
         self.file, self.key, self.others = file, key, tuple(others)
 
     @property
     def problems(self) -> list[InputError]:
         """Return one error for each problem, without `others`, in the order in which they were found."""
-        first = InputError(self.file, self.key, self.problem, self.remedy)
+        first = InputError(self.file, self.key, self.problem, self.remedy, commands=self.commands)
         return [first, *(problem for other in self.others for problem in other.problems)]
 
     def __str__(self) -> str:
@@ -181,7 +183,7 @@ class InputProblems:
 def merge_input_errors(errors: Iterable[InputError]) -> InputError:
     """Return one error that contains the problems of all `errors`, which must not be empty."""
     first, *others = (problem for error in errors for problem in error.problems)
-    return InputError(first.file, first.key, first.problem, first.remedy, others=others)
+    return InputError(first.file, first.key, first.problem, first.remedy, commands=first.commands, others=others)
 
 
 class CloudError(UserFacingError):
@@ -191,8 +193,10 @@ class CloudError(UserFacingError):
     but the response is not usable.
     """
 
-    def __init__(self, problem: str, remedy: str = "", *, action: str = "", code: str = "") -> None:
-        super().__init__(problem, remedy, action=action)
+    def __init__(
+        self, problem: str, remedy: str = "", *, action: str = "", code: str = "", commands: Sequence[str] = ()
+    ) -> None:
+        super().__init__(problem, remedy, action=action, commands=commands)
         self.code = code
 
     def __str__(self) -> str:
@@ -201,30 +205,38 @@ class CloudError(UserFacingError):
 
 def format_user_facing_error(error: UserFacingError) -> str:
     """Return the line that a user reads: what the program was doing, what went wrong, and what to do."""
-    return _format_error_line(error.action, error.problem, error.remedy)
+    return _join_commands(*_split_commands(error))
 
 
 def format_cloud_error(error: CloudError) -> str:
     """Return the line that a user reads, with AWS's error code before AWS's message."""
-    code = f"{error.code}: " if error.code else ""
-    return _format_error_line(error.action, f"{code}{error.problem}", error.remedy)
+    return _join_commands(*_split_commands(error))
 
 
 def format_input_problems(error: InputError) -> list[str]:
     """Return one line for each of the first MAX_PROBLEMS_SHOWN problems: file, key, what is wrong, how to fix it."""
-    problems = error.problems
-    lines = [_format_input_problem(problem) for problem in problems[:MAX_PROBLEMS_SHOWN]]
-    return [*lines, "there are more problems; fix these first"] if len(problems) > MAX_PROBLEMS_SHOWN else lines
+    return [_join_commands(line, commands) for line, commands in list_error_lines(error)]
 
 
-def _format_input_problem(error: InputError) -> str:
-    where = f"{error.file}: {error.key}" if error.key else f"{error.file}"
-    return format_one_line(f"{where}: {error.problem}; {error.remedy}")
+def list_error_lines(error: UserFacingError) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the error's lines, one for each problem that is shown, each with the commands to print below it."""
+    problems = error.problems if isinstance(error, InputError) else [error]
+    lines = list(map(_split_commands, problems[:MAX_PROBLEMS_SHOWN]))
+    more = [("there are more problems; fix these first", ())] if len(problems) > MAX_PROBLEMS_SHOWN else []
+    return [*lines, *more]
 
 
-def _format_error_line(action: str, problem: str, remedy: str) -> str:
-    prefix, suffix = f"while {action}: " if action else "", f" — {remedy}" if remedy else ""
-    return format_one_line(f"{prefix}{problem}{suffix}")
+def _split_commands(error: UserFacingError) -> tuple[str, tuple[str, ...]]:
+    if isinstance(error, InputError):
+        where = f"{error.file}: {error.key}" if error.key else f"{error.file}"
+        return format_one_line(f"{where}: {error.problem}; {error.remedy}"), error.commands
+    code = f"{error.code}: " if isinstance(error, CloudError) and error.code else ""
+    prefix, suffix = f"while {error.action}: " if error.action else "", f" — {error.remedy}" if error.remedy else ""
+    return format_one_line(f"{prefix}{code}{error.problem}{suffix}"), error.commands
+
+
+def _join_commands(line: str, commands: Sequence[str]) -> str:
+    return f"{line}: {'; then: '.join(commands)}" if commands else line
 
 
 def get_error_message(error: BaseException) -> str:

@@ -17,6 +17,7 @@ ROW_INDENT = "  "  # of a text below its label
 LABEL_COLUMNS = 16  # width of the label column of a labeled line
 MIN_SHOWN_USD = 0.01
 TERMINAL_COLUMNS = 80  # the default width of a terminal
+DEFAULT_PROGRAM = ("python", "run.py")  # how commands begin if it is unknown how the user types them
 MAX_DISTANCE = 2  # letters in which a misspelled name differs; with three or more, another name was probably meant
 SHORT_NAME_LENGTH = 4  # letters; two such names that differ in two letters are different words
 _PLURAL_PATTERN = re.compile(r"ies(?=_|$)")

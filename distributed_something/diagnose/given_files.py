@@ -30,16 +30,18 @@ def check_given_file(
         problem = "there is no such file"
         in_project = project / path
         if not path.is_absolute() and in_project.is_file():
-            remedy = f"give its path from the current folder: {line.format_command(command, str(in_project))}"
+            remedy, commands = "give its path from the current folder", [line.format_command(command, str(in_project))]
         else:
             noun = {"Job file": "job file", "Fleet file": "fleet file"}.get(kind, kind)
-            remedy = f"give the path of a {noun}{_suggest_command(kind, command, line, find_remaining)}"
-        raise InputError(path, "", problem, remedy)
+            hint, commands = _suggest_commands(kind, command, line, find_remaining)
+            remedy = f"give the path of a {noun}{hint}"
+        raise InputError(path, "", problem, remedy, commands=commands)
     given_kind = _find_given_kind(path)
     if given_kind not in (None, kind):
         line = replace(line, fleet_file=str(path)) if given_kind == "Fleet file" else line
-        remedy = f"give the {kind}{_suggest_command(kind, command, line, find_remaining)}"
-        raise InputError(path, "", f"this is a {given_kind}, not a {kind}", remedy)
+        hint, commands = _suggest_commands(kind, command, line, find_remaining)
+        problem = f"this is a {given_kind}, not a {kind}"
+        raise InputError(path, "", problem, f"give the {kind}{hint}", commands=commands)
 
 
 def _find_given_kind(path: Path) -> str | None:
@@ -52,32 +54,36 @@ def _find_given_kind(path: Path) -> str | None:
         return None
 
 
-def _suggest_command(kind: str, command: str, line: CommandLine, find_remaining: Callable[[], Sequence[str]]) -> str:
-    """Return the end of a remedy: the command to type instead, or the commands that come first."""
+def _suggest_commands(
+    kind: str, command: str, line: CommandLine, find_remaining: Callable[[], Sequence[str]]
+) -> tuple[str, list[str]]:
+    """Return the end of a remedy and what to type: the command instead of this one, or the commands that come first."""
     if kind == "monitor file" and not Path(line.monitor_file).is_file():
         return _suggest_commands_of_run(command, line, find_remaining)
     if kind == "monitor file":
-        return f": {line.format_command(command, line.monitor_file)}"
+        return "", [line.format_command(command, line.monitor_file)]
     if kind == "Fleet file":
         if not Path(line.fleet_file).is_file():
-            return f": fleetFile writes one; type: {line.format_command('fleetFile')}"
-        return f": {line.format_command(command, line.fleet_file)}"
+            return ": fleetFile writes one; type", [line.format_command("fleetFile")]
+        return "", [line.format_command(command, line.fleet_file)]
     if len(line.job_files) > 1:
-        return f": {line.format_command(command, 'JOBFILE')}, where JOBFILE is one of {format_names(line.job_files)}"
-    return f": {line.format_command(command, line.job_file)}"
+        return f", where JOBFILE is one of {format_names(line.job_files)}", [line.format_command(command, "JOBFILE")]
+    return "", [line.format_command(command, line.job_file)]
 
 
-def _suggest_commands_of_run(command: str, line: CommandLine, find_remaining: Callable[[], Sequence[str]]) -> str:
+def _suggest_commands_of_run(
+    command: str, line: CommandLine, find_remaining: Callable[[], Sequence[str]]
+) -> tuple[str, list[str]]:
     """Return what to type if the app has no monitor file: a run has none before `startCluster`."""
     if command == "cleanup":
-        return f", or leave it out to clean up the whole app: {line.format_command(command)}"
+        return ", or leave it out to clean up the whole app", [line.format_command(command)]
     names = find_remaining()
     written = f": startCluster writes {line.monitor_file}"
     if not names:
-        return f"{written}; type, as far as you have not: {line.format_run_commands(RUN_COMMANDS)}"
+        return f"{written}; type, as far as you have not", line.list_run_commands(RUN_COMMANDS)
     if names == RUN_COMMANDS[3:]:  # a run is active, so the bucket has a copy of its file
-        return f": {line.format_command(command, line.monitor_file)}"
-    return f"{written}; type: {line.format_run_commands(names)}"
+        return "", [line.format_command(command, line.monitor_file)]
+    return f"{written}; type", line.list_run_commands(names)
 
 
 def check_project(project: Path, config_file: Path, others: tuple[Path, ...]) -> None:

@@ -14,15 +14,17 @@ from distributed_something.core.errors import InputError
 OLDER_PACKAGE = "machinery"  # the package that a generic-worker.py of that version imports
 
 
-def check_project_version(project: Path) -> None:
-    """Raise InputError if a worker of the project was written for the previous version."""
+def check_project_version(project: Path, upgrade_command: str) -> None:
+    """Raise InputError if a worker of the project was written for the previous version.
+
+    `upgrade_command`: how the user types `upgrade` for this project.
+    """
     for path, line in find_older_imports(project):
-        if (project / "worker" / OLDER_PACKAGE).is_dir():
-            remedy = f"use the project's own run.py, or convert it: python run.py --project {project} upgrade"
-        else:
-            remedy = "import from distributed_something.worker instead"
         problem = f"imports `{OLDER_PACKAGE}`, the worker package of an older version"
-        raise InputError(path, f"line {line}", problem, remedy)
+        if (project / "worker" / OLDER_PACKAGE).is_dir():
+            remedy = "use the project's own run.py, or convert the project"
+            raise InputError(path, f"line {line}", problem, remedy, commands=[upgrade_command])
+        raise InputError(path, f"line {line}", problem, "import from distributed_something.worker instead")
 
 
 def find_older_imports(project: Path) -> Iterator[tuple[Path, int]]:

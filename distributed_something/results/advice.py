@@ -25,6 +25,7 @@ from distributed_something.worker import MAX_JOB_SECONDS
 NO_PROGRAM_EXIT_CODES = (126, 127)  # of a shell: the program is not executable, or does not exist
 # Of a program that could not be started: it does not exist, or is not executable.
 _NO_PROGRAM_ERRORS = {"ENOENT", "EACCES", "ENOEXEC", "ENOTDIR", "EISDIR", "EPERM", "ELOOP", "ENAMETOOLONG"}
+CRASH_CLASS = "crash"  # the reason class of jobs whose worker died, or whose program's launcher did
 _KILLED_EXIT_CODES = (137, -9)  # SIGKILL, which the kernel sends if memory runs out
 
 
@@ -43,7 +44,8 @@ class AdviceCause(Enum):
     ACCESS = "a bucket cannot be read or written"
     HOOK = "worker/generic-worker.py fails"
     REFUSED = "worker/generic-worker.py gives a reason not to run the program"
-    MACHINE = "machines or their workers were lost"
+    CRASH = "workers die while they run the jobs"
+    MACHINE = "machines were lost"
     LOST = "jobs have neither ended nor are they in the queue"
     WAITING = "jobs are still in the queue"
     REPLACED = "the jobs in the queue have been replaced since"
@@ -102,7 +104,7 @@ _CAUSES_BY_REASON_CLASS = {
     "upload": AdviceCause.ACCESS,
     "worker code": AdviceCause.HOOK,
     "machine": AdviceCause.MACHINE,
-    "crash": AdviceCause.MACHINE,
+    CRASH_CLASS: AdviceCause.CRASH,
     "interrupted": AdviceCause.MACHINE,
     "lost lease": AdviceCause.MACHINE,
 }
@@ -181,7 +183,7 @@ def classify_failure(failed: FailedJob) -> AdviceCause:
 
 
 def _choose_recipe(cause: AdviceCause, *, is_hopeless: bool, has_waiting: bool) -> Recipe:
-    if cause in (AdviceCause.HOOK, AdviceCause.REFUSED):
+    if cause in (AdviceCause.HOOK, AdviceCause.REFUSED, AdviceCause.CRASH):
         return Recipe.REBUILD
     if cause is AdviceCause.TIME:  # the waiting jobs have the same limit
         return Recipe.RESUBMIT if has_waiting else Recipe.RETRY_LONGER
@@ -211,8 +213,14 @@ def list_sending_commands(advice: Advice, line: CommandLine) -> list[str]:
 
 
 def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
-    """Return the commands to type instead if the program or an upload is to be corrected; usually none."""
+    """Return the commands that end the text about the correction; usually none.
+
+    They are to be typed instead of the next ones, if the program or an upload is to be corrected. Or they come first,
+    to add the failed jobs to those in the queue.
+    """
     line = line.select_job_file(advice.source.job_file)
+    if advice.cause is AdviceCause.WAITING and advice.has_failed:
+        return [line.format_retry(has_waiting=True)]
     if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM):
         return _list_recipe_commands(Recipe.REBUILD, advice, line)
     if advice.cause is AdviceCause.MISSING_INPUT and advice.recipe is Recipe.RETRY:
@@ -287,9 +295,8 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
         case AdviceCause.TIME if advice.minutes is None:
             return "The program needs more time. Replace MINUTES with a longer limit."
         case AdviceCause.WAITING if advice.has_failed:
-            retry = line.format_retry(has_waiting=True)
             text = "New machines continue with the jobs in the queue, which does not contain the failed jobs."
-            return f"{text} To add them, correct their cause, and type first: {retry}"
+            return f"{text} To add them, correct their cause, and type first:"
     return _CORRECTIONS_BY_CAUSE[advice.cause].replace("{reason}", _format_reason(advice))
 
 
@@ -326,7 +333,11 @@ _CORRECTIONS_BY_CAUSE = {
     AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
     AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",
     AdviceCause.REFUSED: "Correct worker/generic-worker.py or the data: the worker refuses the jobs{reason}.",
-    AdviceCause.MACHINE: "The jobs' machines or workers failed{reason}. The jobs can run again.",
+    AdviceCause.CRASH: (
+        "The workers die while they run these jobs{reason}. Correct worker/generic-worker.py, a library that it calls,"
+        " or the program, whichever kills them."
+    ),
+    AdviceCause.MACHINE: "The jobs' machines failed{reason}. The jobs can run again.",
     AdviceCause.LOST: "Some jobs were lost. Send the Job file again; jobs that are done are skipped.",
     AdviceCause.WAITING: "New machines continue with the jobs in the queue.",
     AdviceCause.REPLACED: "The jobs in the queue have been replaced since. They only need machines.",

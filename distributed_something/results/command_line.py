@@ -13,11 +13,10 @@ from distributed_something.core.monitor_file import build_monitor_file_path
 if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
 
-from distributed_something.core.text import TERMINAL_COLUMNS
+from distributed_something.core.text import DEFAULT_PROGRAM, ROW_INDENT, TERMINAL_COLUMNS
 
 RUN_COMMANDS = ("setup", "submitJob", "startCluster", "monitor")  # in the order in which they are typed
 JOB_FILE_WORD = "JOBFILE"  # if it is not known which one
-DEFAULT_PROGRAM = ("python", "run.py")
 FLEET_FILE_WORD = "FLEETFILE"
 WRAPPED_INDENT = "    "  # of a command's second line and further ones
 
@@ -45,6 +44,11 @@ def format_command_lines(command: str, label: str = "", indent: str = "") -> lis
     """Return a command behind a label in lines of at most TERMINAL_COLUMNS columns; `indent` precedes all others."""
     first, *others = wrap_command(command, TERMINAL_COLUMNS - max(len(label), len(indent)))
     return [f"{label}{first}", *(f"{indent}{line}" for line in others)]
+
+
+def format_command_rows(command: str) -> list[str]:
+    """Return a command in indented lines, to print below a text that introduces it."""
+    return format_command_lines(command, ROW_INDENT, ROW_INDENT)
 
 
 def format_next_command(command: str, label: str = "next") -> str:
@@ -91,10 +95,6 @@ class CommandLine:
         monitor_file = self.next_monitor_file or self.monitor_file
         files = {"submitJob": self.job_file, "startCluster": self.fleet_file, "monitor": monitor_file}
         return [self.format_command(name, *((files[name],) if name in files else ())) for name in names]
-
-    def format_run_commands(self, names: Sequence[str]) -> str:
-        """Return these commands as one line: which to type first, and which then."""
-        return "; then: ".join(self.list_run_commands(names))
 
     def format_build_command(self) -> str:
         """Return the command that builds the project's image and, if machines pull it, pushes it."""

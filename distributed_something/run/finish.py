@@ -13,7 +13,6 @@ from distributed_something.aws.task_definition import STOP_SECONDS
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.text import format_row
-from distributed_something.observe.containers import StartFailure, find_worker_crash
 from distributed_something.observe.service import observe_service
 from distributed_something.observe.snapshot import observe_run
 from distributed_something.results.summary import RunSummary, find_run_summary, save_run_summary
@@ -73,13 +72,12 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     with StatusView(context.output, WATCH_FOOTER, compute_group_costs) as screen:
         watcher = RunWatcher(screen, view)
         tick = watch_run(clients, run, watcher, clock, cheapest=cheapest, pace=pace)
-    crash = _find_worker_crash(clients, run, view)
+    ended_run = EndedRun(clients, run, tick)
     if tick.end_reason is EndReason.RUN:
-        ended_run = EndedRun(clients, run, tick, crash)
         lines, is_clean = _clean_up(context, run, tick, ended_run, pace)
     else:
         lines, is_clean = [stop_unfinished_run(clients, run, tick)], True
-        ended_run = EndedRun(clients, run, _observe_stopped_run(context, view, tick, pace), crash)
+        ended_run.tick = _observe_stopped_run(context, view, tick, pace)
     earlier = _find_earlier_summary(clients, run)
     is_known = watcher.has_found_run or tick.history.start is not None
     if (earlier is not None and earlier.is_clean) or not is_known:
@@ -101,15 +99,6 @@ def _observe_stopped_run(context: RunContext, view: RunView, tick: Tick, pace: P
             clock.sleep(min(pace.interval_seconds, STOP_CHECK_SECONDS))
         return replace(tick, snapshot=observe_run(clients, run, tick.history.start, view.caches, clock.now()))
     return tick
-
-
-def _find_worker_crash(clients: Clients, run: MonitorFile, view: RunView) -> StartFailure | None:
-    """Return how a worker died if a job failed because of it. ECS forgets this when the service is deleted."""
-    if not any(failed.reason_class == "crash" for failed in view.progress.counter.list_failed_jobs()):
-        return None
-    with suppress(*AWSError):
-        return find_worker_crash(clients, run)
-    return None
 
 
 def _clean_up(

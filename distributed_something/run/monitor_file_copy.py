@@ -82,6 +82,21 @@ def find_newest_copy(s3: S3Client, settings: Settings) -> MonitorFile | None:
         return find_monitor_file_copy(s3, settings.AWS_BUCKET, key)
 
 
+def find_fleet_copy(s3: S3Client, settings: Settings, fleet_id: str, run: str) -> MonitorFile | None:
+    """Return the copy that belongs to this fleet, which `run` requested; None if no copy of it is valid.
+
+    The app's copy is the first choice, because only this one has the mode that `save_cheapest_mode` changed. Raise
+    CloudError if AWS reports an error.
+    """
+    bucket = settings.AWS_BUCKET
+    for key in (build_monitor_file_key(settings.APP_NAME), RunKeys(settings.APP_NAME, run).monitor_file):
+        with translate_aws_errors(f"reading s3://{bucket}/{key}"), suppress(InputError):
+            copy = find_monitor_file_copy(s3, bucket, key)
+            if copy is not None and fleet_id == copy.MONITOR_FLEET_ID:
+                return copy
+    return None
+
+
 def load_run_copy(s3: S3Client, settings: Settings, run: str) -> MonitorFile:
     """Return the monitor file of the app's run with this name.
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
+from distributed_something.observe.containers import StartFailure, find_worker_crash
 from distributed_something.observe.documents.run_start import observe_submitted_jobs
 from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.queue import count_jobs
-from distributed_something.results.advice import Advice, choose_advice, format_advice, needs_advice
+from distributed_something.results.advice import CRASH_CLASS, Advice, choose_advice, format_advice, needs_advice
+from distributed_something.results.command_line import build_run_line
 from distributed_something.results.job_source import find_job_source
 from distributed_something.results.job_table import JobTable
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
@@ -30,7 +33,6 @@ from distributed_something.run.monitor.unusable import has_useless_replacements
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
-    from distributed_something.observe.containers import StartFailure
     from distributed_something.results.command_line import CommandLine
     from distributed_something.run.monitor.loop import Tick
 
@@ -113,17 +115,21 @@ def _format_steps(outcome: RunOutcome, advice: Advice | None, line: CommandLine)
 
 
 class EndedRun:
-    """A run whose last tick this was. `crash`: how a worker died while it ran jobs that failed because of it."""
+    """A run whose last tick this was. Create it before the cleanup, after which ECS does not know how workers died.
 
-    def __init__(self, clients: Clients, file: MonitorFile, tick: Tick, crash: StartFailure | None = None) -> None:
-        self._clients, self._file, self._tick, self._crash = clients, file, tick, crash
+    `tick` may be replaced by a later one until the outcome is read.
+    """
+
+    def __init__(self, clients: Clients, file: MonitorFile, tick: Tick) -> None:
+        self._clients, self._file, self.tick = clients, file, tick
+        self._crash = self._find_worker_crash() if tick.snapshot.totals.failed else None
         self._table = JobTable()
         self._has_saved_table = False
 
     @property
     def ended(self) -> float:
         """When the run ended, in seconds since 1970."""
-        return self._tick.history.ended or self._tick.snapshot.at
+        return self.tick.history.ended or self.tick.snapshot.at
 
     @cached_property
     def outcome(self) -> RunOutcome:
@@ -132,7 +138,7 @@ class EndedRun:
         Reading can take minutes for a large run, so use it only after everything that costs money is stopped.
         """
         self._table = JobTable()  # a new one, in case reading was attempted before
-        snapshot, history, s3 = self._tick.snapshot, self._tick.history, self._clients.s3
+        snapshot, history, s3 = self.tick.snapshot, self.tick.history, self._clients.s3
         if history.ended is None or history.start is None:
             return load_run_outcome(
                 s3, self._file, snapshot.submitted, snapshot.jobs, self._table, replaced_at=history.replaced_at
@@ -144,7 +150,7 @@ class EndedRun:
 
     def count_recorded_failures(self) -> int:
         """Return the same as `load_recorded_failures`."""
-        return _count_recorded_failures(self.outcome, self._tick.history)
+        return _count_recorded_failures(self.outcome, self.tick.history)
 
     def save_job_table(self) -> str:
         """Save `jobs.tsv` in the bucket, and return a note if that is not possible; the run's end does not need it.
@@ -166,27 +172,36 @@ class EndedRun:
         """Return the text of the summary about the run's jobs."""
         seconds = self.ended - self._file.MONITOR_START_TIME / 1000
         text = format_run_outcome(
-            self.outcome, self._file, seconds, self._find_dead_letters(), self._tick.history.cost,
+            self.outcome, self._file, seconds, self._find_dead_letters(), self.tick.history.cost,
             has_table=self._has_saved_table,
         )  # fmt: skip
-        return "\n".join([text, *(format_worker_crash(self._crash) if self._crash else ())])
+        has_crashed = any(failed.reason_class == CRASH_CLASS for failed in self.outcome.all_failures)
+        if self._crash is None or not has_crashed:
+            return text
+        return "\n".join([text, *format_worker_crash(self._crash, build_run_line(self._file))])
 
     def format_next_steps(self, line: CommandLine) -> str:
         """Return what to do next; "" if every job is done. AWS errors are not caught.
 
         `line`: how the user types commands.
         """
-        is_hopeless = self._tick.end_reason is EndReason.NOTHING_WORKS
+        is_hopeless = self.tick.end_reason is EndReason.NOTHING_WORKS
         advice = choose_ended_advice(
-            self._clients, self._file, self.outcome, self._tick.history,
+            self._clients, self._file, self.outcome, self.tick.history,
             is_hopeless=is_hopeless, ended=self.ended, now=self.ended,
         )  # fmt: skip
         return _format_steps(self.outcome, advice, line)
 
+    def _find_worker_crash(self) -> StartFailure | None:
+        """Return how a worker died; None if none did, or if AWS does not say so: the end does not need it."""
+        with suppress(*AWSError):
+            return find_worker_crash(self._clients, self._file)
+        return None
+
     def _find_dead_letters(self) -> DeadLetters | None:
         name = self._file.MONITOR_DEAD_LETTER_QUEUE
         try:
-            return DeadLetters(name, count_jobs(self._clients.sqs, name), self._tick.history.dead_letters)
+            return DeadLetters(name, count_jobs(self._clients.sqs, name), self.tick.history.dead_letters)
         except AWSError:  # this queue does not matter enough to end the summary
             return None
 

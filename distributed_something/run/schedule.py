@@ -69,7 +69,8 @@ def check_auto_monitor(clients: Clients, account: AwsAccount, line: CommandLine)
                 raise
             raise CloudError(
                 "AUTO_MONITOR is 'True', but this account and region have no auto-monitor",
-                f"type first: {line.format_command('setupAWS')}",
+                "type first",
+                commands=[line.format_command("setupAWS")],
             ) from None
 
 

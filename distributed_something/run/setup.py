@@ -105,7 +105,7 @@ def build_missing_error(missing: Sequence[MissingResource], source: Path | str, 
     has_bucket = all(resource.kind != "bucket" for resource in missing)
     remedy = "run setup first" if has_bucket else "create the bucket, or correct AWS_BUCKET; then run setup"
     problem = f"{names} {'do' if firsts else 'does'} not exist"
-    return InputError(source, "", problem, f"{remedy}: {line.format_command('setup')}")
+    return InputError(source, "", problem, remedy, commands=[line.format_command("setup")])
 
 
 def list_remaining_commands(

@@ -49,7 +49,7 @@ from distributed_something.observe.documents.run_start import observe_run_start
 from distributed_something.observe.service import observe_service
 from distributed_something.results.command_line import describe_command_line
 from distributed_something.run.monitor.history import open_history
-from distributed_something.run.monitor_file_copy import save_monitor_file
+from distributed_something.run.monitor_file_copy import find_fleet_copy, save_monitor_file
 from distributed_something.run.schedule import check_auto_monitor, ensure_monitor_rule
 from distributed_something.run.setup import build_missing_error, observe_setup_resources
 
@@ -196,7 +196,8 @@ def _find_unfinished_start(context: RunContext, path: Path) -> ActiveFleet | Non
 
     Such a fleet has a target above 0, but the service's task count is 0. (A monitor that scales down lowers both to 0.)
     Raise InputError if a run is already active, because an app can have only one fleet: a second fleet would cost
-    money without being watched. If the active run's monitor file is missing, it is written again.
+    money without being watched. If the active run's monitor file is missing, it is written again, like its copy in the
+    bucket: the config may have changed since.
     """
     clients, settings, line = context.clients, context.settings, context.command_line
     fleet = find_active_fleet(clients.ec2, settings.APP_NAME)
@@ -207,7 +208,8 @@ def _find_unfinished_start(context: RunContext, path: Path) -> ActiveFleet | Non
     if service is not None and service.desired == 0 and fleet.target > 0:
         return fleet
     if not path.exists() or fleet.id != load_monitor_file(path).MONITOR_FLEET_ID:
-        save_monitor_file(clients.s3, build_monitor_file(settings, fleet.id, fleet.start), path)
-    problem = f"the fleet {fleet.id} of {settings.APP_NAME} is already running"
-    watch, end = (line.format_command(name, line.monitor_file) for name in ("monitor", "cleanup"))
-    raise InputError(path, "MONITOR_FLEET_ID", problem, f"to watch it, type: {watch}; or to end it: {end}")
+        copy = find_fleet_copy(clients.s3, settings, fleet.id, build_run_name(fleet.start))
+        save_monitor_file(clients.s3, copy or build_monitor_file(settings, fleet.id, fleet.start), path)
+    problem = f"the fleet {fleet.id} of {settings.APP_NAME} is already running (cleanup ends it)"
+    watch = line.format_command("monitor", line.monitor_file)
+    raise InputError(path, "MONITOR_FLEET_ID", problem, "to watch it, type", commands=[watch])

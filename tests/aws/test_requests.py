@@ -6,7 +6,7 @@ import base64
 import copy
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -563,6 +563,17 @@ class Starter:
             request = {"Bucket": "app-bucket", "Key": key, "Body": ANY}
             self.aws.expect_call("s3.put_object", request)
 
+    def expect_copy_lookup(self, app_copy: MonitorFile | None = None, run_copy: MonitorFile | None = None) -> None:
+        """Expect the copies of a lost monitor file to be read, until one belongs to the active fleet."""
+        for key, file in ((f"monitors/{MONITOR_NAME}", app_copy), (f"runs/App/{RUN}/monitor_file.json", run_copy)):
+            request = {"Bucket": "app-bucket", "Key": key}
+            if file is None:
+                self.aws.expect_error("s3.get_object", "NoSuchKey", request=request)
+                continue
+            self.aws.expect_call("s3.get_object", request, Body=build_body(json.dumps(asdict(file)).encode()))
+            if file.MONITOR_FLEET_ID == MONITOR_FILE.MONITOR_FLEET_ID:
+                return
+
     def expect_run_start(self, history: dict[str, Any] | None = None) -> None:
         """Expect the run's history to be begun, or continued if a start that was interrupted has saved one."""
         request = {"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/monitor.json"}
@@ -812,8 +823,9 @@ def test_the_error_contains_the_id_of_a_fleet_that_cannot_be_canceled(starter: S
 def test_a_second_start_is_rejected_but_restores_a_lost_monitor_file(starter: Starter) -> None:
     starter.expect_fleets(describe_fleet("Another"), describe_fleet(state="cancelled"), describe_fleet())
     starter.expect_desired_tasks(6)
+    starter.expect_copy_lookup()
     starter.expect_monitor_file_copy()
-    with pytest.raises(InputError, match="is already running; to watch it, type: python run"):
+    with pytest.raises(InputError, match=r"is already running \(cleanup ends it\); to watch it, type: python run"):
         starter.start()
     assert load_monitor_file(starter.path) == MONITOR_FILE
     starter.expect_fleets(describe_fleet())
@@ -821,6 +833,25 @@ def test_a_second_start_is_rejected_but_restores_a_lost_monitor_file(starter: St
     with pytest.raises(InputError, match="is already running"):
         starter.start()
     assert list_writes(starter.aws) == ["s3.PutObject", "s3.PutObject"]
+
+
+OTHER_RUN_FILE = replace(MONITOR_FILE, MONITOR_FLEET_ID="sfr-other")
+SAVED_FILE = replace(MONITOR_FILE, MONITOR_QUEUE_NAME="QueueOfAnOlderConfig", MONITOR_CHEAPEST=True)
+
+
+@pytest.mark.parametrize(
+    ("app_copy", "run_copy"), [(SAVED_FILE, None), (OTHER_RUN_FILE, SAVED_FILE), (None, SAVED_FILE)]
+)
+def test_a_lost_monitor_file_is_restored_from_its_copy_because_the_config_may_have_changed(
+    starter: Starter, app_copy: MonitorFile | None, run_copy: MonitorFile | None
+) -> None:
+    starter.expect_fleets(describe_fleet())
+    starter.expect_desired_tasks(6)
+    starter.expect_copy_lookup(app_copy, run_copy)
+    starter.expect_monitor_file_copy()
+    with pytest.raises(InputError, match="is already running"):
+        starter.start()
+    assert load_monitor_file(starter.path) == SAVED_FILE
 
 
 @pytest.mark.parametrize("run", ["nightly", "", RUN])
@@ -853,8 +884,9 @@ def test_a_run_that_the_monitor_is_ending_is_not_continued(starter: Starter) -> 
     ending_fleet["SpotFleetRequestConfig"]["TargetCapacity"] = 0
     starter.expect_fleets(ending_fleet)
     starter.expect_desired_tasks(0)
+    starter.expect_copy_lookup()
     starter.expect_monitor_file_copy()
-    with pytest.raises(InputError, match="is already running; to watch it, type: python run"):
+    with pytest.raises(InputError, match=r"is already running \(cleanup ends it\); to watch it, type: python run"):
         starter.start()
 
 

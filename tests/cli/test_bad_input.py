@@ -372,8 +372,10 @@ COMMAND_MISTAKES = [
     break_command("negative minutes", "-1.0 is not in the range 0<=x<=1440", *START, "--wait", "-1"),
     break_command("nan minutes", "'nan' is not a valid number", *START, "--wait", "nan"),
     break_command("neither True nor False", "'maybe' is not one of 'true', 'false'", *WATCH, "maybe"),
-    break_command("interrupt on AWS", "type: python run.py --local interrupt", "interrupt"),
-    break_command("stop on AWS", "type: python run.py --local stop", "stop"),
+    break_command("interrupt on AWS", "type:\n  python run.py --local ", "interrupt",
+                  message_start="interrupt: works only with the local cloud"),
+    break_command("stop on AWS", "type:\n  python run.py --local ", "stop",
+                  message_start="stop: works only with the local cloud"),
     break_command("project that does not exist", "Directory 'nowhere' does not exist", "--project", "nowhere", "setup"),
     break_command("config that does not exist", "there is no such file; give the path of a config file", "setup",
                   "--config", "mine.py",
@@ -405,7 +407,9 @@ def test_a_mistake_is_reported_in_one_line_and_nothing_else_happens(
     outcome = run_command("--project", str(tmp_path), *mistake.arguments)
     assert outcome.code == 2
     assert outcome.out == ""
-    assert all(line.startswith("run.py: ") for line in outcome.err.splitlines())
+    assert all(line.startswith(("run.py: ", "  ")) for line in outcome.err.splitlines()), (
+        "commands are below their line"
+    )
     assert outcome.err.startswith(f"run.py: {mistake.message_start}")
     assert mistake.message_part in outcome.err
     assert "; " in outcome.err  # separates the problem from the remedy

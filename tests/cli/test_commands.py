@@ -44,6 +44,10 @@ def run_in_project(*words: str) -> Outcome:
         (("runJob", "none.json", "--index", "1"), "none.json: there is no such file; give the path of a job file"),
         (("runJob", "files/job.json", "--index", "3"), "there is no job 3; write a number from 1 to 2"),
         (("interrupt", "--config", "none.py"), "none.py: there is no such file"),
+        (
+            ("interrupt",),
+            "interrupt: no run of Tryout is active, so there are no machines; type first:\n  python run.py",
+        ),
     ],
 )
 def test_invalid_input_does_not_start_the_local_cloud(project: Path, words: tuple[str, ...], message: str) -> None:
@@ -51,6 +55,17 @@ def test_invalid_input_does_not_start_the_local_cloud(project: Path, words: tupl
     outcome = run_in_project("--local", *words)
     assert (outcome.code, outcome.out, message in outcome.err) == (ExitCode.INPUT, "", True), outcome.err
     assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", [(), ("status",)])
+def test_the_examples_in_help_begin_as_the_user_started_run_py(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["../a clone/run.py"])
+    text = run_in_project(*words, "--help").out
+    assert "python '../a clone/run.py' " in text
+    assert "python run.py" not in text
+    assert "{" not in text
 
 
 def test_a_dry_run_does_not_start_the_local_cloud(project: Path) -> None:
@@ -81,7 +96,7 @@ def test_the_containers_option_is_passed_to_the_local_cloud(
 
 @pytest.mark.parametrize(
     "words",
-    [("why",), ("status", "files/monitor.json"), ("check",), ("cleanup",), ("interrupt",),
+    [("why",), ("status", "files/monitor.json"), ("check",), ("cleanup",),
      ("retry", "--dry-run", "files/monitor.json")],
 )  # fmt: skip
 def test_commands_that_start_no_worker_need_no_container_engine(

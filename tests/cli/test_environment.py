@@ -153,3 +153,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     imported = set(done.stdout.splitlines()[-1].split())
     assert {"click", "distributed_something"} <= imported
     assert imported & {"boto3", "botocore", "pydantic", "rich"} == set()
+
+
+def test_an_interruption_while_the_package_loads_is_reported_in_one_line(clone: Path) -> None:
+    (clone / "distributed_something" / "cli" / "context.py").write_text("raise KeyboardInterrupt\n")
+    done = run(sys.executable, clone / "run.py", "setup")
+    line = "run.py: interrupted; to continue, run the same command again\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", line)

@@ -18,7 +18,7 @@ from distributed_something.jobs.submission import submit
 from distributed_something.results.retry.retry_jobs import load_retry_lists
 from distributed_something.run.monitor.history import RunHistory, save_history
 from distributed_something.worker import job_id
-from tests.support.failed_run import BUCKET, Project, build_message, open_project
+from tests.support.failed_run import BUCKET, Project, build_message, list_error_lines, open_project
 from tests.support.fakes import MONITOR_FILE, SETTINGS
 from tests.support.run_documents import RunDocuments, list_submissions
 
@@ -108,7 +108,7 @@ def test_a_queue_with_jobs_is_refused_in_one_line_unless_yes_is_given(project: P
     project.fail_jobs(3)
     project.send_jobs()
     code, _, error = project.retry()
-    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert (code, len(list_error_lines(error))) == (ExitCode.INPUT, 1)
     assert error.startswith("run.py: queue AppQueue: it still holds 3 jobs; ")
     error = project.send_jobs("--yes")
     assert re.search(r"^sent before +3 of them, which have not ended yet$", error, re.M), error
@@ -272,7 +272,7 @@ def test_a_run_without_failed_jobs_is_a_success_that_names_earlier_runs(project:
         "                python run.py retry 20231114T221320Z",
     ]
     code, _, error = project.retry("--only", "time-out")
-    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert (code, len(list_error_lines(error))) == (ExitCode.INPUT, 1)
     assert error.endswith("give the name of the run whose jobs failed (earlier runs: 20231114T221320Z)\n")
 
 
@@ -291,7 +291,7 @@ def test_jobs_without_a_record_are_not_a_run_without_failed_jobs(project: Projec
     assert (code, out) == (ExitCode.INPUT, "")
     assert error == (
         f"run.py: run {MONITOR_FILE.run}: 2 jobs neither ended nor are in the queue, and no other job failed; "
-        "send the Job file again: python run.py submitJob JOBFILE; jobs that are done are skipped\n"
+        "send the Job file again, which skips the jobs that are done:\n  python run.py submitJob JOBFILE\n"
     )
 
 
@@ -299,7 +299,7 @@ def test_failed_jobs_whose_messages_are_unknown_are_refused_if_no_others_can_be_
     project.run.end_job("old", "failed")
     project.run.end_job("older", "failed")
     code, out, error = project.retry()
-    assert (code, out, error.count("\n")) == (ExitCode.INPUT, "", 1)
+    assert (code, out, len(list_error_lines(error))) == (ExitCode.INPUT, "", 1)
     assert f"run {MONITOR_FILE.run}: 2 failed jobs cannot be sent again, because the records do not contain" in error
     project.later.end_job("older")
     assert "1 failed job cannot be sent again" in project.retry()[2]
@@ -313,7 +313,7 @@ def test_messages_without_a_group_are_refused_with_a_corrected_job_file(project:
     project.run.end_job("message-1", "failed", message="not JSON")
     (project.folder / "job.json").write_text(json.dumps({"command": "other {n}"}))
     code, _, error = project.retry("--with", "job.json")
-    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert (code, len(list_error_lines(error))) == (ExitCode.INPUT, 1)
     assert "1 failed job cannot be sent with the Job file" in error
     assert "leave out --with" in error
 
@@ -347,11 +347,11 @@ def test_jobs_that_already_wait_in_the_queue_need_only_machines(project: Project
 def test_a_missing_run_is_said(project: Project) -> None:
     project.run.end_job("done")
     code, _, error = project.retry("--only", "anything")
-    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert (code, len(list_error_lines(error))) == (ExitCode.INPUT, 1)
     assert f"--only: no job of the run {MONITOR_FILE.run} failed" in error
     project.clients.s3.delete_object(Bucket=BUCKET, Key=build_monitor_file_key("App"))
     code, _, error = project.retry()
-    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert (code, len(list_error_lines(error))) == (ExitCode.INPUT, 1)
     assert "files/AppSpotFleetRequestId.json: this monitor file does not exist, and there is no copy in s3://" in error
 
 
@@ -370,7 +370,7 @@ def test_a_run_of_another_app_is_refused(project: Project) -> None:
     path = project.folder / "other.json"
     path.write_text(json.dumps(asdict(replace(MONITOR_FILE, MONITOR_APP_NAME="Other"))))
     code, _, error = project.retry("other.json")
-    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert (code, len(list_error_lines(error))) == (ExitCode.INPUT, 1)
     assert "--config FILE" in error
 
 

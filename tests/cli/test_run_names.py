@@ -16,7 +16,7 @@ from distributed_something.core.monitor_file import MonitorFile, build_monitor_f
 from distributed_something.results.summary import RunSummary, save_run_summary
 from distributed_something.run.finish import RunEnd
 from distributed_something.run.monitor_file_copy import save_run_copy
-from tests.support.failed_run import BUCKET, LATER, Project, open_project
+from tests.support.failed_run import BUCKET, LATER, Project, list_error_lines, open_project
 from tests.support.fakes import MONITOR_FILE
 from tests.support.offline import block_requests, run_command, write_project
 from tests.support.run_documents import RunDocuments
@@ -131,7 +131,7 @@ def test_a_run_of_an_older_version_is_found_while_it_is_the_newest_one(project: 
     project.clients.s3.delete_object(Bucket=BUCKET, Key=MONITOR_FILE.keys.monitor_file)
     start_later_run(project)
     code, _, error = project.retry(RUN)
-    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert (code, len(list_error_lines(error))) == (ExitCode.INPUT, 1)
     assert error.startswith(f"run.py: {RUN}: an older version, which kept no monitor file in s3://{BUCKET}/runs/App/")
     assert f"the run's summary is runs/App/{RUN}/summary.txt in the bucket" in error
 
@@ -155,7 +155,7 @@ def test_monitor_uses_the_copy_in_the_bucket_if_its_file_was_deleted(
     project.clients.s3.delete_object(Bucket=BUCKET, Key=build_monitor_file_key("App"))
     (project.folder / LOCAL_FILE).unlink()
     code, _, error = project.run_command("monitor")
-    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert (code, len(list_error_lines(error))) == (ExitCode.INPUT, 1)
     assert f"this monitor file does not exist, and there is no copy in s3://{BUCKET}/monitors/App" in error
 
 
@@ -164,9 +164,9 @@ def test_monitor_watches_only_the_newest_run(project: Project, watched: list[Mon
     save_run_copy(project.clients.s3, BUCKET, MONITOR_FILE)
     start_later_run(project)
     code, _, error = project.run_command("monitor", RUN)
-    assert (code, error.count("\n")) == (ExitCode.INPUT, 1)
+    assert (code, len(list_error_lines(error))) == (ExitCode.INPUT, 1)
     assert error.startswith(f"run.py: {RUN}: {LATER.run} is the newest run of App, and monitor acts only on that one")
-    assert error.endswith(f"type: python run.py status {RUN}\n")
+    assert error.endswith(f"type:\n  python run.py status {RUN}\n")
     assert project.run_command("monitor", LATER.run) == (ExitCode.DONE, "", "")
     assert watched == [MONITOR_FILE, LATER]
 

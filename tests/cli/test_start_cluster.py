@@ -23,7 +23,7 @@ CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).it
 REQUESTED = 77  # the exit code of this test's startCluster, which ends where it would request a fleet
 PROBLEM = (
     "run.py: config.py: SQS_QUEUE_NAME: the queue AppQueue of App is empty, so its machines would have nothing to do;"
-    " type first: python run.py submitJob JOBFILE; or add --yes\n"
+    " add --yes, or type first:\n  python run.py submitJob JOBFILE\n"
 )
 
 
@@ -83,7 +83,7 @@ def test_in_a_terminal_no_is_the_default_and_nothing_is_requested(project: Proje
     project.answer(answer)
     code, error = project.start()
     assert code == ExitCode.INPUT
-    assert error.splitlines()[0] == "The queue AppQueue is empty; type first: python run.py submitJob JOBFILE"
+    assert error.startswith("The queue AppQueue is empty; type first:\n  python run.py submitJob JOBFILE\n")
     assert error.splitlines()[-1] == "no machines were requested"
 
 

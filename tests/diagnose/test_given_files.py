@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from distributed_something.cli.context import Context
 from distributed_something.run.finish import RunEnd
-from tests.support.offline import Outcome, block_requests, run_command, write_project
+from tests.support.offline import Outcome, block_requests, join_error_commands, run_command, write_project
 
 MONITOR_FILE = "files/TryoutSpotFleetRequestId.json"
 RUN_PY = "python run.py --local --project ."
@@ -43,8 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(*words: str) -> Outcome:
     outcome = run_command("--local", "--project", ".", *words)
     assert (outcome.code, outcome.out) == (2, "")
-    assert all(line.startswith("run.py: ") for line in outcome.err.splitlines())
-    return outcome
+    return replace(outcome, err=join_error_commands(outcome.err))
 
 
 @pytest.mark.usefixtures("project")
@@ -88,6 +90,24 @@ def test_the_commands_that_are_still_missing_are_named_in_their_order(
     assert run("monitor").err.endswith(f"type: {'; then: '.join(COMMANDS[-count:])}\n")
 
 
+def test_each_command_is_on_lines_of_its_own_that_fit_a_terminal_and_can_be_copied(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project / "a folder with a name that is much longer than those of most other folders"
+    write_project(folder)
+    (folder / "files" / "monitor.json").unlink()
+    monkeypatch.setattr(Context, "find_remaining_commands", lambda _: ("startCluster", "monitor"))
+    outcome = run_command("--local", "--project", folder.name, "monitor")
+    lines = outcome.err.splitlines()
+    assert lines[0].startswith("run.py: ")
+    assert lines[0].endswith("; type:")
+    assert all(line.startswith("  ") for line in lines[1:])
+    start, watch = re.sub(r" \\\n +", " ", "\n".join(lines[1:])).splitlines()
+    prefix = ["python", "run.py", "--local", "--project", folder.name]
+    assert shlex.split(start) == [*prefix, "startCluster", f"{folder.name}/files/fleet.json"]
+    assert shlex.split(watch) == [*prefix, "monitor", f"{folder.name}/{MONITOR_FILE}"]
+
+
 @pytest.mark.usefixtures("project")
 def test_if_it_is_unknown_what_exists_all_commands_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Context, "find_remaining_commands", lambda _: ())
@@ -126,7 +146,7 @@ def test_several_job_files_are_listed(project: Path) -> None:
 def test_a_path_within_another_project_is_completed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "elsewhere").mkdir()
     monkeypatch.chdir(project / "elsewhere")
-    err = run_command("--project", "..", "submitJob", "files/job.json", "--dry-run").err
+    err = join_error_commands(run_command("--project", "..", "submitJob", "files/job.json", "--dry-run").err)
     assert "give its path from the current folder: python run.py --project .. submitJob ../files/job.json" in err
 
 
@@ -165,4 +185,4 @@ def test_a_monitor_file_of_another_app_is_pointed_out(project: Path, monkeypatch
     monkeypatch.setattr("distributed_something.run.finish.monitor_run", lambda *_, **__: RunEnd(True, True))
     err = run_command("--project", ".", "monitor", "saved.json").err
     own = "python run.py --project . monitor files/OtherSpotFleetRequestId.json"
-    assert err.startswith(f"note: saved.json belongs to the app Tryout; for Other, type: {own}\n")
+    assert err.startswith(f"note: saved.json belongs to the app Tryout; for Other, type:\n  {own}\n")

@@ -41,7 +41,7 @@ from distributed_something.observe.evidence import (
 from distributed_something.observe.machines import ObservedMachine, parse_machine
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.service import ServiceState, StoppedTask
-from distributed_something.results.advice import format_advice
+from distributed_something.results.advice import AdviceCause, format_advice
 from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
@@ -445,6 +445,15 @@ def test_a_run_that_ended_at_its_cost_limit_has_its_failures_first_and_then_the_
     assert titles[1] == "the run has reached its cost limit (MAX_COST)"
 
 
+def test_if_machines_never_joined_the_advice_is_about_them_and_not_about_a_failed_job() -> None:
+    """A job may have failed on the only machine that did join, before it was lost."""
+    jobs = replace(HOPELESS, has_no_machine=True)
+    assert jobs.advice is not None
+    assert jobs.advice.cause is AdviceCause.NO_MACHINE
+    evidence = replace(NO_MACHINE, fleet=FleetState("cancelled_terminating", 0, ()))
+    assert "Correct the Fleet file" in format_diagnosis(evidence, rank_causes(evidence, jobs, LINE), jobs, LINE)
+
+
 def test_if_no_container_worked_the_reason_is_the_only_cause() -> None:
     tasks = (build_stopped_task(EXITED, 1), build_stopped_task(EXITED, 1))
     evidence = replace(IDLE, fleet=ENDED_FLEET, machines=(), stopped_tasks=tasks)
@@ -621,6 +630,16 @@ def test_workers_that_die_again_and_again_are_named_although_ecs_replaces_them()
     assert cause.evidence.endswith("exit code 3 (2 times); its log ends: native code: abort")
     assert "generic-worker.py" in cause.remedy
     assert rank_causes(replace(evidence, stopped_tasks=(build_stopped_task("Scaling activity", 143),) * 2)) == []
+
+
+def test_a_corrected_worker_is_built_for_containers_and_pushed_only_if_machines_pull_it() -> None:
+    tasks = (build_stopped_task(EXITED, 3), build_stopped_task(EXITED, 3))
+    evidence = replace(HEALTHY, stopped_tasks=tasks)
+    here = replace(LINE, is_pushed=False)
+    lines = (CommandLine(), replace(here, has_image=True), here)
+    remedies = [rank_causes(evidence, None, line)[0].remedy for line in lines]
+    assert ["make push" in remedy for remedy in remedies] == [True, False, False]
+    assert ["make build" in remedy for remedy in remedies] == [False, True, False]
 
 
 def test_a_single_failed_container_does_not_explain_why_a_fleet_has_ended() -> None:

@@ -64,10 +64,16 @@ from distributed_something.jobs.submission.waiting_jobs import DELETE_ATTEMPTS, 
 from distributed_something.observe.queue_resources import iter_tagged_queues
 from distributed_something.observe.resources import iter_dashboard_bodies, iter_ecs_resources
 from distributed_something.observe.service import list_stopped_tasks
+from distributed_something.results.command_line import CommandLine
 from distributed_something.results.outcome import load_run_outcome
 from distributed_something.run.dashboard import build_dashboard
 from distributed_something.run.monitor.history import build_history_key
-from distributed_something.run.schedule import build_rule_request, build_targets_request, ensure_monitor_rule
+from distributed_something.run.schedule import (
+    build_rule_request,
+    build_targets_request,
+    check_auto_monitor,
+    ensure_monitor_rule,
+)
 from distributed_something.worker import RunKeys
 from distributed_something.worker.admission.closing import is_run_closed
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
@@ -580,6 +586,22 @@ def test_the_auto_monitor_runs_once_a_minute(aws: ExactClients) -> None:
     aws.expect_call("events.put_targets", request, FailedEntryCount=0, FailedEntries=[])
 
     ensure_monitor_rule(aws.clients, MONITOR_FILE, ACCOUNT, {"app": "App"}, FakeTime().sleep)
+
+
+def test_an_auto_monitor_that_does_not_exist_is_created_with_the_command_that_is_named(aws: ExactClients) -> None:
+    line = CommandLine(options=("--project", "my plates"))
+    request = {"FunctionName": ACCOUNT.function}
+    aws.expect_error("lambda_.get_function", "ResourceNotFoundException", request=request)
+    with pytest.raises(CloudError) as caught:
+        check_auto_monitor(aws.clients, ACCOUNT, line)
+    assert str(caught.value) == (
+        "AUTO_MONITOR is 'True', but this account and region have no auto-monitor — type first: "
+        "python run.py --project 'my plates' setupAWS"
+    )
+    assert caught.value.commands == ("python run.py --project 'my plates' setupAWS",)
+
+    aws.expect_call("lambda_.get_function", request)
+    check_auto_monitor(aws.clients, ACCOUNT, line)
 
 
 # check and why

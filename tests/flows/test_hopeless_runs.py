@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -51,6 +52,87 @@ def test_a_worker_that_cannot_be_imported_ends_the_run_with_its_last_lines_and_n
         project.run("startCluster", "files/fleet.json")
         assert "jobs done       4" in project.run("monitor", MONITOR_FILE).stdout
         assert len(project.read_results()) == 4
+
+
+DYING_HOOK = """
+import os
+
+def prepare(job, folders):
+    if job.id.startswith("{n}"):
+        print("native code: abort", flush=True)
+        os._exit(3)
+
+"""
+
+
+def write_dying_worker(project: Project, job: str) -> Path:
+    """Let the worker die whenever it prepares this job; return the file with the hooks."""
+    worker = project.folder / "worker" / "generic-worker.py"
+    text = worker.read_text()
+    worker.write_text(text.replace("def failure(", DYING_HOOK.replace("{n}", job).lstrip() + "def failure(", 1))
+    return worker
+
+
+def find_summary(project: Project) -> str:
+    """Return the summary that the auto-monitor saved."""
+    s3 = project.build_client("s3")
+    names = [item["Key"] for item in s3.list_objects_v2(Bucket="tryout-bucket", Prefix="runs/")["Contents"]]
+    (key,) = (name for name in names if name.endswith("/summary.txt"))
+    return str(s3.get_object(Bucket="tryout-bucket", Key=key)["Body"].read().decode())
+
+
+def check_crash_report(text: str, retry: str) -> list[str]:
+    """Check that a summary says how the worker died, and that a correction comes first; return the commands."""
+    assert "its container ended with exit code 3" in " ".join(text.split())
+    assert "  | native code: abort" in text
+    assert "Correct worker/generic-worker.py" in " ".join(text.split())
+    commands = [line.strip() for line in join_commands(text).partition("\nnext: ")[2].splitlines()]
+    assert [shlex.split(command)[5:] for command in commands] == [
+        ["setup"], ["retry", retry], ["startCluster", "files/fleet.json"], ["monitor", retry],
+    ]  # fmt: skip
+    return commands
+
+
+def test_a_worker_that_dies_in_a_hook_is_corrected_and_its_job_is_sent_again(tmp_path: Path) -> None:
+    with create_project(tmp_path / "p", JOB_RETRIES=2) as project:
+        worker = write_dying_worker(project, "2")
+        groups = [{"n": str(number)} for number in range(4)]
+        job_file = project.write_job_file(command=WRITE, output_location="results/{job}", groups=groups)
+        project.run("setup")
+        project.run("submitJob", str(job_file))
+        project.run("startCluster", "files/fleet.json")
+        end = project.run("monitor", MONITOR_FILE, check=False)
+        assert end.returncode == 3
+        commands = check_crash_report(end.stdout, MONITOR_FILE)
+        assert commands[0].endswith(" setup")
+        status = project.run("status", MONITOR_FILE, check=False).stdout
+        assert join_commands(status).endswith(join_commands(end.stdout).partition("\nnext: ")[2])
+
+        shutil.copy(ROOT / "worker" / "generic-worker.py", worker)
+        for command in commands:
+            last = project.run(*shlex.split(command)[5:])
+        assert "verdict         every job is done" in last.stdout
+        assert len(project.read_results()) == 4
+
+
+@pytest.mark.long
+def test_the_auto_monitor_says_how_a_worker_died_and_which_commands_the_user_types(tmp_path: Path) -> None:
+    """It knows neither the project's folder nor its files, except from the monitor file."""
+    with create_project(tmp_path / "p", JOB_RETRIES=2, AUTO_MONITOR="True") as project:
+        write_dying_worker(project, "2")
+        groups = [{"n": str(number)} for number in range(4)]
+        job_file = project.write_job_file(command=WRITE, output_location="results/{job}", groups=groups)
+        project.run("setupAWS")
+        project.run("setup")
+        project.run("submitJob", str(job_file))
+        project.run("startCluster", "files/fleet.json")
+        wait_until(lambda: not project.build_client("events").list_rules()["Rules"])
+        commands = check_crash_report(find_summary(project), MONITOR_FILE)
+        prefix = shlex.join(["python", str(ROOT / "run.py"), "--local", "--project", str(project.folder)])
+        assert all(command.startswith(prefix) for command in commands)
+        assert "buildImage" not in "".join(commands), "these workers do not run in containers"
+        shown = project.run("monitor", check=False).stdout
+        assert join_commands(shown).endswith("\n".join(commands[1:]).replace("\n", "\n      ") + "\n")
 
 
 def test_containers_whose_log_driver_is_refused_end_the_run_and_setup_is_the_way_out(tmp_path: Path) -> None:

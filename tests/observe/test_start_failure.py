@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from distributed_something.observe.containers import StartFailure, find_start_failure, find_worker_crash
+from distributed_something.results.command_line import CommandLine
 from distributed_something.run.monitor.start_failure import (
     describe_start_failure,
     format_start_failure,
@@ -72,10 +73,28 @@ def test_a_worker_that_died_is_reported_with_its_exit_code_and_its_last_lines(aw
     clients: Any = aws.clients
     failure = find_worker_crash(clients, MONITOR_FILE)
     assert failure == StartFailure("EssentialContainerExited", EXITED, (3,), ("start job a", "native code: abort"))
-    text = format_worker_crash(failure)
+    text = format_worker_crash(failure, CommandLine())
     assert "exit code 3" in " ".join(" ".join(text).split())
     assert text[-1] == "  | native code: abort"
     assert max(map(len, text)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("line", "correction"),
+    [
+        (CommandLine(), "build and push the image (make push), and run setup"),
+        (CommandLine(is_pushed=False), "build the image (make build), and run setup"),
+        (CommandLine(has_image=False, is_pushed=False), "the library that it calls, and run setup"),
+    ],
+)
+def test_a_correction_needs_the_image_only_where_workers_run_in_containers(line: CommandLine, correction: str) -> None:
+    """The local engine uses the image that was built here, so nothing is pushed."""
+    crash = format_worker_crash(StartFailure(exit_codes=(3,)), line)
+    start = format_start_failure(StartFailure("EssentialContainerExited", "exited", (5,)), line)
+    texts = [" ".join(" ".join(lines).split()) for lines in (crash, start)]
+    assert correction in texts[0]
+    assert ["make push" in text for text in texts] == [line.is_pushed] * 2
+    assert ["image" in text for text in texts] == [line.has_image] * 2
 
 
 def test_a_reason_that_ecs_gives_for_the_task_and_its_container_is_reported_once(aws: ExactClients) -> None:
@@ -134,7 +153,7 @@ def test_the_message_is_printed_although_ecs_does_not_answer(aws: ExactClients) 
     ],
 )
 def test_the_text_names_the_cause_and_fits_a_terminal(failure: StartFailure, cause: str) -> None:
-    lines = format_start_failure(failure)
+    lines = format_start_failure(failure, CommandLine())
     assert cause in " ".join(" ".join(lines).split())
     assert any(line.startswith("remedy ") for line in lines)
     assert max(map(len, lines)) <= 80
@@ -142,7 +161,7 @@ def test_the_text_names_the_cause_and_fits_a_terminal(failure: StartFailure, cau
 
 def test_the_containers_last_lines_are_printed_with_their_indentation_and_without_control_characters() -> None:
     failure = StartFailure("EssentialContainerExited", EXITED, (1,), ("  File x", "\x1b[31mImportError\x1b[0m: no"))
-    lines = format_start_failure(failure)
+    lines = format_start_failure(failure, CommandLine())
     assert f"ECS             {EXITED} (exit code 1)" in lines
     assert lines[-3:] == [
         "the container's last lines:", "  |   File x", "  | \\x1b[31mImportError\\x1b[0m: no"
@@ -151,4 +170,4 @@ def test_the_containers_last_lines_are_printed_with_their_indentation_and_withou
 
 
 def test_without_any_report_the_text_says_so() -> None:
-    assert format_start_failure(StartFailure()) == ["ECS             reports nothing"]
+    assert format_start_failure(StartFailure(), CommandLine()) == ["ECS             reports nothing"]

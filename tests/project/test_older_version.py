@@ -63,7 +63,7 @@ def test_commands_reject_an_older_project_with_one_line_of_error(
     assert (outcome.code, outcome.out) == (ExitCode.INPUT, "")
     assert outcome.err == (
         "run.py: worker/generic-worker.py: line 4: imports `machinery`, the worker package of an older version;"
-        " use the project's own run.py, or convert it: python run.py --project . upgrade\n"
+        " use the project's own run.py, or convert the project:\n  python run.py --project . upgrade\n"
     )
     assert read_contents(older_project) == before
 
@@ -71,7 +71,7 @@ def test_commands_reject_an_older_project_with_one_line_of_error(
 def test_in_a_converted_project_the_error_names_the_package_to_import(older_project: Path) -> None:
     shutil.rmtree(older_project / "worker" / "machinery")
     with pytest.raises(InputError) as caught:
-        check_project_version(older_project)
+        check_project_version(older_project, "python run.py upgrade")
     assert caught.value.remedy == "import from distributed_something.worker instead"
 
 
@@ -80,7 +80,7 @@ def test_imports_are_found_in_all_python_files_of_the_worker_and_inside_function
     (tmp_path / "worker").mkdir()
     (tmp_path / "worker" / "naming.py").write_text(f"def name():\n    {line}\n")
     with pytest.raises(InputError, match=r"naming\.py: line 2: "):
-        check_project_version(tmp_path)
+        check_project_version(tmp_path, "")
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_imports_are_found_in_all_python_files_of_the_worker_and_inside_function
 def test_similar_names_and_invalid_files_are_not_taken_for_an_older_version(tmp_path: Path, text: str) -> None:
     (tmp_path / "worker" / "machinery" / "__pycache__").mkdir(parents=True)  # as `git pull` leaves it
     (tmp_path / "worker" / "generic-worker.py").write_text(text)
-    check_project_version(tmp_path)
+    check_project_version(tmp_path, "")

@@ -37,6 +37,7 @@ from distributed_something.worker import Folders, JobDefaults, Result, job_from_
 from distributed_something.worker.job.checks import find_failure
 from tests.support.fakes import MONITOR_FILE
 from tests.support.paths import ROOT
+from tests.support.project import join_commands
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += sorted((ROOT / "examples").glob("*/README.md"))
@@ -71,7 +72,8 @@ def test_every_link_points_to_a_file_that_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_run_py_accepts_every_command_line_in_the_docs(page: Path) -> None:
-    for line in re.findall(r"^ {4,}(?:\w+=\S+ )?python run\.py (.*)$", page.read_text(), flags=re.M):
+    text = join_commands(page.read_text())
+    for line in re.findall(r"^ {4,}(?:next: |\w+=\S+ )?python run\.py (.*)$", text, flags=re.M):
         words = [word for word in shlex.split(line, comments=True) if word not in ("COMMAND", "…", "[options]")]
         commands = [word for word in words if word in cli.commands]
         context = cli.make_context("run.py", words or ["--local"], resilient_parsing=True)

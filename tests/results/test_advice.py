@@ -63,6 +63,8 @@ def list_commands(outcome: RunOutcome, *, is_hopeless: bool, line: CommandLine =
         ("bad message", None, AdviceCause.MESSAGE),
         ("time-out", -15, AdviceCause.TIME),
         ("worker code", None, AdviceCause.HOOK),
+        ("crash", None, AdviceCause.CRASH),
+        ("interrupted", None, AdviceCause.MACHINE),
         ("a class of a newer worker", None, AdviceCause.PROGRAM),
     ],
 )
@@ -137,9 +139,30 @@ def test_after_a_completed_run_only_the_failed_jobs_get_the_corrected_job_file()
 
 def test_a_run_that_ended_early_continues_with_the_jobs_in_its_queue() -> None:
     assert list_commands(build_outcome(done=2, left=3), is_hopeless=False) == MACHINES
+
+
+def test_the_command_that_adds_the_failed_jobs_to_the_queue_is_on_lines_of_its_own() -> None:
     advice = choose_advice(build_outcome(("program", 1), done=2, left=3), is_hopeless=False)
     assert advice is not None
-    assert f"{RETRY} --yes" in " ".join(format_advice(advice, LOCAL).split())
+    line = replace(LOCAL, options=("--local", "--project", "/somewhere/else/with a long name/plates"))
+    text, _, _ = format_advice(advice, line).partition("\nnext: ")
+    words, _, command = text.partition(" type first:\n")
+    assert "retry" not in words
+    joined = re.sub(r" \\\n +", " ", command).splitlines()
+    assert [row.strip() for row in joined] == [line.format_retry(has_waiting=True)]
+    assert max(map(len, text.splitlines())) <= TERMINAL_COLUMNS
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_a_worker_that_dies_is_corrected_before_its_jobs_are_sent_again(left: int) -> None:
+    outcome = build_outcome(("crash", None), done=3, left=left)
+    advice = choose_advice(outcome, is_hopeless=left > 0)
+    assert advice is not None
+    retry = f"{RETRY} --yes" if left else RETRY
+    assert list_commands(outcome, is_hopeless=left > 0) == ("setup", retry, *MACHINES)
+    containers = [f"python run.py {command}" for command in ("buildImage --push", "setup", retry, *MACHINES)]
+    assert list_next_commands(advice, AWS) == containers
+    assert "Correct worker/generic-worker.py, a library" in " ".join(format_advice(advice, AWS).split())
 
 
 def test_after_machines_did_not_join_the_cluster_only_a_corrected_fleet_is_started() -> None:
@@ -162,7 +185,7 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
         for name, code in [
             ("program", 127), ("program", 1), ("bad message", None), ("missing input", None), ("disk", 1),
             ("out of memory", 137), ("time-out", None), ("aws", None), ("worker code", None), ("crash", None),
-            ("program", None),
+            ("program", None), ("machine", None),
         ]
     }  # fmt: skip
     outcomes = {

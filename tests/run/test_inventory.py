@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from distributed_something.aws.clients import Clients
 from distributed_something.core.names import build_monitor_rule_name
+from distributed_something.core.text import TERMINAL_COLUMNS
 from distributed_something.observe.resources import ResourceKind, ResourceState, format_resource
 from distributed_something.run.cleanup.find_run import NO_FLEET_ID, recover_monitor_file
 from distributed_something.run.cleanup.inventory import (
@@ -40,6 +42,15 @@ from tests.support.run_account import EMPTY_ACCOUNT
 
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
 NAMES = RunNames(MONITOR_FILE, "AppDead")
+
+
+def join_rows(text: str) -> list[str]:
+    """Return the labeled lines of a text, each without its line breaks, after checking that they fit a terminal."""
+    assert max(map(len, text.splitlines())) <= TERMINAL_COLUMNS, text
+    joined = re.sub(r" \\\n +", " ", text)  # of a command
+    return re.sub(r"\n +", " ", joined).splitlines()
+
+
 OLDER_RUN = "20260101T000000Z"
 
 
@@ -254,7 +265,7 @@ def test_a_volume_that_the_fleet_file_says_to_keep_does_not_count_as_remaining(
     empty_account.responses["ec2.DescribeVolumes"] = {"Volumes": [{"VolumeId": "vol-0", "Tags": tags}]}
     inventory = wait_for_removal(empty_account.clients, NAMES, time.sleep)
     expected = f"kept            volume vol-0 (app App, run {RUN}, kept, as the Fleet file requests)"
-    assert format_inventory(inventory) == f"{expected}\nnothing is left"
+    assert join_rows(format_inventory(inventory)) == [expected, "nothing is left"]
 
 
 def test_verification_waits_for_a_fleet_and_a_machine_that_are_ending(empty_account: Account, time: FakeTime) -> None:
@@ -307,7 +318,7 @@ def test_without_permission_to_list_a_kind_the_inventory_is_not_clean(empty_acco
     assert not inventory.is_clean
     (part,) = inventory.unchecked_parts
     assert part.is_denied
-    (line,) = format_inventory(inventory).splitlines()
+    (line,) = join_rows(format_inventory(inventory))
     assert line.startswith("NOT CHECKED     ")
     assert "looking for alarms: AccessDenied" in line
     assert "events.ListRules" in empty_account.calls, "the kinds that follow are still listed"
@@ -528,14 +539,17 @@ def test_untagged_resources_of_the_published_system_are_listed_but_never_changed
         ("log group", "Old", False), ("log group", "Old_perInstance", False),
     ]  # fmt: skip
     command = f"aws ec2 cancel-spot-fleet-requests --terminate-instances --spot-fleet-request-ids {FLEET_ID}"
-    assert report.orphans[0].reason.endswith(command)
+    assert report.orphans[0].command == command
     requests = [parameters for call, parameters in empty_account.requests if call == "logs.ListTagsForResource"]
     assert requests[0] == {"resourceArn": f"{arn}:Old"}, "tags are requested for the ARN without :*"
     calls = len(empty_account.calls)
     removal = delete_orphans(empty_account.clients, report)
     assert (removal.removed, removal.failed, len(empty_account.calls)) == ([], [], calls)
-    lines = format_orphan_removal(removal, report).splitlines()
+    lines = join_rows(format_orphan_removal(removal, report))
     assert [line.split()[0] for line in lines] == ["kept"] * 5
+    assert lines[0].endswith(f"it has no tag with a run name; to cancel it, run: {command}")
+    assert lines[3].endswith("to delete it, run: aws logs delete-log-group --log-group-name Old")
+    assert len(join_rows(format_orphans(report))) == 5
 
 
 def test_foreign_dashboards_and_dashboards_of_active_apps_are_not_orphans(empty_account: Account) -> None:
@@ -570,10 +584,10 @@ def test_orphans_of_other_kinds_are_deleted_if_one_kind_cannot_be_listed(empty_a
     report = find_orphans(empty_account.clients, lambda: START)
     assert [orphan.kind for orphan in report.orphans] == ["machine", "alarm"]
     expected = "looking for task definitions from older runs: AccessDeniedException"
-    assert expected in format_orphans(report).partition("NOT CHECKED")[2]
+    assert expected in join_rows(format_orphans(report))[-1].partition("NOT CHECKED")[2]
     empty_account.refuse_call("ec2.TerminateInstances", "UnauthorizedOperation")
     empty_account.responses["cloudwatch.DeleteAlarms"] = {}
-    lines = format_orphan_removal(delete_orphans(empty_account.clients, report), report).splitlines()
+    lines = join_rows(format_orphan_removal(delete_orphans(empty_account.clients, report), report))
     assert lines[0] == "removed         alarm App_i-0b"
     assert expected in lines[1].partition("NOT REMOVED")[2]
     assert lines[2].startswith("NOT REMOVED     machine i-0a: ")
@@ -588,7 +602,7 @@ def test_an_orphaned_fleet_that_ec2_does_not_cancel_is_reported(empty_account: A
     failure = {"SpotFleetRequestId": FLEET_ID, "Error": {"Code": "unexpectedError", "Message": "not now"}}
     empty_account.responses["ec2.CancelSpotFleetRequests"] = {"UnsuccessfulFleetRequests": [failure]}
     report = find_orphans(empty_account.clients, lambda: START + 7200)
-    (line,) = format_orphan_removal(delete_orphans(empty_account.clients, report), report).splitlines()
+    (line,) = join_rows(format_orphan_removal(delete_orphans(empty_account.clients, report), report))
     assert line.startswith(f"NOT REMOVED     fleet {FLEET_ID}: ")
     assert "unexpectedError: not now" in line
     expected = {"SpotFleetRequestIds": [FLEET_ID], "TerminateInstances": True}

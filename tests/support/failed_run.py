@@ -73,7 +73,7 @@ class Project:
         """Run the command, which must be refused; return the file or option that each line of the error names."""
         code, out, error = self.retry(*arguments)
         assert (code, out) == (ExitCode.INPUT, ""), error
-        return [line.removeprefix("run.py: ").split(": ")[0] for line in error.splitlines()]
+        return [line.removeprefix("run.py: ").split(": ")[0] for line in list_error_lines(error)]
 
     def empty_queue(self) -> None:
         url = self.clients.sqs.get_queue_url(QueueName=SETTINGS.SQS_QUEUE_NAME)["QueueUrl"]
@@ -90,3 +90,8 @@ def open_project(
         monkeypatch.setattr(Context, "clients", clients)
         monkeypatch.setattr("distributed_something.observe.queue.SETTLING_SECONDS", 0.0)
         yield Project(folder, clients, capsys)
+
+
+def list_error_lines(error: str) -> list[str]:
+    """Return the lines of an error without the commands below them."""
+    return [line for line in error.splitlines() if not line.startswith("  ")]

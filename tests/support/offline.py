@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import botocore.httpsession
 import pytest
 
 from distributed_something.cli.main import main
+from distributed_something.core.text import TERMINAL_COLUMNS
 
 CONFIG: dict[str, object] = {
     "APP_NAME": "Tryout",
@@ -83,6 +85,14 @@ def run_command(*arguments: str) -> Outcome:
     with redirect_stdout(out), redirect_stderr(err):
         code = main(list(arguments))
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def join_error_commands(error: str) -> str:
+    """Return the text of an error with its commands on the error's line, after checking that they are readable."""
+    rows = [row for row in error.splitlines() if not row.startswith("run.py: ")]
+    assert all(row.startswith("  ") and len(row) <= TERMINAL_COLUMNS for row in rows), error
+    joined = re.sub(r":\n  (?=\S)", ": ", re.sub(r" \\\n +", " ", error))
+    return re.sub(r"\n  (?=\S)", "; then: ", joined)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_GROUPS_SHOWN = 20
 MAX_RUNS_SHOWN = 3  # names of runs on one line
 MANY_JOBS = 1000  # reading the records of more jobs takes several seconds
+SUBMIT_REMEDY = "send the Job file again, which skips the jobs that are done"
 
 
 @dataclass
@@ -167,19 +168,19 @@ class RetryPlanner:
         from distributed_something.results.retry.retry_jobs import RetryState
 
         line, run = self.context.command_line, f"run {self.run.run}"
-        submit = f"{line.format_command('submitJob', line.job_file)}; jobs that are done are skipped"
+        remedy, commands = SUBMIT_REMEDY, [line.format_command("submitJob", line.job_file)]
         unsent = [job for job in self.jobs if job.state is RetryState.FAILED]
         unknown = self.outcome.unrecorded + self.outcome.unread
         if unsent and not self.to_send:
             count = format_count(len(unsent), "failed job")
             if all(job.message is None for job in unsent) or self.choice.job_file is None:
                 problem = f"{count} cannot be sent again, because the records do not contain the messages"
-                raise InputError(run, "", problem, f"send the Job file again: {submit}")
+                raise InputError(run, "", problem, remedy, commands=commands)
             problem = f"{count} cannot be sent with the Job file, because the failed messages have no group"
             raise InputError(run, "", problem, "leave out --with to send them unchanged, or correct what sent them")
         if unknown and not self.outcome.failures:
             problem = f"{format_count(unknown, 'job')} neither ended nor are in the queue, and no other job failed"
-            raise InputError(run, "", problem, f"send the Job file again: {submit}")
+            raise InputError(run, "", problem, remedy, commands=commands)
 
     def _check_queue(self) -> None:
         """Raise InputError if the queue holds more jobs than an interrupted `retry` sent."""

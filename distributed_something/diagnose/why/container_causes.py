@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from distributed_something.core.aws_errors import (
     CRASH_REMEDY,
+    CRASH_REMEDY_WITHOUT_IMAGE,
     SERVICE_FAILURE_PATTERNS,
     TASK_FAILURE_PATTERNS,
     find_failure_pattern,
@@ -106,7 +107,10 @@ def _diagnose_crashes(evidence: Evidence) -> Iterator[Cause]:
     if len(died) < MIN_CRASHES:
         return
     end = f"; its log ends: {evidence.crash_lines[-1]}" if evidence.crash_lines else ""
-    yield Cause(CRASH_WEIGHT, "workers die while they run jobs", f"{format_reports(died)}{end}", CRASH_REMEDY)
+    yield Cause(
+        CRASH_WEIGHT, "workers die while they run jobs", f"{format_reports(died)}{end}", CRASH_REMEDY,
+        remedy_without_image=CRASH_REMEDY_WITHOUT_IMAGE,
+    )  # fmt: skip
 
 
 def diagnose_image_pull(evidence: Evidence) -> Iterator[Cause]:

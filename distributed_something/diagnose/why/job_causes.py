@@ -40,6 +40,7 @@ _REMEDIES_BY_CAUSE = {
     AdviceCause.ACCESS: "correct the bucket or the permission that the reason names",
     AdviceCause.HOOK: "correct worker/generic-worker.py{build}",
     AdviceCause.REFUSED: "correct worker/generic-worker.py{build}, or the data",
+    AdviceCause.CRASH: "correct worker/generic-worker.py, a library that it calls, or the program{build}",
     AdviceCause.MACHINE: "nothing is wrong with the jobs, which can run again",
 }
 
@@ -60,14 +61,17 @@ class JobEvidence:
     is_hopeless: bool = False
     is_regular: bool = False
     has_pauses: bool = False
+    has_no_machine: bool = False
 
     @property
     def advice(self) -> Advice | None:
-        """The advice that `status` gives too; None if no failure explains the end."""
+        """The advice that `status` gives too; None if neither failures nor missing machines explain the end."""
         if self.outcome is None or not (self.has_ended or self.is_hopeless):
             return None
-        advice = choose_advice(self.outcome, is_hopeless=self.is_hopeless, source=self.source)
-        return advice if advice and advice.jobs else None
+        advice = choose_advice(
+            self.outcome, is_hopeless=self.is_hopeless, has_no_machine=self.has_no_machine, source=self.source
+        )
+        return advice if advice and (advice.jobs or advice.cause is AdviceCause.NO_MACHINE) else None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from distributed_something.core.aws_errors import fill_in_build
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.diagnose.why.container_causes import (
     diagnose_image_pull,
@@ -74,7 +75,8 @@ _END_DIAGNOSES = (diagnose_empty_queue, diagnose_missing_fleet, diagnose_missing
 def rank_causes(evidence: Evidence, jobs: JobEvidence | None = None, line: CommandLine | None = None) -> list[Cause]:
     """Return all causes that the evidence supports, the most likely one first.
 
-    After the run, what made jobs fail comes before everything else. `line`: how the user types commands.
+    After the run, what made jobs fail comes before everything else, unless the run ended because machines did not join.
+    `line`: how the user types commands.
     """
     jobs, line = jobs or JobEvidence(), line or CommandLine()
     failing = list(diagnose_failing_jobs(jobs, line))
@@ -85,13 +87,16 @@ def rank_causes(evidence: Evidence, jobs: JobEvidence | None = None, line: Comma
         others = [(diagnose, cause) for diagnose, cause in found if diagnose not in _END_DIAGNOSES]
         found = others if others or failing else found
     causes = sorted((cause for _, cause in found), key=_get_rank)
+    if jobs.has_no_machine and causes:
+        return [*causes, *failing]
     return [*failing, *causes] if jobs.has_ended else sorted([*failing, *causes], key=_get_rank)
 
 
 def _select_remedy(cause: Cause, line: CommandLine) -> Cause:
-    """Return the cause with the remedy for workers that run in containers or, on this computer, without them."""
+    """Return the cause with the remedy for the place where workers run: in containers or, on this computer, without."""
     is_other = not line.has_image and cause.remedy_without_image != ""
-    return replace(cause, remedy=cause.remedy_without_image) if is_other else cause
+    remedy = cause.remedy_without_image if is_other else cause.remedy
+    return replace(cause, remedy=fill_in_build(remedy, is_pushed=line.is_pushed))
 
 
 def _get_rank(cause: Cause) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.clients import Clients
-from distributed_something.core.text import format_row
+from distributed_something.core.text import format_wrapped_row
 from distributed_something.observe.collect import UncheckedPart, collect_lookup_results
 from distributed_something.observe.queue_resources import iter_named_queue, iter_tagged_queues
 from distributed_something.observe.resources import (
@@ -128,7 +128,7 @@ def observe_all_resources(clients: Clients) -> Inventory:
 
 
 def format_inventory(inventory: Inventory) -> str:
-    """Return one line per resource, followed by "nothing is left" if the inventory is clean."""
+    """Return the lines that list the resources, followed by "nothing is left" if the inventory is clean."""
     labels = {
         ResourceState.REMAINING: "REMAINING",
         ResourceState.ENDING: "still ending",
@@ -136,11 +136,11 @@ def format_inventory(inventory: Inventory) -> str:
         ResourceState.UNKNOWN: "unknown origin",
     }
     lines = [
-        format_row(labels[state], format_resource(resource))
+        format_wrapped_row(labels[state], format_resource(resource))
         for state in ResourceState
         for resource in inventory.filter_by_state(state)
     ]
-    lines += [format_row("NOT CHECKED", part.error) for part in inventory.unchecked_parts]
+    lines += [format_wrapped_row("NOT CHECKED", part.error) for part in inventory.unchecked_parts]
     return "\n".join([*lines, "nothing is left"] if inventory.is_clean else lines)
 
 

@@ -21,7 +21,7 @@ from distributed_something.core.errors import AWSError, CloudError, explain_aws_
 from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.names import MACHINE_SUFFIX, MAX_RULE_NAME_LENGTH, RULE_NAME_PREFIX
 from distributed_something.core.tags import has_run_tags, parse_tags
-from distributed_something.core.text import format_row
+from distributed_something.core.text import LABEL_COLUMNS, format_wrapped_row
 from distributed_something.observe.collect import UncheckedPart, collect_lookup_results
 from distributed_something.observe.dashboards import find_dashboard_fleet, is_dashboard_of_app
 from distributed_something.observe.resources import (
@@ -36,6 +36,7 @@ from distributed_something.observe.resources import (
     iter_tagged_templates,
     iter_tagged_volumes,
 )
+from distributed_something.results.command_line import format_command_lines
 from distributed_something.run.cleanup.account_state import MIN_ORPHAN_AGE_SECONDS, AccountState
 from distributed_something.run.cleanup.remove import ALARMS_PER_CALL, MACHINES_PER_CALL, delete_alarms
 from distributed_something.run.schedule import delete_rule_by_name
@@ -48,7 +49,8 @@ MIN_EMPTY_LOG_AGE_SECONDS = 24 * 3600.0  # CloudWatch Logs may update a log grou
 class Orphan:
     """A resource that an older run left behind.
 
-    `reason`: why nothing uses it anymore. `is_ours`: whether it certainly belongs to this package.
+    `reason`: why nothing uses it anymore. `is_ours`: whether it certainly belongs to this package. `command`: what
+    deletes it if it may not be ours; the reason introduces it.
     """
 
     kind: ResourceKind
@@ -56,6 +58,7 @@ class Orphan:
     reason: str
     is_ours: bool = True
     id: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,28 +119,32 @@ def delete_orphans(clients: Clients, report: OrphanReport) -> OrphanRemoval:
 
 
 def format_orphans(report: OrphanReport) -> str:
-    """Return one line per orphan."""
+    """Return the lines that list the orphans."""
     lines = [
-        format_row("orphan" if orphan.is_ours else "unknown origin", _format_orphan(orphan))
+        line
         for orphan in report.orphans
+        for line in _format_orphan("orphan" if orphan.is_ours else "unknown origin", orphan)
     ]
-    lines += [format_row("NOT CHECKED", part.error) for part in report.unchecked_parts]
+    lines += [format_wrapped_row("NOT CHECKED", part.error) for part in report.unchecked_parts]
     return "\n".join(lines) or "nothing is left from older runs"
 
 
 def format_orphan_removal(removal: OrphanRemoval, report: OrphanReport) -> str:
     """Return the lines that report which orphans were deleted, kept, or could not be deleted."""
-    lines = [format_row("removed", f"{orphan.kind} {orphan.name}") for orphan in removal.removed]
-    lines += [format_row("kept", _format_orphan(orphan)) for orphan in report.orphans if not orphan.is_ours]
-    lines += [format_row("NOT REMOVED", part.error) for part in report.unchecked_parts]
+    lines = [format_wrapped_row("removed", f"{orphan.kind} {orphan.name}") for orphan in removal.removed]
+    lines += [line for orphan in report.orphans if not orphan.is_ours for line in _format_orphan("kept", orphan)]
+    lines += [format_wrapped_row("NOT REMOVED", part.error) for part in report.unchecked_parts]
     for batch, error in removal.failed:
         names = ", ".join(f"{orphan.kind} {orphan.name}" for orphan in batch)
-        lines.append(format_row("NOT REMOVED", f"{names}: {error}"))
+        lines.append(format_wrapped_row("NOT REMOVED", f"{names}: {error}"))
     return "\n".join(lines)
 
 
-def _format_orphan(orphan: Orphan) -> str:
-    return f"{orphan.kind} {orphan.name}: {orphan.reason}"
+def _format_orphan(label: str, orphan: Orphan) -> list[str]:
+    text, indent = f"{orphan.kind} {orphan.name}: {orphan.reason}", " " * LABEL_COLUMNS
+    if not orphan.command:
+        return [format_wrapped_row(label, text)]
+    return [format_wrapped_row(label, f"{text}:"), *format_command_lines(orphan.command, indent, indent)]
 
 
 def _build_delete_calls(clients: Clients) -> dict[ResourceKind, tuple[int, Callable[[list[str]], Any]]]:
@@ -176,7 +183,7 @@ def _iter_untagged_fleets(name: str, fleet: Any) -> Iterator[Orphan]:
     if machine_names:
         command = f"aws ec2 cancel-spot-fleet-requests --terminate-instances --spot-fleet-request-ids {name}"
         reason = f"its machines are named {min(machine_names)}, but it has no tag with a run name"
-        yield Orphan(ResourceKind.FLEET, name, f"{reason}; to cancel it, run: {command}", is_ours=False)
+        yield Orphan(ResourceKind.FLEET, name, f"{reason}; to cancel it, run", is_ours=False, command=command)
 
 
 def _iter_orphaned_machines(account: AccountState) -> Iterator[Orphan]:
@@ -264,7 +271,7 @@ def _examine_log_group(account: AccountState, name: str, arn: str) -> Iterator[O
     app = logs.list_tags_for_resource(resourceArn=arn)["tags"].get("app")
     if app is None:
         command = f"aws logs delete-log-group --log-group-name {name}"
-        reason = f"empty, but it has no tag with an app name; to delete it, run: {command}"
-        yield Orphan(ResourceKind.LOG_GROUP, name, reason, is_ours=False)
+        reason = "empty, but it has no tag with an app name; to delete it, run"
+        yield Orphan(ResourceKind.LOG_GROUP, name, reason, is_ours=False, command=command)
     elif not account.has_live_app(app) and not logs.describe_log_streams(logGroupName=name, limit=1)["logStreams"]:
         yield Orphan(ResourceKind.LOG_GROUP, name, f"empty, and its app {app} has neither a fleet nor a queue")

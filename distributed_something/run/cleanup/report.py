@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from distributed_something.core.errors import CloudError
-from distributed_something.core.text import format_count, format_row, format_wrapped_row
+from distributed_something.core.text import format_count, format_wrapped_row
 from distributed_something.observe.resources import ResourceKind
 from distributed_something.run.cleanup.export_logs import ExportOutcome, format_export_outcome
 
@@ -98,10 +98,10 @@ class CleanupReport:
 
 
 def format_cleanup_report(report: CleanupReport) -> str:
-    """Return one line per resource and per log export."""
+    """Return the lines about each resource and each log export."""
     lines = [format_wrapped_row("removed", _format_removed(resource)) for resource in report.removed]
     lines += [format_wrapped_row("kept", text) for text in _iter_kept(report)]
-    lines += [format_row("NOT REMOVED", f"{failure.label}: {failure.error}") for failure in report.failed]
+    lines += [format_wrapped_row("NOT REMOVED", f"{failure.label}: {failure.error}") for failure in report.failed]
     return "\n".join(lines)
 
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from distributed_something.core.aws_errors import (
     CRASH_REMEDY,
+    CRASH_REMEDY_WITHOUT_IMAGE,
     IMAGE_REMEDY,
     JOINING_REMEDY,
     SERVICE_FAILURE_PATTERNS,
     TASK_FAILURE_PATTERNS,
+    fill_in_build,
     find_failure_pattern,
 )
 from distributed_something.core.errors import AWSError, format_lookup_error
@@ -23,6 +25,7 @@ from distributed_something.core.text import (
     format_wrapped_lines,
 )
 from distributed_something.observe.containers import StartFailure, find_start_failure
+from distributed_something.results.command_line import CommandLine, build_run_line
 from distributed_something.run.monitor.history import RunHistory
 from distributed_something.run.monitor.unusable import UNUSABLE_MESSAGE
 
@@ -47,8 +50,8 @@ def describe_start_failure(clients: Clients, file: MonitorFile, seconds: float) 
     try:
         failure = find_start_failure(clients, file)
     except AWSError as error:
-        return f"{message}\n{format_row('cause', f'unknown: {format_lookup_error(error)}')}"
-    return "\n".join([message, *format_start_failure(failure)])
+        return "\n".join([message, *_format_fact("cause", f"unknown: {format_lookup_error(error)}")])
+    return "\n".join([message, *format_start_failure(failure, build_run_line(file))])
 
 
 def describe_unusable_machines(history: RunHistory) -> str:
@@ -57,12 +60,15 @@ def describe_unusable_machines(history: RunHistory) -> str:
     return "\n".join([message, *_format_fact("remedy", JOINING_REMEDY)])
 
 
-def format_start_failure(failure: StartFailure) -> list[str]:
-    """Return the lines about the cause, its remedy, AWS's message, and the container's log."""
+def format_start_failure(failure: StartFailure, line: CommandLine) -> list[str]:
+    """Return the lines about the cause, its remedy, AWS's message, and the container's log.
+
+    `line`: says where workers run.
+    """
     table = (*TASK_FAILURE_PATTERNS, *SERVICE_FAILURE_PATTERNS)
     report = " ".join([failure.message, *failure.lines])  # a wrong processor type is reported only in the log
     pattern = find_failure_pattern(table, failure.kind, report, failure.exit_codes)
-    remedy = pattern.remedy if pattern else ""
+    remedy = _select_remedy(pattern.remedy, pattern.remedy_without_image, line) if pattern else ""
     if failure.lines and pattern and pattern.exit_codes and pattern.remedy != IMAGE_REMEDY:
         remedy = LOGGED_FAILURE_REMEDY  # the worker's own log explains it
     code = f" (exit code {failure.exit_codes[0]})" if failure.exit_codes else ""
@@ -78,15 +84,24 @@ def format_start_failure(failure: StartFailure) -> list[str]:
     return lines
 
 
-def format_worker_crash(failure: StartFailure) -> list[str]:
-    """Return the lines about a worker that died while it ran jobs: its exit code, what to do, and its log."""
+def format_worker_crash(failure: StartFailure, line: CommandLine) -> list[str]:
+    """Return the lines about a worker that died while it ran jobs: its exit code, what to do, and its log.
+
+    `line`: says where workers run.
+    """
     codes = ", ".join(map(str, failure.exit_codes))
     lines = _format_fact("worker", f"it died while it ran these jobs: its container ended with exit code {codes}")
-    lines += _format_fact("remedy", CRASH_REMEDY)
+    lines += _format_fact("remedy", _select_remedy(CRASH_REMEDY, CRASH_REMEDY_WITHOUT_IMAGE, line))
     if failure.lines:
         lines.append("the container's last lines:")
         lines += [f"  | {format_log_line(line)}" for line in failure.lines]
     return lines
+
+
+def _select_remedy(remedy: str, remedy_without_image: str, line: CommandLine) -> str:
+    if remedy_without_image and not line.has_image:
+        remedy = remedy_without_image
+    return fill_in_build(remedy, is_pushed=line.is_pushed)
 
 
 def format_log_line(line: str) -> str:
