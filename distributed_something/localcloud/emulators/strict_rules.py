@@ -207,8 +207,8 @@ STALE_READS = {
     ),
     "sqs": StaleReads(
         _match_names("sqs", "ListQueues", "GetQueueUrl", "GetQueueAttributes", "ListQueueTags"),
-        _match_names("sqs", "CreateQueue", "DeleteQueue", "SetQueueAttributes", "TagQueue", "*Message*"),
-        "SQS API Reference, DeleteQueue, SetQueueAttributes, GetQueueAttributes: up to 60 seconds",
+        _match_names("sqs", "CreateQueue", "DeleteQueue", "SetQueueAttributes", "TagQueue"),
+        "SQS API Reference, DeleteQueue and SetQueueAttributes: up to 60 seconds",
     ),
 }
 
