@@ -1,7 +1,7 @@
 """What AWS documents about refusals, delays, and rates, as tables for `strict.py`. Every rule names its source.
 
 Delays: AWS says "a few seconds" or nothing. Here, they are short, so that a rehearsal takes little longer than usual;
-code that survives one delay by asking again also survives a longer one. Delays that AWS states exactly are exact.
+code that survives one delay by asking again also survives a longer one. Rates are exact.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from distributed_something.localcloud.emulators.aws_requests import (
 
 DELAY_SECONDS = 1.0
 """How long a change is not visible, and how long a busy resource stays busy."""
+
+DELETED_NAME_SECONDS = 5.0
+"""How long the name of a deleted queue cannot be used; on AWS, 60 seconds."""
 
 AnswerBuilder = Callable[[AwsRequest, str], Answer]
 """Builds the answer to a request that mentions a name."""
@@ -171,7 +174,7 @@ AFTEREFFECTS = (
     Aftereffect(
         "sqs.DeleteQueue", "QueueUrl", ("sqs.CreateQueue",),
         refuse("QueueDeletedRecently", "You must wait 60 seconds after deleting a queue before you can create another"),
-        "SQS API Reference, DeleteQueue: you must wait at least 60 seconds", seconds=60.0, only_new=False,
+        "SQS API Reference, DeleteQueue: you must wait at least 60 seconds", DELETED_NAME_SECONDS, only_new=False,
     ),
 )  # fmt: skip
 
