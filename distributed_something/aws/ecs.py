@@ -154,7 +154,7 @@ def start_tasks(
 ) -> None:
     """Set the service's task count to `desired` and its task definition to the revision `definition`.
 
-    Retry while ECS cannot find the new revision yet.
+    Retry while ECS cannot find the new revision or a new service yet.
     The tasks get the revision's tags. The deployment is forced, so that ECS looks up the image's digest even if the
     revision is the same, as it is if an interrupted start is continued; no containers are running yet. Also set the
     options that `setup` did not set in older versions. Raise CloudError if the call fails.

@@ -44,7 +44,7 @@ def test_failed_jobs_are_retried_at_once_although_aws_does_not_find_the_new_queu
         project.run("startCluster", "files/fleet.json")
         assert project.run("monitor", MONITOR_FILE, check=False).returncode == 3
         project.run("why", check=False)
-        assert "2 of 2 sent" in project.run("retry", "--with", write_jobs(project, 4), "--yes").stdout
+        assert "2 of 2 sent" in project.run("retry", "--with", write_jobs(project, 4), "--yes").stderr
         project.run("startCluster", "files/fleet.json")
         result = project.run("monitor", MONITOR_FILE)
         assert "jobs done       2" in result.stdout
@@ -71,5 +71,5 @@ def test_a_run_can_be_cleaned_up_while_it_is_active_and_leaves_nothing(tmp_path:
         project.run("setup")
         project.run("submitJob", write_jobs(project, 40))
         project.run("startCluster", "files/fleet.json", "--wait", "0")
-        assert "NOT REMOVED" not in project.run("cleanup", MONITOR_FILE).stdout
+        assert "NOT REMOVED" not in project.run("cleanup", MONITOR_FILE, "--yes").stdout
         assert "nothing is left" in project.run("cleanup", "--verify").stdout
