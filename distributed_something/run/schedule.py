@@ -94,7 +94,7 @@ def _raise_failed_entry(response: Any, operation: str) -> None:
     EventBridge's API reference: the change can partially fail if too many requests are made at the same time.
     """
     for entry in response.get("FailedEntries") or []:
-        error = {"Code": entry.get("ErrorCode", ""), "Message": entry.get("ErrorMessage", "no reason given")}
+        error: Any = {"Code": entry.get("ErrorCode", ""), "Message": entry.get("ErrorMessage", "no reason given")}
         raise ClientError({"Error": error}, operation)
 
 
