@@ -17,10 +17,9 @@ def strict_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_jobs(project: Project, count: int, *, failing: int = 0) -> str:
     """Write a Job file with `count` jobs, of which the first `failing` fail, and return its path."""
-    groups = [{"number": str(number), "code": str(int(number < failing))} for number in range(count)]
-    command = ["sh", "-c", "echo {number} > {output_dir}/number.txt; exit {code}"]
-    job_file = project.write_job_file(command=command, output_location="results/{job}", groups=groups)
-    return str(job_file)
+    groups = [{"number": str(number)} for number in range(count)]
+    command = ["sh", "-c", f"echo {{number}} > {{output_dir}}/number.txt; test {{number}} -ge {failing}"]
+    return str(project.write_job_file(command=command, output_location="results/{number}", groups=groups))
 
 
 def test_a_whole_run_succeeds_although_aws_is_difficult(tmp_path: Path) -> None:
