@@ -16,7 +16,7 @@ def strict_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_jobs(project: Project, count: int, *, failing: int = 0) -> str:
-    """Write a Job file with `count` jobs, of which the first `failing` fail, and return its path."""
+    """Write a Job file with `count` jobs, and return its path. The first `failing` jobs fail."""
     groups = [{"number": str(number)} for number in range(count)]
     command = ["sh", "-c", f"echo {{number}} > {{output_dir}}/number.txt; test {{number}} -ge {failing}"]
     return str(project.write_job_file(command=command, output_location="results/{number}", groups=groups))
