@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from distributed_something.core.config_settings import Settings
 
+# ECS does not find a new revision or a new service everywhere at once. The code is the same for every invalid request.
+_NEW_DEFINITION_ERROR = ("ClientException", "TaskDefinition not found")
+_NEW_SERVICE_CODE = "ServiceNotFoundException"
 OPTIONAL_KEYS = {"linuxParameters", "resourceRequirements"}  # only in the definitions that need them
 _TASK_ROLES = {"taskRoleArn": TASK_ROLE, "executionRoleArn": EXECUTION_ROLE}  # keyed as in RegisterTaskDefinition
 # A service that was just deleted keeps its name while it drains. ECS's message contains "Draining" or "draining"; the
@@ -112,13 +115,15 @@ def ensure_service(
     with translate_aws_errors(f"setting up the service {settings.names.service}"):
         status = _find_service_status(ecs, settings)
         if status == "ACTIVE":
-            ecs.update_service(
+            update: Any = partial(
+                ecs.update_service,
                 cluster=settings.ECS_CLUSTER,
                 service=settings.names.service,
                 taskDefinition=definition,
                 deploymentConfiguration=DEPLOYMENT_OPTIONS,
                 forceNewDeployment="@" not in settings.DOCKERHUB_TAG,
             )
+            retry_until_consistent(update, _NEW_DEFINITION_ERROR, sleep=sleep)
             return
         _create_service(ecs, settings, definition, tags, sleep)
 
@@ -144,15 +149,19 @@ def describe_service(ecs: ECSClient, cluster: str, service: str, *, with_tags: b
     return next((described for described in services if described["serviceName"] == service), None)
 
 
-def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: int) -> None:
+def start_tasks(
+    ecs: ECSClient, settings: Settings, definition: str, desired: int, sleep: Callable[[float], None]
+) -> None:
     """Set the service's task count to `desired` and its task definition to the revision `definition`.
 
+    Retry while ECS cannot find the new revision or a new service yet.
     The tasks get the revision's tags. The deployment is forced, so that ECS looks up the image's digest even if the
     revision is the same, as it is if an interrupted start is continued; no containers are running yet. Also set the
     options that `setup` did not set in older versions. Raise CloudError if the call fails.
     """
     with translate_aws_errors(f"starting the service {settings.names.service}"):
-        ecs.update_service(
+        update: Any = partial(
+            ecs.update_service,
             cluster=settings.ECS_CLUSTER,
             service=settings.names.service,
             taskDefinition=definition,
@@ -160,6 +169,7 @@ def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: in
             forceNewDeployment=True,
             **_build_service_options(settings.APP_NAME),
         )
+        retry_until_consistent(update, _NEW_DEFINITION_ERROR, _NEW_SERVICE_CODE, sleep=sleep)
 
 
 def stop_tasks(ecs: ECSClient, cluster: str, service: str) -> None:
@@ -182,7 +192,8 @@ def _create_service(
         tags=build_ecs_tags(tags),  # type: ignore[arg-type]
         **_build_service_options(settings.APP_NAME),
     )
-    retry_until_consistent(create, _DRAINING_ERROR, _NEW_LINKED_ROLE_ERROR, "ClusterNotFoundException", sleep=sleep)
+    expected = _DRAINING_ERROR, _NEW_LINKED_ROLE_ERROR, _NEW_DEFINITION_ERROR, "ClusterNotFoundException"
+    retry_until_consistent(create, *expected, sleep=sleep)
 
 
 def _find_service_status(ecs: ECSClient, settings: Settings) -> str | None:

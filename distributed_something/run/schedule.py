@@ -81,12 +81,22 @@ def ensure_monitor_rule(
     with translate_aws_errors(f"scheduling the auto-monitor of {file.MONITOR_APP_NAME}"):
         put_rule = partial(clients.events.put_rule, **build_rule_request(file, tags))
         retry_until_consistent(put_rule, _BUSY_CODE, sleep=sleep)
-        put_targets = partial(clients.events.put_targets, **build_targets_request(file, account.function))
-        response = retry_until_consistent(put_targets, _BUSY_CODE, _MISSING_CODE, sleep=sleep)
-    failed_entries = response.get("FailedEntries", [])
-    if failed_entries:
-        reason = failed_entries[0].get("ErrorMessage", "no reason given")
-        raise CloudError(f"the auto-monitor could not be scheduled: {reason}")
+        request = build_targets_request(file, account.function)
+
+        def put_targets() -> None:
+            _raise_failed_entry(clients.events.put_targets(**request), "PutTargets")
+
+        retry_until_consistent(put_targets, _BUSY_CODE, _MISSING_CODE, sleep=sleep)
+
+
+def _raise_failed_entry(response: Any, operation: str) -> None:
+    """Raise ClientError if the response to a change of targets, whose status is 200, reports a failure.
+
+    EventBridge's API reference: the change can partially fail if too many requests are made at the same time.
+    """
+    for entry in response.get("FailedEntries") or []:
+        error: Any = {"Code": entry.get("ErrorCode", ""), "Message": entry.get("ErrorMessage", "no reason given")}
+        raise ClientError({"Error": error}, operation)
 
 
 def delete_run_rule(clients: Clients, file: MonitorFile) -> bool:
@@ -106,7 +116,7 @@ def delete_run_rule(clients: Clients, file: MonitorFile) -> bool:
 def delete_rule_by_name(clients: Clients, rule: str) -> bool:
     """Delete the rule with this name; return whether it existed. AWS errors are not caught."""
     try:
-        clients.events.remove_targets(Rule=rule, Ids=[_TARGET_ID])
+        _raise_failed_entry(clients.events.remove_targets(Rule=rule, Ids=[_TARGET_ID]), "RemoveTargets")
         clients.events.delete_rule(Name=rule)
     except ClientError as error:
         if get_error_code(error) == _MISSING_CODE:

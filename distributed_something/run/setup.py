@@ -23,7 +23,7 @@ from distributed_something.aws.ecs import (
     ensure_task_definition,
     find_task_roles,
 )
-from distributed_something.aws.retry import none_if_missing
+from distributed_something.aws.retry import RETRY_PAUSE_SECONDS, none_if_missing
 from distributed_something.aws.s3 import read_s3_time
 from distributed_something.aws.sqs import ensure_queues, find_queue
 from distributed_something.aws.sts import identify_account, resolve_owner
@@ -169,6 +169,19 @@ def set_up_run(
     print_progress(format_row("image", settings.DOCKERHUB_TAG))
     ensure_service(clients.ecs, settings, definition, tags, sleep)
     print_progress(format_row("service", settings.names.service))
+    _wait_until_visible(clients, settings, sleep)
+
+
+def _wait_until_visible(clients: Clients, settings: Settings, sleep: Callable[[float], None]) -> None:
+    """Wait until AWS finds what setup has created, because the next command may follow at once.
+
+    SQS finds a new queue after a second. If AWS needs more than two minutes, the next command reports what is missing.
+    """
+    created = list_setup_resources(settings)
+    for pause in RETRY_PAUSE_SECONDS:
+        if not set(created).intersection(observe_setup_resources(clients, settings).missing):
+            return
+        sleep(pause)
 
 
 def _check_dead_letter_account(clients: Clients, settings: Settings) -> None:

@@ -91,7 +91,8 @@ def start_run(
     monitor_file = replace(monitor_file, **describe_command_line(context.command_line, fleet_file))
     with _cancel_fleet_on_error(context, fleet_id):
         _save_run_start(context, monitor_file, path)
-        start_tasks(clients.ecs, settings, definition, settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE)
+        count = settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE
+        start_tasks(clients.ecs, settings, definition, count, context.clock.sleep)
         if account is not None:
             ensure_monitor_rule(clients, monitor_file, account, tags, context.clock.sleep)
     return monitor_file

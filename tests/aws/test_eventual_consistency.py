@@ -21,14 +21,14 @@ from distributed_something.account.roles import RoleSpec, plan_instance_profile,
 from distributed_something.account.setup_aws import apply_step
 from distributed_something.aws.cloudwatch_logs import ensure_log_groups
 from distributed_something.aws.ec2_fleet import cancel_new_fleet, create_fleet
-from distributed_something.aws.ecs import ensure_cluster, ensure_service, ensure_task_definition
+from distributed_something.aws.ecs import ensure_cluster, ensure_service, ensure_task_definition, start_tasks
 from distributed_something.aws.sqs import ensure_queues
 from distributed_something.core.errors import CloudError
 from distributed_something.core.names import AwsAccount
 from distributed_something.observe.containers import find_log_tail
 from distributed_something.observe.machines import list_container_instances
 from distributed_something.observe.service import list_stopped_tasks
-from distributed_something.run.schedule import ensure_monitor_rule
+from distributed_something.run.schedule import delete_rule_by_name, ensure_monitor_rule
 from tests.support.fakes import (
     DEAD_URL,
     MONITOR_FILE,
@@ -83,6 +83,18 @@ def create_example_cluster(aws: ExactClients, time: FakeTime, refuse: Refuse) ->
 
 def create_example_service(aws: ExactClients, time: FakeTime, refuse: Refuse) -> None:
     aws.expect_call("ecs.describe_services", services=[])
+    refuse()
+    ensure_service(aws.clients.ecs, SETTINGS, "arn:1", {"app": "App"}, time.sleep)
+
+
+def start_example_tasks(aws: ExactClients, time: FakeTime, refuse: Refuse) -> None:
+    refuse()
+    start_tasks(aws.clients.ecs, SETTINGS, "arn:1", 2, time.sleep)
+
+
+def update_example_service(aws: ExactClients, time: FakeTime, refuse: Refuse) -> None:
+    counts = {"desiredCount": 0, "runningCount": 0, "pendingCount": 0}
+    aws.expect_call("ecs.describe_services", services=[{"serviceName": "AppService", "status": "ACTIVE", **counts}])
     refuse()
     ensure_service(aws.clients.ecs, SETTINGS, "arn:1", {"app": "App"}, time.sleep)
 
@@ -188,6 +200,10 @@ def build_role() -> dict[str, Any]:
         (create_example_cluster, "ecs.create_cluster", "InvalidParameterException", LINKED_ROLE, {}),
         (create_example_service, "ecs.create_service", "InvalidParameterException", LINKED_ROLE, {}),
         (create_example_service, "ecs.create_service", "ClusterNotFoundException", "Cluster not found.", {}),
+        (create_example_service, "ecs.create_service", "ClientException", "TaskDefinition not found.", {}),
+        (update_example_service, "ecs.update_service", "ClientException", "TaskDefinition not found.", {}),
+        (start_example_tasks, "ecs.update_service", "ClientException", "TaskDefinition not found.", {}),
+        (start_example_tasks, "ecs.update_service", "ServiceNotFoundException", "Service not found.", {}),
         (create_example_role, "iam.put_role_policy", "NoSuchEntity", "", {}),
         (create_example_role, "iam.put_role_policy", "ConcurrentModification", "", {}),
         (create_example_role, "iam.put_role_policy", "EntityTemporarilyUnmodifiable", "", {}),
@@ -263,6 +279,29 @@ def test_a_cancellation_that_reports_its_failure_inside_a_success_is_repeated(
     with pytest.raises(ClientError, match="unexpectedError"):
         cancel_new_fleet(aws.clients.ec2, FLEET, time.sleep)
     assert time.slept == [1.0]
+
+
+def test_a_target_that_fails_inside_a_success_is_put_again(aws: ExactClients, time: FakeTime) -> None:
+    entry = {"TargetId": "auto-monitor", "ErrorCode": "ConcurrentModificationException", "ErrorMessage": "Try again."}
+
+    def fail(entry: dict[str, str]) -> None:
+        aws.expect_call("events.put_rule")
+        aws.expect_call("events.put_targets", FailedEntryCount=1, FailedEntries=[entry])
+
+    fail(entry)
+    aws.expect_call("events.put_targets", FailedEntryCount=0, FailedEntries=[])
+    put_example_rule(aws, time, lambda: None)
+    assert time.slept == [1.0]
+    fail(entry | {"ErrorCode": "InternalException"})
+    with pytest.raises(CloudError, match="InternalException"):
+        put_example_rule(aws, time, lambda: None)
+
+
+def test_a_rule_is_not_deleted_if_its_target_could_not_be_removed(aws: ExactClients) -> None:
+    entry = {"TargetId": "auto-monitor", "ErrorCode": "ConcurrentModificationException", "ErrorMessage": "Try again."}
+    aws.expect_call("events.remove_targets", FailedEntryCount=1, FailedEntries=[entry])
+    with pytest.raises(ClientError, match="ConcurrentModificationException"):
+        delete_rule_by_name(aws.clients, "distributed-something-App")
 
 
 # Lists

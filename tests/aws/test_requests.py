@@ -234,8 +234,24 @@ def expect_service_update(aws: ExactClients, revision: int, desired: int = 0) ->
     aws.expect_call("ecs.update_service", request)
 
 
-def run_setup(aws: ExactClients, time: FakeTime) -> None:
-    set_up_run(aws.clients, SETTINGS, lambda text: None, time.sleep)
+def expect_setup_lookup(aws: ExactClients, *, has_queue: bool = True, has_service: bool = True) -> None:
+    """Expect setup to look up whether AWS finds everything that it has created."""
+    aws.expect_call("s3.head_bucket", {"Bucket": SETTINGS.AWS_BUCKET})
+    if has_queue:
+        aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+    else:
+        aws.expect_error("sqs.get_queue_url", MISSING_QUEUE, request={"QueueName": "AppQueue"})
+    aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+    services = [describe_service(deployments=[], events=[])] if has_service else []
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=services)
+    if not has_service:
+        aws.expect_call("ecs.describe_clusters", CLUSTER_QUERY, clusters=[describe_cluster()])
+
+
+def run_setup(aws: ExactClients, time: FakeTime, print_progress: Callable[[str], None] = lambda text: None) -> None:
+    """Run setup, which then finds everything that it has created."""
+    expect_setup_lookup(aws)
+    set_up_run(aws.clients, SETTINGS, print_progress, time.sleep)
 
 
 def test_the_first_setup_creates_everything_without_waiting(aws: ExactClients, time: FakeTime) -> None:
@@ -246,6 +262,19 @@ def test_the_first_setup_creates_everything_without_waiting(aws: ExactClients, t
     expect_new_service(aws)
     run_setup(aws, time)
     assert time.slept == []
+
+
+def test_setup_waits_until_aws_finds_what_it_has_created(aws: ExactClients, time: FakeTime) -> None:
+    """The next command may follow at once: `retry` sends jobs to the queue that it has just created."""
+    expect_new_queues(aws)
+    expect_log_groups(aws, exist=False)
+    expect_new_cluster_and_task(aws)
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[])
+    expect_new_service(aws)
+    expect_setup_lookup(aws, has_queue=False)
+    expect_setup_lookup(aws, has_service=False)
+    run_setup(aws, time)
+    assert time.slept == list(RETRY_PAUSE_SECONDS[:2])
 
 
 def test_the_task_definition_has_one_container_and_no_credentials() -> None:
@@ -324,7 +353,7 @@ def test_denied_access_is_not_retried_if_the_resource_already_has_the_tag(aws: E
     expect_existing_queues(aws, VisibilityTimeout="30")
     aws.expect_error("sqs.set_queue_attributes", "AccessDenied")
     with pytest.raises(CloudError, match="setting up the queue AppQueue: AccessDenied"):
-        run_setup(aws, time)
+        set_up_run(aws.clients, SETTINGS, lambda text: None, time.sleep)
     assert time.slept == []
 
 
@@ -336,7 +365,7 @@ def test_a_queue_of_another_app_is_reported_as_an_error_before_anything_is_chang
     aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     aws.expect_call("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "Other"})
     with pytest.raises(InputError, match="config: SQS_QUEUE_NAME: the queue AppQueue belongs to the app Other"):
-        run_setup(aws, time)
+        set_up_run(aws.clients, SETTINGS, lambda text: None, time.sleep)
     assert list_writes(aws) == []
 
 
@@ -367,7 +396,7 @@ def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: ExactClie
     expect_active_service(aws, build_definition(), 1, desired=0)
     expect_service_update(aws, 1)
     messages: list[str] = []
-    set_up_run(aws.clients, SETTINGS, messages.append, time.sleep)
+    run_setup(aws, time, messages.append)
     assert "log group       AppLogs (shared with the app Other)" in messages
 
 
@@ -383,7 +412,7 @@ def test_setup_says_so_if_containers_have_no_role_of_their_own(aws: ExactClients
     aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=definition)
     expect_service_update(aws, 1)
     messages: list[str] = []
-    set_up_run(aws.clients, SETTINGS, messages.append, time.sleep)
+    run_setup(aws, time, messages.append)
     assert any(message.startswith("role") and "none: containers use their machine's" in message for message in messages)
 
 
@@ -391,7 +420,7 @@ def test_setup_creates_nothing_if_it_may_not_look_up_the_roles(aws: ExactClients
     aws.expect_error("iam.get_role", "AccessDenied", request={"RoleName": "distributed-something-task"})
     aws.expect_error("ecs.describe_task_definition", "ClientException", request={"taskDefinition": "AppTask"})
     with pytest.raises(CloudError, match="iam:GetRole") as caught:
-        run_setup(aws, time)
+        set_up_run(aws.clients, SETTINGS, lambda text: None, time.sleep)
     assert "\n" not in str(caught.value)
     assert list_writes(aws) == []
 

@@ -33,6 +33,9 @@ FUNCTION_TIMINGS = {
 """Timings for the auto-monitor function in the local cloud. They are shorter than on AWS because the function is called
 every two seconds, queue counts are exact, and machines start immediately."""
 
+OWN_ACCESS_KEY = "localcloud"
+"""Signs the requests that the local cloud itself sends, so that they can be distinguished from users' requests."""
+
 DUMMY_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_SESSION_TOKEN": ""}
 
 NEUTRAL_VARIABLES = {

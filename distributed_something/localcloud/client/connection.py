@@ -9,7 +9,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
-from distributed_something.localcloud.base.endpoints import DUMMY_CREDENTIALS, MINISTACK_SERVICES
+from distributed_something.localcloud.base.endpoints import DUMMY_CREDENTIALS, MINISTACK_SERVICES, OWN_ACCESS_KEY
 from distributed_something.localcloud.base.layout import CloudState
 
 MAX_ATTEMPTS = 8
@@ -36,7 +36,7 @@ def build_client(state: CloudState, region: str, service: str, *, connections: i
         service,
         region_name=region,
         endpoint_url=state.ministack if is_ministack else state.moto,
-        aws_access_key_id=DUMMY_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_access_key_id=OWN_ACCESS_KEY,
         aws_secret_access_key=DUMMY_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         config=Config(
             proxies={},

@@ -1,4 +1,4 @@
-"""The two AWS emulators, ministack and moto, with missing features added and with injected faults for testing.
+"""The two AWS emulators, ministack and moto, with added features, injected faults, and difficult answers.
 
 It imports `base`; `play` and `daemon` import it. Start reading in `start.py`.
 """

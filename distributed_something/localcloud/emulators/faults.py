@@ -5,8 +5,8 @@ response (the call succeeds, but the caller gets status 503). Lost responses sho
 The sequence of faults depends only on LOCALCLOUD_FAULT_SEED.
 
 Two other variables switch on what AWS does without any failed call. LOCALCLOUD_REFUSED_PROTECTION=0.3: ECS refuses 30%
-of the requests for scale-in protection, inside a response with status 200. LOCALCLOUD_NOT_JOINING=2: the first two
-machines run, but never join the cluster.
+of the requests for scale-in protection, inside a response with status 200; with LOCALCLOUD_AWS=strict, it refuses 10%
+unless this variable is set. LOCALCLOUD_NOT_JOINING=2: the first two machines run, but never join the cluster.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import random
 import threading
 from collections.abc import Mapping
 from enum import Enum
+
+from distributed_something.localcloud.emulators.strict import is_strict
+from distributed_something.localcloud.emulators.strict_rules import REFUSED_PROTECTION_RATE
 
 RATE_VARIABLE, SEED_VARIABLE = "LOCALCLOUD_FAULT_RATE", "LOCALCLOUD_FAULT_SEED"
 REFUSAL_RATE_VARIABLE, NOT_JOINING_VARIABLE = "LOCALCLOUD_REFUSED_PROTECTION", "LOCALCLOUD_NOT_JOINING"
@@ -63,7 +66,8 @@ class DifficultAnswers:
     """Decides which requests for protection ECS refuses, and which machines never join the cluster."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        self._rate = float(environment.get(REFUSAL_RATE_VARIABLE) or 0)
+        usual_rate = REFUSED_PROTECTION_RATE if is_strict(environment) else 0
+        self._rate = float(environment.get(REFUSAL_RATE_VARIABLE) or usual_rate)
         self._random = random.Random(environment.get(SEED_VARIABLE, "1"))
         self._machines = int(environment.get(NOT_JOINING_VARIABLE) or 0)
 

@@ -1,15 +1,18 @@
-"""Runs ministack with injected faults, and with an SQS operation that the commands need but ministack lacks."""
+"""Runs ministack with injected faults, difficult answers, and an SQS operation that ministack lacks."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import ministack.app
 from ministack.services import sqs
 
-from distributed_something.localcloud.emulators.faults import Fault, FaultGenerator, FaultResponse
+from distributed_something.localcloud.emulators.aws_requests import Answer, parse_request
+from distributed_something.localcloud.emulators.faults import Fault, FaultGenerator
+from distributed_something.localcloud.emulators.strict import StrictAnswers, is_strict
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -17,6 +20,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 _ministack_app = ministack.app.app
 _fault_generator = FaultGenerator()
+_strict_answers = StrictAnswers() if is_strict() else None
 
 
 def list_dead_letter_sources(request: dict[str, Any], _url: str) -> dict[str, Any]:
@@ -38,30 +42,75 @@ async def serve_with_faults(scope: Scope, receive: Receive, send: Send) -> None:
     path = str(scope.get("path", ""))
     fault = Fault.NONE if scope["type"] != "http" or path.startswith("/_ministack") else _fault_generator.draw_fault()
     if fault is Fault.NONE:
-        await _ministack_app(scope, receive, send)
+        serve = _serve_strictly if _strict_answers and scope["type"] == "http" else _ministack_app
+        await serve(scope, receive, send)
         return
     if fault is Fault.RESPONSE_LOST:
         await _ministack_app(scope, receive, _discard_message)
     else:
-        await _read_request_body(receive)
+        await _read_body(receive)
     is_json = any(name == b"x-amz-target" for name, _ in scope["headers"])
-    await _send_response(send, _fault_generator.build_error_response(is_json=is_json))
+    status, content_type, content = _fault_generator.build_error_response(is_json=is_json)
+    await _send_answer(send, Answer(status, (("content-type", content_type),), content))
 
 
 async def _discard_message(_message: Any) -> None:
     return
 
 
-async def _read_request_body(receive: Receive) -> None:
-    while (await receive()).get("more_body"):
-        pass
+async def _read_body(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        body += bytes(message.get("body", b""))
+        if not message.get("more_body"):
+            return body
 
 
-async def _send_response(send: Send, response: FaultResponse) -> None:
-    status, content_type, body = response
-    headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _serve_strictly(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a request as AWS would where AWS is difficult. Requests of unknown operations are served as usual."""
+    assert _strict_answers
+    method, path, query = scope["method"], scope["path"], scope.get("query_string", b"").decode()
+    headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
+    if parse_request(method, path, query, headers, b"") is None:  # an object, which is not held in memory
+        await _ministack_app(scope, receive, send)
+        return
+    body = await _read_body(receive)
+    request = parse_request(method, path, query, headers, body)
+    forwarded = _strict_answers.intercept(request, time.time()) if request else None
+    if isinstance(forwarded, Answer):
+        await _send_answer(send, forwarded)
+        return
+    answer = await _ask_ministack(scope, forwarded.body if forwarded else body, receive)
+    if request and forwarded:
+        answer = _strict_answers.complete(request, forwarded, answer, time.time())
+    await _send_answer(send, answer)
+
+
+async def _ask_ministack(scope: Scope, body: bytes, receive: Receive) -> Answer:
+    """Return ministack's answer to a request with another body."""
+    headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-length"]
+    changed = {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    sent: list[Any] = []
+
+    async def receive_body() -> Any:
+        return messages.pop() if messages else await receive()
+
+    async def note_message(message: Any) -> None:
+        sent.append(message)
+
+    await _ministack_app(changed, receive_body, note_message)
+    lines = [(name.decode(), value.decode()) for name, value in sent[0].get("headers", ())]
+    kept = tuple((name, value) for name, value in lines if name.lower() != "content-length")
+    return Answer(sent[0]["status"], kept, b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+async def _send_answer(send: Send, answer: Answer) -> None:
+    lines = [*answer.headers, ("content-length", str(len(answer.body)))]
+    headers = [(name.encode(), value.encode()) for name, value in lines]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ lock prevents moto's request threads and the simulation from running at the same
 
 from __future__ import annotations
 
+import http.client
+import io
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,9 @@ from distributed_something.localcloud.base.errors import LocalCloudError
 from distributed_something.localcloud.base.health import is_ministack_ready
 from distributed_something.localcloud.base.layout import CloudLayout
 from distributed_something.localcloud.base.processes import wait_for_condition
+from distributed_something.localcloud.emulators.aws_requests import Answer, parse_request
 from distributed_something.localcloud.emulators.faults import Fault, FaultGenerator
+from distributed_something.localcloud.emulators.strict import StrictAnswers, is_strict
 
 LOOPBACK = "127.0.0.1"
 READY_TIMEOUT_SECONDS = 30
@@ -105,6 +110,7 @@ class MotoServer:
         self._moto_app = DomainDispatcherApplication(create_backend_app)
         self.apps = dict(apps)
         self._faults = FaultGenerator()
+        self._strict = StrictAnswers() if is_strict() else None
         self._server: BaseWSGIServer = make_server(
             LOOPBACK, 0, self._serve_request, threaded=True, request_handler=MotoRequestHandler
         )
@@ -121,4 +127,36 @@ class MotoServer:
             start_response(f"{status} Fault", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
             return [body]
         with self.lock:
+            if app is None and self._strict is not None:
+                return self._serve_strictly(self._strict, environ, start_response)
             return list((app or self._moto_app)(environ, start_response))
+
+    def _serve_strictly(self, strict: StrictAnswers, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Serve a request as AWS would where AWS is difficult."""
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        headers = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name[:5] == "HTTP_"}
+        request = parse_request(
+            environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", ""), headers, body
+        )
+        forwarded = strict.intercept(request, time.time()) if request else None
+        if isinstance(forwarded, Answer):
+            answer = forwarded
+        else:
+            answer = self._ask_moto(environ, forwarded.body if forwarded else body)
+            if request and forwarded:
+                answer = strict.complete(request, forwarded, answer, time.time())
+        lines = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+        start_response(f"{answer.status} {http.client.responses.get(answer.status, '')}", lines)
+        return [answer.body]
+
+    def _ask_moto(self, environ: dict[str, Any], body: bytes) -> Answer:
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def note_start(status: str, headers: list[tuple[str, str]], *_: object) -> None:
+            started.append((status, headers))
+
+        changed = {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+        chunks = list(self._moto_app(changed, note_start))
+        status, headers = started[-1]
+        kept = tuple((name, value) for name, value in headers if name.lower() != "content-length")
+        return Answer(int(status.split()[0]), kept, b"".join(chunks))
