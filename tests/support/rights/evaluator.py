@@ -19,8 +19,8 @@ _ELEMENTS = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", 
 def is_allowed(documents: Iterable[Mapping[str, Any]], action: str, resource: str, context: Context) -> bool:
     """Return whether a statement in the policies allows the action on the resource, and no statement denies it.
 
-    `resource`: an ARN, or "*" for a request that refers to no resource. `context`: the values of the request's condition
-    keys.
+    `resource`: an ARN, or "*" for a request that refers to no resource. `context`: the request's condition keys with
+    their values.
     """
     statements = [statement for document in documents for statement in to_list(document["Statement"])]
     effects = {each["Effect"] for each in statements if applies(each, action, resource, context)}

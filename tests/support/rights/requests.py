@@ -196,7 +196,11 @@ def iter_resources(account: str, action: str, parameters: Mapping[str, Any]) -> 
         kind = entry["name"]
         if (action, kind) in EXCEPTIONS and "containerInstance" not in parameters:
             continue
-        is_created = name.startswith(_CREATING) and (entry["required"] or kind in _ALSO_CREATED.get(action, ()))
+        is_created = name.startswith(_CREATING) and (
+            entry["required"]
+            or kind in _ALSO_CREATED.get(action, ())
+            or (kind == "spot-instances-request" and "InstanceMarketOptions" in parameters)
+        )
         is_reading = entry["required"] and details["accessLevel"] in ("Read", "List")
         arns = list(_iter_arns(account, service, kind, parameters, created=is_created, every=is_reading))
         if entry["required"] and not arns:
