@@ -235,6 +235,18 @@ def test_each_statement_and_each_action_is_needed_by_a_request(rehearsal: Rehear
     assert unneeded == []
 
 
+def test_a_statement_that_no_request_needs_is_found(rehearsal: Rehearsal) -> None:
+    policies = dict(build_policies(CONTAINER))
+    name, document = next(iter(policies.items()))
+    extra = {"Sid": "Extra", "Effect": "Allow", "Action": ["sqs:PurgeQueue"], "Resource": "*"}
+    policies[name] = {**document, "Statement": [*document["Statement"], extra]}
+
+    reductions = dict(iter_reductions(policies))
+    assert [text for text, reduced in reductions.items() if not list_denied(reduced, rehearsal.needs[CONTAINER])] == [
+        f"{name}: Extra"
+    ]
+
+
 @pytest.mark.parametrize("login", LOGINS)
 def test_each_policy_is_within_the_limit_of_a_managed_policy(login: str) -> None:
     assert {name for name, each in build_policies(login).items() if count_characters(each) > MAX_CHARACTERS} == set()
