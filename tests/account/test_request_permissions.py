@@ -40,9 +40,9 @@ def list_texts(service: str, operation: str, **parameters: Any) -> list[str]:
          ["logs:PutLogEvents on arn:aws:logs:log-group:App:log-stream:a/b with aws:ResourceTag/app=App"]),
         (("cloudwatch", "DescribeAlarms", {"AlarmNamePrefix": "App"}),
          ["cloudwatch:DescribeAlarms on arn:aws:cloudwatch:alarm:*"]),
-        (("iam", "CreateServiceLinkedRole", {"AWSServiceName": "spot.amazonaws.com"}),
-         ["iam:CreateServiceLinkedRole on arn:aws:iam:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot "
-          "with iam:AWSServiceName=spot.amazonaws.com"]),
+        (("iam", "CreateServiceLinkedRole", {"AWSServiceName": "ecs.amazonaws.com"}),
+         ["iam:CreateServiceLinkedRole on arn:aws:iam:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS "
+          "with iam:AWSServiceName=ecs.amazonaws.com"]),
         (("sts", "GetCallerIdentity", {}), []),
     ],
 )  # fmt: skip
