@@ -2,9 +2,18 @@
 
 import signal
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("tests", settings.get_profile("default"), deadline=None)
 settings.load_profile("tests")
 # A shell's background jobs ignore SIGINT, and the commands that a test starts would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests record as their property `summary`, also if they run in other processes."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "summary":
+                terminalreporter.write_line(str(text))

@@ -189,8 +189,8 @@ def _build_control_machines_policy(account: AwsAccount) -> PolicyDocument:
         *_allow_fleet_use(account),
         allow_role_passing(roles, services),
         allow_actions(
-            "SeeRoles", "iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy",
-            on=[*roles, account.profile(INSTANCE_ROLE)],
+            "SeeRoles", "iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:SimulatePrincipalPolicy",
+            on=[*roles, account.role(MONITOR_ROLE), account.profile(INSTANCE_ROLE)],
         ),
         allow_actions(
             "SeeEcsImage", "ssm:GetParameter",

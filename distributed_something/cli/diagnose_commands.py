@@ -47,7 +47,9 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     if context.cloud is not None and content is not None:
         content = context.cloud.adapt_fleet_file(content)
     fetch = None if context.local else RegistryHttp().fetch
-    findings = run_preflight_checks(clients, settings, fleet_file, content, datetime.now(UTC), fetch)
+    findings = run_preflight_checks(
+        clients, settings, fleet_file, content, datetime.now(UTC), fetch, is_local=context.local
+    )
     context.console.print_result(build_findings_json(findings) if as_json else format_findings(findings))
     raise SystemExit(choose_exit_code(findings))
 

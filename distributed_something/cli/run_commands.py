@@ -277,7 +277,9 @@ def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, 
     from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
 
     fetch = None if context.local else RegistryHttp().fetch
-    findings = run_preflight_checks(context.clients, context.settings, fleet_file, content, datetime.now(UTC), fetch)
+    findings = run_preflight_checks(
+        context.clients, context.settings, fleet_file, content, datetime.now(UTC), fetch, is_local=context.local
+    )
     wrong = [finding for finding in findings if finding.level is FindingLevel.WRONG]
     least = FindingLevel.WRONG if context.local else FindingLevel.WARNING
     shown = (FindingLevel.WRONG,) if context.local else (FindingLevel.WRONG, FindingLevel.WARNING)

@@ -325,7 +325,7 @@ _PERMISSIONS_BY_CALL = {  # calls whose permission has a different name
 _CALLS_BY_SERVICE = {  # to find a call's service if AWS does not name the permission
     "sts": ("GetCallerIdentity",),
     "s3": ("GetBucketPolicy", "AbortMultipartUpload", "GetObject", "PutObject"),
-    "iam": ("GetRole", "GetRolePolicy", "GetInstanceProfile"),
+    "iam": ("GetRole", "GetRolePolicy", "GetInstanceProfile", "SimulatePrincipalPolicy"),
     "kms": ("DescribeKey",),
     "sqs": ("GetQueueUrl", "GetQueueAttributes", "ListQueueTags"),
     "ecs": ("DescribeClusters", "DescribeServices", "ListContainerInstances", "DescribeContainerInstances",

@@ -97,7 +97,7 @@ def _build_version_data(settings: Settings, content: JsonObject, tags: Mapping[s
         "NetworkInterfaces": _build_interfaces(own.get("NetworkInterfaces", ()), groups, public=settings.ASSIGN_IP),
         "TagSpecifications": tagged,
     }
-    data: JsonObject = _drop_unknown_keys(own | run_values, shape)
+    data: JsonObject = drop_unknown_keys(own | run_values, shape)
     return data
 
 
@@ -140,12 +140,12 @@ def _has_persistent_volume(content: JsonObject) -> bool:
     return any(mapping.get("Ebs", {}).get("DeleteOnTermination") is False for mapping in mappings)
 
 
-def _drop_unknown_keys(value: Any, shape: Shape) -> Any:
+def drop_unknown_keys(value: Any, shape: Shape) -> Any:
     """Return `value` without keys that the request does not have, such as MetadataOptions.State in EC2's responses."""
     if shape.type_name == "structure":
         members: Mapping[str, Shape] = shape.members  # type: ignore[attr-defined]
-        known = {key: _drop_unknown_keys(inner, members[key]) for key, inner in value.items() if key in members}
+        known = {key: drop_unknown_keys(inner, members[key]) for key, inner in value.items() if key in members}
         return {key: inner for key, inner in known.items() if inner not in ([], {}, None)}
     if shape.type_name == "list":
-        return [_drop_unknown_keys(inner, shape.member) for inner in value]  # type: ignore[attr-defined]
+        return [drop_unknown_keys(inner, shape.member) for inner in value]  # type: ignore[attr-defined]
     return value

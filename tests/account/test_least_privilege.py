@@ -1,101 +1,182 @@
-"""The policies, enforced throughout a run: they allow every call that is needed, and no permission is unused.
+"""The policies, enforced throughout a rehearsal: they allow every request, and nothing in them is unneeded.
 
-`scenario` runs everything in moto, which denies calls that the caller's policies do not allow. moto does not check
-resources and conditions, so `permissions` checks them for the same requests.
+`scenario` runs every command, the worker, and the auto-monitor in moto, which denies calls whose actions the caller's
+policies do not contain. It records each request with the login that sent it. The replay then checks the same requests
+with their resources and conditions: AWS's authorization data say which permissions AWS would check for each.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+import botocore.session
 import pytest
 from botocore import xform_name
-from botocore.exceptions import ClientError
 
-from distributed_something.account.policy_documents import PolicyDocument
-from distributed_something.account.setup_aws import build_roles
+from distributed_something.account.bucket_key import BucketKey
+from distributed_something.account.setup_aws import Buckets, build_roles
 from distributed_something.account.user_policies import build_administrator_policy, build_control_policies
-from distributed_something.core.names import MONITOR_ROLE, TASK_ROLE
-from tests.account.test_policies import ACCOUNT as ACCOUNT_OF_POLICIES
-from tests.account.test_policies import COMMANDS, REQUIRED, build_all_documents
+from distributed_something.core.names import (
+    EXECUTION_ROLE,
+    FLEET_ROLE,
+    INSTANCE_ROLE,
+    MONITOR_FUNCTION,
+    MONITOR_ROLE,
+    TASK_ROLE,
+)
+from tests.account.test_policies import COMMANDS, count_characters
 from tests.support import permissions
 from tests.support.limits import find_request_problems
-from tests.support.permissions import get_permission, list_resources
+from tests.support.rights.evaluator import matches, to_list
+from tests.support.rights.replay import (
+    MANAGED_POLICIES,
+    NOT_SENT,
+    Documents,
+    Replay,
+    iter_managed_actions,
+    iter_reductions,
+    list_denied,
+)
+from tests.support.rights.requests import (
+    DATA,
+    EXCEPTIONS,
+    Permission,
+    find_action,
+    get_data_date,
+    list_condition_keys,
+    list_request_tags,
+    to_data_key,
+)
+from tests.support.rights.tags import Tags
 from tests.support.scenario import (
     ACCOUNT,
     ADMINISTRATOR,
     BUCKET,
-    BUCKETS,
     CONTAINER,
     DENIED,
     MONITOR,
     NOBODY,
+    RUN_SETTINGS,
     USER,
     Call,
-    EmulatedAccount,
     Scenario,
     emulate_account,
-)  # fmt: skip
+)
 
-# AWS uses these permissions on the caller's behalf, or requires them for another call. `test_policies` explains why.
-WITHOUT_A_CALL = {
-    "cloudwatch:TagResource", "ec2:RunInstances", "ecs:GetTaskProtection", "ecs:TagResource",
-    "ecs:UpdateTaskProtection", "events:TagResource", "iam:PassRole", "iam:TagInstanceProfile", "iam:TagRole",
-    "lambda:ListTags", "lambda:TagResource", "logs:CreateLogStream", "logs:TagResource", "s3:AbortMultipartUpload",
-}  # fmt: skip
-
+SUMMARY_PROPERTY = "summary"  # conftest prints it after the tests
+KEY = ACCOUNT.arn("kms", "key/11111111-2222-3333-4444-555555555555", ACCOUNT.region)
+MACHINE, EXECUTION, FLEET = "the ECS agent", "ECS, to start a container", "Spot Fleet"
 CREATED_BY_A_RUN = {"CreateQueue", "CreateLogGroup", "CreateCluster", "CreateService", "RequestSpotFleet",
                     "CreateLaunchTemplate"}  # fmt: skip
+ROLES = {CONTAINER: TASK_ROLE, MONITOR: MONITOR_ROLE, MACHINE: INSTANCE_ROLE, EXECUTION: EXECUTION_ROLE,
+         FLEET: FLEET_ROLE}  # fmt: skip
+MANAGED_POLICIES_OF_SERVICES = (
+    "AmazonEC2ContainerServiceforEC2Role", "AmazonEC2SpotFleetTaggingRole", "AmazonECSTaskExecutionRolePolicy",
+    "AWSLambdaBasicExecutionRole", "AmazonSSMManagedInstanceCore",
+)  # fmt: skip
+LOGINS = (USER, ADMINISTRATOR, *ROLES)
+MAX_CHARACTERS = 6_144  # IAM's limit for a managed policy, without white space
+# The ECS agent calls these with the role of the container that asks it for protection.
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html
+PROTECTION = ("ecs:GetTaskProtection", "ecs:UpdateTaskProtection")
 
 
-def get_policies(login: str) -> dict[str, PolicyDocument]:
-    """Return a login's policies, keyed by the names that `test_policies` uses."""
-    roles = {CONTAINER: TASK_ROLE, MONITOR: MONITOR_ROLE}
+def build_policies(login: str) -> Documents:
+    """Return a login's policies, keyed by name, for a bucket that is encrypted with `KEY`."""
     if login == USER:
-        return build_control_policies(ACCOUNT, [BUCKET])
+        return build_control_policies(ACCOUNT, [BUCKET], [KEY])
     if login == ADMINISTRATOR:
         return {"administrator": build_administrator_policy(ACCOUNT, [BUCKET])}
-    (role,) = [role for role in build_roles(ACCOUNT, BUCKETS) if role.name == roles[login]]
+    roles = build_roles(ACCOUNT, Buckets(BUCKET), [BucketKey(BUCKET, KEY)], session_manager=True)
+    (role,) = [role for role in roles if role.name == ROLES[login]]
     return {f"{role.name}/{name}": document for name, document in role.policies.items()}
 
 
-LOGINS = (USER, ADMINISTRATOR, CONTAINER, MONITOR)
-STATEMENTS = [
-    (login, name, statement["Sid"])
-    for login in LOGINS
-    for name, document in get_policies(login).items()
-    for statement in document["Statement"]
-]
+@dataclass(frozen=True)
+class Rehearsal:
+    """The recorded requests, each login's distinct requests as the permissions that AWS checks, and all permissions."""
+
+    calls: list[Call]
+    requests: dict[str, dict[tuple[Permission, ...], str]]
+    needs: dict[str, dict[Permission, str]]
+
+    def format_summary(self) -> str:
+        """Return the number of distinct requests and permissions of each login, and the age of the data."""
+        date = get_data_date()
+        age = (datetime.now(UTC).replace(tzinfo=None) - date).days
+        total = sum(map(len, self.requests.values()))
+        lines = [f"Permissions: {total} distinct requests replayed with AWS's data of {date:%Y-%m-%d} ({age} days old)"]
+        for login, needs in self.needs.items():
+            sent = sum(call.login == login for call in self.calls)
+            origin = (
+                f"{len(self.requests[login])} distinct of {sent} requests need" if sent else "AWS's own requests need"
+            )
+            lines.append(f"  {login}: {origin} {len(needs)} permissions on resources")
+        return "\n".join(lines)
 
 
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
-    """All logins' calls to AWS, from the first setupAWS until everything is removed."""
-    with emulate_account(tmp_path_factory.mktemp("scenario")) as scene, pytest.MonkeyPatch.context() as patch:
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
+    """All requests from the first setupAWS until everything is removed."""
+    with emulate_account(tmp_path_factory.mktemp("replay")) as scene, pytest.MonkeyPatch.context() as patch:
         Scenario(scene, patch).run()
-        return [call for call in scene.calls if call.login != NOBODY]
+    replay = Replay(ACCOUNT.account_id, scene.calls, KEY, tag_readers=[ADMINISTRATOR])
+    requests = {login: replay.list_distinct_requests(login) for login in (USER, ADMINISTRATOR, CONTAINER, MONITOR)}
+    needs = {
+        login: {permission: operation for permissions, operation in own.items() for permission in permissions}
+        for login, own in requests.items()
+    }
+    for login, more in list_aws_needs(replay, scene.calls).items():
+        needs[login] = needs.get(login, {}) | more
+    return Rehearsal([call for call in scene.calls if call.login != NOBODY], requests, needs)
 
 
-@pytest.fixture(scope="module")
-def empty_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedAccount]:
-    """An empty account that enforces policies, for testing individual calls."""
-    with emulate_account(tmp_path_factory.mktemp("single")) as scene:
-        yield scene
+def list_aws_needs(replay: Replay, calls: list[Call]) -> dict[str, dict[Permission, str]]:
+    """Return the permissions for the requests that AWS sends itself with our roles, about the rehearsal's resources."""
+    cluster, group = RUN_SETTINGS.ECS_CLUSTER, f"{RUN_SETTINGS.LOG_GROUP_NAME}_perInstance"
+    (template, fleet) = (
+        next(call.parameters for call in calls if call.operation == operation and call.login == USER)
+        for operation in ("CreateLaunchTemplate", "RequestSpotFleet")
+    )
+    arns = {
+        kind: ACCOUNT.arn("ecs", f"{kind}/{cluster}/0123", ACCOUNT.region) for kind in ("container-instance", "task")
+    }
+    tags = find_tags(calls, f"log-group:{group}")
+    machine = {
+        "cluster": cluster, "containerInstances": [arns["container-instance"]], "repositoryName": "worker",
+        "logGroupName": group, "logStreamName": "App/worker/0123",
+    }  # fmt: skip
+    machines = {"template": template, "fleet": fleet, "InstanceIds": ["i-1"]}
+    started = {"instance/i-1": {"aws:ec2spot:fleet-request-id": "sfr-1"}}  # EC2 sets this tag
+    function = {"logGroupName": f"/aws/lambda/{MONITOR_FUNCTION}", "logStreamName": "2026/11/30/[1]0123"}
+    agent, fleet_service, execution, monitor, sessions = map(iter_managed_actions, MANAGED_POLICIES_OF_SERVICES)
+    list_needs = replay.list_service_needs
+    return {
+        MACHINE: list_needs([*agent, *sessions], machine, tags),
+        EXECUTION: list_needs(execution, machine, tags),
+        FLEET: list_needs(fleet_service, machines, started, ACCOUNT.role(INSTANCE_ROLE)),
+        MONITOR: list_needs(monitor, function, {}),
+        CONTAINER: list_needs(PROTECTION, {"tasks": [arns["task"]]}, {}),
+    }  # fmt: skip
+
+
+def find_tags(calls: list[Call], name: str) -> Tags:
+    """Return the tags that the resource had during the rehearsal."""
+    return {name: next(call.tags[name] for call in calls if name in call.tags)}
 
 
 # The policies are sufficient
 
 
-def test_no_call_is_denied(calls: list[Call]) -> None:
-    assert {
-        (call.login, get_permission(call.service, call.operation)) for call in calls if call.error in DENIED
-    } == set()
+def test_no_call_is_denied(rehearsal: Rehearsal) -> None:
+    assert {(call.login, call.service, call.operation) for call in rehearsal.calls if call.error in DENIED} == set()
 
 
-def test_the_scenario_uses_every_permission_that_calls_in_the_code_need(calls: list[Call]) -> None:
-    used = {get_permission(call.service, call.operation) for call in calls}
+def test_the_scenario_uses_every_permission_that_calls_in_the_code_need(rehearsal: Rehearsal) -> None:
+    used = {find_action(call.service, call.operation) for call in rehearsal.calls}
 
     assert (
         permissions.find_permissions(permissions.list_source_files(*COMMANDS, "account", "worker")).keys() - used
@@ -103,137 +184,126 @@ def test_the_scenario_uses_every_permission_that_calls_in_the_code_need(calls: l
     )
 
 
-def test_the_scenario_makes_every_call_in_the_code(calls: list[Call]) -> None:
+def test_the_scenario_makes_every_call_in_the_code(rehearsal: Rehearsal) -> None:
     """If several calls need the same permission, such as a single call and its batch version, each of them is made."""
-    sent = {xform_name(call.operation) for call in calls} | {"upload_file"}  # s3transfer sends it as PutObject
+    sent = {xform_name(call.operation) for call in rehearsal.calls} | {
+        "upload_file"
+    }  # s3transfer sends it as PutObject
     called = permissions.find_calls(permissions.list_source_files(*COMMANDS, "account", "worker"))
 
     assert len(called) > 120, "the search no longer finds the calls"
     assert {call: where for call, (_, where) in called.items() if call.partition(".")[2] not in sent} == {}
 
 
+def test_the_summary_says_how_much_was_checked_and_how_old_the_data_are(
+    rehearsal: Rehearsal, record_property: Callable[[str, object], None]
+) -> None:
+    record_property(SUMMARY_PROPERTY, rehearsal.format_summary())
+
+    assert get_data_date().year >= 2026
+
+
 @pytest.mark.parametrize("login", LOGINS)
-def test_each_request_is_allowed_for_its_resources_and_conditions(calls: list[Call], login: str) -> None:
-    own_calls = [call for call in calls if call.login == login]
-    granted = list(get_policies(login).values())
+def test_no_request_of_the_rehearsal_is_denied(rehearsal: Rehearsal, login: str) -> None:
+    needs = rehearsal.needs[login]
 
-    denied = {
-        f"{get_permission(call.service, call.operation)} on {resource}"
-        for call in own_calls
-        for resource, context in list_resources(ACCOUNT, call.service, call.operation, call.parameters)
-        if not permissions.is_allowed(granted, get_permission(call.service, call.operation), resource, **context)
-        and get_permission(call.service, call.operation) != "sts:GetCallerIdentity"
-    }
-    assert len(own_calls) > 30
-    assert denied == set()
+    assert needs
+    assert [f"{each} (for {needs[each]})" for each in list_denied(build_policies(login), needs)] == []
 
 
-def test_everything_that_a_run_creates_has_the_tag_that_policies_require(calls: list[Call]) -> None:
-    creations = [call for call in calls if call.login == USER and call.operation in CREATED_BY_A_RUN]
+def test_everything_that_a_run_creates_has_the_tag_that_policies_require(rehearsal: Rehearsal) -> None:
+    creations = [call for call in rehearsal.calls if call.login == USER and call.operation in CREATED_BY_A_RUN]
 
     assert {call.operation for call in creations} == CREATED_BY_A_RUN
     for call in creations:
         request = call.parameters.get("SpotFleetRequestConfig", call.parameters)
-        assert "app" in permissions.list_tag_keys(request), call.operation
+        assert "app" in list_request_tags(request), call.operation
         data = request.get("LaunchTemplateData", {"TagSpecifications": []})
         for specification in data["TagSpecifications"]:  # for the instances and volumes
-            assert "app" in permissions.list_tag_keys({"Tags": specification["Tags"]})
+            assert "app" in list_request_tags(specification)
 
 
 # The policies are minimal
 
 
 @pytest.mark.parametrize("login", LOGINS)
-def test_the_scenario_uses_every_granted_permission(calls: list[Call], login: str) -> None:
-    used = {get_permission(call.service, call.operation) for call in calls if call.login == login} | WITHOUT_A_CALL
-    granted = list_actions(get_policies(login))
-    required = {action for name in get_policies(login) for action, _, _ in REQUIRED.get(name, ())}
+def test_each_statement_and_each_action_is_needed_by_a_request(rehearsal: Rehearsal, login: str) -> None:
+    reductions = dict(iter_reductions(build_policies(login)))
 
-    assert sorted(granted - used - required) == []
-
-
-@pytest.mark.parametrize(("login", "name", "sid"), STATEMENTS, ids=[" ".join(keys[1:]) for keys in STATEMENTS])
-def test_removing_any_statement_causes_a_denied_call(
-    calls: list[Call], empty_account: EmulatedAccount, login: str, name: str, sid: str
-) -> None:
-    granted = get_policies(login)
-    reduced = {key: remove_statement(document, sid if key == name else "") for key, document in granted.items()}
-    remaining_actions = list_actions(reduced)
-    (statement,) = [statement for statement in granted[name]["Statement"] if statement["Sid"] == sid]
-    affected = [
-        call for call in calls
-        if call.login == login and get_permission(call.service, call.operation) in statement["Action"]
-    ]  # fmt: skip
-    unique = [call for call in affected if get_permission(call.service, call.operation) not in remaining_actions]
-
-    if unique:  # no other statement allows the action, so moto can check it
-        assert is_denied_by_moto(empty_account, reduced, unique[0])
-        assert not is_denied_by_moto(empty_account, granted, unique[0])
-    elif affected:  # another statement allows the action for other resources or conditions
-        assert any(is_denied(reduced, call) for call in affected) or is_denied_to_aws(name, sid)
-    else:  # AWS uses the permission on the caller's behalf
-        assert is_denied_to_aws(name, sid)
+    unneeded = [name for name, reduced in reductions.items() if not list_denied(reduced, rehearsal.needs[login])]
+    assert reductions
+    assert unneeded == []
 
 
-def list_actions(policies: dict[str, PolicyDocument]) -> set[str]:
-    return {
+def test_a_statement_that_no_request_needs_is_found(rehearsal: Rehearsal) -> None:
+    policies = dict(build_policies(CONTAINER))
+    name, document = next(iter(policies.items()))
+    extra = {"Sid": "Extra", "Effect": "Allow", "Action": ["sqs:PurgeQueue"], "Resource": "*"}
+    policies[name] = {**document, "Statement": [*document["Statement"], extra]}
+
+    reductions = dict(iter_reductions(policies))
+    assert [text for text, reduced in reductions.items() if not list_denied(reduced, rehearsal.needs[CONTAINER])] == [
+        f"{name}: Extra"
+    ]
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_each_policy_is_within_the_limit_of_a_managed_policy(login: str) -> None:
+    assert {name for name, each in build_policies(login).items() if count_characters(each) > MAX_CHARACTERS} == set()
+
+
+# The tables of what the data do not say
+
+
+def test_each_exception_still_contradicts_the_data() -> None:
+    """An entry that the data no longer contradict must be removed."""
+    for action, kind in EXCEPTIONS:
+        service, name = action.split(":")
+        kinds = {each["name"] for each in DATA.actions.get_action_details(service, name)["resourceTypes"]}
+        assert kind in kinds, action
+
+
+def test_each_action_that_aws_does_not_send_is_in_one_of_its_policies() -> None:
+    patterns = {
         action
-        for document in policies.values()
-        for statement in document["Statement"]
-        for action in statement["Action"]
+        for name in MANAGED_POLICIES_OF_SERVICES
+        for statement in MANAGED_POLICIES[name]["Document"]["Statement"]
+        for action in to_list(statement["Action"])
     }
+    assert [entry for entry in NOT_SENT if not any(matches(action, entry) for action in patterns)] == []
 
 
-def remove_statement(document: PolicyDocument, sid: str) -> PolicyDocument:
-    return document | {"Statement": [statement for statement in document["Statement"] if statement["Sid"] != sid]}
+@pytest.mark.parametrize("login", LOGINS)
+def test_aws_fills_in_every_condition_key_of_a_statement_for_each_of_its_actions(login: str) -> None:
+    """Depending on the operator, IAM would ignore the other keys, or deny every request."""
+    for document in build_policies(login).values():
+        for statement in document["Statement"]:
+            keys = {key for condition in statement.get("Condition", {}).values() for key in condition}
+            for action in statement["Action"]:
+                known = list_all_condition_keys(action)
+                assert {to_data_key(key) for key in keys} <= known, f"{statement['Sid']}: {action}"
 
 
-def is_denied_by_moto(empty_account: EmulatedAccount, granted: dict[str, PolicyDocument], call: Call) -> bool:
-    """Return whether moto denies the call to a new login with these policies. Other errors do not count."""
-    login = empty_account.create_user(f"x{len(empty_account.calls)}", granted.values())
-    client = login.session.client(call.service)
-    parameters = {key: io.BytesIO(b"x") if key == "Body" else value for key, value in call.parameters.items()}
-    try:
-        getattr(client, xform_name(call.operation))(**parameters)
-    except ClientError as error:
-        return error.response["Error"]["Code"] in DENIED
-    return False
-
-
-def is_denied(granted: dict[str, PolicyDocument], call: Call) -> bool:
-    """Return whether the policies deny the call for any of its resources."""
-    action = get_permission(call.service, call.operation)
-    resources = list_resources(ACCOUNT, call.service, call.operation, call.parameters)
-    return any(
-        not permissions.is_allowed(granted.values(), action, resource, **context) for resource, context in resources
-    )
-
-
-def is_denied_to_aws(name: str, sid: str) -> bool:
-    """Return whether AWS needs this statement for what it does on the caller's behalf.
-
-    `test_policies` lists what AWS requires, for a different account's policies.
-    """
-    assert ACCOUNT_OF_POLICIES != ACCOUNT
-    reduced = remove_statement(build_all_documents()[name.replace(BUCKET, "app-bucket")], sid)
-    return any(
-        not permissions.is_allowed([reduced], action, resource, **context)
-        for action, resource, context in REQUIRED[name]
-    )
+def list_all_condition_keys(action: str) -> set[str]:
+    """Return the condition keys of the action on any kind of resource."""
+    service, name = action.split(":")
+    kinds = [each["name"] for each in DATA.actions.get_action_details(service, name)["resourceTypes"]]
+    return set().union(*(list_condition_keys(action, kind) for kind in ["", *kinds]))
 
 
 # The requests
 
 
 def test_every_request_of_the_scenario_is_within_the_limits_of_aws(
-    calls: list[Call], empty_account: EmulatedAccount
+    rehearsal: Rehearsal,
 ) -> None:
     """The limits apply to the length and characters of names, item counts, and values. moto checks none of them."""
+    session = botocore.session.get_session()
     shapes: dict[tuple[str, str], Any] = {}
-    for call in calls:
+    for call in rehearsal.calls:
         key = (call.service, call.operation)
         if key not in shapes:
-            model = empty_account.create_session(NOBODY, "a", "b").client(call.service).meta.service_model
+            model = session.get_service_model(call.service)
             shapes[key] = model.operation_model(call.operation).input_shape
         if shapes[key] is not None:
             assert find_request_problems(call.service, call.parameters, shapes[key]) == [], (

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,7 +26,8 @@ from distributed_something.run.cleanup.report import CleanupReport
 from distributed_something.run.setup import set_up_run
 from tests.support.fakes import SETTINGS, START, FakeTime
 from tests.support.paths import ROOT
-from tests.support.permissions import get_permission, is_allowed, list_resources, list_tag_keys
+from tests.support.rights.replay import list_denied
+from tests.support.rights.requests import list_permissions
 from tests.support.scenario import (
     ACCOUNT,
     ADMINISTRATOR,
@@ -105,15 +105,10 @@ class SharedQueues:
 
     def list_requests_on_queues(self) -> Iterator[tuple[Call, str | None]]:
         """Yield every request to SQS that names a queue, with the queue's tag `app` at that moment (None: no tag)."""
-        owners: dict[str, str | None] = {}
         for call in [call for call in self.account.calls if call.service == "sqs" and not call.error]:
             name = call.parameters.get("QueueName") or str(call.parameters.get("QueueUrl", "")).rsplit("/", 1)[-1]
             if name:
-                yield call, owners.get(name)
-            new_tags = call.parameters.get("tags", call.parameters.get("Tags", {}))
-            owners[name] = new_tags.get("app", owners.get(name))
-            if call.operation == "DeleteQueue":
-                del owners[name]
+                yield call, call.tags.get(name, {}).get("app")
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +140,10 @@ def test_each_request_to_a_queue_is_allowed_for_the_tag_that_the_queue_has(queue
     for call, owner in queues.list_requests_on_queues():
         if call.login not in queues.logins:
             continue
-        action = get_permission(call.service, call.operation)
-        context: dict[str, Any] = {"aws__ResourceTag___app": owner} if owner else {}
-        if keys := list_tag_keys(call.parameters) if {"tags", "Tags"} & call.parameters.keys() else []:
-            context["aws__TagKeys"] = keys
-        for resource, _ in list_resources(ACCOUNT, call.service, call.operation, call.parameters):
-            checked.add((call.login, call.operation, owner))
-            if not is_allowed(queues.logins[call.login].documents, action, resource, **context):
-                denied.add((call.login, call.operation, owner))
+        needs = list_permissions(ACCOUNT.account_id, call.service, call.operation, call.parameters, call.tags)
+        checked.add((call.login, call.operation, owner))
+        if list_denied(queues.logins[call.login].policies, needs):
+            denied.add((call.login, call.operation, owner))
     assert denied == set()
     assert {
         (USER, "TagQueue", None), (CONTAINER, "SendMessage", "shared"), (CONTAINER, "SendMessage", "First"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import ClientError, NoCredentialsError
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -161,6 +161,18 @@ def respond_to_queue_attributes(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"Attributes": counts | {"RedrivePolicy": redrive_policy}}
 
 
+def allow_simulated_actions(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the response of IAM's policy simulator if the role may do everything."""
+    resources = [{"EvalResourceName": arn, "EvalResourceDecision": "allowed"} for arn in parameters["ResourceArns"]]
+    allowed = {"EvalDecision": "allowed", "MissingContextValues": [], "ResourceSpecificResults": resources}
+    results = [{"EvalActionName": action} | allowed for action in parameters["ActionNames"]]
+    return {"EvaluationResults": results, "IsTruncated": False}
+
+
+WOULD_START = ClientError(
+    {"Error": {"Code": "DryRunOperation", "Message": "Request would have succeeded, but DryRun flag is set."}},
+    "RunInstances",
+)
 INDEX = {"manifests": [{"platform": {"architecture": "amd64"}}, {"platform": {"architecture": "unknown"}}]}
 VALID_RESPONSES: dict[str, Any] = {
     "sts.GetCallerIdentity": {"Account": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:user/ada", "UserId": "AIDA"},
@@ -172,6 +184,8 @@ VALID_RESPONSES: dict[str, Any] = {
     "s3.GetBucketPolicy": {"Policy": json.dumps(build_export_policy())},
     "iam.GetRole": {"Role": build_role("aws-ec2-spot-fleet-tagging-role", "spotfleet.amazonaws.com")},
     "iam.GetInstanceProfile": {"InstanceProfile": build_profile([build_role("ecsInstanceRole", "ec2.amazonaws.com")])},
+    "iam.SimulatePrincipalPolicy": allow_simulated_actions,
+    "ec2.RunInstances": WOULD_START,
     "ecr.BatchGetImage": {"images": [{"imageManifest": json.dumps(INDEX)}]},
     "sqs.GetQueueUrl": respond_to_queue_url,
     "sqs.GetQueueAttributes": respond_to_queue_attributes,
@@ -252,7 +266,8 @@ def test_a_valid_account_gets_a_finding_for_every_topic_and_no_problems(aws: Acc
     assert choose_exit_code(findings) == 0
     assert {finding.topic for finding in findings} >= {
         "account", "bucket", "fleet role", "profile", "image", "queue", "fleet file", "subnets", "groups", "key pair",
-        "way to AWS", "AMI", "disk", "types", "room", "spot quota", "bid", "cost", "log export", "names",
+        "way to AWS", "AMI", "disk", "types", "room", "spot quota", "machine start",
+        "role rights", "bid", "cost", "log export", "names",
     }  # fmt: skip
 
 
@@ -262,7 +277,9 @@ def test_findings_follow_the_order_in_which_a_run_needs_resources(aws: Account) 
     assert topics[6:9] == ["image", "queue", "fleet file"]
     actual_topics = list(dict.fromkeys(finding.topic for finding in run_checks(aws)))
     assert actual_topics[1:8] == ["account", "bucket", "fleet role", "profile", "image", "queue", "fleet file"]
-    assert actual_topics[-5:] == ["spot quota", "bid", "cost", "log export", "names"]
+    assert actual_topics[-7:] == [
+        "spot quota", "machine start", "role rights", "bid", "cost", "log export", "names",
+    ]  # fmt: skip
 
 
 def test_a_constant_with_a_name_similar_to_a_known_one_is_a_warning(aws: Account) -> None:
@@ -272,18 +289,20 @@ def test_a_constant_with_a_name_similar_to_a_known_one_is_a_warning(aws: Account
     assert finding.details == {"constant": "JOB_RETRY", "similar": "JOB_RETRIES"}
 
 
-def test_a_check_makes_26_calls_and_repeats_only_the_queue_calls(aws: Account) -> None:
+def test_a_check_makes_38_calls_and_repeats_only_those_about_queues_and_roles(aws: Account) -> None:
     run_checks(aws)
-    assert len(aws.calls) == 26
+    assert len(aws.calls) == 38
     repeated_calls = {call for call in aws.calls if aws.calls.count(call) > 1}
-    assert repeated_calls == {"sqs.GetQueueUrl", "sqs.GetQueueAttributes", "sqs.ListQueueTags"}  # once per queue
+    assert repeated_calls == {
+        "sqs.GetQueueUrl", "sqs.GetQueueAttributes", "sqs.ListQueueTags", "iam.SimulatePrincipalPolicy",
+    }  # fmt: skip
 
 
 def test_many_types_and_subnets_need_no_additional_calls(aws: Account) -> None:
     large_fleet = copy.deepcopy(FLEET)
     large_fleet["LaunchSpecifications"][0]["NetworkInterfaces"][0]["SubnetId"] = "subnet-1,subnet-2"
     run_checks(aws, large_fleet, MACHINE_TYPE=[f"m5.{n}xlarge" for n in range(60)])
-    assert len(aws.calls) == 26
+    assert len(aws.calls) == 38
 
 
 def test_calls_to_ec2_have_exactly_these_parameters(aws: Account) -> None:
@@ -324,9 +343,10 @@ def test_calls_to_other_services_have_exactly_these_parameters(aws: Account) -> 
 
 def test_a_check_creates_nothing_except_an_upload_that_it_aborts(aws: Account) -> None:
     run_checks(aws)
-    reading = ("Get", "Describe", "List", "Head", "BatchGet")
+    reading = ("Get", "Describe", "List", "Head", "BatchGet", "Simulate")
+    assert aws.get_parameters("ec2.RunInstances")["DryRun"] is True
     assert [call for call in aws.calls if not call.partition(".")[2].startswith(reading)] == [
-        "s3.CreateMultipartUpload", "s3.AbortMultipartUpload",
+        "s3.CreateMultipartUpload", "s3.AbortMultipartUpload", "ec2.RunInstances",
     ]  # fmt: skip
 
 
@@ -1600,8 +1620,8 @@ def test_a_complete_emulated_account_has_no_wrong_findings() -> None:
         clients = Clients(boto3.Session("test", "test", region_name="us-east-1"))
         fleet = prepare_account(clients)
         findings = run_preflight_checks(
-            clients, build_settings(DOCKERHUB_TAG="user/app:1"), FLEET_PATH, fleet, datetime.now(UTC)
-        )
+            clients, build_settings(DOCKERHUB_TAG="user/app:1"), FLEET_PATH, fleet, datetime.now(UTC), is_local=True
+        )  # moto has no policy simulator, as the local cloud
         assert [finding for finding in findings if finding.level is FindingLevel.WRONG] == []
         assert clients.s3.list_multipart_uploads(Bucket="app-bucket").get("Uploads", []) == []
         assert clients.s3.list_objects_v2(Bucket="app-bucket")["KeyCount"] == 0

@@ -3,7 +3,7 @@
 Moto denies calls that the caller's policies do not allow, but its evaluation is coarse. It therefore gets simplified
 policies: without conditions (moto denies every statement with a condition), without resources except for S3 (moto
 evaluates most calls against `*`), and with separate permissions for batch calls (AWS has no such permissions). To check
-resources and conditions too, the tests pass the requests recorded here to `permissions.is_allowed`.
+resources and conditions too, the tests replay the requests recorded here (`rights/replay.py`).
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ from distributed_something.worker.machine.idle_alarm import build_alarm_request
 from tests.support.emulator import wait_until
 from tests.support.fakes import SETTINGS, FakeOutput, FakeTime
 from tests.support.paths import ROOT
+from tests.support.rights.tags import Tags, read_tags
 
 ACCOUNT = AwsAccount("123456789012", "us-east-1")
 BUCKET = SETTINGS.AWS_BUCKET
@@ -129,12 +130,16 @@ _UNSUPPORTED_RESPONSES: dict[str, Any] = {
 
 @dataclass
 class Call:
-    """One request: the caller, boto3's name for the service, the operation, the parameters, and any error code."""
+    """One request: the caller, boto3's name for the service, the operation, the parameters, and any error code.
+
+    `tags`: the tags of all resources in the account when the request was sent.
+    """
 
     login: str
     service: str
     operation: str
     parameters: dict[str, Any]
+    tags: Tags = field(repr=False)
     error: str = ""
 
 
@@ -149,6 +154,10 @@ class Login:
     @cached_property
     def clients(self) -> Clients:
         return Clients(self.session)
+
+    @property
+    def policies(self) -> dict[str, PolicyDocument]:
+        return {str(number): document for number, document in enumerate(self.documents)}
 
 
 @dataclass
@@ -169,7 +178,8 @@ class EmulatedAccount:
         return boto3.Session(*keys, region_name=ACCOUNT.region, botocore_session=core)
 
     def _record_call(self, who: str, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
-        context["call"] = Call(who, model.service_model.service_name, model.name, dict(params))
+        tags = read_tags(ACCOUNT.account_id, ACCOUNT.region)
+        context["call"] = Call(who, model.service_model.service_name, model.name, dict(params), tags)
         self.calls.append(context["call"])
 
     def _record_error(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:

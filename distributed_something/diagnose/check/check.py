@@ -54,6 +54,10 @@ from distributed_something.diagnose.check.network import (
     check_security_groups,
     check_subnets,
 )
+from distributed_something.diagnose.check.permissions.launch import TOPIC as MACHINE_START_TOPIC
+from distributed_something.diagnose.check.permissions.launch import check_machine_start
+from distributed_something.diagnose.check.permissions.roles import TOPIC as ROLE_RIGHTS_TOPIC
+from distributed_something.diagnose.check.permissions.roles import check_role_permissions
 from distributed_something.fleet.fleet_file import check_fleet_file
 
 if TYPE_CHECKING:
@@ -85,6 +89,8 @@ CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
     ("limits", check_large_run_limits),
     ("on-demand quota", check_on_demand_quota),
     ("spot quota", check_spot_quota),
+    (MACHINE_START_TOPIC, check_machine_start),
+    (ROLE_RIGHTS_TOPIC, check_role_permissions),
     ("bid", check_bid),
     ("cost", check_cost),
     ("log export", check_log_export),
@@ -100,15 +106,17 @@ def run_preflight_checks(
     content: Mapping[str, Any] | None,
     now: datetime,
     fetch: Fetch | None = None,
+    *,
+    is_local: bool = False,
 ) -> list[Finding]:
     """Return the findings of all checks, in the order of `CHECKS`.
 
     `path` and `content` belong to the Fleet file; both are None if there is no Fleet file. `fetch`: reads the
-    container image's registry; None leaves the image out, as for the local cloud. AWS errors become findings.
-    The checks create and change nothing in AWS, and they cost nothing.
+    container image's registry; None leaves the image out. `is_local`: leave out what the local cloud cannot answer.
+    AWS errors become findings. The checks create and change nothing in AWS, and they cost nothing.
     """
     fleet_file_findings, fleet = judge_fleet_file(clients, settings, path, content)
-    lookups = Lookups(settings, clients, now, fleet, fetch)
+    lookups = Lookups(settings, clients, now, fleet, fetch, is_local)
     checks = [(topic, check_function or (lambda _: fleet_file_findings)) for topic, check_function in CHECKS]
     return list(iter_findings(checks, lookups))
 

@@ -1,6 +1,7 @@
 """AWS lookups for the checks. Each lookup is made once, when a check first needs it; its result or error is cached.
 
-The number of calls is therefore small and fixed: about 26, plus one per 100 machine types and one per page of prices.
+The number of calls is therefore small and fixed: about 40 with those of `permissions`, plus one per 100 machine types
+and one per page of prices.
 Nothing here evaluates a result or changes anything in AWS.
 """
 
@@ -88,6 +89,7 @@ class Lookups:
     """All lookups of one `check`, each made when it is first needed.
 
     `fleet` is the content of a valid Fleet file, or None. `fetch` sends requests to image registries; None sends none.
+    `is_local`: the lookups are made in the local cloud.
     A resource that does not exist is None or missing from the result.
     """
 
@@ -96,6 +98,7 @@ class Lookups:
     now: datetime
     fleet: dict[str, Any] | None = None
     fetch: Fetch | None = None
+    is_local: bool = False
 
     @property
     def specifications(self) -> list[LaunchSpecification]:
@@ -151,7 +154,7 @@ class Lookups:
     @cached_property
     def bucket_keys(self) -> LookupResult[list[BucketKey]]:
         """The key of each bucket in the config."""
-        return look_up(lambda: find_bucket_keys(self.clients, self._account, self.buckets.all))
+        return look_up(lambda: find_bucket_keys(self.clients, self.account, self.buckets.all))
 
     def read_key_policy(self, bucket: str) -> dict[str, Any] | None:
         """Return the policy with which setupAWS lets containers use the bucket's key; None if there is none.
@@ -163,7 +166,7 @@ class Lookups:
         return (none_if_missing(read, *_MISSING_CODES) or {}).get("PolicyDocument")
 
     @property
-    def _account(self) -> AwsAccount:
+    def account(self) -> AwsAccount:
         parts = self.identity.value["Arn"].split(":")
         return AwsAccount(self.identity.value["Account"], self.settings.AWS_REGION, parts[1])
 
