@@ -19,6 +19,7 @@ from typing import Any
 from distributed_something.worker.container.check_messages import CHECK_VARIABLE, check_messages
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.single_job import ONE_JOB_VARIABLE, run_one_job
+from distributed_something.worker.container.test_job import TEST_RUN_VARIABLE, make_test_job
 from distributed_something.worker.hooks.hook_calls import Hooks
 from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.job import Folders, Job, job_from_message
@@ -67,7 +68,10 @@ def serve(
         signal.signal(number, lambda *_: notices.put(float(settings.stop_seconds)))
     metadata = InstanceMetadata()
     settings = replace(settings, machine=get_machine_id(metadata))
-    exit_code = Container(settings, Hooks(make_job, prepare, failure), notices, metadata).serve()
+    hooks = Hooks(make_job, prepare, failure)
+    if os.environ.get(TEST_RUN_VARIABLE) == "True":
+        hooks = Hooks(make_test_job, lambda job, folders: None, usual_failure)
+    exit_code = Container(settings, hooks, notices, metadata).serve()
     if threading.active_count() > 1:  # Python would wait for threads that hang in a request
         sys.stdout.flush()
         sys.stderr.flush()
