@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from distributed_something.cli.test_run.steps import Step
 from distributed_something.cli.test_run.watcher import StopReason
+from distributed_something.core.aws_errors import NEW_FLEET_REMEDY
 from distributed_something.core.text import format_duration, format_wrapped_row
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.diagnose.why.container_causes import (
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.results.command_line import CommandLine
 
+REPETITION = "run testRun again"
+_SETUP_PATTERN = re.compile(r"\b(run )?setup\b")  # in a remedy; `setupAWS` does not match
 _Diagnosis = Callable[[Evidence], Iterable[Cause]]
 _MACHINES: tuple[_Diagnosis, ...] = (diagnose_failed_launches, diagnose_spot_interruptions)
 _CONTAINERS: tuple[_Diagnosis, ...] = (
@@ -61,9 +65,12 @@ _ROLE_WEIGHT, _STEP_WEIGHT, _OLD_IMAGE_WEIGHT = 99, 40, 98
 _ROLE_REMEDY = "run setupAWS, which gives the workers' role all permissions that it needs, then testRun again"
 # If no diagnosis finds more: what else keeps a step from happening, and what to do.
 _STEP_CAUSES = {
-    Step.PROTECTED: ("ECS does not protect the container", "read the container's lines; " + _ROLE_REMEDY),
+    Step.PROTECTED: (
+        "ECS does not protect the container",
+        "correct what the lines below show; if it is a permission, " + _ROLE_REMEDY,
+    ),
     Step.LOGGED: ("CloudWatch has no lines of the worker", _ROLE_REMEDY),
-    Step.VERIFIED: ("the jobs' results are not in the bucket as recorded", "read the container's lines"),
+    Step.VERIFIED: ("the jobs' results are not in the bucket as recorded", "correct what the lines below show"),
 }
 
 
@@ -101,8 +108,15 @@ def find_causes(
     found += _diagnose_jobs(outcome, line)
     if not found and reason.step in _STEP_CAUSES:
         title, remedy = _STEP_CAUSES[reason.step]
-        found.append(Cause(_STEP_WEIGHT, title, reason.note or "nothing was seen", remedy))
-    return sorted(found, key=lambda cause: -cause.weight)
+        evidence_text = "see the worker's last lines" if lines else "the worker has written nothing to CloudWatch"
+        found.append(Cause(_STEP_WEIGHT, title, reason.note or evidence_text, remedy))
+    adapted = [replace(cause, remedy=_adapt_remedy(cause.remedy)) for cause in found]
+    return sorted(adapted, key=lambda cause: -cause.weight)
+
+
+def _adapt_remedy(remedy: str) -> str:
+    """Return the remedy without the commands that would continue a run: nothing is left of a test run."""
+    return _SETUP_PATTERN.sub(REPETITION, remedy.replace(NEW_FLEET_REMEDY, REPETITION))
 
 
 def _diagnose_role(lines: Iterable[str]) -> Iterator[Cause]:

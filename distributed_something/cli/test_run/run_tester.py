@@ -93,7 +93,9 @@ class RunTester:
             except (Exception, KeyboardInterrupt) as error:
                 is_explained = not isinstance(error, AWSError)
                 outcome.error = error if is_explained else explain_aws_error(f"testing: {self._step.value}", error)
-            outcome.stopped_step = None if outcome.has_passed else self._step
+            if not outcome.has_passed:
+                outcome.stopped_step = self._step
+                self._view.end_step("interrupted" if isinstance(outcome.error, KeyboardInterrupt) else "STOPPED")
             self._clean_up(outcome)
         return outcome
 
@@ -165,8 +167,12 @@ class RunTester:
                     return reason
                 if step not in watcher.details:
                     clock.sleep(self._pace.poll_seconds)
-            self._view.end_step(watcher.details[step])
+            self._view.end_step(watcher.details[step] or self._describe_image())
         return None
+
+    def _describe_image(self) -> str:
+        has_image = self._context.command_line.has_image
+        return self._plan.settings.DOCKERHUB_TAG if has_image else "not used: the worker runs without a container"
 
     def _check_time(self, step: Step, seconds: float) -> StopReason | None:
         limit = self._pace.limits[step]

@@ -54,9 +54,9 @@ class StepView:
 
     def end_step(self, detail: str) -> None:
         """Print that the current step has happened, how long it took, and what was seen."""
-        if self._step is not None:
-            self.print_row(self._step.value, self._now() - self._began, detail)
-        self._step = None
+        step, self._step = self._step, None  # first, because Ctrl-C may come while the row is printed
+        if step is not None:
+            self.print_row(step.value, self._now() - self._began, detail)
 
     def print_row(self, label: str, seconds: float | None, detail: str) -> None:
         """Print a row of the table; longer details continue below their beginning."""

@@ -75,6 +75,7 @@ def diagnose_unregistered_machines(evidence: Evidence, joining_seconds: float = 
     missing_count = len(overdue) - unlisted_count
     if missing_count <= 0:
         return
+    youngest = min(evidence.at - machine.launch_time for machine in overdue)
     share = 1.0 if not evidence.registered_count else 0.6
     private_count = sum(not machine.has_public_address for machine in overdue)
     hint = f"; {private_count} without a public address" if private_count else ""
@@ -82,7 +83,7 @@ def diagnose_unregistered_machines(evidence: Evidence, joining_seconds: float = 
         round(88 * share),
         "machines are running but have not joined the cluster",
         f"{format_count(missing_count, 'machine')} ({_format_few_names([machine.id for machine in overdue])}), up for "
-        f"more than {format_duration(joining_seconds)}, not in the cluster {evidence.subject.cluster}{hint}",
+        f"at least {format_duration(youngest)}, not in the cluster {evidence.subject.cluster}{hint}",
         _format_joining_remedy(private_count),
     )
 
