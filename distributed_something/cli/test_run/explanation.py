@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from distributed_something.cli.test_run.steps import Step
 from distributed_something.cli.test_run.watcher import StopReason
 from distributed_something.core.aws_errors import NEW_FLEET_REMEDY
-from distributed_something.core.text import format_duration, format_wrapped_row
+from distributed_something.core.text import (
+    TERMINAL_COLUMNS,
+    format_duration,
+    format_one_line,
+    format_wrapped_lines,
+    format_wrapped_row,
+)
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.diagnose.why.container_causes import (
     diagnose_image_pull,
@@ -149,5 +155,7 @@ def format_explanation(explanation: Explanation, line: CommandLine) -> str:
     texts += format_causes(explanation.causes, line) or [format_wrapped_row("", "AWS gives no reason")]
     texts += format_unchecked_parts(explanation.evidence)
     if explanation.lines:
-        texts += ["the worker's last lines:", *(f"  | {text}" for text in explanation.lines)]
+        texts.append("the worker's last lines:")
+        for text in explanation.lines:
+            texts += format_wrapped_lines(format_one_line(text), "  | ", "  |   ", TERMINAL_COLUMNS)
     return "\n".join(texts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.ec2_fleet import FleetState, observe_fleet, observe_fleet_problems
@@ -53,9 +54,11 @@ class StepWatcher:
 
         AWS errors are not caught.
         """
-        reason = self._look_at_machine(step, now) or self._look_at_container(step) or self._look_at_jobs(step)
-        if step in self.details or reason is not None:
-            return reason
+        looks = (partial(self._look_at_machine, now=now), self._look_at_container, self._look_at_jobs)
+        for look in looks:
+            reason = look(step)
+            if step in self.details or reason is not None:  # an error in a later look would be about a later step
+                return reason
         limit = self._pace.limits[step]
         return StopReason(step, limit) if seconds >= limit else None
 
@@ -75,7 +78,7 @@ class StepWatcher:
         self._add_machines(fleet, now)
         if not fleet.is_active:
             return StopReason(step, note=f"the fleet {file.MONITOR_FLEET_ID} is {fleet.state}")
-        if self._is_due(Step.JOINED):
+        if step is not Step.LAUNCHED and self._is_due(Step.JOINED):
             joined = list_container_instances(clients.ecs, file.MONITOR_ECS_CLUSTER, 1)
             if joined:
                 self.details[Step.JOINED] = f"{joined[0].instance} in the cluster {file.MONITOR_ECS_CLUSTER}"
@@ -114,7 +117,7 @@ class StepWatcher:
 
     def _look_at_jobs(self, step: Step) -> StopReason | None:
         logs, file = self._clients.logs, self._file
-        if self._is_due(Step.LOGGED):
+        if step is Step.LOGGED:
             for machine in self.machines:
                 self.lines = read_worker_lines(logs, file.MONITOR_LOG_GROUP_NAME, machine) or self.lines
             if self.lines:
