@@ -11,7 +11,7 @@ import click
 from distributed_something.cli.context import Context, ExitCode, shorten_path
 from distributed_something.cli.group import Command
 from distributed_something.cli.run_commands import build_run_context
-from distributed_something.core.text import format_cost, format_duration, format_usd, format_wrapped_row
+from distributed_something.core.text import format_cost, format_duration, format_names, format_usd, format_wrapped_row
 
 if TYPE_CHECKING:
     from distributed_something.cli.test_run.plan import PlannedTest
@@ -56,8 +56,7 @@ def _build_plan(context: Context, given: Path | None) -> PlannedTest:
     from distributed_something.core.clock import Clock
     from distributed_something.fleet.fleet_file import check_fleet_file
 
-    path = given or _find_fleet_file(context)
-    content = _load_fleet_file(context, path)
+    path, content = _load_fleet_file(context, given)
     settings, clients = context.settings, context.clients
     if context.cloud is not None:
         content = context.cloud.adapt_fleet_file(content)
@@ -67,31 +66,37 @@ def _build_plan(context: Context, given: Path | None) -> PlannedTest:
     return plan
 
 
-def _find_fleet_file(context: Context) -> Path:
-    """Return the project's Fleet file. Raise InputError if it has none, or several."""
-    from distributed_something.core.errors import InputError
-    from distributed_something.results.command_line import FLEET_FILE_WORD
-
-    line = context.command_line
-    if line.fleet_file != FLEET_FILE_WORD:
-        return Path(line.fleet_file)
-    folder = shorten_path(context.project / "files")
-    remedy = f"give one of them: {line.format_command('testRun', FLEET_FILE_WORD)}; fleetFile writes one"
-    raise InputError(folder, "", "there is no Fleet file here, or more than one", remedy)
-
-
-def _load_fleet_file(context: Context, path: Path) -> dict[str, Any]:
+def _load_fleet_file(context: Context, given: Path | None) -> tuple[Path, dict[str, Any]]:
+    """Return the Fleet file's path and content. Raise one InputError with its problems and those of the config."""
     from distributed_something.core.errors import InputProblems
     from distributed_something.fleet.fleet_file import load_fleet_file
 
-    problems, settings, content = InputProblems(), None, {}
+    problems, settings, path, content = InputProblems(), None, Path(), {}
     with problems.collect():
         settings = context.settings
     with problems.collect():
+        path = given or _find_fleet_file(context)
         context.check_file(path, "Fleet file", "testRun")
         content = load_fleet_file(path, settings=settings, is_local=context.local)
     problems.raise_if_any()
-    return content
+    return path, content
+
+
+def _find_fleet_file(context: Context) -> Path:
+    """Return the project's Fleet file. Raise InputError if it has none, or several."""
+    from distributed_something.core.errors import InputError
+    from distributed_something.core.files import list_files_of_kind
+    from distributed_something.results.command_line import FLEET_FILE_WORD
+
+    line, folder = context.command_line, shorten_path(context.project / "files")
+    if line.fleet_file != FLEET_FILE_WORD:
+        return Path(line.fleet_file)
+    paths = [str(path) for path in list_files_of_kind(folder, "Fleet file")]
+    if not paths:
+        remedy = f"write one, type: {line.format_command('fleetFile')}"
+        raise InputError(folder, "", "this folder contains no Fleet file", remedy)
+    remedy = f"give one of them: {line.format_command('testRun', paths[0])}"
+    raise InputError(folder, "", f"this folder contains several Fleet files ({format_names(paths)})", remedy)
 
 
 def _check_account(context: Context, plan: PlannedTest, view: StepView) -> None:
