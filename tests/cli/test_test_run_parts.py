@@ -124,7 +124,7 @@ def test_a_refusal_of_ec2_has_the_words_of_why_without_the_commands_that_continu
     causes = find_causes(StopReason(Step.LAUNCHED, 600.0), evidence, NO_JOBS, (), CommandLine())
 
     remedies = " ".join(cause.remedy for cause in causes)
-    assert causes[0].title == "a subnet in the Fleet file does not exist"
+    assert causes[0].title == "a subnet in the Fleet file does not exist in this account and region"
     assert "then run testRun again" in remedies
     assert "submitJob" not in remedies
 

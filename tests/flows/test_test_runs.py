@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from distributed_something.aws.clients import Clients
+from distributed_something.aws.s3 import delete_objects
 from distributed_something.cli.test_run.explanation import format_explanation
 from distributed_something.cli.test_run.plan import build_test_plan
 from distributed_something.cli.test_run.run_tester import RunTester, TestOutcome
@@ -197,7 +198,31 @@ def test_a_bucket_that_is_gone_is_named_and_everything_else_is_removed(lab: Lab)
     assert isinstance(outcome.error, CloudError)
     assert "NoSuchBucket" in str(outcome.error)
     assert "create the bucket first, or correct AWS_BUCKET" in str(outcome.error)
-    assert lab.list_rest() == []
+    assert (outcome.remaining, lab.list_rest()) == ([], [])
+
+
+def test_a_bucket_that_is_deleted_while_the_machine_starts_is_named_with_the_remedy(lab: Lab) -> None:
+    try:
+        outcome = lab.test(IMPATIENT_PACE, view=type("View", (_BucketRemovingView,), {"lab": lab}))
+    finally:
+        lab.project.get_local_cloud().ensure_buckets(["tryout-bucket"])
+
+    text = explain(outcome)
+    assert "NoSuchBucket" in text
+    assert "create the bucket first, or correct AWS_BUCKET" in text
+    assert (outcome.remaining, lab.list_rest()) == ([], [])
+
+
+class _BucketRemovingView(StepView):
+    """A view during whose step "machine launched" somebody deletes the bucket."""
+
+    lab: Lab
+
+    def begin_step(self, step: Step, limit: float | None = None) -> None:
+        super().begin_step(step, limit)
+        if step is Step.LAUNCHED:
+            delete_objects(self.lab.clients.s3, "tryout-bucket", "")
+            self.lab.clients.s3.delete_bucket(Bucket="tryout-bucket")
 
 
 @pytest.mark.parametrize(

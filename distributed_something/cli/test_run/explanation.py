@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from distributed_something.cli.test_run.steps import Step
 from distributed_something.cli.test_run.watcher import StopReason
 from distributed_something.core.aws_errors import NEW_FLEET_REMEDY
+from distributed_something.core.errors import AWSError, format_lookup_error
 from distributed_something.core.text import (
     TERMINAL_COLUMNS,
     format_duration,
@@ -42,6 +43,7 @@ from distributed_something.diagnose.why.view import format_causes, format_unchec
 from distributed_something.observe.containers import read_failed_task_lines, select_failed_tasks
 from distributed_something.observe.evidence import Evidence, build_subject_from_run, gather_evidence
 from distributed_something.results.advice import AdviceCause, classify_failure
+from distributed_something.results.job_counter import JobCounts
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.worker import find_permission_in_text
 
@@ -101,7 +103,11 @@ def explain_stop(
     if not lines and (failed := select_failed_tasks(evidence.stopped_tasks, file.MONITOR_START_TIME / 1000)):
         lines = read_failed_task_lines(clients.logs, file.MONITOR_LOG_GROUP_NAME, file.MONITOR_APP_NAME, failed)
     lines = lines or (evidence.log_tail.lines if evidence.log_tail else ())
-    outcome = load_run_outcome(clients.s3, file, None, 0)
+    try:
+        outcome = load_run_outcome(clients.s3, file, None, 0)
+    except AWSError as error:
+        outcome = RunOutcome(None, JobCounts(), 0, [], 0)
+        evidence = replace(evidence, lookup_errors={**evidence.lookup_errors, "records": format_lookup_error(error)})
     return Explanation(reason, find_causes(reason, evidence, outcome, lines, line), evidence, lines)
 
 

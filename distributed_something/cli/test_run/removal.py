@@ -20,7 +20,7 @@ from distributed_something.aws.cloudwatch_logs import (
 )
 from distributed_something.aws.s3 import delete_objects, iter_bucket_objects
 from distributed_something.aws.sqs import find_queue
-from distributed_something.core.errors import AWSError, CloudError, explain_aws_error
+from distributed_something.core.errors import AWSError, CloudError, explain_aws_error, get_error_code
 from distributed_something.core.monitor_file import build_monitor_file, build_monitor_file_key
 from distributed_something.core.text import format_row
 from distributed_something.run.cleanup.find_run import NO_FLEET_ID
@@ -129,4 +129,6 @@ def _report_remaining(label: str, remove: Callable[[], Iterable[str]]) -> list[s
     try:
         return [format_row("REMAINING", f"{label}: {name}") for name in remove()]
     except AWSError as error:
+        if get_error_code(error) == "NoSuchBucket":  # and nothing in it
+            return []
         return [format_row("NOT REMOVED", f"{label}: {explain_aws_error('removing them', error)}")]

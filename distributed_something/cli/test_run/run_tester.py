@@ -162,7 +162,7 @@ class RunTester:
                 except AWSError as error:
                     if is_access_denied(error) or is_login_error(error):
                         raise
-                    reason = self._check_time(step, clock.now() - began)
+                    reason = self._check_time(step, clock.now() - began, error)
                 if reason is not None:
                     return reason
                 if step not in watcher.details:
@@ -174,9 +174,10 @@ class RunTester:
         has_image = self._context.command_line.has_image
         return self._plan.settings.DOCKERHUB_TAG if has_image else "not used: the worker runs without a container"
 
-    def _check_time(self, step: Step, seconds: float) -> StopReason | None:
+    def _check_time(self, step: Step, seconds: float, error: BaseException) -> StopReason | None:
+        """Return a reason if the error, which may pass, has lasted too long."""
         limit = self._pace.limits[step]
-        return StopReason(step, limit, "AWS cannot be reached") if seconds >= limit else None
+        return StopReason(step, limit, str(explain_aws_error("looking at AWS", error))) if seconds >= limit else None
 
     def _clean_up(self, outcome: TestOutcome) -> None:
         context, watcher = self._context, self._watcher
