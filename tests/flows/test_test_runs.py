@@ -157,6 +157,19 @@ def test_a_refused_protection_is_named_with_the_line_of_the_worker(tmp_path: Pat
         assert (outcome.remaining, lab.list_rest()) == ([], [])
 
 
+@pytest.mark.containers
+def test_a_missing_image_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with create_project(tmp_path / "p", DOCKERHUB_TAG="tests/no-such-image:1") as project:
+        result = project.run("--containers", "testRun", check=False)
+
+    text = " ".join(result.stdout.split())
+    assert result.returncode == 3
+    assert text.startswith("stopped at image pulled")
+    assert "the image cannot be pulled" in text
+    assert "then run testRun again" in text
+    assert "nothing is left" in result.stderr
+
+
 def test_a_container_that_fails_is_named_with_its_last_line(lab: Lab) -> None:
     script = lab.project.folder / "worker" / "generic-worker.py"
     content = script.read_text()
