@@ -37,11 +37,14 @@ from distributed_something.core.names import (
     FLEET_ROLE,
     INSTANCE_ROLE,
     MONITOR_FUNCTION,
+    MONITOR_PREFIX,
     MONITOR_ROLE,
     RULE_NAME_PREFIX,
     TASK_ROLE,
+    TEST_APP_SUFFIX,
     AwsAccount,
 )
+from distributed_something.worker import RUNS_PREFIX
 
 CONTROL_TAG_KEYS = ["Name", "app", "made-by", "owner", "run"]  # all tag keys that run.py sets
 SERVICE_LINKED_ROLES = {
@@ -136,6 +139,12 @@ def _build_control_jobs_policy(account: AwsAccount, buckets: list[str], keys: Se
             "s3:GetObject", "s3:ListBucket", "s3:PutObject",
             on=[account.bucket(bucket, key) for bucket in buckets for key in ("", "*")],
         ),
+        # `testRun` removes what it wrote, which no other key resembles. For any bucket, because of IAM's limit.
+        allow_actions(
+            "EndTestRun", "s3:DeleteObject",
+            on=[account.bucket("*", f"{RUNS_PREFIX}/*{TEST_APP_SUFFIX}/*"),
+                account.bucket("*", f"{MONITOR_PREFIX}/*{TEST_APP_SUFFIX}*.json")],
+        ),
         allow_actions("SeeKeys", "kms:DescribeKey", on=account.arn("kms", "key/*")),
         *([allow_actions("UseKeys", READ_ACTION, WRITE_ACTION, on=list(dict.fromkeys(keys)))] if keys else []),
         allow_actions(
@@ -169,7 +178,7 @@ def _allow_log_use(account: AwsAccount) -> list[dict[str, Any]]:
         allow_actions("SeeLogs", "logs:DescribeLogGroups"),
         allow_actions("SeeLogTags", "logs:ListTagsForResource", on=groups),
         allow_actions(
-            "UseLogs", "logs:DeleteLogGroup", "logs:DescribeLogStreams", "logs:GetLogEvents",
+            "UseLogs", "logs:DeleteLogGroup", "logs:DeleteLogStream", "logs:DescribeLogStreams", "logs:GetLogEvents",
             "logs:PutRetentionPolicy",
             on=groups, when=APP_TAG_CONDITION,
         ),

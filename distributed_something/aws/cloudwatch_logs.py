@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.retry import retry_until_consistent
 from distributed_something.core.errors import translate_aws_errors
@@ -68,6 +69,38 @@ def set_log_retention(
         lambda: logs.put_retention_policy(logGroupName=name, retentionInDays=LOG_RETENTION_DAYS),
         "ResourceNotFoundException", LOG_GROUP_BUSY_CODE, until_allowed=until_allowed, sleep=sleep,
     )  # fmt: skip
+
+
+def list_log_groups(logs: CloudWatchLogsClient, prefix: str) -> list[str]:
+    """Return the names of the log groups that begin with `prefix`. AWS errors are not caught."""
+    pages = logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix)
+    return [group["logGroupName"] for page in pages for group in page["logGroups"]]
+
+
+def list_log_streams(logs: CloudWatchLogsClient, group: str, prefix: str = "") -> list[str]:
+    """Return the names of a group's streams that begin with `prefix`; none if the group does not exist.
+
+    Other AWS errors are not caught.
+    """
+    options: Any = {"logStreamNamePrefix": prefix} if prefix else {}
+    try:
+        pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group, **options)
+        return [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
+    except logs.exceptions.ResourceNotFoundException:
+        return []
+
+
+def delete_log_streams(logs: CloudWatchLogsClient, group: str, streams: Iterable[str]) -> None:
+    """Delete these streams of a log group, as far as they exist. Other AWS errors are not caught."""
+    for stream in streams:
+        with suppress(logs.exceptions.ResourceNotFoundException):
+            logs.delete_log_stream(logGroupName=group, logStreamName=stream)
+
+
+def delete_log_group(logs: CloudWatchLogsClient, group: str) -> None:
+    """Delete a log group if it exists. Other AWS errors are not caught."""
+    with suppress(logs.exceptions.ResourceNotFoundException):
+        logs.delete_log_group(logGroupName=group)
 
 
 def _find_log_group_arn(logs: CloudWatchLogsClient, name: str) -> str:

@@ -64,6 +64,17 @@ def iter_object_keys(s3: S3Client, bucket: str, prefix: str, *, requester_pays: 
             yield item["Key"]
 
 
+def delete_objects(s3: S3Client, bucket: str, prefix: str) -> int:
+    """Delete every object under `prefix`, with one call each, and return how many there were.
+
+    In a bucket with versioning, S3 keeps them as older versions. AWS errors are not caught.
+    """
+    keys = [item["Key"] for item in iter_bucket_objects(s3, bucket, prefix)]
+    for key in keys:
+        s3.delete_object(Bucket=bucket, Key=key)
+    return len(keys)
+
+
 def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], report: Callable[[str], None]) -> None:
     """Upload local folders or files to their prefixes, and report one line for each of them.
 

@@ -15,7 +15,7 @@ from distributed_something.cli.context import Context
 PROGRAM_WORD = "{program}"
 COMMAND_GROUPS = {
     "The four commands of a run, in this order": ("setup", "submitJob", "startCluster", "monitor"),
-    "Before the first run": ("setupAWS", "fleetFile", "check"),
+    "Before the first run": ("setupAWS", "fleetFile", "check", "testRun"),
     "Look at a run": ("status", "why"),
     "If something goes wrong": ("retry", "cleanup"),
     "Your own program": ("newProject", "buildImage", "makeJobs", "runJob", "upgrade"),

@@ -19,6 +19,7 @@ from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.group import CommandGroup
 from distributed_something.cli.missing_package import explain_missing_package
 from distributed_something.cli.retry import retry_command
+from distributed_something.cli.test_run import command as test_run_command
 
 
 @click.group(
@@ -41,8 +42,8 @@ def cli() -> None:
 for command in (
     run_commands.setup, submit_command.submit_job, run_commands.start_cluster, run_commands.monitor,
     run_commands.cleanup, diagnose_commands.status, retry_command.retry, account_commands.setup_aws,
-    account_commands.fleet_file, diagnose_commands.check, diagnose_commands.why, project_commands.new_project,
-    project_commands.make_jobs,
+    account_commands.fleet_file, diagnose_commands.check, test_run_command.test_run, diagnose_commands.why,
+    project_commands.new_project, project_commands.make_jobs,
     project_commands.run_job, project_commands.build_image, project_commands.upgrade, local_commands.interrupt,
     local_commands.stop,
 ):  # fmt: skip

@@ -71,7 +71,7 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
         settings = settings.model_copy(
             update={"EXPORT_LOGS": False}
         )  # the local cloud writes log streams to files anyway
-    run_context = replace(_build_run_context(context), settings=settings)
+    run_context = replace(build_run_context(context), settings=settings)
     clients, clock = run_context.clients, run_context.clock
     run = start_run(
         run_context, fleet_file, content, context.project, cheapest=cheapest,
@@ -115,7 +115,7 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
     run = _load_monitored_run(context, monitor_file)
     lowest_cost = cheapest == "True" or cheapest_option
     end = monitor_run(
-        _build_run_context(context, monitor_file, run), run, cheapest=lowest_cost, pace=_choose_pace(context)
+        build_run_context(context, monitor_file, run), run, cheapest=lowest_cost, pace=choose_pace(context)
     )
     if context.cloud is not None:
         results = context.cloud.export_buckets([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
@@ -151,7 +151,7 @@ def cleanup(
     )
 
     run = context.load_run(monitor_file, "cleanup") if monitor_file else None
-    run_context = _build_run_context(context)
+    run_context = build_run_context(context)
     if stale:
         clean = clean_up_stale_runs(run_context, yes=yes)
     elif verify:
@@ -208,9 +208,7 @@ def _load_fleet_file(context: Context, path: Path) -> dict[str, Any]:
     return content
 
 
-def _build_run_context(
-    context: Context, monitor_file: Path | None = None, run: MonitorFile | None = None
-) -> RunContext:
+def build_run_context(context: Context, monitor_file: Path | None = None, run: MonitorFile | None = None) -> RunContext:
     """Return the context of a run's command; `monitor_file`: the file or the run's name, as the user typed it."""
     from distributed_something.run.run_context import RunContext
 
@@ -220,7 +218,7 @@ def _build_run_context(
     return replace(run_context, pause=0.5, settling_seconds=0.0) if context.local else run_context
 
 
-def _choose_pace(context: Context) -> Pace:
+def choose_pace(context: Context) -> Pace:
     """Return how often to look at the run: more often in the local cloud, where counts are exact and machines start at
     once.
     """

@@ -61,6 +61,8 @@ MONITOR_ROLE = "distributed-something-monitor"
 MONITOR_FUNCTION = "distributed-something-monitor"
 RULE_NAME_PREFIX = "distributed-something-"
 MAX_RULE_NAME_LENGTH = 64  # characters; EventBridge's limit
+MAX_QUEUE_NAME_LENGTH = 80  # characters; SQS's limit
+TEST_APP_SUFFIX = "-testRun"  # of the APP_NAME under which `testRun` creates resources; policies know it too
 CHINA_DOMAIN_SUFFIX = ".cn"  # some service names end with this in China
 EXPORT_PREFIX = "exportedlogs"  # prefix of exported logs in the bucket
 MONITOR_PREFIX = "monitors"  # prefix of the copies of monitor files in the bucket
@@ -95,10 +97,18 @@ class AwsAccount:
 
 def build_monitor_rule_name(app_name: str) -> str:
     """Return the name of the EventBridge rule that starts the auto-monitor for an app: at most 64 characters."""
-    name = RULE_NAME_PREFIX + app_name
-    if len(name) <= MAX_RULE_NAME_LENGTH:
-        return name
-    return f"{name[: MAX_RULE_NAME_LENGTH - 9]}-{hashlib.sha256(app_name.encode()).hexdigest()[:8]}"
+    return _shorten_name(RULE_NAME_PREFIX + app_name, MAX_RULE_NAME_LENGTH, app_name)
+
+
+def build_test_app_name(app_name: str) -> str:
+    """Return the APP_NAME of the app's `testRun`, which no real run uses. All names built from it are valid."""
+    longest_suffix = AppNames(TEST_APP_SUFFIX).default_dead_letter_queue
+    return _shorten_name(app_name, MAX_QUEUE_NAME_LENGTH - len(longest_suffix), app_name) + TEST_APP_SUFFIX
+
+
+def _shorten_name(name: str, most: int, app_name: str) -> str:
+    """Return the name in at most `most` characters. The end of a shortened name depends on all of APP_NAME."""
+    return name if len(name) <= most else f"{name[: most - 9]}-{hashlib.sha256(app_name.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

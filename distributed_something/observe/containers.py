@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from distributed_something.aws.cloudwatch_logs import list_log_streams
 from distributed_something.aws.ecs import describe_service
 from distributed_something.core.aws_errors import is_harmless_stop
 from distributed_something.core.monitor_file import MonitorFile
@@ -156,6 +157,16 @@ def find_log_tail(logs: CloudWatchLogsClient, log_group_name: str, app: str) -> 
     newest = max(stream["lastEventTimestamp"] for stream in used_streams) / 1000
     app_streams = [stream["logStreamName"] for stream in used_streams if stream["logStreamName"].startswith(f"{app}/")]
     return LogTail(newest, _list_last_lines(logs, group, app_streams[0]) if app_streams else ())
+
+
+def read_worker_lines(logs: CloudWatchLogsClient, log_group_name: str, machine: str) -> tuple[str, ...]:
+    """Return the last lines that a worker on the machine wrote to CloudWatch itself; none if it has not.
+
+    AWS errors are not caught.
+    """
+    streams = list_log_streams(logs, log_group_name, f"{machine}-")
+    tails = (_list_last_lines(logs, log_group_name, stream) for stream in streams)
+    return next(filter(None, tails), ())
 
 
 def _list_last_lines(logs: CloudWatchLogsClient, group: str, stream: str) -> tuple[str, ...]:

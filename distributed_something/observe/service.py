@@ -45,6 +45,15 @@ class StoppedTask:
     id: str = field(default="", compare=False)
 
 
+@dataclass(frozen=True)
+class ActiveTask:
+    """A task that is starting or running. `has_image`: whether its machine has pulled the image."""
+
+    id: str
+    has_image: bool
+    is_running: bool
+
+
 def observe_service(ecs: ECSClient, cluster: str, service: str) -> ServiceState | None:
     """Return the service's task counts; None if the cluster or service does not exist.
 
@@ -68,19 +77,36 @@ def parse_service_events(described: Mapping[str, Any] | None) -> tuple[AWSEvent,
     return tuple(AWSEvent(convert_to_seconds(event["createdAt"]), "service", event["message"]) for event in events)
 
 
+def list_active_tasks(ecs: ECSClient, cluster: str, service: str) -> tuple[ActiveTask, ...]:
+    """Return up to 100 tasks of the service that are starting or running. AWS errors are not caught."""
+    tasks = _describe_tasks(ecs, cluster, service, "RUNNING")
+    return tuple(
+        ActiveTask(
+            _parse_task_id(task),
+            has_image=task.get("pullStoppedAt") is not None or task.get("lastStatus") == "RUNNING",
+            is_running=task.get("lastStatus") == "RUNNING",
+        )
+        for task in tasks
+    )
+
+
 def list_stopped_tasks(ecs: ECSClient, cluster: str, service: str) -> tuple[StoppedTask, ...]:
     """Return up to 100 stopped tasks of the service. ECS lists them for about an hour. AWS errors are not caught."""
+    return tuple(map(_build_stopped_task, _describe_tasks(ecs, cluster, service, "STOPPED")))
+
+
+def _describe_tasks(ecs: ECSClient, cluster: str, service: str, desired: Any) -> Any:
+    """Return up to 100 tasks of the service; none if the cluster or service does not exist."""
     missing_errors = (ecs.exceptions.ClusterNotFoundException, ecs.exceptions.ServiceNotFoundException)
     try:
         pages = ecs.get_paginator("list_tasks").paginate(
-            cluster=cluster, serviceName=service, desiredStatus="STOPPED",
+            cluster=cluster, serviceName=service, desiredStatus=desired,
             PaginationConfig={"PageSize": TASKS_PER_CALL, "MaxItems": TASKS_PER_CALL},
         )  # fmt: skip
         arns = [arn for page in pages for arn in page["taskArns"]]  # a page may be empty or incomplete
     except missing_errors:
         return ()
-    tasks: Any = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else ()
-    return tuple(map(_build_stopped_task, tasks))
+    return ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else ()
 
 
 def count_protected_tasks(ecs: ECSClient, cluster: str, service: str) -> int | None:
@@ -122,5 +148,9 @@ def _build_stopped_task(task: Mapping[str, Any]) -> StoppedTask:
     known = [int(container["exitCode"]) for container in containers if container.get("exitCode") is not None]
     codes = tuple(filter(None, known)) or tuple(known[:1])
     reason = "; ".join(dict.fromkeys(filter(None, reasons)))  # ECS often repeats the container's reason for the task
-    task_id = str(task.get("taskArn", "")).rsplit("/", 1)[-1]
-    return StoppedTask(convert_to_seconds(task.get("stoppedAt")), str(task.get("stopCode", "")), reason, codes, task_id)
+    at, kind = convert_to_seconds(task.get("stoppedAt")), str(task.get("stopCode", ""))
+    return StoppedTask(at, kind, reason, codes, _parse_task_id(task))
+
+
+def _parse_task_id(task: Mapping[str, Any]) -> str:
+    return str(task.get("taskArn", "")).rsplit("/", 1)[-1]

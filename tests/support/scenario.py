@@ -47,9 +47,11 @@ from distributed_something.aws.clients import Clients
 from distributed_something.aws.cloudwatch_logs import build_log_group_names
 from distributed_something.aws.ecs import find_task_roles
 from distributed_something.aws.s3 import iter_object_keys
+from distributed_something.cli.test_run.plan import build_test_plan
+from distributed_something.cli.test_run.removal import Traces, list_missing_log_groups, remove_test_run
 from distributed_something.core.clock import Clock
 from distributed_something.core.image_name import parse_image_reference
-from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.monitor_file import MonitorFile, build_monitor_file_key
 from distributed_something.core.names import (
     MONITOR_FUNCTION,
     MONITOR_ROLE,
@@ -316,6 +318,7 @@ class Scenario:
         self.prepare_account()
         self.write_fleet_file()
         self.create_resources_of_the_published_system()
+        self.remove_test_run()
         self.submit()
         run = self.start(with_template=True)
         self._create_orphaned_volume(run)
@@ -366,6 +369,19 @@ class Scenario:
         for name in build_log_group_names(RUN_SETTINGS.LOG_GROUP_NAME):
             self.stage.root.logs.create_log_group(logGroupName=name)
         self.stage.root.sqs.create_queue(QueueName=RUN_SETTINGS.SQS_DEAD_LETTER_QUEUE)
+
+    def remove_test_run(self) -> None:
+        """Remove what a test run writes to the bucket and to the app's log group. Its other calls are a run's."""
+        clients, logs = self.user.clients, self.stage.root.logs
+        plan = build_test_plan(RUN_SETTINGS, self.fleet, {}, "m5.large")
+        set_up_run(clients, RUN_SETTINGS, lambda _: None, self.time.sleep)
+        for key in (plan.input_key, build_monitor_file_key(plan.settings.APP_NAME)):
+            clients.s3.put_object(Bucket=BUCKET, Key=key, Body=b"")
+        stream = f"{plan.settings.APP_NAME}/worker/0123"
+        logs.create_log_stream(logGroupName=RUN_SETTINGS.LOG_GROUP_NAME, logStreamName=stream)
+        clock = Clock(time.time, self.time.sleep)
+        assert list_missing_log_groups(clients, plan) == []
+        assert remove_test_run(clients, plan, Traces(), self.folder / "monitor.json", clock, 0.0) == []
 
     def submit(self) -> None:
         clients, ignore = self.user.clients, lambda _: None

@@ -52,7 +52,8 @@ class JobEvidence:
     `outcome`: None if no attempt has failed, or if that could not be read. `source`: where the jobs came from.
     `has_ended`: whether the run's end is recorded. `is_hopeless`: whether it ended because nothing works or, before its
     end, whether no job has succeeded. `is_regular`: whether it ended because no jobs were left; all its resources were
-    then removed. `has_pauses`: whether machines pause because jobs failed in a row.
+    then removed. `has_pauses`: whether machines pause because jobs failed in a row. `is_test`: whether these are the
+    jobs of `testRun`, which nobody sends again.
     """
 
     outcome: RunOutcome | None = None
@@ -62,6 +63,7 @@ class JobEvidence:
     is_regular: bool = False
     has_pauses: bool = False
     has_no_machine: bool = False
+    is_test: bool = False
 
     @property
     def advice(self) -> Advice | None:
@@ -174,7 +176,7 @@ def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is
         return tuple(list_sending_commands(advice, line)) if is_first else ()
     if advice is not None and advice.recipe in _REPLACING_RECIPES:  # these send all jobs again
         return ()
-    if group.failed is None:
+    if group.failed is None or jobs.is_test:
         return ()
     has_waiting = jobs.outcome is not None and jobs.outcome.left > 0
     return (line.format_retry("--only", group.failed.id, has_waiting=has_waiting),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distributed_something.core.aws_errors import JOINING_REMEDY, is_faulty_end, is_spot_interruption
-from distributed_something.core.text import format_count, format_names
+from distributed_something.core.text import format_count, format_duration, format_names
 from distributed_something.diagnose.why.cause import (
     JOINING_SECONDS,
     MAX_NAMES_PER_CAUSE,
@@ -60,21 +60,22 @@ def diagnose_spot_interruptions(evidence: Evidence) -> Iterator[Cause]:
         )
 
 
-def diagnose_unregistered_machines(evidence: Evidence) -> Iterator[Cause]:
-    """Find machines that have been running longer than `JOINING_SECONDS` but are not in the cluster."""
+def diagnose_unregistered_machines(evidence: Evidence, joining_seconds: float = JOINING_SECONDS) -> Iterator[Cause]:
+    """Find machines that have been running longer than `joining_seconds` but are not in the cluster."""
     if not all(evidence.has_observed(part) for part in ("cluster_machines", "registered_count", "machines")):
         return
     cluster_ids = {machine.id for machine in evidence.cluster_machines}
     overdue = [
         machine
         for machine in list_running_machines(evidence)
-        if machine.id not in cluster_ids and evidence.at - machine.launch_time > JOINING_SECONDS
+        if machine.id not in cluster_ids and evidence.at - machine.launch_time > joining_seconds
     ]
     # The evidence lists at most 100 of the cluster's machines, so some overdue machines may be among the unlisted ones.
     unlisted_count = max(0, (evidence.registered_count or 0) - len(evidence.cluster_machines))
     missing_count = len(overdue) - unlisted_count
     if missing_count <= 0:
         return
+    youngest = min(evidence.at - machine.launch_time for machine in overdue)
     share = 1.0 if not evidence.registered_count else 0.6
     private_count = sum(not machine.has_public_address for machine in overdue)
     hint = f"; {private_count} without a public address" if private_count else ""
@@ -82,7 +83,7 @@ def diagnose_unregistered_machines(evidence: Evidence) -> Iterator[Cause]:
         round(88 * share),
         "machines are running but have not joined the cluster",
         f"{format_count(missing_count, 'machine')} ({_format_few_names([machine.id for machine in overdue])}), up for "
-        f"more than {JOINING_SECONDS / 60:.0f} min, not in the cluster {evidence.subject.cluster}{hint}",
+        f"at least {format_duration(youngest)}, not in the cluster {evidence.subject.cluster}{hint}",
         _format_joining_remedy(private_count),
     )
 

@@ -80,7 +80,7 @@ def rank_causes(evidence: Evidence, jobs: JobEvidence | None = None, line: Comma
     """
     jobs, line = jobs or JobEvidence(), line or CommandLine()
     failing = list(diagnose_failing_jobs(jobs, line))
-    found = [(diagnose, _select_remedy(cause, line)) for diagnose in DIAGNOSES for cause in diagnose(evidence)]
+    found = [(diagnose, select_remedy(cause, line)) for diagnose in DIAGNOSES for cause in diagnose(evidence)]
     if is_all_removed(evidence, jobs):
         found = []
     elif jobs.has_ended and jobs.is_hopeless:
@@ -92,7 +92,7 @@ def rank_causes(evidence: Evidence, jobs: JobEvidence | None = None, line: Comma
     return [*failing, *causes] if jobs.has_ended else sorted([*failing, *causes], key=_get_rank)
 
 
-def _select_remedy(cause: Cause, line: CommandLine) -> Cause:
+def select_remedy(cause: Cause, line: CommandLine) -> Cause:
     """Return the cause with the remedy for the place where workers run: in containers or, on this computer, without."""
     is_other = not line.has_image and cause.remedy_without_image != ""
     remedy = cause.remedy_without_image if is_other else cause.remedy

@@ -62,16 +62,29 @@ def format_diagnosis(
     lines += [] if is_all_removed(evidence, jobs) else [format_run_status(evidence)]
     lines += [""] if causes or not jobs.has_ended else []
     lines += [] if causes or jobs.has_ended else ["no problems found"]
+    lines += format_causes(causes, line, width)
+    if jobs.has_ended and jobs.advice:
+        lines += ["", format_advice(jobs.advice, line)]
+    return "\n".join([*lines, *format_unchecked_parts(evidence, width)])
+
+
+def format_causes(causes: Sequence[Cause], line: CommandLine, width: int = TERMINAL_COLUMNS) -> list[str]:
+    """Return the causes in lines. Those with the same remedy are together, and it follows the last one."""
+    lines: list[str] = []
     for number, cause in enumerate(ordered := _group_by_remedy(causes)):
         label = "most likely" if number == 0 else "or" if number == 1 else ""
         is_last = ordered[number + 1 : number + 2] == [] or _get_remedy(ordered[number + 1]) != _get_remedy(cause)
         lines += _format_cause(cause, label, line, width, has_remedy=is_last)
-    if jobs.has_ended and jobs.advice:
-        lines += ["", format_advice(jobs.advice, line)]
+    return lines
+
+
+def format_unchecked_parts(evidence: Evidence, width: int = TERMINAL_COLUMNS) -> list[str]:
+    """Return what could not be looked up, and why, in lines."""
+    lines: list[str] = []
     for part, reason in evidence.lookup_errors.items():
         label = _PART_LABELS.get(part, part)
         lines += format_wrapped_lines(f"{label}: {reason}", "not checked  ", " " * 13, width)
-    return "\n".join(lines)
+    return lines
 
 
 def _get_remedy(cause: Cause) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

@@ -19,6 +19,7 @@ from typing import Any
 from distributed_something.worker.container.check_messages import CHECK_VARIABLE, check_messages
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.single_job import ONE_JOB_VARIABLE, run_one_job
+from distributed_something.worker.container.test_job import TEST_RUN_VARIABLE, make_test_job
 from distributed_something.worker.hooks.hook_calls import Hooks
 from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.job import Folders, Job, job_from_message
@@ -67,12 +68,18 @@ def serve(
         signal.signal(number, lambda *_: notices.put(float(settings.stop_seconds)))
     metadata = InstanceMetadata()
     settings = replace(settings, machine=get_machine_id(metadata))
-    exit_code = Container(settings, Hooks(make_job, prepare, failure), notices, metadata).serve()
+    exit_code = Container(settings, _choose_hooks(Hooks(make_job, prepare, failure)), notices, metadata).serve()
     if threading.active_count() > 1:  # Python would wait for threads that hang in a request
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)
     return exit_code
+
+
+def _choose_hooks(own: Hooks) -> Hooks:
+    """Return the project's own hooks or, in a test run, those for its jobs."""
+    is_test = os.environ.get(TEST_RUN_VARIABLE) == "True"
+    return Hooks(make_test_job, lambda job, folders: None, usual_failure) if is_test else own
 
 
 def _use_utf8() -> None:

@@ -49,7 +49,12 @@ def find_named_permission(error: ClientError) -> str | None:
 
     Such a message reads "… is not authorized to perform: sqs:SendMessage …".
     """
-    match = _PERMISSION_PATTERN.search(str(error.response.get("Error", {}).get("Message", "")))
+    return find_permission_in_text(str(error.response.get("Error", {}).get("Message", "")))
+
+
+def find_permission_in_text(text: str) -> str | None:
+    """Return the missing permission that an AWS message mentions, which may be part of a log line, or None."""
+    match = _PERMISSION_PATTERN.search(text)
     return match[1] if match else None
 
 

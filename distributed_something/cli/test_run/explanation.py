@@ -1,0 +1,167 @@
+"""Explains why a step of a test run did not happen, with the causes that `why` knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from distributed_something.cli.test_run.steps import Step
+from distributed_something.cli.test_run.watcher import StopReason
+from distributed_something.core.aws_errors import NEW_FLEET_REMEDY
+from distributed_something.core.errors import AWSError, format_lookup_error
+from distributed_something.core.text import (
+    TERMINAL_COLUMNS,
+    format_duration,
+    format_one_line,
+    format_wrapped_lines,
+    format_wrapped_row,
+)
+from distributed_something.diagnose.why.cause import Cause
+from distributed_something.diagnose.why.container_causes import (
+    diagnose_image_pull,
+    diagnose_service_events,
+    diagnose_stopped_tasks,
+)
+from distributed_something.diagnose.why.fleet_causes import (
+    diagnose_fleet_errors,
+    diagnose_slow_launch,
+    diagnose_small_quota,
+)
+from distributed_something.diagnose.why.job_causes import JobEvidence, diagnose_failing_jobs
+from distributed_something.diagnose.why.machine_causes import (
+    diagnose_disconnected_agents,
+    diagnose_failed_launches,
+    diagnose_paused_machines,
+    diagnose_spot_interruptions,
+    diagnose_unregistered_machines,
+)
+from distributed_something.diagnose.why.rank import select_remedy
+from distributed_something.diagnose.why.view import format_causes, format_unchecked_parts
+from distributed_something.observe.containers import read_failed_task_lines, select_failed_tasks
+from distributed_something.observe.evidence import Evidence, build_subject_from_run, gather_evidence
+from distributed_something.results.advice import AdviceCause, classify_failure
+from distributed_something.results.job_counter import JobCounts
+from distributed_something.results.outcome import RunOutcome, load_run_outcome
+from distributed_something.worker import find_permission_in_text
+
+if TYPE_CHECKING:
+    from distributed_something.aws.clients import Clients
+    from distributed_something.core.monitor_file import MonitorFile
+    from distributed_something.results.command_line import CommandLine
+
+REPETITION = "run testRun again"
+_SETUP_PATTERN = re.compile(r"\b(run )?setup\b")  # in a remedy; `setupAWS` does not match
+_Diagnosis = Callable[[Evidence], Iterable[Cause]]
+_MACHINES: tuple[_Diagnosis, ...] = (diagnose_failed_launches, diagnose_spot_interruptions)
+_CONTAINERS: tuple[_Diagnosis, ...] = (
+    *_MACHINES, diagnose_disconnected_agents, diagnose_service_events, diagnose_stopped_tasks,
+)  # fmt: skip
+# What can keep each step from happening. Advice to type the commands of a run or to wait is left out: `testRun` does.
+_DIAGNOSES: Mapping[Step, tuple[_Diagnosis, ...]] = {
+    Step.LAUNCHED: (*_MACHINES, diagnose_fleet_errors, diagnose_small_quota, diagnose_slow_launch),
+    Step.JOINED: (*_MACHINES, partial(diagnose_unregistered_machines, joining_seconds=0.0)),
+    Step.PULLED: (*_CONTAINERS, diagnose_image_pull),
+    Step.STARTED: _CONTAINERS,
+    Step.PROTECTED: (*_CONTAINERS, diagnose_paused_machines),
+    Step.LOGGED: (*_CONTAINERS, diagnose_paused_machines),
+    Step.VERIFIED: (*_CONTAINERS, diagnose_paused_machines),
+}
+_ROLE_WEIGHT, _STEP_WEIGHT, _OLD_IMAGE_WEIGHT = 99, 40, 98
+_ROLE_REMEDY = "run setupAWS, which gives the workers' role all permissions that it needs, then testRun again"
+# If no diagnosis finds more: what else keeps a step from happening, and what to do.
+_STEP_CAUSES = {
+    Step.PROTECTED: (
+        "ECS does not protect the container",
+        "correct what the lines below show; if it is a permission, " + _ROLE_REMEDY,
+    ),
+    Step.LOGGED: ("CloudWatch has no lines of the worker", _ROLE_REMEDY),
+    Step.VERIFIED: ("the jobs' results are not in the bucket as recorded", "correct what the lines below show"),
+}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a test run stopped: the causes, what could not be looked up, and the last lines of the container."""
+
+    reason: StopReason
+    causes: list[Cause]
+    evidence: Evidence
+    lines: tuple[str, ...]
+
+
+def explain_stop(
+    clients: Clients, file: MonitorFile, reason: StopReason, lines: tuple[str, ...], line: CommandLine, now: float
+) -> Explanation:
+    """Return why the step will not happen. `lines`: the last ones that the worker sent to CloudWatch itself.
+
+    This must happen before the cleanup, because AWS then forgets most of it. AWS errors are not caught.
+    """
+    evidence = gather_evidence(clients, build_subject_from_run(file), now)
+    if not lines and (failed := select_failed_tasks(evidence.stopped_tasks, file.MONITOR_START_TIME / 1000)):
+        lines = read_failed_task_lines(clients.logs, file.MONITOR_LOG_GROUP_NAME, file.MONITOR_APP_NAME, failed)
+    lines = lines or (evidence.log_tail.lines if evidence.log_tail else ())
+    try:
+        outcome = load_run_outcome(clients.s3, file, None, 0)
+    except AWSError as error:
+        outcome = RunOutcome(None, JobCounts(), 0, [], 0)
+        evidence = replace(evidence, lookup_errors={**evidence.lookup_errors, "records": format_lookup_error(error)})
+    return Explanation(reason, find_causes(reason, evidence, outcome, lines, line), evidence, lines)
+
+
+def find_causes(
+    reason: StopReason, evidence: Evidence, outcome: RunOutcome, lines: tuple[str, ...], line: CommandLine
+) -> list[Cause]:
+    """Return the causes of the stop, the most likely one first."""
+    found = [select_remedy(cause, line) for diagnose in _DIAGNOSES[reason.step] for cause in diagnose(evidence)]
+    found += _diagnose_role(lines)
+    found += _diagnose_jobs(outcome, line)
+    if not found and reason.step in _STEP_CAUSES:
+        title, remedy = _STEP_CAUSES[reason.step]
+        evidence_text = "see the worker's last lines" if lines else "the worker has written nothing to CloudWatch"
+        found.append(Cause(_STEP_WEIGHT, title, reason.note or evidence_text, remedy))
+    adapted = [replace(cause, remedy=_adapt_remedy(cause.remedy)) for cause in found]
+    return sorted(adapted, key=lambda cause: -cause.weight)
+
+
+def _adapt_remedy(remedy: str) -> str:
+    """Return the remedy without the commands that would continue a run: nothing is left of a test run."""
+    return _SETUP_PATTERN.sub(REPETITION, remedy.replace(NEW_FLEET_REMEDY, REPETITION))
+
+
+def _diagnose_role(lines: Iterable[str]) -> Iterator[Cause]:
+    """Find a permission that AWS refuses to the worker."""
+    for text in lines:
+        if permission := find_permission_in_text(text):
+            yield Cause(_ROLE_WEIGHT, f"the workers' role may not call {permission}", text, _ROLE_REMEDY)
+            return
+
+
+def _diagnose_jobs(outcome: RunOutcome, line: CommandLine) -> Iterator[Cause]:
+    """Explain failed jobs. Only a worker that does not know test runs cannot start a job's program."""
+    unknown = (AdviceCause.NO_PROGRAM, AdviceCause.MESSAGE)
+    old = [failed for failed in outcome.all_failures if classify_failure(failed) in unknown]
+    if old:
+        remedy = f"build the image again: {line.format_build_command()}" if line.has_image else "update the worker"
+        title = "the image contains a worker of an older version, which does not know testRun"
+        yield Cause(_OLD_IMAGE_WEIGHT, title, old[0].reason, remedy)
+    else:
+        jobs = JobEvidence(replace(outcome, left=0), has_pauses=True, is_test=True)
+        yield from diagnose_failing_jobs(jobs, line)
+
+
+def format_explanation(explanation: Explanation, line: CommandLine) -> str:
+    """Return the text about a test run that stopped, in at most 80 columns."""
+    reason = explanation.reason
+    notes = [reason.note] if reason.note else []
+    notes += [f"nothing happened in {format_duration(reason.seconds)}"] if reason.seconds is not None else []
+    texts = [format_wrapped_row("stopped at", f"{reason.step.value}: {'; '.join(notes)}")]
+    texts += format_causes(explanation.causes, line) or [format_wrapped_row("", "AWS gives no reason")]
+    texts += format_unchecked_parts(explanation.evidence)
+    if explanation.lines:
+        texts.append("the worker's last lines:")
+        for text in explanation.lines:
+            texts += format_wrapped_lines(format_one_line(text), "  | ", "  |   ", TERMINAL_COLUMNS)
+    return "\n".join(texts)

@@ -1,0 +1,38 @@
+"""Ctrl-C and other signals during a test run: none of them may leave a machine behind."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, `kill`, and a closed terminal
+
+
+@contextmanager
+def raise_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt for each of these signals, so that the program can clean up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handle_signals(interrupt):
+        yield
+
+
+@contextmanager
+def postpone_interrupts(report: Callable[[], None]) -> Iterator[None]:
+    """Call `report` for each of these signals, and continue."""
+    with _handle_signals(lambda number, frame: report()):
+        yield
+
+
+@contextmanager
+def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    former = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in former.items():
+            signal.signal(number, old)
