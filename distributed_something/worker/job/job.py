@@ -274,7 +274,7 @@ class JobTemplate:
         """Parse the templates of the fields that depend on the job's group."""
         is_shared = self._fields["shared_location"]
         parsers: dict[str, Callable[[], FieldBuilder]] = {
-            "id": lambda: parse_template("{job}").fill,
+            "id": lambda: lambda texts: texts["job"],
             "command": lambda: _parse_command(shared),
             "inputs": lambda: parse_inputs(shared, "inputs", allow_unsafe=defaults.allow_unsafe_inputs),
             # Web addresses are refused here, so there are no unsafe ones.
@@ -339,7 +339,7 @@ def _parse_words(command: object) -> Callable[[ValueTexts], list[str]]:
     templates = [parse_template(part if isinstance(part, str) else json.dumps(part)) for part in parts]
 
     def build_words(texts: ValueTexts) -> list[str]:
-        words = [template.fill(texts) for template in templates]
+        words = [template.fill(texts) if template.names else template.form for template in templates]
         if not words or not words[0]:
             raise BadMessage("`command` is missing from the message or empty")
         return words

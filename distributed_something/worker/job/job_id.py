@@ -21,6 +21,7 @@ LIMIT_KEYS = frozenset(
     {"timeout_minutes", "expected_files", "keep_failed", "leave_out", "upload_flags", "requester_pays"}
 )
 _ALTERNATIVE_GROUP_KEYS = ("Metadata", "plate")  # in messages from published implementations and labs' scripts
+_OBJECTS = (dict, Mapping)  # Python finds out much faster that a value is a dict
 _PUBLISHED_START = "Metadata_"
 _PUBLISHED_GROUP = re.compile(r"Metadata_[^=,]+=[^=,]*(,Metadata_[^=,]+=[^=,]*)*")
 _REPLACED_CHARACTERS = re.compile(r"[^\w.=-]+")  # \w: letters and digits of any script, and "_"
@@ -61,7 +62,7 @@ def add_missing_group(message: dict[str, Any]) -> None:
 
 def _unwrap_group(group: object) -> object:
     """Return the value of a group that has only the key `Metadata` or `plate`, because both forms mean the same job."""
-    if isinstance(group, Mapping) and len(group) == 1:
+    if isinstance(group, _OBJECTS) and len(group) == 1:
         for key in _ALTERNATIVE_GROUP_KEYS:
             if isinstance(group.get(key), (Mapping, str)):
                 return group[key]
@@ -88,7 +89,7 @@ def _list_value_texts(value: object) -> list[str]:
 
     A group in the published form, `Metadata_Plate=P1,Metadata_Well=A01`, yields its values without their names.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, _OBJECTS):
         value = [value[key] for key in sorted(value)]  # the order of keys has no meaning, so it must not change an ID
     elif not isinstance(value, list):
         return _list_single_texts(value)
