@@ -24,7 +24,6 @@ from distributed_something.worker.job.failures import Failed, describe_outside_f
 from distributed_something.worker.job.job import Folders, Inputs, Job
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
-from distributed_something.worker.program.processors import use_all_processors
 
 CHECK_SECONDS = 0.5  # how often to check whether the hook must be given up
 log = logging.getLogger("worker")
@@ -133,7 +132,6 @@ class HookThreads:
                 self._free.get_nowait().put(None)
 
     def _run(self, calls: SimpleQueue[Callable[[], None] | None]) -> None:
-        use_all_processors()  # programs that a hook starts would otherwise be restricted to one processor
         while (function := calls.get()) is not None:
             function()
             del function  # and with it, the job

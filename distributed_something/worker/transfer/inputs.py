@@ -19,7 +19,6 @@ from botocore.exceptions import ClientError, ParamValidationError
 from distributed_something.worker.job.addresses import BadAddress, is_url, parse_input_address
 from distributed_something.worker.job.failures import BadData, Failed, MissingInput, get_error_code, is_name_error
 from distributed_something.worker.job.upload_flags import S3Arguments
-from distributed_something.worker.program.processors import use_all_processors
 from distributed_something.worker.transfer.retry import (
     TRANSFER_ERRORS,
     check_requests,
@@ -97,7 +96,7 @@ def fetch_inputs(
     if not sources:
         return []
     _make_folders(sources, folder)
-    with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
+    with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
         return fetcher.fetch_all(sources, pool)
 
 

@@ -15,7 +15,6 @@ from botocore.exceptions import ClientError
 
 from distributed_something.worker.job.failures import LostLease, UploadError
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments
-from distributed_something.worker.program.processors import use_all_processors
 from distributed_something.worker.transfer.result_files import list_result_files
 from distributed_something.worker.transfer.retry import (
     RETRY_PAUSES_SECONDS,
@@ -144,7 +143,7 @@ class ResultUpload:
         if len(sizes) == 1 and sum(sizes.values()) <= MAX_INLINE_BYTES:  # the most common case
             self._send_file(small[0], sizes[small[0]], upload_whole_file)
             return
-        with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
+        with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
             for _ in pool.map(lambda key: self._send_file(key, sizes[key], upload_whole_file), small):
                 pass
             for key in sizes.keys() - set(small):

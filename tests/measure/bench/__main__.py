@@ -15,7 +15,7 @@ from tests.measure.simulation import report as simulation
 
 JOBS = 100_000
 MANY_JOBS = 1_000_000
-ROUNDS = 2
+ROUNDS = 3
 HELP_RUNS = 10
 WORKER_JOBS = 1_000
 SLOW_JOBS = 20
