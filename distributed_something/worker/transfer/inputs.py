@@ -20,6 +20,8 @@ from distributed_something.worker.job.addresses import BadAddress, is_url, parse
 from distributed_something.worker.job.failures import BadData, Failed, MissingInput, get_error_code, is_name_error
 from distributed_something.worker.job.upload_flags import S3Arguments
 from distributed_something.worker.program.processors import use_all_processors
+from distributed_something.worker.transfer.crt.download import Download
+from distributed_something.worker.transfer.crt.downloads import CrtDownloads
 from distributed_something.worker.transfer.retry import (
     TRANSFER_ERRORS,
     check_requests,
@@ -50,13 +52,15 @@ class InputSource:
     """What inputs are read with.
 
     `bucket`: the bucket of inputs that are only keys. `arguments`: extra arguments for the S3 requests.
-    `allow_unsafe`: whether web addresses may be `http://` addresses and addresses of the machine itself.
+    `allow_unsafe`: whether web addresses may be `http://` addresses and addresses of the machine itself. `downloads`:
+    the downloads through awscrt; without them, boto3 fetches everything.
     """
 
     s3: Any
     bucket: str
     arguments: S3Arguments = field(default_factory=dict)
     allow_unsafe: bool = False
+    downloads: CrtDownloads | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,22 +178,37 @@ class _InputFetcher:
             yield (bucket, key), _resolve_input_path(folder, relative, _format_address(bucket, key))
 
     def fetch_all(self, sources: dict[Path, tuple[str, str]], pool: Executor) -> list[InputFile]:
-        """Fetch the files and return them. The first part of every file is fetched before any other part."""
-        files: list[InputFile] = []
-        large: list[tuple[Path, RemoteObject]] = []
-        for path, remote in zip(
-            sources, pool.map(lambda path: self._fetch_first_part(*sources[path], path), sources), strict=True
-        ):
-            address = _format_address(remote.bucket, remote.key)
-            files.append(InputFile(address, remote.etag or None, remote.size))
-            if remote.bucket and list_remaining_parts(remote):  # a web file is always fetched in one part
-                large.append((path, remote))
-        for path, remote in large:
-            for _ in pool.map(
-                lambda start, p=path, r=remote: self._fetch_part(r, start, p), list_remaining_parts(remote)
-            ):
-                pass
-        return files
+        """Fetch the files and return them. The large ones are fetched after the others, several at a time."""
+        remotes = {
+            path: RemoteObject(*source, listed.size, listed.etag)
+            for path, source in sources.items()
+            if (listed := self._listed.get(source)) and listed.etag
+        }
+        for download in self._fetch_quickly([Download(path, remote) for path, remote in remotes.items()]):
+            del remotes[download.path]
+        others = [path for path in sources if path not in remotes]
+        first_parts = dict(
+            zip(others, pool.map(lambda path: self._fetch_first_part(*sources[path], path), others), strict=True)
+        )
+        # A web file is always fetched in one part.
+        large = {path: remote for path, remote in first_parts.items() if remote.bucket and list_remaining_parts(remote)}
+        rests = [
+            Download(path, remote, list_remaining_parts(remote)[0]) for path, remote in large.items() if remote.etag
+        ]
+        left = {download.path for download in self._fetch_quickly(rests)}
+        left |= large.keys() - {download.path for download in rests}
+        parts = [(path, start) for path in left for start in list_remaining_parts(large[path])]
+        for _ in pool.map(lambda part: self._fetch_part(large[part[0]], part[1], part[0]), parts):
+            pass
+        remotes |= first_parts
+        return [_describe_file(remotes[path]) for path in sources]
+
+    def _fetch_quickly(self, downloads: list[Download]) -> list[Download]:
+        """Fetch what awscrt can fetch, and return the rest."""
+        if self._source.downloads is None:
+            return downloads
+        with check_requests(self._check):
+            return self._source.downloads.fetch_objects(downloads, self._arguments, self._check)
 
     def _fetch_first_part(self, bucket: str, key: str, path: Path) -> RemoteObject:
         if not bucket:
@@ -278,6 +297,10 @@ def _make_folders(sources: Mapping[Path, tuple[str, str]], folder: Path) -> None
             raise _explain_write_error(address, error) from None
         except RecursionError:  # mkdir calls itself for each folder that does not exist yet
             raise BadData(f"the input {address} cannot be stored as a file: too many folders in its path") from None
+
+
+def _describe_file(remote: RemoteObject) -> InputFile:
+    return InputFile(_format_address(remote.bucket, remote.key), remote.etag or None, remote.size)
 
 
 def _format_address(bucket: str, key: str) -> str:

@@ -125,6 +125,12 @@ class CheckedBody(io.RawIOBase):
         self._position += len(chunk)
         return chunk
 
+    def readinto(self, buffer: Any) -> int:
+        """Read into `buffer`, which botocore does if it signs with awscrt."""
+        chunk = self.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._check()
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]

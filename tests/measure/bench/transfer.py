@@ -124,11 +124,13 @@ def _check_sizes(source: Path, down: Path) -> None:
 
 def main(direction: str, folder: str, prefix: str) -> None:
     """Transfer files as the worker does, with the worker's S3 client. `direction` is "up" or "down"."""
-    s3 = Clients(1, "us-east-1")("s3")
+    clients = Clients(1, "us-east-1")
+    s3 = clients("s3")
     if direction == "up":
         upload_results(s3, Path(folder), ResultDestination(BUCKET, prefix.rstrip("/")))
     else:
-        fetch_inputs(InputSource(s3, BUCKET), [prefix], Path(folder))
+        source = InputSource(s3, BUCKET, downloads=clients.create_downloads(s3))
+        fetch_inputs(source, [prefix], Path(folder))
 
 
 if __name__ == "__main__":
