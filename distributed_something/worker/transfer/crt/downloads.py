@@ -22,8 +22,8 @@ from distributed_something.worker.transfer.crt.download import Download, Downloa
 from distributed_something.worker.transfer.crt.places import BucketPlace, find_bucket_place
 
 CHECK_SECONDS = 0.2  # how often `check` is called while requests are under way
-# awscrt ends a request without any bytes after about 30 s. This ends one whose bytes arrive too slowly; boto3 reads such
-# a response as it arrives.
+# awscrt ends a request without any bytes after about 30 s. This ends one whose bytes arrive too slowly; boto3 reads
+# such a response as it arrives.
 STALL_SECONDS = 60.0
 WAIT_SECONDS = 5.0  # for the downloads of other jobs; then boto3 fetches the objects
 CANCEL_SECONDS = 5.0  # a canceled request normally ends at once
