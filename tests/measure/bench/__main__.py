@@ -16,6 +16,7 @@ from tests.measure.simulation import report as simulation
 JOBS = 100_000
 MANY_JOBS = 1_000_000
 ROUNDS = 2
+TRANSFER_ROUNDS = 3
 HELP_RUNS = 10
 WORKER_JOBS = 1_000
 SLOW_JOBS = 20
@@ -46,8 +47,8 @@ def run_benchmarks(folder: Path) -> list[Measurement]:
     measurements += worker_memory.measure_idle_worker(folder)
     print_progress("simulating runs")
     measurements += simulation.measure_simulation()
-    print_progress(f"transferring {SMALL_FILES:,} small files and a large one, also with s5cmd and the AWS CLI")
-    return measurements + transfer.measure_transfers(folder, SMALL_FILES, LARGE_BYTES, ROUNDS)
+    print_progress(f"transferring {SMALL_FILES:,} small files and larger ones, also with s5cmd and the AWS CLI")
+    return measurements + transfer.measure_transfers(folder, SMALL_FILES, LARGE_BYTES, TRANSFER_ROUNDS)
 
 
 def print_progress(text: str) -> None:
