@@ -40,6 +40,7 @@ _TOOL_FOLDER = Path(sysconfig.get_path("scripts"))
 def measure_transfers(folder: Path, files: int, large_bytes: int, rounds: int) -> list[Measurement]:
     """Measure the seconds that all three programs take, and the ratios of the worker's time to the time of a tool."""
     data = folder / "transfer"
+    data.mkdir(parents=True)
     sources = {
         f"{files:,} x 100 kB": (data / "many", files, SMALL_BYTES),
         f"{MEDIUM_FILES} x 50 MB": (data / "several", MEDIUM_FILES, MEDIUM_BYTES),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, BinaryIO
+from typing import Any
 
 from awscrt import auth, http, io, s3
 from botocore.httpsession import get_cert_path
@@ -24,6 +24,15 @@ MAX_CONNECTIONS = 64
 BUFFER_BYTES = 256 * 1024 * 1024
 CONNECT_TIMEOUT_MS = 5000
 MAX_EVENT_LOOPS = 4
+# One request, whose checksum awscrt compares; or parallel requests for the parts of a large object. awscrt writes the
+# file itself, because passing the bytes to Python would take more than twice the processor time.
+_WHOLE = {
+    "type": s3.S3RequestType.DEFAULT, "operation_name": "GetObject",
+    "checksum_config": s3.S3ChecksumConfig(validate_response=True),
+}  # fmt: skip
+_PARTS = {
+    "type": s3.S3RequestType.GET_OBJECT, "max_active_connections_override": CONNECTIONS_PER_LARGE_DOWNLOAD,
+}  # fmt: skip
 
 
 class CrtClients:
@@ -56,10 +65,13 @@ class CrtClients:
         client, remote = self._get_client(place), download.remote
         headers = [("Host", place.host), ("If-Match", remote.etag)]
         headers += [("x-amz-request-payer", payer)] if payer else []
-        headers += [("Range", f"bytes={download.start}-{remote.size - 1}")] if download.is_large else []
+        headers += [("Range", f"bytes=0-{remote.size - 1}")] if download.is_large else []
         path = place.path + percent_encode(remote.key, safe="/~")
-        request = http.HttpRequest("GET", path, http.HttpHeaders(headers))
-        return (_request_parts if download.is_large else _request_whole)(client, request, download, events)
+        return client.make_request(
+            request=http.HttpRequest("GET", path, http.HttpHeaders(headers)), recv_filepath=str(download.path),
+            on_progress=events.on_progress, on_done=lambda error=None, **_: events.on_done(error),
+            **(_PARTS if download.is_large else _WHOLE),
+        )  # fmt: skip
 
     def _get_client(self, place: BucketPlace) -> Any:
         key = (place.scheme, place.region, place.port)  # awscrt confuses two ports of one host
@@ -94,38 +106,3 @@ class CrtClients:
     def _read_credentials(self) -> Any:
         credentials = self._session.get_credentials().get_frozen_credentials()
         return auth.AwsCredentials(credentials.access_key, credentials.secret_key, credentials.token)
-
-
-def _request_whole(client: Any, request: Any, download: Download, events: DownloadEvents) -> Any:
-    """Send one request, whose checksum awscrt compares. awscrt writes the file itself."""
-    return client.make_request(
-        type=s3.S3RequestType.DEFAULT, operation_name="GetObject", request=request, recv_filepath=str(download.path),
-        checksum_config=s3.S3ChecksumConfig(validate_response=True),
-        on_done=lambda error=None, **_: events.on_done(error),
-    )  # fmt: skip
-
-
-def _request_parts(client: Any, request: Any, download: Download, events: DownloadEvents) -> Any:
-    """Send requests for parts in parallel. Their bytes arrive in order."""
-    file: BinaryIO = download.path.open("r+b" if download.start else "wb")
-
-    def write_chunk(chunk: Any, **_: Any) -> None:
-        file.write(chunk)
-        events.on_progress()
-
-    def end_download(error: Exception | None = None, **_: Any) -> None:
-        try:
-            file.close()
-        except OSError as close_error:
-            error = error or close_error
-        events.on_done(error)
-
-    try:
-        file.seek(download.start)
-        return client.make_request(
-            type=s3.S3RequestType.GET_OBJECT, request=request, on_body=write_chunk, on_done=end_download,
-            max_active_connections_override=CONNECTIONS_PER_LARGE_DOWNLOAD,
-        )  # fmt: skip
-    except BaseException:
-        file.close()
-        raise

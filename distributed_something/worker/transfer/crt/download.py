@@ -1,4 +1,4 @@
-"""One download of an object or of its rest, and the limits that the downloads of all jobs share."""
+"""One download of an object, and the limits that the downloads of all jobs share."""
 
 from __future__ import annotations
 
@@ -17,27 +17,22 @@ MAX_LARGE_DOWNLOADS = 2
 
 @dataclass(frozen=True)
 class Download:
-    """The bytes of an object from `start` on, and the file to which they are written at the same position."""
+    """An object, and the file to which it is written."""
 
     path: Path
     remote: RemoteObject
-    start: int = 0
-
-    @property
-    def size(self) -> int:
-        return self.remote.size - self.start
 
     @property
     def is_large(self) -> bool:
         """Whether the download takes several requests."""
-        return self.start > 0 or self.size > MAX_WHOLE_BYTES
+        return self.remote.size > MAX_WHOLE_BYTES
 
 
 @dataclass(frozen=True)
 class DownloadEvents:
-    """Functions to call in another thread: `on_progress` when a part arrives, and `on_done` with an error or None."""
+    """Functions to call in another thread: `on_progress` with a number of bytes, and `on_done` with an error or None."""
 
-    on_progress: Callable[[], None]
+    on_progress: Callable[[int], None]
     on_done: Callable[[Exception | None], None]
 
 
@@ -56,10 +51,10 @@ class DownloadLimits:
                     return False
                 self._large += 1
                 return True
-            if self._small >= MAX_SMALL_DOWNLOADS or self._small_bytes + download.size > MAX_SMALL_BYTES:
+            if self._small >= MAX_SMALL_DOWNLOADS or self._small_bytes + download.remote.size > MAX_SMALL_BYTES:
                 return False
             self._small += 1
-            self._small_bytes += download.size
+            self._small_bytes += download.remote.size
             return True
 
     def end(self, download: Download) -> None:
@@ -69,4 +64,4 @@ class DownloadLimits:
                 self._large -= 1
             else:
                 self._small -= 1
-                self._small_bytes -= download.size
+                self._small_bytes -= download.remote.size

@@ -85,10 +85,14 @@ def build_downloads(s3: Any, session: Any) -> CrtDownloads | None:
 
 @dataclass
 class _ActiveDownload:
-    """A download under way, its request, and when bytes last arrived."""
+    """A download under way, its request, and when and how many bytes have arrived.
+
+    The number shows that a response was complete. The file's size does not, because each part has its own position.
+    """
 
     download: Download
-    progress: float
+    last_progress: float
+    received: int = 0
     request: Any = None
 
 
@@ -135,8 +139,9 @@ class _Fetch:
         self._started = number = self._started + 1
         active = self._active[number] = _ActiveDownload(download, self._now())
 
-        def record_progress() -> None:
-            active.progress = self._now()
+        def record_progress(size: int) -> None:
+            active.received += size
+            active.last_progress = self._now()
 
         events = DownloadEvents(record_progress, lambda error: self._done.put((number, error)))
         try:
@@ -157,9 +162,10 @@ class _Fetch:
             return
 
     def _record_end(self, number: int, error: Exception | None) -> None:
-        download = self._active.pop(number).download
+        active = self._active.pop(number)
+        download = active.download
         self._limits.end(download)
-        if error is None and _is_complete(download):
+        if error is None and active.received == download.remote.size:
             return
         log.info("s3://%s/%s: %s; trying again", download.remote.bucket, download.remote.key, error or "incomplete")
         self._failed.append(download)
@@ -167,7 +173,7 @@ class _Fetch:
     def _cancel_stalled(self) -> None:
         """Cancel the downloads whose bytes do not arrive. They then end with an error."""
         for active in self._active.values():
-            if self._now() - active.progress >= STALL_SECONDS:
+            if self._now() - active.last_progress >= STALL_SECONDS:
                 active.request.cancel()
 
     def _cancel_all(self) -> None:
@@ -180,11 +186,3 @@ class _Fetch:
         for active in self._active.values():
             log.warning("the download of %s does not end", active.download.remote.key)
             self._limits.end(active.download)
-
-
-def _is_complete(download: Download) -> bool:
-    """Return whether the file has the object's size, because a response may announce and contain fewer bytes."""
-    try:
-        return download.path.stat().st_size == download.remote.size
-    except OSError:
-        return False
