@@ -20,7 +20,7 @@ from distributed_something.worker.job.addresses import BadAddress, is_url, parse
 from distributed_something.worker.job.failures import BadData, Failed, MissingInput, get_error_code, is_name_error
 from distributed_something.worker.job.upload_flags import S3Arguments
 from distributed_something.worker.program.processors import use_all_processors
-from distributed_something.worker.transfer.crt.download import Download
+from distributed_something.worker.transfer.crt.download import list_downloads
 from distributed_something.worker.transfer.crt.downloads import CrtDownloads
 from distributed_something.worker.transfer.retry import (
     TRANSFER_ERRORS,
@@ -200,7 +200,7 @@ class _InputFetcher:
 
     def _fetch_quickly(self, remotes: dict[Path, RemoteObject]) -> dict[Path, RemoteObject]:
         """Fetch what awscrt can fetch, and return it."""
-        downloads = [Download(path, remote) for path, remote in remotes.items() if remote.etag]
+        downloads = list_downloads(remotes)
         if self._source.downloads is None or not downloads:
             return {}
         with check_requests(self._check):

@@ -18,7 +18,6 @@ from distributed_something.worker.transfer.crt.download import Download, Downloa
 from distributed_something.worker.transfer.crt.places import BucketPlace
 
 PART_BYTES = 8 * 1024 * 1024
-CONNECTIONS_PER_LARGE_DOWNLOAD = 6
 MAX_CONNECTIONS = 64
 # awscrt accepts no lower limit for its buffers. The limits on downloads keep it from being reached.
 BUFFER_BYTES = 256 * 1024 * 1024
@@ -30,9 +29,7 @@ _WHOLE = {
     "type": s3.S3RequestType.DEFAULT, "operation_name": "GetObject",
     "checksum_config": s3.S3ChecksumConfig(validate_response=True),
 }  # fmt: skip
-_PARTS = {
-    "type": s3.S3RequestType.GET_OBJECT, "max_active_connections_override": CONNECTIONS_PER_LARGE_DOWNLOAD,
-}  # fmt: skip
+_PARTS = {"type": s3.S3RequestType.GET_OBJECT}
 
 
 class CrtClients:
@@ -70,7 +67,7 @@ class CrtClients:
         return client.make_request(
             request=http.HttpRequest("GET", path, http.HttpHeaders(headers)), recv_filepath=str(download.path),
             on_progress=events.on_progress, on_done=lambda error=None, **_: events.on_done(error),
-            **(_PARTS if download.is_large else _WHOLE),
+            max_active_connections_override=download.connections, **(_PARTS if download.is_large else _WHOLE),
         )  # fmt: skip
 
     def _get_client(self, place: BucketPlace) -> Any:

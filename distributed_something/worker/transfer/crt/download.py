@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distributed_something.worker.transfer.s3_file import RemoteObject
@@ -13,14 +13,18 @@ MAX_WHOLE_BYTES = 16 * 1024 * 1024  # an object up to this size is one request, 
 # Of all jobs of a container together. Buffers are freed when a response has been written, so these limit the memory.
 MAX_SMALL_DOWNLOADS, MAX_SMALL_BYTES = 32, 48 * 1024 * 1024
 MAX_LARGE_DOWNLOADS = 2
+# Connections for large objects together. With eight, awscrt's buffers grow so far that it allocates them again and again,
+# which doubles the processor time.
+LARGE_CONNECTIONS = 6
 
 
 @dataclass(frozen=True)
 class Download:
-    """An object, and the file to which it is written."""
+    """An object, the file to which it is written, and the number of connections if the object is large."""
 
     path: Path
     remote: RemoteObject
+    connections: int = LARGE_CONNECTIONS
 
     @property
     def is_large(self) -> bool:
@@ -28,9 +32,17 @@ class Download:
         return self.remote.size > MAX_WHOLE_BYTES
 
 
+def list_downloads(remotes: Mapping[Path, RemoteObject]) -> list[Download]:
+    """Return the downloads of the objects whose ETags are known. Several large ones share the connections."""
+    downloads = [Download(path, remote) for path, remote in remotes.items() if remote.etag]
+    if sum(download.is_large for download in downloads) < MAX_LARGE_DOWNLOADS:
+        return downloads
+    return [replace(download, connections=LARGE_CONNECTIONS // MAX_LARGE_DOWNLOADS) for download in downloads]
+
+
 @dataclass(frozen=True)
 class DownloadEvents:
-    """Functions to call in another thread: `on_progress` with a number of bytes, and `on_done` with an error or None."""
+    """Functions to call in another thread: `on_progress` with a number of bytes, `on_done` with an error or None."""
 
     on_progress: Callable[[int], None]
     on_done: Callable[[Exception | None], None]
