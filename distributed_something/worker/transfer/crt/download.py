@@ -13,8 +13,7 @@ MAX_WHOLE_BYTES = 16 * 1024 * 1024  # an object up to this size is one request, 
 # Of all jobs of a container together. Buffers are freed when a response has been written, so these limit the memory.
 MAX_SMALL_DOWNLOADS, MAX_SMALL_BYTES = 32, 48 * 1024 * 1024
 MAX_LARGE_DOWNLOADS = 2
-# Connections for large objects together. With eight, awscrt's buffers grow so far that it allocates them again and again,
-# which doubles the processor time.
+# Connections for large objects together; with more, awscrt needs more memory and is not faster here.
 LARGE_CONNECTIONS = 6
 
 
