@@ -85,6 +85,11 @@ class JobHandler:
         """Whether a hook did not end in time, which ends the container."""
         return self._hooks.has_hanging_hook
 
+    def close(self) -> None:
+        """Remove what the attempts of the container shared, after all of them have ended."""
+        self._hooks.end()
+        self.shared_inputs.remove_all()
+
     def take_message(self, raw: dict[str, Any], received: float) -> Attempt:
         """Create the attempt for a message that SQS returned.
 

@@ -136,7 +136,7 @@ class Container:
         if self._handler.has_hanging_hook:
             self._exit_code = 1
         self._tools.launcher.end()
-        self._handler.shared_inputs.remove_all()
+        self._handler.close()
         self._ended.set()
         self._keeper.end()
         self._deleter.end()

@@ -78,7 +78,7 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
         return 1
     finally:
         tools.launcher.end()
-        handler.shared_inputs.remove_all()
+        handler.close()
         remove_temp_dir(attempt.folders)
     (folder / VERDICT_FILE).write_text(json.dumps(verdict.build_document(attempt), indent=1), encoding="utf-8")
     return 0

@@ -1,7 +1,8 @@
 """Calls hooks with a time limit.
 
 A hook is code in this process, so it cannot be stopped. It therefore runs in a thread of its own, and if it takes too
-long, the attempt fails without it. The thread stays behind until the process ends.
+long, the attempt fails without it. The thread stays behind until the process ends. Otherwise, the next hook runs in it,
+because three new threads for each job would take noticeable time.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from distributed_something.worker.job.checks import find_failure
@@ -49,20 +52,21 @@ class HookCall:
 
     def __init__(self, name: str, limit: float, monotonic: Callable[[], float]) -> None:
         self._name, self._limit, self._monotonic = name, limit, monotonic
-        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._lock, self._running = threading.Lock(), threading.Lock()  # the latter is held until the hook has ended
         self._excluded_calls, self._excluded_since, self._excluded_seconds = 0, 0.0, 0.0
         self._result: Any = None
         self._error: BaseException | None = None
 
-    def run(self, hook: Callable[[], _T], check: Callable[[], None]) -> _T:
+    def run(self, hook: Callable[[], _T], check: Callable[[], None], start: Callable[[Callable[[], None]], None]) -> _T:
         """Return what the hook returns, or raise what it raises.
 
-        `check` is called while the hook runs and can give it up by raising an exception. Raise HangingHook if the hook
-        does not end in time.
+        `start` calls a function in another thread. `check` is called while the hook runs and can give it up by raising
+        an exception. Raise HangingHook if the hook does not end in time.
         """
         started: float | None = None  # usual hooks end at once, so the clock is read only for slow ones
-        threading.Thread(target=self._run_hook, args=(hook,), name=f"hook-{self._name}", daemon=True).start()
-        while not self._ended.wait(CHECK_SECONDS):
+        self._running.acquire()
+        start(partial(self._run_hook, hook))
+        while not self._running.acquire(timeout=CHECK_SECONDS):
             check()
             started = self._monotonic() if started is None else started
             if self._monotonic() - started - self._count_excluded_seconds() > self._limit:
@@ -99,13 +103,41 @@ class HookCall:
             return self._excluded_seconds + current
 
     def _run_hook(self, hook: Callable[[], object]) -> None:
-        use_all_processors()  # programs that the hook starts would otherwise be restricted to one processor
         try:
             self._result = hook()
         except BaseException as error:  # raised again in the thread that waits
             self._error = error
         finally:
-            self._ended.set()
+            self._running.release()
+
+
+class HookThreads:
+    """Threads in which hooks run. A thread that has run a hook runs the next one."""
+
+    def __init__(self) -> None:
+        self._free: SimpleQueue[SimpleQueue[Callable[[], None] | None]] = SimpleQueue()
+
+    def start(self, function: Callable[[], None]) -> None:
+        """Call a function in a free thread, or in a new one if there is none."""
+        try:
+            calls = self._free.get_nowait()
+        except Empty:
+            calls = SimpleQueue()
+            threading.Thread(target=self._run, args=(calls,), name="hook", daemon=True).start()
+        calls.put(function)
+
+    def end(self) -> None:
+        """End the free threads."""
+        with suppress(Empty):
+            while True:
+                self._free.get_nowait().put(None)
+
+    def _run(self, calls: SimpleQueue[Callable[[], None] | None]) -> None:
+        use_all_processors()  # programs that a hook starts would otherwise be restricted to one processor
+        while (function := calls.get()) is not None:
+            function()
+            del function  # and with it, the job
+            self._free.put(calls)
 
 
 class HookRunner:
@@ -120,7 +152,12 @@ class HookRunner:
         self, hooks: Hooks, limit: float, monotonic: Callable[[], float], announce_hang: Callable[[], None]
     ) -> None:
         self._hooks, self._limit, self._monotonic, self._announce_hang = hooks, limit, monotonic, announce_hang
+        self._threads = HookThreads()
         self.has_hanging_hook = False
+
+    def end(self) -> None:
+        """End the threads that run no hook."""
+        self._threads.end()
 
     def build_job(
         self, identity: str, message: dict[str, Any], folders: Folders, settings: Settings, check: Callable[[], None]
@@ -154,7 +191,7 @@ class HookRunner:
 
     def _call_hook(self, call: HookCall, hook: Callable[[], _T], check: Callable[[], None]) -> _T:
         try:
-            return call.run(hook, check)
+            return call.run(hook, check, self._threads.start)
         except HangingHook:
             log.error("a hook hangs; this container ends after its running programs, so that ECS can start another one")
             self.has_hanging_hook = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,20 @@ def test_a_relative_output_folder_is_below_the_jobs_folder(harness: AttemptHarne
     (record,) = harness.recorded
     assert record["state"] == "done"
     assert [output["size"] for output in record["outputs"]] == [2]
+
+
+def test_hooks_run_in_the_same_few_threads_and_never_in_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hook_calls, "CHECK_SECONDS", 0.01)
+    threads, hang, used = hook_calls.HookThreads(), threading.Event(), list[int]()
+
+    def run_hook(hook: Any, limit: float = 60.0) -> None:
+        hook_calls.HookCall("prepare", limit, time.monotonic).run(hook, lambda: None, threads.start)
+
+    with pytest.raises(hook_calls.HangingHook):
+        run_hook(hang.wait, limit=0.0)
+    for _ in range(100):
+        run_hook(lambda: used.append(threading.get_ident()))
+    assert len(used) == 100
+    assert len(set(used)) < 20
+    hang.set()
+    threads.end()

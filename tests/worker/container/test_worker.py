@@ -258,9 +258,10 @@ def test_a_job_with_too_few_files_fails_and_uploads_nothing(lab: WorkerLab) -> N
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_program_cannot_read_the_workers_environment(lab: WorkerLab) -> None:
     find_worker = "l=$(cut -d' ' -f4 /proc/$PPID/stat); w=$(cut -d' ' -f4 /proc/$l/stat)"
-    command = f"{find_worker}; cat /proc/$w/cmdline; cat /proc/$w/environ /proc/$l/environ /proc/self/environ; exit 1"
+    command = f"{find_worker}; cat /proc/$w/cmdline; cat /proc/$w/environ /proc/$l/environ /proc/self/environ; true"
+    # It succeeds, because the container that all tests share would pause after too many failures in a row.
     message = lab.send_job(group={"x": "spy"}, command=command, shell=True)
-    record = lab.wait_for_record(job_id(message), state="failed")
+    record = lab.wait_for_record(job_id(message), state="done")
     text = lab.s3.get_object(Bucket=lab.name, Key=record["log"].split("/", 3)[3])["Body"].read()
     assert b"generic-worker.py" in text
     assert b"/environ: Permission denied" in text
