@@ -75,7 +75,10 @@ class Container:
         self._settings, self._notices, self._metadata = settings, notices, metadata
         self._clock = Clock()
         clients = Clients(settings.docker_cores, settings.aws_region)
-        self._context = WorkerContext(settings, clients("sqs"), clients("s3"), self._clock, read_container_facts())
+        s3 = clients("s3")
+        self._context = WorkerContext(
+            settings, clients("sqs"), s3, self._clock, read_container_facts(), clients.create_downloads(s3)
+        )
         self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
         replacement = ReplacementChecker(

@@ -46,7 +46,7 @@ def run_benchmarks(folder: Path) -> list[Measurement]:
     measurements += worker_memory.measure_idle_worker(folder)
     print_progress("simulating runs")
     measurements += simulation.measure_simulation()
-    print_progress(f"transferring {SMALL_FILES:,} small files and a large one, also with s5cmd and the AWS CLI")
+    print_progress(f"transferring {SMALL_FILES:,} small files and larger ones, also with s5cmd and the AWS CLI")
     return measurements + transfer.measure_transfers(folder, SMALL_FILES, LARGE_BYTES, ROUNDS)
 
 
