@@ -55,7 +55,17 @@ class Context:
 
     def format_command(self, *words: str) -> str:
         """Return another command, to copy and paste, with the same shared options as this one."""
-        return shlex.join(["python", "run.py", *self.options, *words])
+        return shlex.join([*self.program, *self.options, *words])
+
+    @cached_property
+    def program(self) -> tuple[str, ...]:
+        """How the user started run.py, with its path as it was typed, so that it can be typed again here."""
+        import sys
+
+        from distributed_something.results.command_line import DEFAULT_PROGRAM
+
+        path = Path(sys.argv[0])
+        return ("python", str(path)) if path.name == "run.py" else DEFAULT_PROGRAM
 
     @property
     def config_file(self) -> Path:
@@ -98,7 +108,7 @@ class Context:
         from distributed_something.core.errors import InputError
         from distributed_something.core.files import list_files_of_kind
         from distributed_something.core.monitor_file import build_monitor_file_path
-        from distributed_something.results.command_line import CommandLine
+        from distributed_something.results.command_line import FLEET_FILE_WORD, JOB_FILE_WORD, CommandLine
 
         folder, app = self.project / "files", ""
         with suppress(InputError):
@@ -109,13 +119,27 @@ class Context:
             fleet_files = [folder / f"{app}Fleet.json"]
         return CommandLine(
             options=self.options,
+            program=self.program,
             monitor_file=str(shorten_path(build_monitor_file_path(self.project, app or "APP_NAME"))),
-            fleet_file=str(shorten_path(fleet_files[0])) if len(fleet_files) == 1 else "FLEETFILE",
-            job_file=job_files[0] if len(job_files) == 1 else "JOBFILE",
+            fleet_file=str(shorten_path(fleet_files[0])) if len(fleet_files) == 1 else FLEET_FILE_WORD,
+            job_file=job_files[0] if len(job_files) == 1 else JOB_FILE_WORD,
             job_files=job_files,
-            has_image=self.containers or not self.local,
+            has_image=not self.local or self._runs_containers,
             is_pushed=not self.local,
         )
+
+    @cached_property
+    def _runs_containers(self) -> bool:
+        """Whether the local cloud runs workers in containers, as it does after --containers until `stop`."""
+        from distributed_something.localcloud import LocalCloudError, find_local_cloud
+
+        if self.containers:
+            return True
+        cloud = find_local_cloud(self.project)
+        try:
+            return cloud is not None and cloud.has_containers
+        except LocalCloudError:
+            return False
 
     def check_file(self, path: Path, kind: str, command: str) -> None:
         """Raise InputError if there is no such file, or if it is another kind of file (see `check_given_file`)."""
@@ -130,12 +154,12 @@ class Context:
 
         return shorten_path(build_monitor_file_path(self.project, self.settings.APP_NAME))
 
-    def build_run_line(self, given: Path | None) -> CommandLine:
-        """Return `command_line` for advice about a run.
+    def build_run_line(self, given: Path | None, run: MonitorFile | None = None) -> CommandLine:
+        """Return `command_line` for advice about a run, if there is one.
 
         `given`: the run's monitor file or its name, as the user typed it; None for the app's monitor file.
         """
-        line = self.command_line
+        line = self.command_line if run is None else self.command_line.select_run(run)
         return line if given is None else replace(line, monitor_file=str(given), next_monitor_file=line.monitor_file)
 
     def load_run(self, given: Path | None, command: str, *, accepts_other_apps: bool = True) -> MonitorFile:
@@ -309,7 +333,8 @@ class Context:
     def check_local(self, command: str) -> None:
         """Raise UsageError if `command` is used without --local."""
         if not self.local:
-            raise click.UsageError(f"{command} works only with the local cloud; run: run.py --local {command}")
+            words = shlex.join([*self.program, "--local", *self.options, command])
+            raise click.UsageError(f"{command} works only with the local cloud; type: {words}")
 
 
 def shorten_path(path: Path) -> Path:

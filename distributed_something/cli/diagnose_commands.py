@@ -73,7 +73,8 @@ def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bo
 
     if as_json and watch:
         raise click.UsageError("--json and --watch cannot be used together")
-    file, line = context.load_run(monitor_file, "status"), context.build_run_line(monitor_file)
+    file = context.load_run(monitor_file, "status")
+    line = context.build_run_line(monitor_file, file)
     clock = Clock()
     with translate_aws_errors("looking at the run"):
         view = RunView.open(context.clients, file)
@@ -110,7 +111,6 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
         gather_evidence,
         observe_active_subject,
     )
-    from distributed_something.run.run_outcome import find_job_file
 
     run = context.load_run(monitor_file, "why") if monitor_file else None
     settings, clients = context.settings, context.clients
@@ -121,10 +121,9 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
     evidence = gather_evidence(clients, subject, time.time())
     if run is None and subject.fleet is not None:
         run = build_monitor_file(settings, subject.fleet, subject.start or 0.0)
-    line = context.build_run_line(monitor_file)
+    line = context.build_run_line(monitor_file, run)
     jobs = _load_jobs(context, run, evidence) if run else JobEvidence()
-    if run is not None and jobs.outcome is not None:
-        line = line.select_job_file(find_job_file(clients.s3, run, evidence.at))
+    line = line.select_job_file(jobs.source.job_file)
     causes = rank_causes(evidence, jobs, line)
     format_causes = build_diagnosis_json if as_json else format_diagnosis
     context.console.print_result(format_causes(evidence, causes, jobs, line))
@@ -134,6 +133,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
     """Return what the run's documents say about its jobs; nothing, after a note, if they cannot be read."""
     from distributed_something.core.errors import AWSError, format_lookup_error
     from distributed_something.diagnose.why.job_causes import JobEvidence
+    from distributed_something.results.job_source import find_job_source
     from distributed_something.results.outcome import load_failures, load_run_outcome
     from distributed_something.results.summary import find_run_summary
     from distributed_something.run.monitor.history import load_history
@@ -149,12 +149,15 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
                 return JobEvidence(has_pauses=has_pauses)
             outcome = replace(outcome, left=counts.jobs if counts else 0)
             has_success = outcome.counts.done or outcome.counts.already_there
-            return JobEvidence(outcome, is_hopeless=not has_success, has_pauses=has_pauses)
+            source = find_job_source(context.clients, run, evidence.at, evidence.at)
+            return JobEvidence(outcome, source, is_hopeless=not has_success, has_pauses=has_pauses)
         submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
         outcome = load_run_outcome(s3, run, submitted, left, replaced_at=history.replaced_at)
+        ended = summary.ended or history.ended or summary.saved or evidence.at
+        source = find_job_source(context.clients, run, ended, evidence.at)
     except AWSError as error:
         context.console.print_progress(f"note: the failed jobs cannot be read ({format_lookup_error(error)})")
         return JobEvidence(has_pauses=has_pauses)
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     is_regular = summary.reason == EndReason.RUN.value
-    return JobEvidence(outcome, has_ended=True, is_hopeless=is_hopeless, is_regular=is_regular)
+    return JobEvidence(outcome, source, has_ended=True, is_hopeless=is_hopeless, is_regular=is_regular)

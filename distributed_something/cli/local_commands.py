@@ -74,7 +74,7 @@ def _end_runs(context: Context, cloud: LocalCloud, yes: bool) -> None:
 
     print_progress = context.console.print_progress
     try:
-        queues = cloud.list_job_queues()
+        queues = cloud.list_job_queues(_find_dead_letter_queues(context))
     except LocalCloudError as error:
         print_progress(f"warning: jobs may be lost, and results are not copied to local/: {error}")
         return
@@ -88,9 +88,19 @@ def _end_runs(context: Context, cloud: LocalCloud, yes: bool) -> None:
         _export_results(context, cloud)
 
 
+def _find_dead_letter_queues(context: Context) -> tuple[str, ...]:
+    """Return the dead-letter queue that the config names; none if the config is not valid, which `stop` accepts."""
+    from distributed_something.core.errors import InputError
+
+    try:
+        return (context.settings.SQS_DEAD_LETTER_QUEUE,)
+    except InputError:
+        return ()
+
+
 def _describe_lost_jobs(queue: JobQueue) -> str:
     verb = "is" if queue.jobs == 1 else "are"
-    run = f"run {queue.run}" if queue.run else "no run has started"
+    run = f"run {queue.run}" if queue.run else "no run is active"
     running = f"; {queue.running:,} running" if queue.running else ""
     jobs = format_count(queue.jobs, "job")
     return f"{jobs} {verb} still in the queue {queue.name} ({run}{running}) and will be lost"

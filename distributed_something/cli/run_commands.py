@@ -114,7 +114,9 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
         monitor_file, cheapest = None, str(monitor_file).capitalize()
     run = _load_monitored_run(context, monitor_file)
     lowest_cost = cheapest == "True" or cheapest_option
-    end = monitor_run(_build_run_context(context, monitor_file), run, cheapest=lowest_cost, pace=_choose_pace(context))
+    end = monitor_run(
+        _build_run_context(context, monitor_file, run), run, cheapest=lowest_cost, pace=_choose_pace(context)
+    )
     if context.cloud is not None:
         results = context.cloud.export_buckets([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
         context.console.print_progress(format_row("results", shorten_path(results)))
@@ -206,11 +208,13 @@ def _load_fleet_file(context: Context, path: Path) -> dict[str, Any]:
     return content
 
 
-def _build_run_context(context: Context, monitor_file: Path | None = None) -> RunContext:
+def _build_run_context(
+    context: Context, monitor_file: Path | None = None, run: MonitorFile | None = None
+) -> RunContext:
     """Return the context of a run's command; `monitor_file`: the file or the run's name, as the user typed it."""
     from distributed_something.run.run_context import RunContext
 
-    line = context.build_run_line(monitor_file)
+    line = context.build_run_line(monitor_file, run)
     run_context = RunContext(context.clients, context.settings, context.console, command_line=line)
     # The local cloud's counts are exact.
     return replace(run_context, pause=0.5, settling_seconds=0.0) if context.local else run_context

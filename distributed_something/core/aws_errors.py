@@ -28,6 +28,7 @@ class FailurePattern:
     `pattern`: a regular expression to search for in AWS's message. `kinds`: AWS's names for such events. `exit_codes`:
     exit codes of a container. `weight`: how likely this failure is to stop a run, from 0 to 100. `is_placement`:
     whether it says that no machine has room for a container, which is normal while a machine is missing.
+    `remedy_without_image`: what to do if workers do not run in containers; "" if that is the same.
     """
 
     pattern: str
@@ -37,6 +38,7 @@ class FailurePattern:
     kinds: frozenset[str] = frozenset()
     exit_codes: Collection[int] = ()
     is_placement: bool = False
+    remedy_without_image: str = ""
 
     def matches(self, kind: str, message: str, exit_codes: Collection[int] = ()) -> bool:
         """Return whether a report of this kind, with this message and these exit codes, is this kind of failure."""
@@ -300,6 +302,7 @@ TASK_FAILURE_PATTERNS = (
         "build and push the image again (make push), then run setup; see its log for details",
         86,
         exit_codes=(2,),
+        remedy_without_image="correct worker/generic-worker.py, and run setup; see its log for details",
     ),
     FailurePattern(
         r"(?i)CannotStartContainer.*(executable file not found|no such file|permission denied|no command specified)",
@@ -307,6 +310,7 @@ TASK_FAILURE_PATTERNS = (
         IMAGE_REMEDY,
         88,
         exit_codes=(126, 127),
+        remedy_without_image="correct worker/generic-worker.py; see its log for details",
     ),
     FailurePattern(
         "",
@@ -321,6 +325,7 @@ TASK_FAILURE_PATTERNS = (
         "try the image on this computer with run.py --local --containers",
         80,
         exit_codes=(139,),
+        remedy_without_image="correct worker/generic-worker.py or a package that it imports; see its log for details",
     ),
     FailurePattern(
         r"CannotStartContainer|CannotCreateContainer|ContainerRuntime|TaskFailedToStart|ResourceInitialization",
@@ -335,6 +340,7 @@ TASK_FAILURE_PATTERNS = (
         "correct what its log shows, push the image (make push), and run setup",
         78,
         exit_codes=range(1, 256),
+        remedy_without_image="correct what its log shows in worker/generic-worker.py, and run setup",
     ),
 )
 # ECS's stop codes for containers that did not fail, and words in the stop reason for when the code is not specific.

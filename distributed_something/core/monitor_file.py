@@ -24,6 +24,7 @@ from distributed_something.core.names import (
     MONITOR_PREFIX,
     QUEUE_NAME_FORMAT,
     RESOURCE_NAME_FORMAT,
+    TYPED_TEXT_FORMAT,
     AppNames,
 )
 from distributed_something.core.text import format_value
@@ -41,6 +42,7 @@ _FORMATS_BY_KEY = {
     "MONITOR_QUEUE_NAME": QUEUE_NAME_FORMAT,
     "MONITOR_BUCKET_NAME": BUCKET_NAME_FORMAT,
     "MONITOR_LOG_GROUP_NAME": LOG_GROUP_NAME_FORMAT,
+    **dict.fromkeys(("MONITOR_COMMAND", "MONITOR_FILE_PATH", "MONITOR_FLEET_FILE"), TYPED_TEXT_FORMAT),
     "MONITOR_DEAD_LETTER_QUEUE": QUEUE_NAME_FORMAT._replace(pattern=f"({QUEUE_NAME_FORMAT.pattern})?"),
 }
 _RUN_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -55,6 +57,10 @@ class MonitorFile:
 
     MONITOR_START_TIME is in milliseconds since 1970, UTC; prices and costs are in USD. Files from the published system
     do not have the keys after CLEAN_DASHBOARD; if MONITOR_MACHINES is 0, the fleet is not scaled down.
+
+    The last four keys say how the user typed commands, so that the auto-monitor can advise real ones: the command
+    without its name, and the paths of this file and of the Fleet file. MONITOR_HAS_IMAGE: whether workers run in
+    containers. Without MONITOR_COMMAND, this is not known.
     """
 
     MONITOR_FLEET_ID: str
@@ -74,6 +80,10 @@ class MonitorFile:
     MONITOR_EXPORT_LOGS: bool = True
     MONITOR_CHEAPEST: bool = False
     MONITOR_ON_DEMAND_MACHINES: int = 0
+    MONITOR_COMMAND: str = ""
+    MONITOR_FILE_PATH: str = ""
+    MONITOR_FLEET_FILE: str = ""
+    MONITOR_HAS_IMAGE: bool = True
 
     @property
     def run(self) -> str:

@@ -49,6 +49,9 @@ LOG_GROUP_NAME_FORMAT = NameFormat(
 FLEET_ID_FORMAT = NameFormat(
     r"sfr-[0-9a-f-]{8,60}", "the ID of a Spot Fleet", "write one such as 'sfr-0123abcd-…', or run startCluster again"
 )
+TYPED_TEXT_FORMAT = NameFormat(
+    r"[^\x00-\x1f]{0,2000}", "one line of text", "leave this key out, or write at most 2,000 characters"
+)
 
 INSTANCE_ROLE = "ecsInstanceRole"  # also the name of its instance profile, as in published Fleet files
 FLEET_ROLE = "aws-ec2-spot-fleet-tagging-role"

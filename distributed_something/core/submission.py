@@ -25,7 +25,8 @@ class SubmissionDocument:
     have changed since; None if unknown. `again`: whether older results do not count. `removed`: the waiting jobs that
     `--replace` removed from the queue. `replace`: whether `--replace` was given; `replaced`: whether it removed all
     waiting jobs, and `replaced_at` when; None in documents of older versions. `jobs_digest`: of all job IDs, in any
-    order, so it does not depend on limits such as timeout_minutes.
+    order, so it does not depend on limits such as timeout_minutes. `path`: the Job file as the user typed it, also for
+    `retry --with`; `retry_of`: the run whose failed jobs `retry` sent; both "" otherwise, and in older documents.
     """
 
     app: str
@@ -43,6 +44,13 @@ class SubmissionDocument:
     replaced: bool = False
     jobs_digest: str = ""
     replaced_at: str | None = None
+    path: str = ""
+    retry_of: str = ""
+
+    @property
+    def job_file_path(self) -> str:
+        """The Job file as the user typed it or, in documents of older versions, its name; "" for plain repetitions."""
+        return self.path or ("" if self.retry_of else self.job_file)
 
     @property
     def began(self) -> float:

@@ -10,16 +10,21 @@ A job that failed for good is no longer in the queue, so `startCluster` alone ne
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from distributed_something.core.text import LABEL_COLUMNS, TERMINAL_COLUMNS, format_row, format_wrapped_lines
-from distributed_something.results.causes import group_failures
+from distributed_something.results.causes import format_exit_code, group_failures
 from distributed_something.results.command_line import CommandLine, format_command_lines, format_next_command
 from distributed_something.results.job_counter import FailedJob
+from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
 from distributed_something.results.outcome import RunOutcome
+from distributed_something.worker import MAX_JOB_SECONDS
 
 NO_PROGRAM_EXIT_CODES = (126, 127)  # of a shell: the program is not executable, or does not exist
+# Of a program that could not be started: it does not exist, or is not executable.
+_NO_PROGRAM_ERRORS = {"ENOENT", "EACCES", "ENOEXEC", "ENOTDIR", "EISDIR", "EPERM", "ELOOP", "ENAMETOOLONG"}
 _KILLED_EXIT_CODES = (137, -9)  # SIGKILL, which the kernel sends if memory runs out
 
 
@@ -37,25 +42,32 @@ class AdviceCause(Enum):
     DISK = "the disk is full"
     ACCESS = "a bucket cannot be read or written"
     HOOK = "worker/generic-worker.py fails"
+    REFUSED = "worker/generic-worker.py gives a reason not to run the program"
     MACHINE = "machines or their workers were lost"
     LOST = "jobs have neither ended nor are they in the queue"
     WAITING = "jobs are still in the queue"
+    REPLACED = "the jobs in the queue have been replaced since"
 
 
 class Recipe(Enum):
     """How to continue after the correction.
 
-    RESUBMIT: replace the messages. REBUILD: build the image, and send the failed jobs again. RETRY: send the failed
-    jobs again. RETRY_WITH: the same with a corrected Job file. RETRY_LONGER: the same with a longer time limit.
-    SUBMIT: send the Job file again. CONTINUE: only start machines.
+    RESUBMIT: replace the messages. REPLACE: replace the messages that `retry` sent, and send these jobs again with a
+    corrected Job file. REPLACE_LONGER: the same with a longer time limit. REBUILD: build the image, and send the failed
+    jobs again. RETRY: send the failed jobs again. RETRY_WITH: the same with a corrected Job file. RETRY_LONGER: the
+    same with a longer time limit. SUBMIT: send the Job file again. SEND_AGAIN: send the failed jobs of earlier runs
+    again. CONTINUE: only start machines.
     """
 
     RESUBMIT = "resubmit"
+    REPLACE = "replace"
+    REPLACE_LONGER = "replace longer"
     REBUILD = "rebuild"
     RETRY = "retry"
     RETRY_WITH = "retry with"
     RETRY_LONGER = "retry longer"
     SUBMIT = "submit"
+    SEND_AGAIN = "send again"
     CONTINUE = "continue"
 
 
@@ -64,7 +76,8 @@ class Advice:
     """What to correct and how to continue.
 
     `jobs`: how many failed or failing jobs have this cause. `example`: one that failed in the most frequent way.
-    `has_failed`, `has_waiting`: whether jobs have failed and whether jobs are in the queue.
+    `has_failed`, `has_waiting`: whether jobs have failed and whether jobs are in the queue. `source`: where the jobs
+    came from. `minutes`: a longer time limit for jobs that ran out of time; None if their limit is unknown.
     """
 
     cause: AdviceCause
@@ -73,6 +86,8 @@ class Advice:
     example: FailedJob | None
     has_failed: bool
     has_waiting: bool
+    source: JobSource = UNKNOWN_SOURCE
+    minutes: float | None = None
 
 
 _CAUSES_BY_REASON_CLASS = {
@@ -94,30 +109,53 @@ _CAUSES_BY_REASON_CLASS = {
 _JOB_FILE_CAUSES = {AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM, AdviceCause.MESSAGE}
 
 
-def choose_advice(outcome: RunOutcome, *, is_hopeless: bool, has_no_machine: bool = False) -> Advice | None:
+def needs_advice(outcome: RunOutcome, *, is_hopeless: bool) -> bool:
+    """Return whether there is something left to do after a run with this outcome."""
+    return is_hopeless or not outcome.is_complete
+
+
+def choose_advice(
+    outcome: RunOutcome, *, is_hopeless: bool, has_no_machine: bool = False, source: JobSource = UNKNOWN_SOURCE
+) -> Advice | None:
     """Return what to do after a run with this outcome; None if every job is done.
 
     `is_hopeless`: whether the run ended because nothing works; its queue is then kept. No job may have failed for good
     by then, so the jobs in the queue whose attempts failed count too. `has_no_machine`: whether nothing works because
-    machines do not join the cluster.
+    machines do not join the cluster. `source`: where the run's jobs came from.
     """
     has_failed, has_waiting = outcome.counts.failed > 0, outcome.left > 0
-    if outcome.is_complete and not is_hopeless:
+    if not needs_advice(outcome, is_hopeless=is_hopeless):
         return None
     failures = outcome.all_failures if is_hopeless else outcome.failures
     causes = Counter(map(classify_failure, failures))
     if is_hopeless and has_no_machine:
         cause, recipe, jobs = AdviceCause.NO_MACHINE, Recipe.CONTINUE, 0
+    elif has_waiting and source.is_replaced:
+        cause, recipe, jobs = AdviceCause.REPLACED, Recipe.CONTINUE, 0
     elif is_hopeless and not causes:
         cause, recipe, jobs = AdviceCause.NO_CONTAINER, Recipe.REBUILD, 0
     elif not causes or (has_waiting and not is_hopeless):  # first of all, the jobs in the queue need machines
         cause = AdviceCause.WAITING if has_waiting else AdviceCause.LOST
-        recipe, jobs = (Recipe.CONTINUE if has_waiting else Recipe.SUBMIT), 0
+        lost = Recipe.SEND_AGAIN if source.retried_runs else Recipe.SUBMIT
+        recipe, jobs = (Recipe.CONTINUE if has_waiting else lost), 0
     else:
         cause, jobs = causes.most_common(1)[0]
         recipe = _choose_recipe(cause, is_hopeless=is_hopeless, has_waiting=has_waiting)
-    example = _find_example(outcome, [failed for failed in failures if classify_failure(failed) is cause])
-    return Advice(cause, recipe, jobs, example, has_failed, has_waiting)
+        recipe = _spare_other_jobs(recipe, cause, source, has_waiting=has_waiting)
+    same = [failed for failed in failures if classify_failure(failed) is cause]
+    example = _find_example(outcome, same)
+    return Advice(cause, recipe, jobs, example, has_failed, has_waiting, source, choose_longer_limit(same))
+
+
+def choose_longer_limit(failures: Iterable[FailedJob]) -> float | None:
+    """Return a time limit in minutes, twice the one that these jobs had; None if it is unknown."""
+    limits = [failed.time_limit_seconds for failed in failures if failed.time_limit_seconds]
+    return min(MAX_JOB_SECONDS / 60, float(f"{2 * max(limits) / 60:.2g}")) if limits else None
+
+
+def format_minutes(minutes: float | None) -> str:
+    """Return the value of `--timeout`: a number, or a word to replace if the old limit is unknown."""
+    return "MINUTES" if minutes is None else f"{minutes:g}"
 
 
 def _find_example(outcome: RunOutcome, failures: list[FailedJob]) -> FailedJob | None:
@@ -135,15 +173,15 @@ def classify_failure(failed: FailedJob) -> AdviceCause:
         return _CAUSES_BY_REASON_CLASS[failed.reason_class]
     if failed.exit_code in _KILLED_EXIT_CODES:
         return AdviceCause.MEMORY
-    # The record of a program that could not be started has no exit code.
-    is_missing = failed.exit_code in NO_PROGRAM_EXIT_CODES or (
-        failed.reason_class == "program" and failed.exit_code is None
-    )
-    return AdviceCause.NO_PROGRAM if is_missing else AdviceCause.PROGRAM
+    if failed.exit_code in NO_PROGRAM_EXIT_CODES or failed.start_error in _NO_PROGRAM_ERRORS:
+        return AdviceCause.NO_PROGRAM
+    # Without an exit code and without an error at its start, the program was not even tried: a hook raised `Failed`.
+    is_refused = failed.reason_class == "program" and failed.exit_code is None and not failed.start_error
+    return AdviceCause.REFUSED if is_refused else AdviceCause.PROGRAM
 
 
 def _choose_recipe(cause: AdviceCause, *, is_hopeless: bool, has_waiting: bool) -> Recipe:
-    if cause is AdviceCause.HOOK:
+    if cause in (AdviceCause.HOOK, AdviceCause.REFUSED):
         return Recipe.REBUILD
     if cause is AdviceCause.TIME:  # the waiting jobs have the same limit
         return Recipe.RESUBMIT if has_waiting else Recipe.RETRY_LONGER
@@ -152,8 +190,18 @@ def _choose_recipe(cause: AdviceCause, *, is_hopeless: bool, has_waiting: bool) 
     return Recipe.RETRY
 
 
+def _spare_other_jobs(recipe: Recipe, cause: AdviceCause, source: JobSource, *, has_waiting: bool) -> Recipe:
+    """Return a recipe that sends only the jobs of the run, if `retry` had sent them, and not all of a Job file."""
+    if recipe is not Recipe.RESUBMIT or not source.retried_runs:
+        return recipe
+    if not has_waiting:
+        return Recipe.RETRY_WITH
+    return Recipe.REPLACE_LONGER if cause is AdviceCause.TIME else Recipe.REPLACE
+
+
 def list_next_commands(advice: Advice, line: CommandLine) -> list[str]:
     """Return the commands to type after the correction, in this order."""
+    line = line.select_job_file(advice.source.job_file)
     return _list_recipe_commands(advice.recipe, advice, line)
 
 
@@ -164,16 +212,20 @@ def list_sending_commands(advice: Advice, line: CommandLine) -> list[str]:
 
 def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
     """Return the commands to type instead if the program or an upload is to be corrected; usually none."""
+    line = line.select_job_file(advice.source.job_file)
     if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM):
         return _list_recipe_commands(Recipe.REBUILD, advice, line)
     if advice.cause is AdviceCause.MISSING_INPUT and advice.recipe is Recipe.RETRY:
-        recipe = Recipe.RESUBMIT if advice.has_waiting else Recipe.SUBMIT
+        recipe = Recipe.RESUBMIT if advice.has_waiting else Recipe.RETRY_WITH
+        recipe = _spare_other_jobs(recipe, advice.cause, advice.source, has_waiting=advice.has_waiting)
         return _list_recipe_commands(recipe, advice, line)
     return []
 
 
 def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> list[str]:
-    retry = ("retry", line.monitor_file, *(("--yes",) if advice.has_waiting else ()))
+    retry = line.list_retry_words(has_waiting=advice.has_waiting)
+    correction, longer = ("--with", line.job_file), ("--timeout", format_minutes(advice.minutes))
+    originals = advice.source.retried_runs
     send: dict[Recipe, list[tuple[str, ...]]] = {
         Recipe.RESUBMIT: [("submitJob", line.job_file, "--replace")],
         Recipe.REBUILD: [("setup",), *([retry] if advice.has_failed else [])],
@@ -181,8 +233,11 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
             ("setup",),
             *([retry] if advice.has_failed else []),
         ],  # setup applies a corrected config to the containers
-        Recipe.RETRY_WITH: [(*retry, "--with", line.job_file)],
-        Recipe.RETRY_LONGER: [(*retry, "--timeout", "MINUTES")],
+        Recipe.RETRY_WITH: [(*retry, *correction)],
+        Recipe.RETRY_LONGER: [(*retry, *longer)],
+        Recipe.REPLACE: _list_retries(originals, "--replace", correction),
+        Recipe.REPLACE_LONGER: _list_retries(originals, "--replace", longer),
+        Recipe.SEND_AGAIN: _list_retries(originals, "", ()),
         Recipe.SUBMIT: [("setup",), ("submitJob", line.job_file)],
         Recipe.CONTINUE: [],
     }
@@ -191,12 +246,19 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
     return [*build, *(line.format_command(*command) for command in commands)]
 
 
+def _list_retries(runs: Sequence[str], first: str, options: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return a `retry` of each run. `first`: an option of the first one; the jobs of the others join those it sent."""
+    modes = [first, *["--yes"] * (len(runs) - 1)]
+    return [("retry", run, *([mode] if mode else []), *options) for run, mode in zip(runs, modes, strict=False)]
+
+
 def _list_start_commands(line: CommandLine) -> list[tuple[str, ...]]:
     return [("startCluster", line.fleet_file), ("monitor", line.next_monitor_file or line.monitor_file)]
 
 
 def format_advice(advice: Advice, line: CommandLine) -> str:
     """Return what to correct, and then `next:` with the commands to type, one per line."""
+    line = line.select_job_file(advice.source.job_file)
     indent = " " * LABEL_COLUMNS
     text = _explain_correction(advice, line)
     lines = format_wrapped_lines(text, format_row("what to do", ""), indent, TERMINAL_COLUMNS)
@@ -222,8 +284,10 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
             )
         case AdviceCause.MESSAGE:
             return f"Correct {line.job_file}; the reason says what is wrong{_format_reason(advice)}."
+        case AdviceCause.TIME if advice.minutes is None:
+            return "The program needs more time. Replace MINUTES with a longer limit."
         case AdviceCause.WAITING if advice.has_failed:
-            retry = line.format_command("retry", line.monitor_file, "--yes")
+            retry = line.format_retry(has_waiting=True)
             text = "New machines continue with the jobs in the queue, which does not contain the failed jobs."
             return f"{text} To add them, correct their cause, and type first: {retry}"
     return _CORRECTIONS_BY_CAUSE[advice.cause].replace("{reason}", _format_reason(advice))
@@ -236,7 +300,8 @@ def _explain_program(advice: Advice, line: CommandLine) -> str:
         problem = f"The program does not exist {place}, or is not executable."
         correction = "add the program in worker/Dockerfile" if line.has_image else "install the program"
     else:
-        problem = f"The program fails with exit code {code}." if code else "The program fails."
+        end = f"The program fails with {format_exit_code(code)}." if code else ""
+        problem = end or f"The jobs fail{_format_reason(advice)}."
         correction = "correct the program in the image" if line.has_image else "correct the program"
     log = f" Its log: {advice.example.log}" if advice.example and advice.example.log else ""
     return (
@@ -253,14 +318,16 @@ _CORRECTIONS_BY_CAUSE = {
     AdviceCause.NO_MACHINE: "Machines do not join the cluster. Correct the Fleet file, or what its machines need.",
     AdviceCause.NO_CONTAINER: "The workers do not start or do not work. Correct worker/generic-worker.py.",
     AdviceCause.MEMORY: "The program needs more memory. In the config, raise MEMORY or lower DOCKER_CORES.",
-    AdviceCause.TIME: "The program needs more time. Replace MINUTES with a longer limit.",
+    AdviceCause.TIME: "The program needs more time. The command doubles the time limit.",
     AdviceCause.DISK: (
         "The disk is full. The container's log names the job that filled it. Limit what this job writes, or raise"
         " EBS_VOL_SIZE in the config."
     ),
     AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
     AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",
+    AdviceCause.REFUSED: "Correct worker/generic-worker.py or the data: the worker refuses the jobs{reason}.",
     AdviceCause.MACHINE: "The jobs' machines or workers failed{reason}. The jobs can run again.",
     AdviceCause.LOST: "Some jobs were lost. Send the Job file again; jobs that are done are skipped.",
     AdviceCause.WAITING: "New machines continue with the jobs in the queue.",
+    AdviceCause.REPLACED: "The jobs in the queue have been replaced since. They only need machines.",
 }

@@ -113,6 +113,13 @@ def find_cause(failed: FailedJob) -> Cause:
     return Cause(reason_class, None, masked if is_clear else f"{reason_class}: {masked}")
 
 
+def format_exit_code(exit_code: int) -> str:
+    """Return how the program ended: the signal's meaning or name, or the exit code."""
+    if exit_code in _CAUSES_BY_EXIT_CODE:
+        return f"{_CAUSES_BY_EXIT_CODE[exit_code]} (exit code {exit_code if exit_code > 0 else 128 - exit_code})"
+    return _format_signal(-exit_code) if exit_code < 0 else f"exit code {exit_code}"
+
+
 def list_telling_lines(failed: FailedJob) -> list[str]:
     """Return the lines that say in words why the job failed, at least one: its reason, the log's telling line, or both.
 

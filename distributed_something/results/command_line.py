@@ -5,11 +5,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from distributed_something.core.monitor_file import build_monitor_file_path
+
+if TYPE_CHECKING:
+    from distributed_something.core.monitor_file import MonitorFile
 
 from distributed_something.core.text import TERMINAL_COLUMNS
 
 RUN_COMMANDS = ("setup", "submitJob", "startCluster", "monitor")  # in the order in which they are typed
+JOB_FILE_WORD = "JOBFILE"  # if it is not known which one
+DEFAULT_PROGRAM = ("python", "run.py")
+FLEET_FILE_WORD = "FLEETFILE"
 WRAPPED_INDENT = "    "  # of a command's second line and further ones
 
 
@@ -47,26 +56,35 @@ def format_next_command(command: str, label: str = "next") -> str:
 class CommandLine:
     """The options and files of a user's commands.
 
-    `options`: the options that every command needs, such as `--local` or `--project examples/fiji`. `monitor_file`,
-    `fleet_file`, and `job_file`: paths as the user would type them; a word in capitals if the path is unknown.
-    `monitor_file` belongs to the run that the advice is about, and may also be that run's name. `next_monitor_file`:
-    the file that `startCluster` writes for the next run; "" if it is the same. `job_files`: all Job files in the
-    project's `files/` folder. `has_image`: whether workers run in containers, so that a corrected image must be built;
-    `is_pushed`: whether it must also be pushed, because it is not used from here.
+    `program`: how the user starts run.py. `options`: the options that every command needs, such as `--local` or
+    `--project examples/fiji`. `monitor_file`, `fleet_file`, and `job_file`: paths as the user would type them; a word
+    in capitals if the path is unknown. `monitor_file` belongs to the run that the advice is about, and may also be that
+    run's name. `next_monitor_file`: the file that `startCluster` writes for the next run; "" if it is the same.
+    `job_files`: all Job files in the project's `files/` folder. `has_image`: whether workers run in containers, so that
+    a corrected image must be built; `is_pushed`: whether it must also be pushed, because it is not used from here.
     """
 
     options: tuple[str, ...] = ()
+    program: tuple[str, ...] = DEFAULT_PROGRAM
     monitor_file: str = "MONITORFILE"
     next_monitor_file: str = ""
-    fleet_file: str = "FLEETFILE"
-    job_file: str = "JOBFILE"
+    fleet_file: str = FLEET_FILE_WORD
+    job_file: str = JOB_FILE_WORD
     job_files: tuple[str, ...] = ()
     has_image: bool = True
     is_pushed: bool = True
 
     def format_command(self, *arguments: str) -> str:
         """Return the command as a user would type it."""
-        return shlex.join(("python", "run.py", *self.options, *arguments))
+        return shlex.join((*self.program, *self.options, *arguments))
+
+    def list_retry_words(self, *, has_waiting: bool) -> tuple[str, ...]:
+        """Return the words of the command that runs all failed jobs again; `retry` needs --yes if others wait."""
+        return ("retry", self.monitor_file, *(("--yes",) if has_waiting else ()))
+
+    def format_retry(self, *options: str, has_waiting: bool) -> str:
+        """Return the command that runs all failed jobs again, or those that `options` select, as a user types it."""
+        return self.format_command(*self.list_retry_words(has_waiting=has_waiting), *options)
 
     def list_run_commands(self, names: Sequence[str]) -> list[str]:
         """Return these commands, which are among RUN_COMMANDS, with the project's files."""
@@ -80,10 +98,47 @@ class CommandLine:
 
     def format_build_command(self) -> str:
         """Return the command that builds the project's image and, if machines pull it, pushes it."""
-        words = tuple(word for word in self.options if word not in ("--local", "--containers"))
-        return shlex.join(("python", "run.py", *words, "buildImage", *(("--push",) if self.is_pushed else ())))
+        all_words = (*self.program, *self.options)
+        words = [word for word in all_words if word not in ("--local", "--containers")]
+        return shlex.join((*words, "buildImage", *(("--push",) if self.is_pushed else ())))
 
-    def select_job_file(self, name: str) -> CommandLine:
-        """Return this command line with the project's Job file of this name, if there is one."""
-        path = next((path for path in self.job_files if PurePath(path).name == name), None)
-        return self if path is None else replace(self, job_file=path)
+    def select_run(self, file: MonitorFile) -> CommandLine:
+        """Return this command line for a run: with its Fleet file if none is known, and its kind of workers."""
+        line = self
+        if file.MONITOR_FLEET_FILE and line.fleet_file == FLEET_FILE_WORD:
+            line = replace(line, fleet_file=file.MONITOR_FLEET_FILE)
+        return replace(line, has_image=file.MONITOR_HAS_IMAGE) if file.MONITOR_COMMAND else line
+
+    def select_job_file(self, used: str) -> CommandLine:
+        """Return this command line with the Job file that was used, as it was typed then; "" if unknown.
+
+        One of the project's is named as `job_files` has it. Of another one, the name alone is not enough.
+        """
+        path = next((path for path in self.job_files if _ends_alike(path, used)), None)
+        if path is None and (PurePath(used).name != used or self.job_file == JOB_FILE_WORD):
+            path = used
+        return replace(self, job_file=path) if path else self
+
+
+def describe_command_line(line: CommandLine, fleet_file: Path) -> dict[str, Any]:
+    """Return the keys of the monitor file that say how the user types commands."""
+    return {
+        "MONITOR_COMMAND": line.format_command(),
+        "MONITOR_FILE_PATH": line.monitor_file,
+        "MONITOR_FLEET_FILE": str(fleet_file),
+        "MONITOR_HAS_IMAGE": line.has_image,
+    }
+
+
+def build_run_line(file: MonitorFile) -> CommandLine:
+    """Return how the user typed commands when the run started, as far as its monitor file says so."""
+    program = tuple(shlex.split(file.MONITOR_COMMAND)) or DEFAULT_PROGRAM
+    path = file.MONITOR_FILE_PATH or str(build_monitor_file_path(Path(), file.MONITOR_APP_NAME))
+    line = CommandLine(program=program, monitor_file=path, is_pushed="--local" not in program)
+    return line.select_run(file)
+
+
+def _ends_alike(path: str, used: str) -> bool:
+    """Return whether both may be the same file, typed in different folders: the name and its folder, if it is given."""
+    parts = PurePath(used).parts[-2:]
+    return bool(parts) and PurePath(path).parts[-len(parts) :] == parts

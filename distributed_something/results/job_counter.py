@@ -20,7 +20,8 @@ class FailedJob:
 
     `ended`: seconds since 1970. `last_lines` and `log` are only in the record. `telling_line`: the line of the log that
     says most about the failure; in lines from older workers, the last one. `seconds`: how long all attempts at the job
-    took that did not succeed, as far as they are known. `group`: the values of the job's group.
+    took that did not succeed, as far as they are known. `group`: the values of the job's group. `start_error`: why the
+    program could not be started, such as ENOENT; "" if it was started or never tried.
     """
 
     job: str
@@ -37,6 +38,7 @@ class FailedJob:
     time_limit_seconds: float | None = None
     peak_memory_bytes: int | None = None
     memory_limit_bytes: int | None = None
+    start_error: str = ""
 
 
 @dataclass(frozen=True)
@@ -312,7 +314,16 @@ def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
         time_limit_seconds=_read_number(line.get("time_limit_seconds")),
         peak_memory_bytes=_read_integer(line.get("peak_memory_bytes")),
         memory_limit_bytes=_read_integer(line.get("memory_limit_bytes")),
+        start_error=_read_start_error(line),
     )  # fmt: skip
+
+
+def _read_start_error(line: Mapping[str, Any]) -> str:
+    """Return why the program could not be started. Older workers said only that it was tried and has no exit code."""
+    if "start_error" in line:
+        return str(line["start_error"] or "")
+    is_failure = line.get("reason_class") == "program" and line.get("exit_code") is None
+    return "ENOENT" if is_failure and line.get("time_limit_seconds") is not None else ""
 
 
 def _read_integer(value: object) -> int | None:

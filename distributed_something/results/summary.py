@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from distributed_something.core.monitor_file import MonitorFile
+    from distributed_something.worker import RunKeys
 
 MAX_GROUPS_SHOWN = 20
 MAX_SHARED_VALUES_SHOWN = 3
@@ -54,7 +55,8 @@ class RunSummary:
 
     `reason`: why the run ended, such as "run" if no jobs were left. `is_clean`: whether everything that the run created
     was removed or kept on purpose. `is_complete`: whether every job is done. `text`: what was printed. `ended`: when
-    the run ended, in seconds since 1970; None in summaries of older versions.
+    the run ended, in seconds since 1970; None in summaries of older versions. `report`: `text` without the commands to
+    type next, which depend on where the reader is; "" in summaries of older versions.
     """
 
     reason: str
@@ -63,6 +65,7 @@ class RunSummary:
     text: str
     ended: float | None = field(default=None, compare=False)
     jobs: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the counts in the JSON document
+    report: str = field(default="", compare=False)
     saved: float | None = field(default=None, compare=False)  # when it was saved, in seconds since 1970
 
 
@@ -87,7 +90,8 @@ def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outco
     if earlier is not None and earlier.is_clean:
         return
     document = {"app": file.MONITOR_APP_NAME, "run": file.run, "reason": summary.reason, "clean": summary.is_clean,
-                "complete": summary.is_complete, "ended": summary.ended, "jobs": _build_counts(outcome),
+                "complete": summary.is_complete, "ended": summary.ended, "report": summary.report,
+                "jobs": _build_counts(outcome),
                 "failures": None if outcome is None else [*map(_build_failure, outcome.groups[:MAX_GROUPS_SAVED])],
                 "failing": None if outcome is None else
                 [*map(_build_failure, outcome.failing_groups[:MAX_GROUPS_SAVED])],
@@ -101,11 +105,13 @@ def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outco
 
 def find_run_summary(s3: S3Client, file: MonitorFile) -> RunSummary | None:
     """Return the summary that was saved at the end of the run, or None if there is none. AWS errors are not caught."""
+    return find_saved_summary(s3, file.MONITOR_BUCKET_NAME, file.keys)
+
+
+def find_saved_summary(s3: S3Client, bucket: str, keys: RunKeys) -> RunSummary | None:
+    """Return the same as `find_run_summary` for the run with these keys."""
     try:
-        responses = [
-            s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key)
-            for key in (file.keys.summary_data, file.keys.summary)
-        ]
+        responses = [s3.get_object(Bucket=bucket, Key=key) for key in (keys.summary_data, keys.summary)]
         texts = [response["Body"].read().decode() for response in responses]
         document = json.loads(texts[0])
     except ClientError as error:
@@ -121,18 +127,17 @@ def find_run_summary(s3: S3Client, file: MonitorFile) -> RunSummary | None:
     return RunSummary(
         str(document.get("reason")), *flags, texts[1].rstrip("\n"),
         ended if isinstance(ended, int | float) else None, jobs if isinstance(jobs, dict) else {},
-        modified.timestamp() if modified else None,
+        str(document.get("report") or ""), modified.timestamp() if modified else None,
     )  # fmt: skip
 
 
 def format_run_outcome(
     outcome: RunOutcome, file: MonitorFile, seconds: float, letters: DeadLetters | None, cost: float | None = None, *,
-    has_table: bool = False, retry_command: str = "",
+    has_table: bool = False,
 ) -> str:  # fmt: skip
     """Return the text about the run's jobs.
 
     `seconds`: how long the run took. `cost`: its cost in USD, if it is known. `has_table`: whether `jobs.tsv` is saved.
-    `retry_command`: runs all failed jobs again.
     """
     lines = [format_wrapped_row("verdict", format_verdict(outcome)), *_format_counts(outcome)]
     lines.append(format_wrapped_row("time", format_duration(seconds)))
@@ -148,14 +153,13 @@ def format_run_outcome(
         lines.append(format_wrapped_row("all jobs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.job_table}"))
     lines += _format_overwritten_files(outcome.overwritten)
     lines += _format_dead_letters(letters)
-    return "\n".join(lines + format_failures(outcome, cost, retry_command))
+    return "\n".join(lines + format_failures(outcome, cost))
 
 
-def format_failures(outcome: RunOutcome, cost: float | None = None, retry_command: str = "") -> list[str]:
+def format_failures(outcome: RunOutcome, cost: float | None = None) -> list[str]:
     """Return lines about the jobs that failed and those whose attempts failed, by cause; none if there are none.
 
     They are at most TERMINAL_COLUMNS wide, except for the addresses of logs. `cost`: of the run in USD, if it is known.
-    `retry_command`: as for `format_run_outcome`.
     """
     seconds = outcome.total_seconds if cost else 0.0
     lines = _format_groups(FAILED_TITLE, outcome.groups, cost, seconds)
@@ -165,14 +169,19 @@ def format_failures(outcome: RunOutcome, cost: float | None = None, retry_comman
         lines.append(f"… and {format_count(len(others), 'more cause')} ({jobs}); see jobs.tsv")
     if (unlisted := outcome.counts.failed - len(outcome.failures)) > 0:
         lines.append(f"… and {format_count(unlisted, 'more failed job')} that are not grouped; see jobs.tsv")
-    if retry_command and outcome.groups:
-        command = f"{retry_command} --only {outcome.groups[0].id}"
-        lines.append("to run only the jobs of one cause again, give its ID, for example:")
-        lines += [f"{RETRY_INDENT}{line}" for line in wrap_command(command, TERMINAL_COLUMNS - len(RETRY_INDENT))]
     lines += _format_groups(FAILING_TITLE, outcome.failing_groups, cost, seconds)
     if (more := len(outcome.failing_groups) - MAX_GROUPS_SHOWN) > 0:
         lines.append(f"… and {format_count(more, 'more cause')}")
     return lines
+
+
+def format_retry_example(outcome: RunOutcome, retry_command: str) -> str:
+    """Return how to run only the jobs of one cause again; "" if no job failed. `retry_command`: for all failed jobs."""
+    if not outcome.groups:
+        return ""
+    command = wrap_command(f"{retry_command} --only {outcome.groups[0].id}", TERMINAL_COLUMNS - len(RETRY_INDENT))
+    title = "to run only the jobs of one cause again, give its ID, for example:"
+    return "\n".join([title, *(f"{RETRY_INDENT}{line}" for line in command)])
 
 
 def format_shared_value(shared: SharedValue) -> str:

@@ -22,7 +22,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.resources import ResourceKind
 from distributed_something.observe.snapshot import RunCaches
-from distributed_something.results.command_line import CommandLine
+from distributed_something.results.command_line import build_run_line
 from distributed_something.results.summary import RunSummary, save_run_summary
 from distributed_something.run.cleanup.export_logs import continue_log_export
 from distributed_something.run.cleanup.inventory import RunNames, format_inventory, observe_run_resources
@@ -92,7 +92,7 @@ def _read_pace(env: Mapping[str, str]) -> Pace:
 
 def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -> dict[str, Any]:
     """Clean up, or just stop the machines if jobs are kept. Delete the rule last, once nothing is left to do."""
-    ended_run, outcome = EndedRun(clients, file, tick), None
+    ended_run, outcome, steps = EndedRun(clients, file, tick), None, ""
     try:
         if tick.end_reason is EndReason.RUN:
             text, is_done = _clean_up_once(clients, file, tick, ended_run, clock)
@@ -104,16 +104,15 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
         try:
             with translate_aws_errors("reading the journals and records of the run"):
                 outcome, note = ended_run.outcome, ended_run.save_job_table()
-                line = CommandLine(monitor_file=f"files/{file.MONITOR_APP_NAME}SpotFleetRequestId.json")
-                parts = [text, note, ended_run.format_outcome(line), ended_run.format_advice(line)]
-                text = "\n".join(filter(None, parts))
+                text = "\n".join(filter(None, [text, note, ended_run.format_outcome()]))
+                steps = ended_run.format_next_steps(build_run_line(file))
         except UserFacingError as error:  # everything that costs money is stopped, so the run has ended anyway
             text = f"{text}\n{error}"
     reason = tick.end_reason.value if tick.end_reason else ""
     is_known, is_complete = outcome is not None, outcome is not None and outcome.is_complete
-    summary = RunSummary(
-        reason, is_done and is_known, is_complete, text, ended_run.ended
-    )  # `monitor` replaces one that is not clean
+    report, text = text, "\n".join(filter(None, [text, steps]))
+    is_clean = is_done and is_known  # `monitor` replaces a summary that is not clean
+    summary = RunSummary(reason, is_clean, is_complete, text, ended_run.ended, report=report)
     save_run_summary(clients.s3, file, summary, outcome)
     if is_done:
         delete_run_rule(clients, file)

@@ -22,7 +22,7 @@ from distributed_something.run.cleanup.report import format_cleanup_report
 from distributed_something.run.monitor.loop import Tick, stop_unfinished_run, watch_run
 from distributed_something.run.monitor.policy import EndReason, Pace
 from distributed_something.run.monitor_file_copy import save_cheapest_mode
-from distributed_something.run.run_outcome import EndedRun
+from distributed_something.run.run_outcome import EndedRun, format_earlier_end
 from distributed_something.run.run_status import RunView, compute_group_costs
 from distributed_something.run.screen.view import StatusView
 from distributed_something.run.screen.watcher import RunWatcher
@@ -119,21 +119,23 @@ def _report_end(
     is_clean: bool,
 ) -> RunEnd:  # fmt: skip
     """Print the outcome, and save it with `lines`, which are already printed."""
-    outcome, note = None, ""
+    outcome, note, steps = None, "", ""
     try:
         with translate_aws_errors("reading the journals and records of the run"):
             outcome, note = ended_run.outcome, ended_run.save_job_table()
-            parts = [ended_run.format_outcome(context.command_line), ended_run.format_advice(context.command_line)]
-            text = "\n".join(filter(None, parts))
+            text = ended_run.format_outcome()
+            steps = ended_run.format_next_steps(context.command_line)
     except CloudError as error:
         text, is_clean = str(error), False
     if note:
         context.output.print_progress(note)
+    report, text = "\n".join([*lines, text]), "\n".join(filter(None, [text, steps]))
     context.output.print_result(text)
     end = RunEnd(is_clean, outcome is not None and outcome.is_complete)
     summary = RunSummary(
-        reason.value if reason else "", end.is_clean, end.is_complete, "\n".join([*lines, text]), ended_run.ended
-    )
+        reason.value if reason else "", end.is_clean, end.is_complete, "\n".join([*lines, text]), ended_run.ended,
+        report=report,
+    )  # fmt: skip
     with suppress(*AWSError):  # the summary is printed in any case
         save_run_summary(context.clients.s3, run, summary, outcome)
     return end
@@ -145,7 +147,10 @@ def _report_earlier_end(context: RunContext, run: MonitorFile, earlier: RunSumma
         names = {"queue": run.MONITOR_QUEUE_NAME, "fleet": run.MONITOR_FLEET_ID}
         context.output.print_result(RUN_NOT_FOUND_MESSAGE.format(**names))
         return RunEnd(is_clean=False, is_complete=False)
-    context.output.print_result(f"{EARLIER_END_MESSAGE}\n{earlier.text}")
+    text = earlier.text
+    with suppress(*AWSError):  # the saved text has the same advice, with commands as they were typed elsewhere
+        text = format_earlier_end(context.clients, run, earlier, context.command_line, context.clock.now())
+    context.output.print_result(f"{EARLIER_END_MESSAGE}\n{text}")
     return RunEnd(is_clean, earlier.is_complete)
 
 

@@ -10,25 +10,28 @@ from distributed_something.core.errors import AWSError, CloudError, translate_aw
 from distributed_something.observe.documents.run_start import observe_submitted_jobs
 from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.queue import count_jobs
-from distributed_something.results.advice import choose_advice, format_advice
+from distributed_something.results.advice import Advice, choose_advice, format_advice, needs_advice
+from distributed_something.results.job_source import find_job_source
 from distributed_something.results.job_table import JobTable
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
-from distributed_something.results.summary import DeadLetters, find_run_summary, format_run_outcome
+from distributed_something.results.summary import (
+    DeadLetters,
+    RunSummary,
+    find_run_summary,
+    format_retry_example,
+    format_run_outcome,
+)
 from distributed_something.run.monitor.history import RunHistory, load_history
 from distributed_something.run.monitor.policy import EndReason
 from distributed_something.run.monitor.start_failure import format_worker_crash
 from distributed_something.run.monitor.unusable import has_useless_replacements
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.observe.containers import StartFailure
     from distributed_something.results.command_line import CommandLine
     from distributed_something.run.monitor.loop import Tick
-
-MAX_MESSAGE_SECONDS = 14 * 86400.0  # SQS keeps a message for at most 14 days, so older submissions are not in the queue
 
 
 def load_current_outcome(clients: Clients, file: MonitorFile, now: float) -> RunOutcome:
@@ -61,15 +64,34 @@ def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> i
     return _count_recorded_failures(load_run_outcome(clients.s3, file, submitted, left), history)
 
 
-def find_job_file(s3: S3Client, file: MonitorFile, until: float) -> str:
-    """Return the name of the Job file that was submitted last until then (seconds since 1970); "" if unknown.
+def choose_ended_advice(
+    clients: Clients, file: MonitorFile, outcome: RunOutcome, history: RunHistory, *,
+    is_hopeless: bool, ended: float, now: float,
+) -> Advice | None:  # fmt: skip
+    """Return what to do after the run, which ended at `ended` (seconds since 1970). AWS errors are not caught."""
+    if not needs_advice(outcome, is_hopeless=is_hopeless):
+        return None
+    source, has_no_machine = find_job_source(clients, file, ended, now), has_useless_replacements(history)
+    return choose_advice(outcome, is_hopeless=is_hopeless, has_no_machine=has_no_machine, source=source)
 
-    AWS errors are not caught.
-    """
-    reader = SubmissionReader(s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
-    since = file.MONITOR_START_TIME / 1000 - MAX_MESSAGE_SECONDS
-    documents = [item for item in reader.list_submissions(since, until) if item.began <= until]
-    return next((item.job_file for item in reversed(documents) if item.queue == file.MONITOR_QUEUE_NAME), "")
+
+def format_earlier_end(clients: Clients, file: MonitorFile, summary: RunSummary, line: CommandLine, now: float) -> str:
+    """Return the text of an earlier end, with the commands as the user types them here. AWS errors are not caught."""
+    if not summary.report:
+        return summary.text
+    history, now = load_history(clients.s3, file, now)
+    submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
+    outcome = load_run_outcome(clients.s3, file, submitted, left, replaced_at=history.replaced_at)
+    is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
+    ended = summary.ended or history.ended or summary.saved or now
+    advice = choose_ended_advice(clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now)
+    return "\n".join(filter(None, [summary.report, _format_steps(outcome, advice, line)]))
+
+
+def _format_steps(outcome: RunOutcome, advice: Advice | None, line: CommandLine) -> str:
+    """Return the commands that run failed jobs again, and what to do first; "" if every job is done."""
+    example = format_retry_example(outcome, line.format_retry(has_waiting=outcome.left > 0))
+    return "\n".join(filter(None, [example, format_advice(advice, line) if advice else ""]))
 
 
 class EndedRun:
@@ -122,27 +144,26 @@ class EndedRun:
         self._has_saved_table = not problem
         return f"note: jobs.tsv, the table of the run's jobs, could not be written: {problem}" if problem else ""
 
-    def format_outcome(self, line: CommandLine) -> str:
-        """Return the text of the summary about the run's jobs. `line`: how the user types commands."""
+    def format_outcome(self) -> str:
+        """Return the text of the summary about the run's jobs."""
         seconds = self.ended - self._file.MONITOR_START_TIME / 1000
-        confirmed = ("--yes",) if self.outcome.left else ()  # else `retry` refuses because of the jobs in the queue
         text = format_run_outcome(
             self.outcome, self._file, seconds, self._find_dead_letters(), self._tick.history.cost,
-            has_table=self._has_saved_table, retry_command=line.format_command("retry", line.monitor_file, *confirmed),
+            has_table=self._has_saved_table,
         )  # fmt: skip
         return "\n".join([text, *(format_worker_crash(self._crash) if self._crash else ())])
 
-    def format_advice(self, line: CommandLine) -> str:
-        """Return what to do next; "" if every job is done. AWS errors are not caught."""
-        advice = choose_advice(
-            self.outcome,
-            is_hopeless=self._tick.end_reason is EndReason.NOTHING_WORKS,
-            has_no_machine=has_useless_replacements(self._tick.history),
-        )
-        if advice is None:
-            return ""
-        job_file = find_job_file(self._clients.s3, self._file, self.ended)
-        return format_advice(advice, line.select_job_file(job_file))
+    def format_next_steps(self, line: CommandLine) -> str:
+        """Return what to do next; "" if every job is done. AWS errors are not caught.
+
+        `line`: how the user types commands.
+        """
+        is_hopeless = self._tick.end_reason is EndReason.NOTHING_WORKS
+        advice = choose_ended_advice(
+            self._clients, self._file, self.outcome, self._tick.history,
+            is_hopeless=is_hopeless, ended=self.ended, now=self.ended,
+        )  # fmt: skip
+        return _format_steps(self.outcome, advice, line)
 
     def _find_dead_letters(self) -> DeadLetters | None:
         name = self._file.MONITOR_DEAD_LETTER_QUEUE

@@ -11,7 +11,6 @@ from distributed_something.aws.ec2_fleet import format_fleet_problem
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.queue import SETTLING_SECONDS
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
-from distributed_something.results.advice import choose_advice
 from distributed_something.results.causes import FailureGroup, compute_group_cost, group_failures
 from distributed_something.results.outcome import load_run_outcome
 from distributed_something.results.retry.retry_jobs import load_retry_lists
@@ -40,7 +39,8 @@ from distributed_something.results.summary import RunSummary, find_run_summary
 from distributed_something.run.monitor.budget import classify_cost, format_cost_warning
 from distributed_something.run.monitor.history import RunHistory, compute_cost_since, load_history
 from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason
-from distributed_something.run.monitor.unusable import format_unusable_machines, has_useless_replacements
+from distributed_something.run.monitor.unusable import format_unusable_machines
+from distributed_something.run.run_outcome import choose_ended_advice
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -72,7 +72,7 @@ def observe_status(view: RunView, now: float) -> RunStatus:
     summary = find_run_summary(clients.s3, file)
     history, now = load_history(clients.s3, file, now)
     if summary is not None and summary.is_clean:
-        return _build_ended_status(view, summary, history)
+        return _build_ended_status(view, summary, history, now)
     snapshot = observe_run(clients, file, history.start, view.caches, now)
     return build_current_status(view, snapshot, history)
 
@@ -221,13 +221,14 @@ def _format_time(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%H:%M} UTC"
 
 
-def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory) -> RunStatus:
+def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory, now: float) -> RunStatus:
     file, progress = view.file, view.progress
     submitted, left = summary.jobs.get("submitted"), summary.jobs.get("left") or 0
     outcome = load_run_outcome(view.clients.s3, file, submitted, left, replaced_at=history.replaced_at)
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
     start = file.MONITOR_START_TIME / 1000
+    is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     # A monitor that was started again after the end has written a later history.
     ended = summary.ended or history.ended or min(filter(None, [history.at, summary.saved]), default=start)
     return RunStatus(
@@ -241,9 +242,7 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory)
         speed=measure_average_speed(progress, start),
         slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
         reason="" if summary.reason == "run" else summary.reason,
-        advice=choose_advice(
-            outcome,
-            is_hopeless=summary.reason == EndReason.NOTHING_WORKS.value,
-            has_no_machine=has_useless_replacements(history),
+        advice=choose_ended_advice(
+            view.clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now
         ),
     )  # fmt: skip

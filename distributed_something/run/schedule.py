@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -20,6 +20,9 @@ from distributed_something.core.monitor_file import MonitorFile, build_monitor_f
 from distributed_something.core.names import AwsAccount, build_monitor_rule_name
 from distributed_something.core.tags import build_ec2_tags
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
+
+if TYPE_CHECKING:
+    from distributed_something.results.command_line import CommandLine
 
 MONITOR_RULE_RATE = "rate(1 minute)"  # the shortest interval that EventBridge allows
 _TARGET_ID = "auto-monitor"
@@ -53,10 +56,10 @@ def build_targets_request(file: MonitorFile, function: str) -> dict[str, Any]:
     return {"Rule": build_monitor_rule_name(file.MONITOR_APP_NAME), "Targets": [target]}
 
 
-def check_auto_monitor(clients: Clients, account: AwsAccount) -> None:
+def check_auto_monitor(clients: Clients, account: AwsAccount, line: CommandLine) -> None:
     """Raise CloudError if setupAWS has not created the function.
 
-    startCluster calls this before it creates anything that costs money.
+    startCluster calls this before it creates anything that costs money. `line`: how the user types commands.
     """
     with translate_aws_errors("looking for the auto-monitor"):
         try:
@@ -65,7 +68,8 @@ def check_auto_monitor(clients: Clients, account: AwsAccount) -> None:
             if get_error_code(error) != _MISSING_CODE:
                 raise
             raise CloudError(
-                "AUTO_MONITOR is 'True', but this account and region have no auto-monitor: run setupAWS first"
+                "AUTO_MONITOR is 'True', but this account and region have no auto-monitor",
+                f"type first: {line.format_command('setupAWS')}",
             ) from None
 
 

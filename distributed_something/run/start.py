@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,7 @@ from distributed_something.fleet.launch_template import create_run_template, loa
 from distributed_something.fleet.request import build_fleet_request
 from distributed_something.observe.documents.run_start import observe_run_start
 from distributed_something.observe.service import observe_service
+from distributed_something.results.command_line import describe_command_line
 from distributed_something.run.monitor.history import open_history
 from distributed_something.run.monitor_file_copy import save_monitor_file
 from distributed_something.run.schedule import check_auto_monitor, ensure_monitor_rule
@@ -74,7 +76,7 @@ def start_run(
     path = build_monitor_file_path(project, settings.APP_NAME)
     unfinished = _find_unfinished_start(context, path)
     queues = _find_queues(context)
-    account = _find_auto_monitor(clients, settings)
+    account = _find_auto_monitor(context)
     confirm_start()
     start = unfinished.start if unfinished else context.clock.now()
     run, owner = build_run_name(start), resolve_owner(clients.sts, settings)
@@ -86,6 +88,7 @@ def start_run(
     definition = ensure_task_definition(clients.ecs, task_definition, context.clock.sleep)
     fleet_id = unfinished.id if unfinished else _request_fleet(context, content, plan, start)
     monitor_file = build_monitor_file(settings, fleet_id, start, cheapest=cheapest)
+    monitor_file = replace(monitor_file, **describe_command_line(context.command_line, fleet_file))
     with _cancel_fleet_on_error(context, fleet_id):
         _save_run_start(context, monitor_file, path)
         start_tasks(clients.ecs, settings, definition, settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE)
@@ -128,15 +131,16 @@ def _save_run_start(context: RunContext, monitor_file: MonitorFile, path: Path) 
         )
 
 
-def _find_auto_monitor(clients: Clients, settings: Settings) -> AwsAccount | None:
+def _find_auto_monitor(context: RunContext) -> AwsAccount | None:
     """Return the account that the auto-monitor runs in, or None if the run does not use the auto-monitor.
 
     Raise CloudError if setupAWS has not created the auto-monitor.
     """
+    clients, settings = context.clients, context.settings
     if not settings.AUTO_MONITOR:
         return None
     account = identify_account(clients, settings.AWS_REGION)
-    check_auto_monitor(clients, account)
+    check_auto_monitor(clients, account, context.command_line)
     return account
 
 

@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -490,6 +491,12 @@ LOOKUP_CALLS = ["ec2.DescribeSpotFleetRequests", "s3.HeadBucket", "sqs.GetQueueU
                 "ecs.DescribeServices"]  # fmt: skip
 
 
+# The monitor file also says how the user types commands.
+STARTED_FILE = replace(
+    MONITOR_FILE, MONITOR_COMMAND="python run.py", MONITOR_FILE_PATH="MONITORFILE", MONITOR_FLEET_FILE="fleet.json"
+)
+
+
 class Starter:
     """startCluster in its own project folder, with methods that expect the requests of each phase."""
 
@@ -645,8 +652,8 @@ def test_start_requests_the_fleet_then_writes_the_monitor_file_then_starts_tasks
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
                "desiredCount": 6, "forceNewDeployment": True, **TASK_OPTIONS}  # fmt: skip
     starter.aws.expect_call("ecs.update_service", request)
-    assert starter.start() == MONITOR_FILE
-    assert load_monitor_file(starter.path) == MONITOR_FILE
+    assert starter.start() == STARTED_FILE
+    assert load_monitor_file(starter.path) == STARTED_FILE
     assert starter.aws.calls == [
         *LOOKUP_CALLS, "iam.GetRole", "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition",
         "ec2.CreateLaunchTemplate", "ec2.RequestSpotFleet", "s3.PutObject", "s3.PutObject",
@@ -686,7 +693,7 @@ def test_the_fleet_request_is_retried_until_ec2_finds_the_template(starter: Star
     starter.expect_monitor_file_copy()
     starter.expect_run_start()
     starter.aws.expect_call("ecs.update_service")
-    assert starter.start() == MONITOR_FILE
+    assert starter.start() == STARTED_FILE
     assert starter.time.slept == [1.0, 2.0]
 
 
@@ -833,7 +840,7 @@ def test_a_start_that_was_killed_before_it_started_tasks_can_be_continued(starte
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
                "desiredCount": 6, "forceNewDeployment": True, **TASK_OPTIONS}  # fmt: skip
     starter.aws.expect_call("ecs.update_service", request)
-    assert starter.start() == MONITOR_FILE
+    assert starter.start() == STARTED_FILE
     assert {"ec2.RequestSpotFleet", "ec2.CreateLaunchTemplate"}.isdisjoint(starter.aws.calls)
 
 

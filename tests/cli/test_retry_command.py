@@ -266,9 +266,10 @@ def test_a_run_without_failed_jobs_is_a_success_that_names_earlier_runs(project:
     assert error.endswith(f"no job of the run {MONITOR_FILE.run} has failed\n")
     RunDocuments(project.clients.s3, replace(MONITOR_FILE, MONITOR_START_TIME=1_700_000_000_000)).end_job("job")
     assert error.splitlines()[-1] in (lines := project.send_jobs().splitlines())
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         "earlier runs    20231114T221320Z",
-        "                to send failed jobs of one of them: python run.py retry RUN",
+        "                to send the failed jobs of the newest of them, type:",
+        "                python run.py retry 20231114T221320Z",
     ]
     code, _, error = project.retry("--only", "time-out")
     assert (code, error.count("\n")) == (ExitCode.INPUT, 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distributed_something.cli.context import ExitCode
-from tests.support.project import Project, create_project, join_commands, wait_until
+from tests.support.project import ROOT, Project, create_project, join_commands, wait_until
 
 # Many more jobs than a container lets fail before it pauses: the run ends while most of them wait in the queue.
 JOB_COUNT = 60
@@ -33,7 +33,7 @@ def run_until_nothing_works(project: Project) -> list[list[str]]:
     assert ended.returncode == ExitCode.UNFINISHED, ended.stderr
     assert "no job has succeeded" in ended.stdout
     commands = join_commands(ended.stdout).partition("\nnext: ")[2].splitlines()
-    prefix = ["python", "run.py", "--local", "--project", str(project.folder)]
+    prefix = ["python", str(ROOT / "run.py"), "--local", "--project", str(project.folder)]
     words = [shlex.split(command) for command in commands]
     assert [command[: len(prefix)] for command in words] == [prefix] * len(words)
     return [command[len(prefix) :] for command in words]
@@ -48,6 +48,38 @@ def test_a_wrong_command_in_the_queue_is_replaced(project: Project) -> None:
         last = project.run(*arguments)
     assert f"jobs done       {JOB_COUNT}" in last.stdout
     assert sorted(project.read_results().values()) == sorted(f"{number}\n" for number in range(JOB_COUNT))
+
+
+@pytest.mark.parametrize("count", [3, JOB_COUNT])
+def test_after_a_retry_in_which_everything_failed_only_its_jobs_run_again(
+    project: Project, tmp_path: Path, count: int
+) -> None:
+    """Some of the many jobs are left in the queue at the end; the few all use up their attempts."""
+    good = {"n": "good", "code": "0"}
+    groups = [good, *({"n": str(number), "code": "3"} for number in range(count))]
+    job_file = project.write_job_file(
+        command=f"echo {{n}} >> {tmp_path}/starts; echo {{n}} > {{output_dir}}/n.txt; exit {{code}}", shell=True,
+        output_location="results/{n}", groups=groups,
+    )  # fmt: skip
+    (project.folder / "config.py").open("a").write("JOB_RETRIES = 1\n")
+    project.run("setup")
+    project.run("submitJob", str(job_file))
+    project.run("startCluster", str(project.folder / "files" / "fleet.json"))
+    project.run("monitor", check=False)
+    project.run("retry")
+    project.run("startCluster", str(project.folder / "files" / "fleet.json"))
+    ended = project.run("monitor", check=False)
+    commands = [shlex.split(text) for text in join_commands(ended.stdout).partition("\nnext: ")[2].splitlines()]
+    assert [command[5] for command in commands] == ["retry", "startCluster", "monitor"], ended.stdout
+    assert project.run("status", check=False).stdout.partition("\nnext: ")[2] == ended.stdout.partition("\nnext: ")[2]
+    content = json.loads(job_file.read_text())
+    fixed = content["command"].replace("exit {code}", "true {code}")
+    job_file.write_text(json.dumps({**content, "command": fixed}))
+    for command in commands:
+        last = project.run(*command[5:])
+    assert f"jobs done       {count}\n" in last.stdout
+    assert len(project.read_results()) == count + 1
+    assert (tmp_path / "starts").read_text().split().count("good") == 1
 
 
 def test_why_names_the_failures_after_the_run(project: Project) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.project import MONITOR_FILE, Project, create_project, join_commands
+from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, join_commands
 
 # Each job notes that it started. "slow" takes longer than the first limit; "wrong" needs another command.
 SCRIPT = (
@@ -69,12 +69,12 @@ def test_three_of_twelve_failed_jobs_run_again_with_a_longer_limit(tmp_path: Pat
         result = project.run("retry", "--only", "time-out", "--timeout", "1")
         assert re.search(r"^jobs failed +12, 3 selected$", result.stderr, re.M), result.stderr
         (retry_rest,) = re.findall(
-            r"^not selected +9 other failed jobs; .*\n +python run.py (.*)", join_commands(result.stderr), re.M
+            r"^not selected +9 other failed jobs; .*\n +python \S+ (.*)", join_commands(result.stderr), re.M
         )
         start, monitor = join_commands(result.stderr).splitlines()[-2:]
         options = f"--local --project {project.folder}"
-        assert start == f"next: python run.py {options} startCluster files/fleet.json"
-        assert monitor == f"then: python run.py {options} monitor {MONITOR_FILE}"
+        assert start == f"next: python {ROOT / 'run.py'} {options} startCluster files/fleet.json"
+        assert monitor == f"then: python {ROOT / 'run.py'} {options} monitor {MONITOR_FILE}"
         assert run_jobs(project) == 0
 
         slow = {f"{number:02}" for number in (9, 10, 11)}
@@ -90,7 +90,7 @@ def test_three_of_twelve_failed_jobs_run_again_with_a_longer_limit(tmp_path: Pat
 
         # The monitor file now belongs to the second run. The command that retry printed sends the nine others.
         (run,) = {record["run"] for record in first.values()}
-        assert retry_rest == f"{options} retry {run}"
+        assert retry_rest == f"{options} retry {run} --timeout 1"
         again = project.run("retry", run, "--only", "time-out")
         assert re.search(r"^succeeded +3 of them since", again.stderr, re.M), again.stderr
         assert re.search(r"^to send +no jobs$", again.stderr, re.M), again.stderr

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from distributed_something.jobs.run_job import (
 )
 from distributed_something.worker.container import single_job
 from tests.support.emulator import run_ministack
+from tests.support.engine import run_docker
 from tests.support.fakes import SETTINGS
 from tests.support.offline import Outcome, run_command, write_project
 from tests.support.project import Project, create_project, wait_until
@@ -135,14 +137,12 @@ def test_inputs_are_read_from_the_bucket_to_which_upload_copies_files(local_proj
 
 def test_shared_inputs_are_available_to_a_single_job(local_project: Project) -> None:
     local_project.build_client("s3").put_object(Bucket="tryout-bucket", Key="ref/genome.fa", Body=b"ACGT")
-    local_project.write_job_file(
-        shared_inputs={"ref/": "bwa"}, groups=["g"], shell=True,
+    code, output, folder = run_one_job(
+        local_project, shared_inputs={"ref/": "bwa"}, groups=["g"], shell=True,
         command='test "$SHARED_DIR" = {shared_dir}; cat {shared_dir}/bwa/genome.fa > {output_dir}/a',
     )  # fmt: skip
-    result = local_project.run("runJob", "files/job.json", "--index", "1")
-    (folder,) = (local_project.folder / "local" / "runJob").iterdir()
-    assert (folder / "job" / "output" / "a").read_bytes() == b"ACGT"
-    assert "success" in result.stdout
+    assert (code, (folder / "job" / "output" / "a").read_bytes()) == (0, b"ACGT"), output
+    assert "success" in output
     assert sorted(path.name for path in folder.iterdir()) == ["job", "log.txt", "message.json", "verdict.json"]
 
 
@@ -282,7 +282,9 @@ def test_without_the_local_cloud_a_program_that_may_use_aws_gets_the_users_crede
 
 @pytest.mark.containers
 def test_in_a_container_a_job_runs_as_the_images_user_and_its_folder_is_copied_back(tmp_path: Path) -> None:
-    image = build_worker_on("bare")  # contains only BusyBox and runs as a user other than root
+    bare = build_worker_on("bare")  # contains only BusyBox and runs as a user other than root
+    image = f"{bare}-{uuid.uuid4().hex[:8]}"  # tests that run at the same time have containers of `bare`
+    run_docker("tag", bare, image)
     with create_project(tmp_path / "p", DOCKERHUB_TAG=image, MEMORY=300) as local_project:
         local_project.get_local_cloud().ensure_buckets(["tryout-bucket"])
         local_project.build_client("s3").put_object(Bucket="tryout-bucket", Key="in.txt", Body=b"pear\n")
@@ -297,8 +299,8 @@ def test_in_a_container_a_job_runs_as_the_images_user_and_its_folder_is_copied_b
         assert (folder / "log.txt").read_text() == f"4711\n{ODD_TEXT}\n"
         assert "/one-job in the container" in output
         shutil.rmtree(folder)  # works because the folder belongs to the current user
-        process = subprocess.run(["docker", "ps", "--all", "--format", "{{.Image}}"], capture_output=True, text=True)
-        assert image not in process.stdout
+        assert image not in run_docker("ps", "--all", "--format", "{{.Image}}").splitlines()
+    run_docker("rmi", image)
 
 
 @pytest.mark.containers

@@ -342,7 +342,14 @@ def test_a_submission_writes_a_document_when_it_begins_and_at_its_end(tmp_path: 
     plan = plan_submission(load_job_file(sender.path, lambda bucket, prefix: []))
     digests = {"digest": plan.digest, "jobs_digest": plan.jobs_digest}
     expected = SubmissionDocument(
-        app="App", queue="AppQueue", time=time, job_file="job.json", planned=30, git_commit="c0ffee-dirty", **digests
+        app="App",
+        queue="AppQueue",
+        time=time,
+        job_file="job.json",
+        planned=30,
+        git_commit="c0ffee-dirty",
+        path=str(sender.path),
+        **digests,
     )
     assert begun == [expected]
     assert sender.documents == [dataclasses.replace(expected, count=30, ended=time)]

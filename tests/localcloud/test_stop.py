@@ -91,9 +91,7 @@ def test_without_a_terminal_stop_reports_the_lost_jobs_exports_the_results_and_g
     submit_jobs(plums, 3)
     plums.build_client("s3").put_object(Bucket="tryout-bucket", Key="results/1/a", Body=b"found")
     lines = plums.run("stop").stderr.splitlines()
-    assert lines[0] == (
-        "jobs            3 jobs are still in the queue TryoutQueue (no run has started) and will be lost"
-    )
+    assert lines[0] == ("jobs            3 jobs are still in the queue TryoutQueue (no run is active) and will be lost")
     assert lines[1].startswith("results ")
     assert lines[-1] == "the local cloud is stopped"
     assert plums.read_results() == {"1/a": "found"}
@@ -122,7 +120,7 @@ def test_in_a_terminal_stop_asks_first_and_only_yes_stops(plums: Project) -> Non
     for answer, expected_code in ((b"\n", 2), (b"n\n", 2), (b"\x03", 130)):
         code, text = run_in_terminal(plums, answer)
         assert code == expected_code
-        assert "1 job is still in the queue TryoutQueue (no run has started) and will be lost" in text
+        assert "1 job is still in the queue TryoutQueue (no run is active) and will be lost" in text
         assert is_running(plums)
     code, text = run_in_terminal(plums, b"y\n")
     assert (code, "the local cloud is stopped" in text, is_running(plums)) == (0, True, False)

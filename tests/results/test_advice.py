@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +17,11 @@ from distributed_something.results.advice import (
     list_alternative_commands,
     list_next_commands,
 )
-from distributed_something.results.command_line import CommandLine
-from distributed_something.results.job_counter import FailedJob, JobCounts
+from distributed_something.results.command_line import CommandLine, build_run_line, describe_command_line
+from distributed_something.results.job_counter import FailedJob, JobCounts, build_failed_job
+from distributed_something.results.job_source import JobSource
 from distributed_something.results.outcome import RunOutcome
+from tests.support.fakes import MONITOR_FILE
 
 LOCAL = CommandLine(
     options=("--local",), monitor_file="files/AppSpotFleetRequestId.json", fleet_file="files/fleet.json",
@@ -51,7 +54,7 @@ def list_commands(outcome: RunOutcome, *, is_hopeless: bool, line: CommandLine =
     [
         ("program", 127, AdviceCause.NO_PROGRAM),
         ("program", 126, AdviceCause.NO_PROGRAM),
-        ("program", None, AdviceCause.NO_PROGRAM),
+        ("program", None, AdviceCause.REFUSED),
         ("program", 1, AdviceCause.PROGRAM),
         ("program", 137, AdviceCause.MEMORY),
         ("signal", -9, AdviceCause.MEMORY),
@@ -113,7 +116,7 @@ def test_jobs_with_missing_inputs_are_sent_again_before_the_monitor_file_is_repl
 
 
 def test_inputs_that_the_job_file_uploads_are_sent_with_it() -> None:
-    for left, sent in ((0, ["setup", "submitJob files/job.json"]), (2, ["submitJob files/job.json --replace"])):
+    for left, sent in ((0, [f"{RETRY} --with files/job.json"]), (2, ["submitJob files/job.json --replace"])):
         advice = choose_advice(build_outcome(("missing input", None), left=left), is_hopeless=True)
         assert advice is not None
         expected = [LOCAL.format_command(*command.split()) for command in (*sent, *MACHINES)]
@@ -159,6 +162,7 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
         for name, code in [
             ("program", 127), ("program", 1), ("bad message", None), ("missing input", None), ("disk", 1),
             ("out of memory", 137), ("time-out", None), ("aws", None), ("worker code", None), ("crash", None),
+            ("program", None),
         ]
     }  # fmt: skip
     outcomes = {
@@ -166,12 +170,13 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
         AdviceCause.NO_CONTAINER: build_outcome(left=1),
         AdviceCause.LOST: build_outcome(lost=1),
         AdviceCause.WAITING: build_outcome(done=1, left=1),
+        AdviceCause.REPLACED: build_outcome(left=1),
     }
+    source = JobSource(is_replaced=cause is AdviceCause.REPLACED)
     outcome = outcomes.get(cause) or build_outcome(failures[cause])
+    is_hopeless = cause not in (AdviceCause.LOST, AdviceCause.WAITING)
     advice = choose_advice(
-        outcome,
-        is_hopeless=cause not in (AdviceCause.LOST, AdviceCause.WAITING),
-        has_no_machine=cause is AdviceCause.NO_MACHINE,
+        outcome, is_hopeless=is_hopeless, has_no_machine=cause is AdviceCause.NO_MACHINE, source=source
     )
     assert advice is not None
     assert advice.cause is cause
@@ -204,7 +209,7 @@ def build_hopeless_outcome(*failing: tuple[str, int | None], left: int = 60) -> 
 @pytest.mark.parametrize(
     ("reason_class", "exit_code", "cause", "commands"),
     [
-        ("program", None, AdviceCause.NO_PROGRAM, ("submitJob files/job.json --replace", *MACHINES)),
+        ("program", None, AdviceCause.REFUSED, ("setup", *MACHINES)),
         ("program", 127, AdviceCause.NO_PROGRAM, ("submitJob files/job.json --replace", *MACHINES)),
         ("time-out", -15, AdviceCause.TIME, ("submitJob files/job.json --replace", *MACHINES)),
         ("out of memory", None, AdviceCause.MEMORY, ("setup", *MACHINES)),
@@ -225,3 +230,117 @@ def test_a_run_that_ends_before_any_job_failed_for_good_gets_the_advice_for_its_
 
 def test_a_run_that_ended_for_another_reason_continues_although_some_attempts_failed() -> None:
     assert list_commands(build_hopeless_outcome(("program", 1)), is_hopeless=False) == MACHINES
+
+
+RETRIED = JobSource("files/job.json", ("20261123T104500Z",))
+
+
+def list_retried_commands(outcome: RunOutcome, source: JobSource = RETRIED) -> list[str]:
+    """Return the advised commands after a retry in which nothing worked, without those that start machines."""
+    advice = choose_advice(outcome, is_hopeless=True, source=source)
+    assert advice is not None
+    return [command.removeprefix("python run.py --local ") for command in list_next_commands(advice, LOCAL)[:-2]]
+
+
+@pytest.mark.parametrize("failure", [("program", 127), ("program", 1), ("bad message", None)])
+def test_after_a_retry_only_the_jobs_of_the_run_are_sent_again(failure: tuple[str, int | None]) -> None:
+    assert list_retried_commands(build_outcome(failure)) == [f"{RETRY} --with files/job.json"]
+    # The waiting messages hold the wrong command, so they are replaced by those of the run in which the jobs failed.
+    waiting = ["retry 20261123T104500Z --replace --with files/job.json"]
+    assert list_retried_commands(build_outcome(failure, left=3)) == waiting
+    assert list_retried_commands(build_hopeless_outcome(failure)) == waiting
+    two = JobSource("files/job.json", ("20261123T104500Z", "20261124T104500Z"))
+    assert list_retried_commands(build_outcome(failure, left=3), two) == [
+        *waiting, "retry 20261124T104500Z --yes --with files/job.json",
+    ]  # fmt: skip
+
+
+def test_after_a_retry_the_waiting_jobs_get_a_longer_limit_too() -> None:
+    outcome = build_hopeless_outcome(("time-out", None))
+    late = [replace(failed, time_limit_seconds=90.0) for failed in outcome.failing]
+    assert list_retried_commands(replace(outcome, failing=late)) == ["retry 20261123T104500Z --replace --timeout 3"]
+
+
+def test_jobs_that_were_lost_after_a_retry_are_sent_from_the_run_in_which_they_failed() -> None:
+    advice = choose_advice(build_outcome(done=2, lost=1), is_hopeless=False, source=RETRIED)
+    assert advice is not None
+    assert list_next_commands(advice, LOCAL)[0] == "python run.py --local retry 20261123T104500Z"
+
+
+@pytest.mark.parametrize(("seconds", "minutes"), [(1.8, "0.06"), (90, "3"), (3600, "120"), (30_000, "660")])
+def test_the_longer_time_limit_is_a_number_that_can_be_typed(seconds: float, minutes: str) -> None:
+    outcome = build_outcome(("time-out", -15), done=2)
+    late = [replace(failed, time_limit_seconds=seconds) for failed in outcome.failures]
+    commands = list_commands(replace(outcome, failures=late), is_hopeless=False)
+    limit = float(commands[0].removeprefix(f"{RETRY} --timeout "))
+    assert limit <= float(minutes)
+    assert limit > seconds / 60 * 0.8
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ({"start_error": "ENOENT"}, AdviceCause.NO_PROGRAM),
+        ({"start_error": "EACCES"}, AdviceCause.NO_PROGRAM),
+        ({"start_error": "E2BIG", "time_limit_seconds": 60}, AdviceCause.PROGRAM),
+        ({"start_error": None, "time_limit_seconds": None}, AdviceCause.REFUSED),
+        ({"start_error": None, "time_limit_seconds": 60, "exit_code": 0}, AdviceCause.PROGRAM),
+        # Records of older workers say only whether the program was tried.
+        ({"time_limit_seconds": 60}, AdviceCause.NO_PROGRAM),
+        ({"time_limit_seconds": None}, AdviceCause.REFUSED),
+    ],
+)
+def test_a_program_is_missing_only_if_it_could_not_be_started(line: dict[str, object], cause: AdviceCause) -> None:
+    failed = build_failed_job({"job": "a", "reason": "the plate has no wells", "reason_class": "program", **line})
+    assert classify_failure(failed) is cause
+
+
+def test_a_reason_that_a_hook_gives_is_shown_with_the_way_out() -> None:
+    advice = choose_advice(build_outcome(("program", None), done=3), is_hopeless=False)
+    assert advice is not None
+    text = format_advice(advice, LOCAL)
+    assert "Correct worker/generic-worker.py or the data" in text
+    assert "(a reason)" in text
+    assert "does not exist" not in text
+    assert list_commands(build_outcome(("program", None), done=3), is_hopeless=False) == ("setup", RETRY, *MACHINES)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "words"),
+    [(-11, "segmentation fault (exit code 139)"), (139, "segmentation fault"), (-6, "SIGABRT"), (3, "exit code 3")],
+)
+def test_the_advice_names_a_signal_as_the_groups_do(exit_code: int, words: str) -> None:
+    advice = choose_advice(
+        build_outcome(("signal" if exit_code < 0 else "program", exit_code), done=1), is_hopeless=False
+    )
+    assert advice is not None
+    text = " ".join(format_advice(advice, LOCAL).split())
+    assert f"The program fails with {words}" in text
+    assert "exit code -" not in text
+
+
+def test_a_queue_that_was_replaced_after_the_run_only_needs_machines() -> None:
+    advice = choose_advice(build_outcome(("program", 1), left=3), is_hopeless=True, source=JobSource(is_replaced=True))
+    assert advice is not None
+    assert [command.split()[3] for command in list_next_commands(advice, LOCAL)] == ["startCluster", "monitor"]
+
+
+def test_the_job_file_that_was_used_is_named_as_it_was_typed() -> None:
+    several = replace(LOCAL, job_file="JOBFILE")
+    assert several.select_job_file("files/merge.json").job_file == "files/merge.json"
+    assert several.select_job_file("/elsewhere/files/merge.json").job_file == "files/merge.json"
+    assert several.select_job_file("/tmp/fix.json").job_file == "/tmp/fix.json"
+    assert several.select_job_file("fix.json").job_file == "fix.json"
+    assert several.select_job_file("").job_file == "JOBFILE"
+
+
+def test_a_monitor_without_a_project_advises_commands_as_they_were_typed_at_the_start() -> None:
+    typed = replace(LOCAL, program=("python", "../run.py"), options=("--local", "--project", "my plates"))
+    file = replace(MONITOR_FILE, **describe_command_line(typed, Path("files/fleet.json")))
+    line = build_run_line(file)
+    advice = choose_advice(build_outcome(("program", 1), done=3), is_hopeless=False, source=JobSource("files/job.json"))
+    assert advice is not None
+    assert list_next_commands(advice, line) == list_next_commands(advice, typed)
+    assert (line.has_image, line.is_pushed) == (False, False)
+    assert replace(line, has_image=True).format_build_command() == "python ../run.py --project 'my plates' buildImage"
+    assert build_run_line(MONITOR_FILE).format_command("setup") == "python run.py setup"

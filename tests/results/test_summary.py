@@ -19,6 +19,7 @@ from distributed_something.results.summary import (
     DeadLetters,
     RunSummary,
     find_run_summary,
+    format_retry_example,
     format_run_outcome,
     save_run_summary,
 )
@@ -134,8 +135,8 @@ def test_a_reason_is_not_cut_off_and_is_shown_beside_the_log_if_the_log_does_not
 ])  # fmt: skip
 def test_the_command_that_runs_the_jobs_of_one_cause_again_is_shown(command: str) -> None:
     outcome = build_outcome([FailedJob("a", 1.0, "r", "disk")])
-    text = format_run_outcome(outcome, MONITOR_FILE, 1.0, None, retry_command=command)
-    hint, _, shown = text.partition("to run only the jobs of one cause again, give its ID, for example:\n")
+    text = format_retry_example(outcome, command)
+    _, hint, shown = text.partition("to run only the jobs of one cause again, give its ID, for example:\n")
     assert hint
     assert max(map(len, shown.splitlines())) <= 80
     words = subprocess.run(["bash", "-c", f"printf '%s\\n' {shown}"], capture_output=True, text=True, check=True)
@@ -220,7 +221,7 @@ def test_the_text_and_the_numbers_are_saved(bucket: Any) -> None:
     assert list(bucket.objects) == [TEXT_KEY, DATA_KEY], "the JSON document is last, because it says that both exist"
     assert bucket.objects[TEXT_KEY].decode() == f"{SUMMARY.text}\n"
     assert json.loads(bucket.objects[DATA_KEY]) == {
-        "app": "App", "run": RUN, "reason": "run", "clean": True, "complete": False, "ended": None,
+        "app": "App", "run": RUN, "reason": "run", "clean": True, "complete": False, "ended": None, "report": "",
         "jobs": {"submitted": 20, "done": 5, "already_there": 4, "failed": 3, "repeated": 2, "replaced": 0, "left": 1,
                  "unread": 2, "unrecorded": 3, "overwritten_files": 0},
         "failing": [],

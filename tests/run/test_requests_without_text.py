@@ -226,7 +226,7 @@ def rehearse(folder: Path) -> tuple[list[str], FakeOutput]:
         write_fleet_file(account.root, RUN_SETTINGS, ACCOUNT, options, lambda _: None)
         rehearsal = Rehearsal(clients, account.root, folder)
         rehearsal.run_commands()
-        return [describe_call(call) for call in account.calls if call.login == USER], rehearsal.output
+        return [describe_call(call, folder) for call in account.calls if call.login == USER], rehearsal.output
 
 
 def seed_ids() -> None:
@@ -234,12 +234,16 @@ def seed_ids() -> None:
     requests.post("http://motoapi.amazonaws.com/moto-api/seed?a=42", timeout=10)
 
 
-def describe_call(call: Call) -> str:
-    stored = str(call.parameters.get("Key", "")).endswith(STORED_TEXTS)
+def describe_call(call: Call, folder: Path) -> str:
+    """Return a request without text for people and without the name of the project's folder."""
+    key = str(call.parameters.get("Key", ""))
+    stored = key.endswith(STORED_TEXTS)
     # moto does not seed upload ids, and StartAfter contains the real time when moto created the queue.
     ignored = {"UploadId", "StartAfter", *(("Body",) if stored else ())}
     parameters = {key: _read(value) for key, value in call.parameters.items() if key not in ignored}
-    return f"{call.service}.{call.operation} {parameters}"
+    if key.endswith("/summary.json") and "Body" in parameters:
+        parameters["Body"] = json.loads(parameters["Body"]) | {"report": ""}
+    return f"{call.service}.{call.operation} {parameters}".replace(str(folder), "FOLDER")
 
 
 def _read(value: Any) -> Any:

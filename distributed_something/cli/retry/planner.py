@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import compress
+from operator import not_
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,7 @@ class RetryChoice:
     job_file: Path | None
     yes: bool
     dry_run: bool
+    replace: bool = False
     interrupted_jobs: int = 0
 
 
@@ -114,7 +117,7 @@ class RetryPlanner:
         return [
             job
             for job in self.jobs
-            if job.state is RetryState.FAILED
+            if job.state in (RetryState.FAILED, *([RetryState.SENT] if self.choice.replace else []))
             and job.message is not None
             and (self.choice.job_file is None or has_group(job.message))
         ]
@@ -183,7 +186,7 @@ class RetryPlanner:
         from distributed_something.core.errors import InputError
 
         waiting = self.queue.counts.jobs if self.queue else 0
-        if waiting <= self.choice.interrupted_jobs or self.choice.yes:
+        if waiting <= self.choice.interrupted_jobs or self.choice.yes or self.choice.replace:
             return
         problem = f"it still holds {format_count(waiting, 'job')}"
         if self.choice.dry_run:
@@ -221,6 +224,9 @@ class RetryPlanner:
         others = [failed for failed in failures if failed.job not in names]
         with translate_aws_errors("reading the records of the failed jobs"):
             jobs = reader.load_jobs(selected, [failed.job for failed in failures])
+            if self.choice.replace and not self.choice.only:
+                jobs, left_out = split_replaced_jobs(jobs)
+                others += [job.failed for job in left_out]
             self.left_out = len(others)
             if 0 < len(others) < MANY_JOBS:  # of more jobs, those that have succeeded since are counted too
                 states = count_states(reader.load_jobs(others, [failed.job for failed in failures]))
@@ -236,14 +242,16 @@ class RetryPlanner:
         rows(format_row("jobs failed", f"{failed:,}{selected}"))
         if failed > len(self.outcome.failures):
             rows(format_row("", f"only the first {len(self.outcome.failures):,} are considered"))
+        sent = "of them, whose messages are replaced" if self.choice.replace else "of them, which have not ended yet"
         for state, label, text in (
             (RetryState.SUCCEEDED, "succeeded", "of them since, in later runs"),
-            (RetryState.SENT, "sent before", "of them, which have not ended yet"),
+            (RetryState.SENT, "sent before", sent),
             (RetryState.REPLACED, "replaced", "of them, by a job with a corrected message"),
         ):
             if states[state]:
                 rows(format_row(label, f"{states[state]:,} {text}"))
-        if skipped := states[RetryState.FAILED] - len(self.to_send):
+        sendable = states[RetryState.FAILED] + (states[RetryState.SENT] if self.choice.replace else 0)
+        if skipped := sendable - len(self.to_send):
             reason = "its message is unknown or has no group" if skipped == 1 else "their messages are unknown"
             rows(format_row("left out", f"{skipped:,}, because {reason}"))
         if unknown := self.outcome.unrecorded + self.outcome.unread:
@@ -255,7 +263,16 @@ class RetryPlanner:
             from distributed_something.results.command_line import format_command_lines
 
             indent = " " * LABEL_COLUMNS
-            rows("\n".join(format_command_lines(self.context.format_command("retry", self.run.run), indent, indent)))
+            command = self.context.format_command("retry", self.run.run, *self._list_correction())
+            rows("\n".join(format_command_lines(command, indent, indent)))
+
+    def _list_correction(self) -> tuple[str, ...]:
+        """Return the options that correct the messages, which the jobs that are sent later need too."""
+        job_file, timeout = self.choice.job_file, self.choice.timeout
+        return (
+            *(() if job_file is None else ("--with", str(job_file))),
+            *(() if timeout is None else ("--timeout", f"{timeout:g}")),
+        )
 
     def _print_jobs_to_send(self) -> None:
         from distributed_something.results.causes import group_failures
@@ -281,8 +298,12 @@ class RetryPlanner:
         rows(f"no job of the run {self.run.run} has failed{' so far' if self.outcome.left else ''}")
         if earlier := self._list_earlier_runs():
             rows(format_row("earlier runs", format_names(earlier, MAX_RUNS_SHOWN)))
-            command = self.context.format_command("retry", "RUN")
-            rows("\n".join(_wrap_row("", f"to send failed jobs of one of them: {command}")))
+            from distributed_something.results.command_line import format_command_lines
+
+            rows(format_row("", "to send the failed jobs of the newest of them, type:"))
+            indent = " " * LABEL_COLUMNS
+            command = self.context.format_command("retry", earlier[0])
+            rows("\n".join(format_command_lines(command, indent, indent)))
 
     def _list_earlier_runs(self) -> list[str]:
         """Return the names of the app's runs before this one, newest first."""
@@ -301,6 +322,18 @@ class RetryPlanner:
         if estimate is not None:
             lines = _wrap_row("memory", format_memory_advice(estimate, settings.MEMORY))
             self.context.console.print_progress("\n".join(lines))
+
+
+def split_replaced_jobs(jobs: list[RetryJob]) -> tuple[list[RetryJob], list[RetryJob]]:
+    """Return the jobs that the latest `retry` sent or that may wait in the queue, and the others.
+
+    If none was sent yet, all jobs are among the former.
+    """
+    from distributed_something.results.retry.retry_jobs import RetryState
+
+    latest = max((job.sent for job in jobs), default=0.0)
+    is_chosen = [job.sent == latest or job.state is RetryState.SENT for job in jobs]
+    return list(compress(jobs, is_chosen)), list(compress(jobs, map(not_, is_chosen)))
 
 
 def check_job_file(path: Path | None) -> None:

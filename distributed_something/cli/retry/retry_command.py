@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -46,27 +46,22 @@ MAX_MINUTES = MAX_JOB_SECONDS / 60
               help="Another time limit for the programs.")  # fmt: skip
 @click.option("--with", "job_file", metavar="JOBFILE", type=click.Path(path_type=Path),
               help="Take everything but the groups from this corrected Job file.")  # fmt: skip
+@click.option("--replace", is_flag=True,
+              help="First remove all waiting jobs from the queue, for example after a retry with a wrong command. "
+              "Without --only, send the jobs of that retry again.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Send the jobs even if the queue holds other jobs.")
 @click.option("--dry-run", is_flag=True, help="Print which jobs would be sent and the first message, but send nothing.")
 @click.pass_obj
-def retry(
-    context: Context,
-    monitor_file: Path | None,
-    only: tuple[str, ...],
-    timeout: float | None,
-    job_file: Path | None,
-    yes: bool,
-    dry_run: bool,
-) -> None:
+def retry(context: Context, /, monitor_file: Path | None, **options: Any) -> None:
     """Send the failed jobs of a run again."""
     from distributed_something.jobs.submission.journal import SubmissionJournal
 
-    context.runs_workers = not dry_run
-    run = _load_run(context, monitor_file, job_file)
-    choice = RetryChoice(only, timeout, job_file, yes=yes, dry_run=dry_run)
+    choice = RetryChoice(**options)
+    context.runs_workers = not choice.dry_run
+    run = _load_run(context, monitor_file, choice.job_file)
     # This Job file does not exist; the journal and messages about it only need a name for the run's retries.
     name = shorten_path(context.project / "files" / f"{run.MONITOR_APP_NAME}-{run.run}.retry")
-    if dry_run:
+    if choice.dry_run:
         RetryPlanner(context, run, choice, name).print_plan()
         return
     journal = SubmissionJournal(name, replace=True, command="retry of this run")
@@ -75,7 +70,7 @@ def retry(
         choice.interrupted_jobs = _settle_interruption(context, run, journal)
         planner = RetryPlanner(context, run, choice, name)
         if planner.print_plan():
-            _send_jobs(context, run, planner.batch, journal)
+            _send_jobs(context, run, planner.batch, journal, replace=choice.replace)
         else:
             journal.discard()
         if planner.to_send or planner.has_sent_jobs:
@@ -115,7 +110,9 @@ def _settle_interruption(context: Context, run: MonitorFile, journal: Submission
         return settle_interrupted_retry(s3, bucket, run.keys, journal, writer)
 
 
-def _send_jobs(context: Context, run: MonitorFile, batch: RetryBatch, journal: SubmissionJournal) -> None:
+def _send_jobs(
+    context: Context, run: MonitorFile, batch: RetryBatch, journal: SubmissionJournal, *, replace: bool
+) -> None:
     """Create what `setup` creates, and send the jobs.
 
     A run of an older version first gets a copy of its monitor file, with which later commands find it by its name.
@@ -130,7 +127,7 @@ def _send_jobs(context: Context, run: MonitorFile, batch: RetryBatch, journal: S
     save_run_copy(clients.s3, settings.AWS_BUCKET, run)
     set_up_run(clients, settings, print_progress, Clock().sleep)
     commit = find_git_commit(context.project)
-    submission = Submission(batch.source, batch.plan, journal, git_commit=commit, retry=batch)
+    submission = Submission(batch.source, batch.plan, journal, replace=replace, git_commit=commit, retry=batch)
     with SubmitView(batch.plan.count, context.console) as progress:
         sent = submit_jobs(clients, settings, submission, Clock(), progress=progress, print_progress=print_progress)
     print_progress(format_row("jobs", f"{sent:,} of {batch.plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))

@@ -33,7 +33,7 @@ class Cause:
     """One possible cause, the evidence for it, and what to do.
 
     `weight`: how likely the cause is (0 to 100). `remedy`: "" if another cause has the same one. `commands`: what to
-    type. `steps`: the same for commands of a run, as names in RUN_COMMANDS.
+    type. `steps`: the same for commands of a run, as names in RUN_COMMANDS. `remedy_without_image`: as for a pattern.
     """
 
     weight: int
@@ -42,6 +42,7 @@ class Cause:
     remedy: str
     commands: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
+    remedy_without_image: str = ""
 
     def list_commands(self, line: CommandLine) -> list[str]:
         """Return the commands as the user types them."""

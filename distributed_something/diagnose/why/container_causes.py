@@ -88,15 +88,15 @@ def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
     for pattern, tasks in group_by_pattern(TASK_FAILURE_PATTERNS, failed_tasks):
         if pattern is None:
             continue
-        proof, weight, remedy = format_reports(tasks), round(pattern.weight * share), pattern.remedy
+        proof, weight, end = format_reports(tasks), round(pattern.weight * share), ""
         if pattern.exit_codes and log:
             proof += f"; its log ends: {log[-1]}"
             # ECS reports only an exit code for a program of the wrong processor type; its log has the words.
             pattern = find_failure_pattern(TASK_FAILURE_PATTERNS, "", log[-1]) or pattern
-            remedy = pattern.remedy
         if has_ended_run:
-            weight, remedy = FAILED_RUN_WEIGHT, f"{remedy}; then run startCluster"
-        yield Cause(weight, pattern.cause, proof, remedy)
+            weight, end = FAILED_RUN_WEIGHT, "; then run startCluster"
+        without_image = f"{pattern.remedy_without_image}{end}" if pattern.remedy_without_image else ""
+        yield Cause(weight, pattern.cause, proof, f"{pattern.remedy}{end}", remedy_without_image=without_image)
 
 
 def _diagnose_crashes(evidence: Evidence) -> Iterator[Cause]:

@@ -13,11 +13,14 @@ from distributed_something.results.advice import (
     AdviceCause,
     Recipe,
     choose_advice,
+    choose_longer_limit,
     classify_failure,
+    format_minutes,
     list_sending_commands,
 )
 from distributed_something.results.causes import FailureGroup
 from distributed_something.results.command_line import CommandLine
+from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.summary import format_shared_value
 
@@ -25,16 +28,18 @@ MAX_GROUPS = 10  # as in `status`; the largest ones
 # If no job is done, or none is left: failures explain this better than missing machines do.
 EVERY_JOB_WEIGHT = 100
 SOME_JOBS_WEIGHT = 58
+_REPLACING_RECIPES = (Recipe.RESUBMIT, Recipe.REPLACE, Recipe.REPLACE_LONGER)
 _REMEDIES_BY_CAUSE = {
     AdviceCause.NO_PROGRAM: "correct the command in {job_file}, or install the program {place}",
     AdviceCause.PROGRAM: "read the log; correct the command in {job_file}, or the program",
     AdviceCause.MESSAGE: "correct {job_file}",
     AdviceCause.MISSING_INPUT: "upload the missing inputs",
     AdviceCause.MEMORY: "raise MEMORY in the config, or lower DOCKER_CORES",
-    AdviceCause.TIME: "raise timeout_minutes in {job_file}, or add --timeout MINUTES to retry",
+    AdviceCause.TIME: "raise timeout_minutes in {job_file}, or add --timeout {minutes} to retry",
     AdviceCause.DISK: "raise EBS_VOL_SIZE in the config, for the machines of the next startCluster",
     AdviceCause.ACCESS: "correct the bucket or the permission that the reason names",
     AdviceCause.HOOK: "correct worker/generic-worker.py{build}",
+    AdviceCause.REFUSED: "correct worker/generic-worker.py{build}, or the data",
     AdviceCause.MACHINE: "nothing is wrong with the jobs, which can run again",
 }
 
@@ -43,13 +48,14 @@ _REMEDIES_BY_CAUSE = {
 class JobEvidence:
     """What the run's documents say about its jobs.
 
-    `outcome`: None if no attempt has failed, or if that could not be read. `has_ended`: whether the run's end is
-    recorded. `is_hopeless`: whether it ended because nothing works or, before its end, whether no job has succeeded.
-    `is_regular`: whether it ended because no jobs were left; all its resources were then removed. `has_pauses`: whether
-    machines pause because jobs failed in a row.
+    `outcome`: None if no attempt has failed, or if that could not be read. `source`: where the jobs came from.
+    `has_ended`: whether the run's end is recorded. `is_hopeless`: whether it ended because nothing works or, before its
+    end, whether no job has succeeded. `is_regular`: whether it ended because no jobs were left; all its resources were
+    then removed. `has_pauses`: whether machines pause because jobs failed in a row.
     """
 
     outcome: RunOutcome | None = None
+    source: JobSource = UNKNOWN_SOURCE
     has_ended: bool = False
     is_hopeless: bool = False
     is_regular: bool = False
@@ -60,7 +66,7 @@ class JobEvidence:
         """The advice that `status` gives too; None if no failure explains the end."""
         if self.outcome is None or not (self.has_ended or self.is_hopeless):
             return None
-        advice = choose_advice(self.outcome, is_hopeless=self.is_hopeless)
+        advice = choose_advice(self.outcome, is_hopeless=self.is_hopeless, source=self.source)
         return advice if advice and advice.jobs else None
 
 
@@ -138,7 +144,7 @@ def _build_cause(
     parts = [f"for example {example.job}: {example.telling_line or example.reason}", *map(format_shared_value, shared)]
     parts += [f"log: {example.log}"] if example.log else []
     cause = classify_failure(example)
-    remedy = "" if cause in explained else _format_remedy(cause, line)
+    remedy = "" if cause in explained else _format_remedy(cause, group.any, line)
     commands = _list_commands(group, jobs, line, is_first=cause not in explained)
     if commands and not jobs.has_ended and not jobs.is_hopeless:
         remedy = f"{remedy}; once the run has ended, type:" if remedy else ""
@@ -150,9 +156,11 @@ def _build_cause(
     )
 
 
-def _format_remedy(cause: AdviceCause, line: CommandLine) -> str:
+def _format_remedy(cause: AdviceCause, group: FailureGroup, line: CommandLine) -> str:
     place, build = ("in the image", ", and build the image again") if line.has_image else ("on this computer", "")
-    return _REMEDIES_BY_CAUSE.get(cause, "read the record").format(job_file=line.job_file, place=place, build=build)
+    minutes = format_minutes(choose_longer_limit(group.jobs))
+    remedy = _REMEDIES_BY_CAUSE.get(cause, "read the record")
+    return remedy.format(job_file=line.job_file, place=place, build=build, minutes=minutes)
 
 
 def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is_first: bool) -> tuple[str, ...]:
@@ -160,13 +168,14 @@ def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is
     advice, cause = jobs.advice, classify_failure(group.any.example)
     if advice is not None and not jobs.has_ended and cause is advice.cause and _needs_commands(advice):
         return tuple(list_sending_commands(advice, line)) if is_first else ()
-    if advice is not None and advice.recipe is Recipe.RESUBMIT:  # this sends all jobs again
+    if advice is not None and advice.recipe in _REPLACING_RECIPES:  # these send all jobs again
         return ()
     if group.failed is None:
         return ()
-    return (line.format_command("retry", line.monitor_file, "--only", group.failed.id),)
+    has_waiting = jobs.outcome is not None and jobs.outcome.left > 0
+    return (line.format_retry("--only", group.failed.id, has_waiting=has_waiting),)
 
 
 def _needs_commands(advice: Advice) -> bool:
     """Return whether a correction during the run needs commands; otherwise, jobs in the queue are just tried again."""
-    return advice.recipe in (Recipe.RESUBMIT, Recipe.REBUILD) or advice.cause is AdviceCause.MEMORY
+    return advice.recipe in (*_REPLACING_RECIPES, Recipe.REBUILD) or advice.cause is AdviceCause.MEMORY

@@ -8,6 +8,7 @@ queue, jobs, a fleet) have higher weights than problems with what it needs later
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.diagnose.why.container_causes import (
@@ -75,9 +76,9 @@ def rank_causes(evidence: Evidence, jobs: JobEvidence | None = None, line: Comma
 
     After the run, what made jobs fail comes before everything else. `line`: how the user types commands.
     """
-    jobs = jobs or JobEvidence()
-    failing = list(diagnose_failing_jobs(jobs, line or CommandLine()))
-    found = [(diagnose, cause) for diagnose in DIAGNOSES for cause in diagnose(evidence)]
+    jobs, line = jobs or JobEvidence(), line or CommandLine()
+    failing = list(diagnose_failing_jobs(jobs, line))
+    found = [(diagnose, _select_remedy(cause, line)) for diagnose in DIAGNOSES for cause in diagnose(evidence)]
     if is_all_removed(evidence, jobs):
         found = []
     elif jobs.has_ended and jobs.is_hopeless:
@@ -85,6 +86,12 @@ def rank_causes(evidence: Evidence, jobs: JobEvidence | None = None, line: Comma
         found = others if others or failing else found
     causes = sorted((cause for _, cause in found), key=_get_rank)
     return [*failing, *causes] if jobs.has_ended else sorted([*failing, *causes], key=_get_rank)
+
+
+def _select_remedy(cause: Cause, line: CommandLine) -> Cause:
+    """Return the cause with the remedy for workers that run in containers or, on this computer, without them."""
+    is_other = not line.has_image and cause.remedy_without_image != ""
+    return replace(cause, remedy=cause.remedy_without_image) if is_other else cause
 
 
 def _get_rank(cause: Cause) -> tuple[int, str]:

@@ -72,6 +72,11 @@ class Submission:
         return self.retry.name if self.retry else self.job_file.path.name
 
     @property
+    def path(self) -> str:
+        """The Job file as the user typed it; "" for messages that `retry` repeats unchanged."""
+        return "" if isinstance(self.job_file, RetrySource) else str(self.job_file.path)
+
+    @property
     def is_resumable(self) -> bool:
         """Whether `--resume` continues the submission; otherwise, the same command does."""
         return self.retry is None
@@ -251,6 +256,8 @@ class _JobSender:
                 again=submission.again,
                 replace=submission.replace,
                 jobs_digest=submission.plan.jobs_digest,
+                path=submission.path,
+                retry_of=submission.retry.keys.run if submission.retry else "",
             )
         )
 

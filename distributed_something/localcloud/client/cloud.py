@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,15 +122,23 @@ class LocalCloud:
         except (OSError, BotoCoreError, ClientError) as error:
             raise LocalCloudError(f"the results could not be copied to files: {error}") from error
 
-    def list_job_queues(self) -> list[JobQueue]:
-        """Return the queues of all apps and regions with their jobs. Raise LocalCloudError if an emulator fails."""
+    def list_job_queues(self, dead_letter_queues: Collection[str] = ()) -> list[JobQueue]:
+        """Return the queues of all apps and regions with their jobs. Raise LocalCloudError if an emulator fails.
+
+        `dead_letter_queues`: names of queues that are known to be dead-letter queues.
+        """
         from distributed_something.localcloud.client.connection import build_client
         from distributed_something.localcloud.client.job_queues import list_job_queues
 
         regions = call_daemon(self.state, "regions")["regions"]
         if not is_ministack_ready(self.state.ministack):  # a client would try for minutes
             raise LocalCloudError("ministack, which emulates queues and buckets, does not respond")
-        return list_job_queues(partial(build_client, self.state), regions)
+        return list_job_queues(partial(build_client, self.state), regions, dead_letter_queues)
+
+    @property
+    def has_containers(self) -> bool:
+        """Whether new tasks run as containers. Raise LocalCloudError if the daemon does not respond."""
+        return call_daemon(self.state, "ping").get("containers") is True
 
     def interrupt_machine(self, instance_id: str | None = None, notice_seconds: float = 120) -> str:
         """Interrupt one machine as EC2 interrupts spot machines. Return its instance ID without waiting.

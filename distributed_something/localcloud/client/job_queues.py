@@ -6,7 +6,7 @@ Queues are in memory. Dead-letter queues do not count: their jobs have failed, a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -34,15 +34,19 @@ class JobQueue:
         return self.waiting + self.running
 
 
-def list_job_queues(build_client: Callable[..., Any], regions: Iterable[str]) -> list[JobQueue]:
+def list_job_queues(
+    build_client: Callable[..., Any], regions: Iterable[str], dead_letter_queues: Collection[str] = ()
+) -> list[JobQueue]:
     """Return the queues in all `regions`, except dead-letter queues. Raise LocalCloudError if an emulator fails.
 
-    `build_client` takes `service` and `region`.
+    `build_client` takes `service` and `region`. `dead_letter_queues`: their names, as far as they are known. After
+    cleanup has deleted the job queue, nothing else shows what a dead-letter queue is.
     """
     try:
-        return [queue for region in regions for queue in _iter_region_queues(partial(build_client, region=region))]
+        queues = [queue for region in regions for queue in _iter_region_queues(partial(build_client, region=region))]
     except (BotoCoreError, ClientError) as error:
         raise LocalCloudError(f"the emulated AWS does not respond: {error}") from error
+    return [queue for queue in queues if queue.name not in dead_letter_queues]
 
 
 def _iter_region_queues(build_client: Callable[..., Any]) -> Iterator[JobQueue]:

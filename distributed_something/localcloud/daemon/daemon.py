@@ -151,7 +151,7 @@ class CloudDaemon:
     # actions that commands can request
 
     def describe_process(self) -> dict[str, Any]:
-        return {"pid": self.state.pid}
+        return {"pid": self.state.pid, "containers": self.simulator.has_containers}
 
     def list_regions(self) -> dict[str, Any]:
         return {"regions": self.simulator.list_regions()}

@@ -87,6 +87,11 @@ class CloudSimulator:
         machines = (region.machines.joined.get(instance_id) for region in self.regions.values())
         return next(filter(None, machines), None)
 
+    @property
+    def has_containers(self) -> bool:
+        """Whether new tasks run as containers."""
+        return isinstance(self.runner, ContainerRunner)
+
     def use_containers(self, variables: Mapping[str, str]) -> None:
         """Run new tasks as containers from now on. `variables` select the container engine."""
         save_engine(self.layout.root, variables)

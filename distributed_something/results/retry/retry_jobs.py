@@ -43,7 +43,8 @@ class RetryJob:
     """A failed job, and what its record says about sending it again.
 
     `message`: None if the record does not exist or has no message; text if the worker could not read it. `again_since`:
-    the attribute from `submitJob --again`, or "". Memory is in bytes; None if unknown.
+    the attribute from `submitJob --again`, or "". Memory is in bytes; None if unknown. `sent`: when it was last sent
+    again, in seconds since 1970; 0 if it was not.
     """
 
     failed: FailedJob
@@ -52,6 +53,7 @@ class RetryJob:
     again_since: str = ""
     peak_memory: int | None = None
     memory_limit: int | None = None
+    sent: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,37 @@ class LaterEnds:
     begun: float = 0.0  # when an attempt that was not the last one ended
 
 
+@dataclass(frozen=True)
+class RetryLinks:
+    """What `retry` did with a failed job: when it was last sent (seconds since 1970, or 0), and the IDs it got then."""
+
+    sent: float
+    new_ids: frozenset[str]
+
+
+class RetryChain:
+    """The lists of jobs that `retry` sent again, of a run and of all later ones.
+
+    A job that failed again in a later run, and was sent again from there, may have another ID in each of these runs.
+    """
+
+    def __init__(self, lists: Iterable[RetryList]) -> None:
+        self._steps: dict[str, list[tuple[float, str]]] = {}  # when the job was sent and its new ID, by its ID
+        for retries in lists:
+            for job, new_id in retries.jobs.items():
+                self._steps.setdefault(job, []).append((retries.began, new_id))
+
+    def follow(self, job: str) -> RetryLinks:
+        """Return what became of the job, over any number of retries."""
+        sent, found, open_ids = 0.0, {job}, [job]
+        while open_ids:
+            for began, new_id in self._steps.get(open_ids.pop(), ()):
+                sent = max(sent, began)
+                open_ids += [] if new_id in found else [new_id]
+                found.add(new_id)
+        return RetryLinks(sent, frozenset(found - {job}))
+
+
 @dataclass
 class RetryReader:
     """Reads what became of the failed jobs of the run in `file`. AWS errors are not caught."""
@@ -88,33 +121,35 @@ class RetryReader:
     s3: S3Client
     file: MonitorFile
     view: QueueView
-    _lists: list[RetryList] = field(default_factory=list)
+    _chain: RetryChain = field(default_factory=lambda: RetryChain(()))
     _later_runs: list[str] = field(default_factory=list)
 
     def load_jobs(self, failures: Sequence[FailedJob], all_failed: Iterable[str]) -> list[RetryJob]:
         """Return what is known about each failed job, in the same order. `all_failed`: all failed jobs of the run."""
         bucket, app = self.file.MONITOR_BUCKET_NAME, self.file.MONITOR_APP_NAME
-        self._lists = load_retry_lists(self.s3, bucket, self.file.keys)
         runs = list_runs(self.s3, bucket, app)
         self._later_runs = sorted((run for run in runs if run > self.file.run), reverse=True)
+        keys = [RunKeys(app, run) for run in (self.file.run, *self._later_runs)]
+        lists = read_in_parallel(keys, partial(load_retry_lists, self.s3, bucket))
+        self._chain = RetryChain([retries for _, found in lists for retries in found])
         read = partial(self._load_job, frozenset(all_failed))
         return [job for _, job in read_in_parallel(failures, read)]
 
     def _load_job(self, all_failed: frozenset[str], failed: FailedJob) -> RetryJob:
         record = self._read_record(self.file.run, failed.job)
-        message = record.get("message")
+        message, links = record.get("message"), self._chain.follow(failed.job)
         return RetryJob(
             failed,
-            self._find_state(all_failed, failed),
+            self._find_state(all_failed, failed, links),
             message if isinstance(message, (dict, str)) else None,
             str(record.get("again_since") or ""),
             _read_bytes(record, "peak_memory_bytes"),
             _read_bytes(record, "memory_limit_bytes"),
+            links.sent,
         )
 
-    def _find_state(self, all_failed: frozenset[str], failed: FailedJob) -> RetryState:
-        sent = max((retries.began for retries in self._lists if failed.job in retries.jobs), default=0.0)
-        new_ids = {retries.jobs.get(failed.job, failed.job) for retries in self._lists} - {failed.job}
+    def _find_state(self, all_failed: frozenset[str], failed: FailedJob, links: RetryLinks) -> RetryState:
+        sent, new_ids = links.sent, links.new_ids
         if new_ids & all_failed:
             return RetryState.REPLACED
         ends = [self._find_later_ends(failed.job, self._later_runs)]

@@ -12,7 +12,6 @@ from distributed_something.results.command_line import CommandLine, format_next_
 from distributed_something.results.outcome import add_example_details
 from distributed_something.results.status.document import RunStatus, build_status_document
 from distributed_something.run.output import Output
-from distributed_something.run.run_outcome import find_job_file
 from distributed_something.run.run_status import RunView, compute_group_costs, observe_status
 from distributed_something.run.screen.layout import ScreenSize, build_screen, format_failure_details
 from distributed_something.run.screen.view import StatusView
@@ -22,7 +21,7 @@ PRINTED_ROWS = 40  # for a status that is printed once, which may be longer than
 
 def print_status(view: RunView, status: RunStatus, output: Output, line: CommandLine, *, as_json: bool) -> None:
     """Print the status to standard output and, after the run, what to do next. AWS errors are not caught."""
-    retry_command = line.format_command("retry", line.monitor_file)
+    retry_command = line.format_retry(has_waiting=status.jobs.waiting + status.jobs.running > 0)
     if not status.state.has_ended:
         failures, failing = (
             add_example_details(view.clients.s3, view.file, groups) for groups in (status.failures, status.failing)
@@ -36,8 +35,7 @@ def print_status(view: RunView, status: RunStatus, output: Output, line: Command
     lines += [*format_failure_details(status.failures, retry_command), *format_failure_details(status.failing)]
     output.print_result("\n".join(lines))
     if status.advice is not None:
-        job_file = find_job_file(view.clients.s3, view.file, status.ended or status.at)
-        output.print_result("\n" + format_advice(status.advice, line.select_job_file(job_file)))
+        output.print_result("\n" + format_advice(status.advice, line))
     elif status.jobs.failed:
         output.print_result(f"\n{format_next_command(retry_command)}")
 

@@ -41,6 +41,7 @@ from distributed_something.worker.job.failures import (
     JobAlreadyDone,
     JobAlreadyFailed,
     LostLease,
+    ProgramNotStarted,
     StaleMessage,
     UploadError,
 )
@@ -317,6 +318,9 @@ class JobHandler:
                     self._tools.launcher, job.commands, surroundings, attempt.time_limit,
                     should_stop=lambda: self._must_stop_program(attempt),
                 )  # fmt: skip
+        except ProgramNotStarted as error:
+            attempt.start_error = error.start_error
+            raise
         finally:
             self._tools.job_logs.unfollow_log(job.id, folders.log)
 

@@ -103,6 +103,7 @@ def _describe_program(context: WorkerContext, attempt: Attempt) -> dict[str, Any
     result = attempt.result
     return {
         "exit_code": result.exit_code if result else None,
+        "start_error": attempt.start_error,
         "peak_memory_bytes": result.peak_memory_bytes if result else None,
         "memory_limit_bytes": context.facts.memory_limit_bytes,
         "cpu_seconds": round(result.cpu_seconds, 3) if result else None,

@@ -23,7 +23,8 @@ MAX_TELLING_CHARACTERS = 300
 MAX_GROUP_BYTES = 1024  # as JSON; a larger group is only in the record
 LINE_KEYS = (  # the keys that a line copies from the attempt's record
     "job", "state", "final", "attempts", "message_id", "slot", "started", "fetch_started", "program_started",
-    "program_ended", "ended", "seconds", "time_limit_seconds", "exit_code", "reason_class", "peak_memory_bytes",
+    "program_ended", "ended", "seconds", "time_limit_seconds", "exit_code", "start_error", "reason_class",
+    "peak_memory_bytes",
     "cpu_seconds", "bytes_in", "bytes_out", "other_submissions", "record_etag", "output_location", "replaced",
 )  # fmt: skip
 TOTAL_KEYS = {"done": "done", "failed": "failed", "skipped": "already_there"}  # keyed by the state of a final record

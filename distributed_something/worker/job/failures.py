@@ -83,6 +83,14 @@ class Failed(Exception):
         self.reason_class = reason_class or self.reason_class
 
 
+class ProgramNotStarted(Failed):
+    """Raised if the program cannot be started. `start_error`: the name of the error, such as ENOENT."""
+
+    def __init__(self, reason: str, reason_class: str, start_error: str) -> None:
+        super().__init__(reason, reason_class)
+        self.start_error = start_error
+
+
 class MissingInput(Failed):
     reason_class = "missing input"
 

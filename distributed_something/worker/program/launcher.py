@@ -51,11 +51,14 @@ _SERVE_CODE = (
 
 
 class ProgramStartError(Exception):
-    """Raised if a program cannot be started. `is_machine_fault` is True if the machine is the cause."""
+    """Raised if a program cannot be started. `is_machine_fault` is True if the machine is the cause.
 
-    def __init__(self, reason: str, *, is_machine_fault: bool) -> None:
+    `name`: of the error, such as ENOENT.
+    """
+
+    def __init__(self, reason: str, name: str, *, is_machine_fault: bool) -> None:
         super().__init__(reason)
-        self.is_machine_fault = is_machine_fault
+        self.name, self.is_machine_fault = name, is_machine_fault
 
 
 class LostLauncher(Exception):
@@ -194,7 +197,7 @@ class LaunchedProgram:
             return None
         self._is_running = False
         if "error" in reply:
-            raise ProgramStartError(reply["error"], is_machine_fault=reply["machine"])
+            raise ProgramStartError(reply["error"], reply["name"], is_machine_fault=reply["machine"])
         return reply
 
     def end(self) -> None:

@@ -88,7 +88,9 @@ class _LauncherSlot:
         try:
             process = _start_program(request)
         except Exception as error:  # any error must affect only this program, not the launcher
-            self._channel.send_message({"error": str(error), "machine": _is_machine_error(error, request["log"])})
+            name = errno.errorcode.get(getattr(error, "errno", None) or 0, type(error).__name__)
+            is_machine = _is_machine_error(error, request["log"])
+            self._channel.send_message({"error": str(error), "name": name, "machine": is_machine})
             return
         mark_oom_victim(process.pid)
         try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from distributed_something.worker.job.failures import Failed
+from distributed_something.worker.job.failures import Failed, ProgramNotStarted
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.program.explanations.script_faults import explain_program
 from distributed_something.worker.program.launcher import LaunchedProgram, LauncherPool, LostLauncher, ProgramStartError
@@ -83,7 +83,7 @@ def run_command(
         kind = "machine" if error.is_machine_fault else "program"
         explanation = explain_program(words[0], surroundings.folder, clean)
         reason = f"{error}; {explanation}" if explanation else str(error)
-        raise Failed(f"the program {words[0]!r} cannot be started: {reason}", kind) from None
+        raise ProgramNotStarted(f"the program {words[0]!r} cannot be started: {reason}", kind, error.name) from None
     except LostLauncher:
         reason = "the program's launcher was killed or hangs; the program itself may be the cause"
         raise Failed(reason, "crash") from None

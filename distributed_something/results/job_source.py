@@ -1,0 +1,87 @@
+"""Where a run's jobs came from: a Job file, or earlier runs whose failed jobs `retry` sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
+from distributed_something.core.submission import SubmissionDocument
+from distributed_something.observe.documents.run_start import list_runs
+from distributed_something.observe.documents.submissions import SubmissionReader
+from distributed_something.observe.queue import observe_queue
+from distributed_something.results.summary import find_saved_summary
+from distributed_something.worker import RunKeys
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from distributed_something.aws.clients import Clients
+    from distributed_something.core.monitor_file import MonitorFile
+
+MAX_MESSAGE_SECONDS = 14 * 86400.0  # SQS keeps a message for at most 14 days, so older submissions are not in the queue
+
+
+@dataclass(frozen=True)
+class JobSource:
+    """Where the jobs came from that a run had in its queue.
+
+    `job_file`: the Job file that was used last, as the user typed it; "" if unknown. `retried_runs`: if `retry` sent
+    all jobs, the runs in which they had failed; otherwise, none. `is_replaced`: whether the jobs that the run left in
+    the queue have been replaced since.
+    """
+
+    job_file: str = ""
+    retried_runs: tuple[str, ...] = ()
+    is_replaced: bool = False
+
+
+UNKNOWN_SOURCE = JobSource()
+
+
+def find_job_source(clients: Clients, file: MonitorFile, until: float, now: float) -> JobSource:
+    """Return where the jobs came from that the run had until then (seconds since 1970). AWS errors are not caught.
+
+    This takes a few requests for the run, and two for each earlier run that left jobs in the queue.
+    """
+    reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
+    since = file.MONITOR_START_TIME / 1000 - MAX_MESSAGE_SECONDS
+    documents = [item for item in reader.list_submissions(since, now) if item.queue == file.MONITOR_QUEUE_NAME]
+    before = [item for item in documents if item.began <= until]
+    job_file = next(filter(None, (item.job_file_path for item in reversed(before))), "")
+    is_replaced = any(item.replaced for item in documents if item.began > until)
+    if not any(item.retry_of for item in before):
+        return JobSource(job_file, (), is_replaced)
+    own = _drop_replaced([item for item in before if item.began > _find_boundary(clients, file, until)])
+    are_retries = bool(own) and all(item.retry_of for item in own)
+    runs = tuple(dict.fromkeys(item.retry_of for item in own)) if are_retries else ()
+    return JobSource(job_file, runs, is_replaced)
+
+
+def _drop_replaced(documents: Sequence[SubmissionDocument]) -> Sequence[SubmissionDocument]:
+    """Return the documents from the last one on that removed all waiting jobs."""
+    return documents[max((number for number, item in enumerate(documents) if item.replaced), default=0) :]
+
+
+def _find_boundary(clients: Clients, file: MonitorFile, until: float) -> float:
+    """Return since when the run's jobs were submitted (seconds since 1970).
+
+    That is the end of the last run before it that left no jobs in the queue, and not before the queue was created.
+    """
+    queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
+    created = queue.created - CLOCK_TOLERANCE_SECONDS - 1 if queue is not None and queue.created <= until else 0.0
+    return max([created, *_iter_boundaries(clients.s3, file)])
+
+
+def _iter_boundaries(s3: S3Client, file: MonitorFile) -> Iterator[float]:
+    bucket, app = file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME
+    runs = list_runs(s3, bucket, app)
+    for run in sorted((run for run in runs if run < file.run), reverse=True):
+        summary = find_saved_summary(s3, bucket, RunKeys(app, run))
+        if summary is None:  # nobody watched it to its end
+            yield runs[run]
+            return
+        if not summary.jobs.get("left"):
+            yield summary.saved or runs[run]
+            return
