@@ -1,5 +1,5 @@
-"""An S3 server on the loopback interface that can behave as no emulator does: hang, cut responses off, or send a wrong
-checksum."""
+"""An S3 server on the loopback interface that can behave as no emulator does: hang, cut responses off, send a wrong
+checksum, or refuse one."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class SeenRequest:
 
     key: str
     headers: dict[str, str]
+    method: str = "GET"
 
     @property
     def is_crt(self) -> bool:
@@ -32,8 +33,9 @@ class SeenRequest:
 class ObjectServer:
     """The objects of one bucket, and how the server responds to a request for one.
 
-    `misbehave` may return one of "hang" (until `released` is set), "cut", "short", "wrong checksum", or an HTTP status.
-    `listed_etags` are the ETags in listings, if they differ.
+    `misbehave` may return one of "hang" (until `released` is set), "cut", "short", "wrong checksum", or an HTTP status;
+    for an upload, one of "hang", "hold" (store and respond once `released` is set), "cut" (after it was stored), or an
+    HTTP status. `listed_etags` are the ETags in listings, if they differ.
     """
 
     url: str = ""
@@ -85,11 +87,7 @@ class _ObjectHandler(BaseHTTPRequestHandler):
         if "list-type" in (query := parse_qs(url.query)):
             self._send(200, self._list_objects(query["prefix"][0]), {})
             return
-        request = SeenRequest(
-            unquote(url.path).split("/", 2)[2], {name.lower(): value for name, value in self.headers.items()}
-        )
-        state.requests.append(request)
-        fault = state.misbehave(request)
+        request, fault = self._record_request()
         if isinstance(fault, int):
             self._send_error(fault, "Fault")
         elif request.key not in state.objects:
@@ -98,6 +96,35 @@ class _ObjectHandler(BaseHTTPRequestHandler):
             self._send_error(412, "PreconditionFailed")
         else:
             self._send_object(state.objects[request.key], request, fault)
+
+    def do_PUT(self) -> None:
+        state, content = self.server_state, self.rfile.read(int(self.headers["Content-Length"]))
+        request, fault = self._record_request()
+        if fault in ("hang", "hold"):
+            state.released.wait()
+        checksum = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        etag = build_etag(state.objects[request.key]) if request.key in state.objects else None
+        wanted = request.headers.get("if-match", etag if "if-none-match" not in request.headers else None)
+        if fault == "hang":
+            self.close_connection = True
+        elif isinstance(fault, int):
+            self._send_error(fault, "Fault")
+        elif request.headers["x-amz-checksum-sha256"] != checksum:
+            self._send_error(400, "BadDigest")
+        elif etag != wanted:
+            self._send_error(412, "PreconditionFailed")
+        else:
+            state.objects[request.key] = content
+            if fault == "cut":
+                self.close_connection = True
+            else:
+                self._send(200, b"", {"ETag": build_etag(content)})
+
+    def _record_request(self) -> tuple[SeenRequest, object]:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = SeenRequest(unquote(urlsplit(self.path).path).split("/", 2)[2], headers, self.command)
+        self.server_state.requests.append(request)
+        return request, self.server_state.misbehave(request)
 
     def _send_object(self, content: bytes, request: SeenRequest, fault: object) -> None:
         headers, status, body = {"ETag": build_etag(content)}, 200, content

@@ -13,14 +13,14 @@ from distributed_something.worker.program.disk_guard import DiskGuard
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
 from distributed_something.worker.program.privileges import ProgramUser, find_program_user
-from distributed_something.worker.transfer.crt.downloads import CrtDownloads
+from distributed_something.worker.transfer.crt.transfers import CrtTransfers
 
 
 @dataclass(frozen=True)
 class WorkerContext:
     """A container's settings, clock, facts, and SQS and S3 clients. A client that must not be used is None.
 
-    `downloads`: the downloads through awscrt, if it is installed.
+    `transfers`: the downloads and uploads through awscrt, if it is installed.
     """
 
     settings: Settings
@@ -28,7 +28,7 @@ class WorkerContext:
     s3: Any
     clock: Clock = field(default_factory=Clock)
     facts: ContainerFacts = field(default_factory=ContainerFacts)
-    downloads: CrtDownloads | None = None
+    transfers: CrtTransfers | None = None
 
 
 class StopState(Protocol):

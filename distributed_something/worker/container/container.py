@@ -77,7 +77,7 @@ class Container:
         clients = Clients(settings.docker_cores, settings.aws_region)
         s3 = clients("s3")
         self._context = WorkerContext(
-            settings, clients("sqs"), s3, self._clock, read_container_facts(), clients.create_downloads(s3)
+            settings, clients("sqs"), s3, self._clock, read_container_facts(), clients.create_transfers(s3)
         )
         self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0

@@ -63,7 +63,7 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
     s3 = clients("s3")
     context = WorkerContext(
         replace(settings, check_if_done=False, work_dir=folder), None, s3, clock, read_container_facts(),
-        clients.create_downloads(s3),
+        clients.create_transfers(s3),
     )  # fmt: skip
     disk = DiskGuard(partial(read_disk_space, folder), clock.monotonic)
     tools = build_program_tools(settings, 1, JobLogs(None, "", clock=clock), disk)

@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
-from distributed_something.worker.transfer.crt.downloads import CrtDownloads, build_downloads
+from distributed_something.worker.transfer.crt.transfers import CrtTransfers, build_transfers
 from distributed_something.worker.transfer.response_length import reject_truncated_responses
 from distributed_something.worker.transfer.retry import watch_requests
 from distributed_something.worker.transfer.s3_file import MAX_PARALLEL_REQUESTS
@@ -58,9 +58,9 @@ class Clients:
             watch_requests(client)
         return client
 
-    def create_downloads(self, s3: Any) -> CrtDownloads | None:
-        """Return the downloads through awscrt for the places to which `s3` sends its requests, if it is installed."""
-        return build_downloads(s3, self._botocore_session)
+    def create_transfers(self, s3: Any) -> CrtTransfers | None:
+        """Return the transfers through awscrt for the places to which `s3` sends its requests, if it is installed."""
+        return build_transfers(s3, self._botocore_session)
 
     def create_lease_client(self, visibility_seconds: float) -> Any:
         """Return an SQS client whose calls time out early enough for another call to extend the lease in time."""

@@ -19,8 +19,8 @@ from botocore.exceptions import ClientError, ParamValidationError
 from distributed_something.worker.job.addresses import BadAddress, is_url, parse_input_address
 from distributed_something.worker.job.failures import BadData, Failed, MissingInput, get_error_code, is_name_error
 from distributed_something.worker.job.upload_flags import S3Arguments
-from distributed_something.worker.transfer.crt.download import list_downloads
-from distributed_something.worker.transfer.crt.downloads import CrtDownloads
+from distributed_something.worker.transfer.crt.transfer_items import list_downloads
+from distributed_something.worker.transfer.crt.transfers import CrtTransfers
 from distributed_something.worker.transfer.retry import (
     TRANSFER_ERRORS,
     check_requests,
@@ -52,7 +52,7 @@ class InputSource:
     """What inputs are read with.
 
     `bucket`: the bucket of inputs that are only keys. `arguments`: extra arguments for the S3 requests.
-    `allow_unsafe`: whether web addresses may be `http://` addresses and addresses of the machine itself. `downloads`:
+    `allow_unsafe`: whether web addresses may be `http://` addresses and addresses of the machine itself. `transfers`:
     the downloads through awscrt; without them, boto3 fetches everything.
     """
 
@@ -60,7 +60,7 @@ class InputSource:
     bucket: str
     arguments: S3Arguments = field(default_factory=dict)
     allow_unsafe: bool = False
-    downloads: CrtDownloads | None = None
+    transfers: CrtTransfers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class _InputFetcher:
                 if (listed := self._listed.get(source))
             }
         )
-        if self._source.downloads is not None:
+        if self._source.transfers is not None:
             firsts = self._fetch_first_parts(_leave_out(sources, fetched), pool, only_small=True)
             large = {path: remote for path, remote in firsts.items() if is_in_parts(remote)}
             fetched |= _leave_out(firsts, large) | self._fetch_quickly(large)
@@ -200,10 +200,10 @@ class _InputFetcher:
     def _fetch_quickly(self, remotes: dict[Path, RemoteObject]) -> dict[Path, RemoteObject]:
         """Fetch what awscrt can fetch, and return it."""
         downloads = list_downloads(remotes)
-        if self._source.downloads is None or not downloads:
+        if self._source.transfers is None or not downloads:
             return {}
         with check_requests(self._check):
-            failed = self._source.downloads.fetch_objects(downloads, self._arguments, self._check)
+            failed = set(self._source.transfers.fetch_objects(downloads, self._arguments, self._check))
         return {download.path: download.remote for download in downloads if download not in failed}
 
     def _fetch_first_parts(

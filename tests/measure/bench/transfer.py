@@ -140,9 +140,10 @@ def main(direction: str, folder: str, prefix: str) -> None:
     clients = Clients(1, "us-east-1")
     s3 = clients("s3")
     if direction == "up":
-        upload_results(s3, Path(folder), ResultDestination(BUCKET, prefix.rstrip("/")))
+        destination = ResultDestination(BUCKET, prefix.rstrip("/"))
+        upload_results(s3, Path(folder), destination, transfers=clients.create_transfers(s3))
     else:
-        source = InputSource(s3, BUCKET, downloads=clients.create_downloads(s3))
+        source = InputSource(s3, BUCKET, transfers=clients.create_transfers(s3))
         fetch_inputs(source, [prefix], Path(folder))
 
 

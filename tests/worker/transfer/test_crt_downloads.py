@@ -16,16 +16,16 @@ import pytest
 
 from distributed_something.worker.job.failures import LostLease, MissingInput
 from distributed_something.worker.machine.worker_clients import Clients
-from distributed_something.worker.transfer.crt import downloads as downloads_module
-from distributed_something.worker.transfer.crt.download import (
+from distributed_something.worker.transfer.crt import transfer_batch, transfers as transfers_module
+from distributed_something.worker.transfer.crt.transfer_items import (
     MAX_LARGE_DOWNLOADS,
     MAX_SMALL_BYTES,
     MAX_SMALL_DOWNLOADS,
     MAX_WHOLE_BYTES,
     Download,
-    DownloadLimits,
+    TransferLimits,
 )
-from distributed_something.worker.transfer.crt.downloads import CrtDownloads, build_downloads
+from distributed_something.worker.transfer.crt.transfers import CrtTransfers, build_transfers
 from distributed_something.worker.transfer.crt.places import find_bucket_place
 from distributed_something.worker.transfer.inputs import InputFile, InputSource, fetch_inputs
 from distributed_something.worker.transfer.s3_file import LARGE_FILE_BYTES, RemoteObject
@@ -46,11 +46,11 @@ class FetchLab:
 
     def __post_init__(self) -> None:
         self.s3 = self.clients("s3")
-        self.downloads = self.clients.create_downloads(self.s3)
-        assert self.downloads is not None
+        self.transfers = self.clients.create_transfers(self.s3)
+        assert self.transfers is not None
 
     def fetch(self, *inputs: str, check: Callable[[], None] = lambda: None, arguments: Any = None) -> list[InputFile]:
-        source = InputSource(self.s3, "ours", arguments or {}, downloads=self.downloads)
+        source = InputSource(self.s3, "ours", arguments or {}, transfers=self.transfers)
         files = fetch_inputs(source, inputs or ["p/"], self.folder, check, lambda seconds: None)
         for file in files:
             key = file.address.removeprefix("s3://ours/")
@@ -144,7 +144,7 @@ def test_after_some_failures_awscrt_is_not_used_for_the_jobs_other_objects(lab: 
     lab.server.objects = {f"p/{number:03}": b"x" for number in range(200)}
     lab.server.misbehave = lambda request: 503 if request.is_crt else None
     lab.fetch()
-    assert len(lab.server.list_crt_keys()) <= MAX_SMALL_DOWNLOADS + downloads_module.MAX_FAILURES
+    assert len(lab.server.list_crt_keys()) <= MAX_SMALL_DOWNLOADS + transfer_batch.MAX_FAILURES
     assert len(lab.server.list_boto3_keys()) == 200
 
 
@@ -168,8 +168,8 @@ def test_a_job_that_must_stop_leaves_no_request_under_way_even_if_the_server_han
         lab.fetch(check=check)
     files = {path: path.stat().st_size for path in lab.folder.rglob("*")}
     lab.server.released.set()
-    assert lab.downloads is not None
-    assert vars(lab.downloads._limits)["_small"] == vars(lab.downloads._limits)["_large"] == 0
+    assert lab.transfers is not None
+    assert vars(lab.transfers._download_limits)["_small"] == vars(lab.transfers._download_limits)["_large"] == 0
     assert {path: path.stat().st_size for path in lab.folder.rglob("*")} == files
 
 
@@ -198,11 +198,11 @@ def test_a_download_whose_bytes_do_not_arrive_is_canceled_and_fetched_by_boto3(l
 
     def check() -> None:
         if asked.is_set():
-            time[0] += downloads_module.STALL_SECONDS
+            time[0] += transfer_batch.STALL_SECONDS
 
     lab.server.misbehave = hang
-    assert lab.downloads is not None
-    lab.downloads = CrtDownloads(lab.s3, lab.downloads._clients, now=lambda: time[0])
+    assert lab.transfers is not None
+    lab.transfers = CrtTransfers(lab.s3, lab.transfers._clients, now=lambda: time[0])
     lab.fetch(check=check)
     assert lab.server.list_boto3_keys() == ["p/1"]
 
@@ -210,14 +210,14 @@ def test_a_download_whose_bytes_do_not_arrive_is_canceled_and_fetched_by_boto3(l
 def test_a_fetch_that_cannot_start_because_of_other_jobs_is_left_to_boto3(
     lab: FetchLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloads_module, "CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(transfer_batch, "CHECK_SECONDS", 0.001)
     lab.server.objects = {"p/large": LARGE}
-    assert lab.downloads is not None
+    assert lab.transfers is not None
     ticks = iter(range(1000))
-    lab.downloads = CrtDownloads(lab.s3, lab.downloads._clients, now=lambda: float(next(ticks)))
+    lab.transfers = CrtTransfers(lab.s3, lab.transfers._clients, now=lambda: float(next(ticks)))
     other = Download(lab.folder / "other", RemoteObject("ours", "other", MAX_WHOLE_BYTES + 1, "e"))
     for _ in range(MAX_LARGE_DOWNLOADS):
-        assert lab.downloads._limits.try_start(other)
+        assert lab.transfers._download_limits.try_start(other)
     lab.fetch()
     assert lab.server.list_crt_keys() == []
 
@@ -233,7 +233,7 @@ def test_requests_are_signed_with_botocores_current_credentials(lab: FetchLab) -
     lab.server.objects = {"p/1": b"1", "q/2": b"2"}
     lab.fetch("p/1", "p/")
     lab.clients._botocore_session.set_credentials("renewed", "secret", "token")
-    lab.downloads.fetch_objects(  # type: ignore[union-attr]
+    lab.transfers.fetch_objects(  # type: ignore[union-attr]
         [Download(lab.folder / "2", RemoteObject("ours", "q/2", 1, build_etag(b"2")))], {}, lambda: None
     )
     assert "Credential=renewed/" in lab.server.requests[-1].headers["authorization"]
@@ -244,8 +244,8 @@ def test_requests_are_signed_with_botocores_current_credentials(lab: FetchLab) -
 def test_a_full_disk_is_left_to_boto3_to_report(lab: FetchLab, content: bytes) -> None:
     lab.server.objects = {"p/1": content}
     download = Download(Path("/dev/full"), RemoteObject("ours", "p/1", len(content), build_etag(content)))
-    assert lab.downloads is not None
-    assert lab.downloads.fetch_objects([download], {}, lambda: None) == [download]
+    assert lab.transfers is not None
+    assert lab.transfers.fetch_objects([download], {}, lambda: None) == [download]
 
 
 def test_boto3_is_used_if_requests_must_pass_a_proxy(lab: FetchLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,15 +270,15 @@ def test_requests_are_sent_to_the_place_that_botocore_resolves(
 
 
 def test_without_awscrt_there_are_no_downloads(lab: FetchLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads_module, "find_spec", lambda name: None)
-    assert build_downloads(lab.s3, lab.clients._botocore_session) is None
+    monkeypatch.setattr(transfers_module, "find_spec", lambda name: None)
+    assert build_transfers(lab.s3, lab.clients._botocore_session) is None
 
 
 def test_the_downloads_of_all_jobs_together_are_limited() -> None:
     def build_download(size: int) -> Download:
         return Download(Path("x"), RemoteObject("b", "k", size, "e"))
 
-    limits = DownloadLimits()
+    limits = TransferLimits(MAX_SMALL_DOWNLOADS)
     assert [limits.try_start(build_download(1)) for _ in range(MAX_SMALL_DOWNLOADS + 1)].count(True) == (
         MAX_SMALL_DOWNLOADS
     )
@@ -290,7 +290,7 @@ def test_the_downloads_of_all_jobs_together_are_limited() -> None:
     assert limits.try_start(large)
     whole = build_download(MAX_WHOLE_BYTES)
     number = MAX_SMALL_BYTES // MAX_WHOLE_BYTES
-    other_limits = DownloadLimits()
+    other_limits = TransferLimits(MAX_SMALL_DOWNLOADS)
     assert [other_limits.try_start(whole) for _ in range(number + 1)].count(True) == number
 
 
