@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from distributed_something.worker.job.failures import LostLease, UploadError
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments
-from distributed_something.worker.transfer.crt.transfer_items import Upload
+from distributed_something.worker.transfer.crt.transfer_items import MAX_UPLOAD_BYTES, Upload
 from distributed_something.worker.transfer.crt.transfers import CrtTransfers
 from distributed_something.worker.transfer.result_files import list_result_files
 from distributed_something.worker.transfer.retry import (
@@ -145,13 +145,14 @@ class ResultUpload:
             self._replaceable = self._list_destination()
         sizes = {key: path.stat().st_size for key, path in self.files.items() if key not in self.uploaded}
         if len(sizes) == 1 and sum(sizes.values()) <= MAX_INLINE_BYTES:  # the most common case
-            self._send_file(*sizes.popitem(), upload_whole_file)
+            ((key, size),) = sizes.items()
+            self._send_file(key, size, upload_whole_file)
             return
         small = {key: size for key, size in sizes.items() if size <= MAX_SINGLE_PUT_BYTES}
         self._send_quickly(small)
         with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
             remaining = [(key, size) for key, size in small.items() if key not in self.uploaded]
-            for _ in pool.map(lambda item: self._send_file(*item, upload_whole_file), remaining):
+            for _ in pool.map(lambda item: self._send_file(item[0], item[1], upload_whole_file), remaining):
                 pass
             for key in sizes.keys() - small.keys():
                 self._send_file(key, sizes[key], partial(upload_file_parts, pool=pool))
@@ -161,7 +162,9 @@ class ResultUpload:
         if self._transfers is None or len(sizes) < 2:
             return
         uploads = [
-            Upload(self.files[key], self._bucket, key, size, self._build_condition(key)) for key, size in sizes.items()
+            Upload(self.files[key], self._bucket, key, size, self._build_condition(key))
+            for key, size in sizes.items()
+            if size <= MAX_UPLOAD_BYTES
         ]
         for upload, sent in self._transfers.send_files(uploads, self._arguments, self.check).items():
             digest = sent.sha256 or self._check_same_content(upload.key, upload.path)

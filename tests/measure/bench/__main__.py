@@ -9,7 +9,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.measure.bench import memory, outcome, overlap, speed, startup, transfer, worker_memory, worker_speed
+from tests.measure.bench import (
+    memory,
+    outcome,
+    overlap,
+    speed,
+    startup,
+    transfer,
+    transfer_memory,
+    worker_memory,
+    worker_speed,
+)
 from tests.measure.bench.report import Measurement, format_table
 from tests.measure.simulation import report as simulation
 
@@ -44,6 +54,8 @@ def run_benchmarks(folder: Path) -> list[Measurement]:
     measurements += outcome.measure_outcomes(JOBS, MANY_JOBS)
     print_progress("measuring the memory of an idle worker")
     measurements += worker_memory.measure_idle_worker(folder)
+    print_progress("measuring the memory of transfers")
+    measurements += transfer_memory.measure_transfer_memory(folder)
     print_progress("simulating runs")
     measurements += simulation.measure_simulation()
     print_progress(f"transferring {SMALL_FILES:,} small files and larger ones, also with s5cmd and the AWS CLI")

@@ -16,7 +16,9 @@ import pytest
 
 from distributed_something.worker.job.failures import LostLease, MissingInput
 from distributed_something.worker.machine.worker_clients import Clients
-from distributed_something.worker.transfer.crt import transfer_batch, transfers as transfers_module
+from distributed_something.worker.transfer.crt import transfer_batch
+from distributed_something.worker.transfer.crt import transfers as transfers_module
+from distributed_something.worker.transfer.crt.places import find_bucket_place
 from distributed_something.worker.transfer.crt.transfer_items import (
     MAX_LARGE_DOWNLOADS,
     MAX_SMALL_BYTES,
@@ -26,7 +28,6 @@ from distributed_something.worker.transfer.crt.transfer_items import (
     TransferLimits,
 )
 from distributed_something.worker.transfer.crt.transfers import CrtTransfers, build_transfers
-from distributed_something.worker.transfer.crt.places import find_bucket_place
 from distributed_something.worker.transfer.inputs import InputFile, InputSource, fetch_inputs
 from distributed_something.worker.transfer.s3_file import LARGE_FILE_BYTES, RemoteObject
 from tests.support.emulator import KEYS

@@ -17,8 +17,14 @@ from awscrt import auth, http, io, s3
 from botocore.httpsession import get_cert_path
 from botocore.utils import percent_encode
 
-from distributed_something.worker.transfer.crt.transfer_items import MAX_CONNECTIONS, Download, SentObject, TransferEvents, Upload
 from distributed_something.worker.transfer.crt.places import BucketPlace
+from distributed_something.worker.transfer.crt.transfer_items import (
+    MAX_CONNECTIONS,
+    Download,
+    SentObject,
+    TransferEvents,
+    Upload,
+)
 from distributed_something.worker.transfer.retry import IncompleteTransfer
 from distributed_something.worker.transfer.s3_file import CheckedBody
 
@@ -50,7 +56,7 @@ class _StoppableBody(CheckedBody):
 
 
 def _build_path(place: BucketPlace, key: str) -> str:
-    return place.path + percent_encode(key, safe="/~")
+    return f"{place.path}{percent_encode(key, safe='/~')}"
 
 
 class CrtClients:

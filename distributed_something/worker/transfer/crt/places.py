@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import threading
-from io import BytesIO
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -99,4 +99,6 @@ def _keep_request(request: Any, **_: Any) -> AWSResponse | None:
     if (requests := getattr(_probe, "requests", None)) is None:
         return None
     requests.append(request)
-    return AWSResponse(request.url, 200, HTTPHeaders.from_dict({"Content-Length": "0"}), HTTPResponse(BytesIO(), preload_content=False))
+    return AWSResponse(
+        request.url, 200, HTTPHeaders.from_dict({"Content-Length": "0"}), HTTPResponse(BytesIO(), preload_content=False)
+    )

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from distributed_something.worker.transfer.crt.transfer_items import Transfer, TransferEvents, TransferLimits
 
-# How often `check` is called while requests are under way. A worker that was suspended until its lease ended cancels its
+# How often `check` is called while requests are under way. A worker that was suspended past its lease cancels its
 # uploads this long after it continues.
 CHECK_SECONDS = 0.02
 # awscrt ends a request without any bytes after about 30 s. This ends one whose bytes arrive too slowly; boto3 reads
