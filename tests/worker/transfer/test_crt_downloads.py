@@ -303,3 +303,15 @@ def test_the_workers_boto3_does_not_sign_with_awscrt_and_its_programs_do_not_not
     env = {name: value for name, value in os.environ.items() if name != "BOTO_DISABLE_CRT"}
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "False"]
+
+
+def test_several_large_objects_of_a_job_are_fetched_side_by_side(lab: FetchLab) -> None:
+    lab.server.objects = {"p/1": LARGE, "p/2": LARGE}
+    lab.server.misbehave = lambda request: "hang"
+
+    def check() -> None:
+        if set(lab.server.list_crt_keys()) == {"p/1", "p/2"}:  # both were requested, although neither can end
+            raise LostLease
+
+    with pytest.raises(LostLease):
+        lab.fetch(check=check)
