@@ -215,9 +215,7 @@ def read_image_setting(image: str, setting: str) -> str:
 
 
 @pytest.mark.parametrize("bundle", ["of boto3", "from AWS_CA_BUNDLE"])
-def test_inputs_and_results_are_transferred_over_tls_with_trusted_certificates_only(
-    base: str, bundle: str, run: Containers, tmp_path: Path
-) -> None:
+def test_inputs_and_results_are_transferred_over_tls(base: str, bundle: str, run: Containers, tmp_path: Path) -> None:
     """The bare image has no certificates but those of boto3. The test's CA takes their place, or is named."""
     with run_tls_proxy(run.lab.url, tmp_path) as proxy:
         place = "/opt/worker/lib/python3/dist-packages/botocore/cacert.pem" if bundle == "of boto3" else "/ca.pem"

@@ -33,6 +33,7 @@ from distributed_something.worker.transfer.s3_file import LARGE_FILE_BYTES, Remo
 from tests.support.emulator import KEYS
 from tests.support.object_server import ObjectServer, SeenRequest, build_etag, run_object_server
 from tests.support.paths import ROOT
+from tests.support.tls_proxy import run_tls_proxy
 
 pytest.importorskip("awscrt")
 
@@ -315,3 +316,20 @@ def test_several_large_objects_of_a_job_are_fetched_side_by_side(lab: FetchLab) 
 
     with pytest.raises(LostLease):
         lab.fetch(check=check)
+
+
+def test_only_a_server_with_a_trusted_certificate_gets_requests(
+    lab: FetchLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.server.objects = {"p/1": b"1"}
+    download = Download(tmp_path / "1", RemoteObject("ours", "p/1", 1, build_etag(b"1")))
+    with run_tls_proxy(lab.server.url, tmp_path) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        for bundle, expected in (("", [download]), (str(proxy.ca_file), [])):
+            monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
+            clients = Clients(1, "us-east-1")
+            transfers = clients.create_transfers(clients("s3"))
+            assert transfers is not None
+            assert lab.server.requests == []
+            assert transfers.fetch_objects([download], {}, lambda: None) == expected
+    assert lab.server.list_crt_keys() == ["p/1"]
