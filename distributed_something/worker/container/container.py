@@ -75,10 +75,7 @@ class Container:
         self._settings, self._notices, self._metadata = settings, notices, metadata
         self._clock = Clock()
         clients = Clients(settings.docker_cores, settings.aws_region)
-        s3 = clients("s3")
-        self._context = WorkerContext(
-            settings, clients("sqs"), s3, self._clock, read_container_facts(), clients.create_transfers(s3)
-        )
+        self._context = _build_context(settings, clients, self._clock)
         self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
         replacement = ReplacementChecker(
@@ -313,3 +310,8 @@ def _repeat_until_ended(
             log.warning("an AWS call failed; it will be retried: %s", error)
         except Exception:  # otherwise this thread would end unnoticed
             log.exception("the worker's own code failed")
+
+
+def _build_context(settings: Settings, clients: Clients, clock: Clock) -> WorkerContext:
+    s3 = clients("s3")
+    return WorkerContext(settings, clients("sqs"), s3, clock, read_container_facts(), clients.create_transfers(s3))
