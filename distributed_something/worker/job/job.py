@@ -29,7 +29,7 @@ from distributed_something.worker.job.placeholders import (
     list_placeholders,
     split_command,
 )
-from distributed_something.worker.job.shell.shell_values import fill_shell
+from distributed_something.worker.job.shell.shell_values import fill_shell, fill_words
 from distributed_something.worker.job.upload_flags import BadFlags, parse_upload_flags
 from distributed_something.worker.job.worker_settings import JobDefaults
 from distributed_something.worker.safe_path import SafePath
@@ -294,7 +294,7 @@ def _build_words(command: object, values: Mapping[str, object]) -> list[str]:
     parts: Iterable[object] = (
         split_command(command) if isinstance(command, str) else command if isinstance(command, list) else ()
     )
-    filled = [fill_placeholders(part if isinstance(part, str) else json.dumps(part), values) for part in parts]
+    filled = fill_words([part if isinstance(part, str) else json.dumps(part) for part in parts], values)
     if not filled or not filled[0]:
         raise BadMessage("`command` is missing from the message or empty")
     return filled
