@@ -24,7 +24,8 @@ ORDINARY = ["A01", "my file (1).tif", "it's", 'say "x"', "$HOME", "a;b", "*", ""
 # Commands that print shell code with a value in it. Each can stand wherever a command can.
 PRINTING = [
     'echo "echo {v}"', "echo echo {v}", "printf 'echo %s\\n' {v}", 'printf "#!/bin/sh\\necho sample={v}\\n"',
-    "/bin/echo 'echo {v}'", "command echo echo {v}", 'echo "NAME={v}"', "x={v}; echo \"echo $x\"", "y=1 env echo echo {v}",
+    "/bin/echo 'echo {v}'", "command echo echo {v}", 'echo "NAME={v}"', "x={v}; echo \"echo $x\"",
+    "y=1 env echo echo {v}",
     "cat <<END\necho {v}\nEND\n", "cat <<-E\n\techo {v}\n\tE\n", "cat <<< \"echo {v}\"", "set -- {v}; echo \"echo $1\"",
     "f() { echo \"echo $1\"; }; f {v}", "for x in {v}; do echo \"echo $x\"; done", "echo \"echo $(printf %s {v})\"",
     "echo {v} | { read -r x; echo \"echo $x\"; }", "echo echo {v} | cat", "ec''ho echo {v}", "sed \"s/x/echo {v}/\" x",
@@ -38,7 +39,8 @@ EXECUTING = [
     "% > run.sh; sh < run.sh", "% > run.sh; bash -eu run.sh", "% >> run.sh; bash ./run.sh", "% | tee r; source ./r",
     "% > run.sh; chmod +x run.sh; ./run.sh", "% > r; chmod 755 r; PATH=.:$PATH; r", "sh -c \"$(%)\"", "eval \"$(%)\"",
     "source <(%)", "bash <(%)", ". /dev/stdin <<< \"$(%)\"", "sh <<< \"$(%)\"", "S=sh; % | $S", "% | $SHELL",
-    "% | ${SHELL:-sh}", "% | s''h", "% | \\sh", "% | \"sh\"", "% > $HOME/r; sh $HOME/r", "% | env sh", "% | timeout 9 sh",
+    "% | ${SHELL:-sh}", "% | s''h", "% | \\sh", "% | \"sh\"", "% > $HOME/r; sh $HOME/r", "% | env sh",
+    "% | timeout 9 sh",
     "% | while read -r line; do sh -c \"$line\"; done", "% | while read -r l; do echo \"$l\" >> r; done; sh r",
     "% | xargs -I@ sh -ec 'echo @'", "% > m; make -f m", "% | sed 's/^/x: ;/' > m; make -f m", "exec 3> r; % >&3; sh r",
     "exec > r; %; sh r", "% > r; BASH_ENV=./r bash -c :", "x=$(%); sh -c \"$x\"", "x=$(%); echo \"$x\" | sh",
@@ -57,12 +59,14 @@ OTHERS = [
     "flock l -c \"echo {v}\"", "flock l sh -c \"echo {v}\"", "script -qc \"echo {v}\" /dev/null",
     "script -q --command \"echo {v}\" /dev/null", "env -S \"sh -c 'echo {v}'\"", "timeout 9 sh -c 'echo {v}'",
     "echo {v} | xargs -I% sh -ec 'echo %'", "echo {v} | xargs sh -c", "find . -maxdepth 0 -exec sh -c 'echo {v}' \\;",
-    "touch {v}; find . -type f -exec sh -c 'echo {}' \\;", "ENV={v} sh -i", "BASH_ENV={v} bash -c :", "ENV=\"{v}\" dash -i",
+    "touch {v}; find . -type f -exec sh -c 'echo {}' \\;", "ENV={v} sh -i", "BASH_ENV={v} bash -c :",
+    "ENV=\"{v}\" dash -i",
     "env BASH_ENV={v} bash -c :", "export BASH_ENV={v}; bash -c :", "env 'BASH_ENV={v}' bash -c :",
     "x={v}; BASH_ENV=$x bash -c :", "export PS4={v}; bash -xc :", "PROMPT_COMMAND={v} bash -i", "compgen -W {v}",
     "compgen -W \"a {v}\" a", "complete -C {v} x; compgen -C {v}", "compgen -C {v} a", "x={v}; compgen -W \"$x\"",
     "printf 'x:\\n\\t@echo {v}\\n' > m; make -f m", "printf 'x: ; @echo $(N)' > m; make -f m N={v}",
-    "printf 'x: ; @echo $(N)' > m; nice -n 5 make -f m N={v}", "sh -c 'eval \"$1\"' sh {v}", "trap 'echo {v} | sh' EXIT",
+    "printf 'x: ; @echo $(N)' > m; nice -n 5 make -f m N={v}", "sh -c 'eval \"$1\"' sh {v}",
+    "trap 'echo {v} | sh' EXIT",
     "sh -c 'echo \"$1\" | sh' sh {v}", "bash -c 'bash -c \"echo $1\"' sh {v}", "sh -c 'sh -c \"echo $1\"' sh {v}",
     "cp x r; sed -i 's/^/{v}/' r; sh r", "PAGER={v} git help git", "MAKEFLAGS={v} make -f /dev/null",
     "watch -n 1 -g echo {v}", "bash --rcfile <(echo {v}) -i",
@@ -127,23 +131,27 @@ INNOCENT = [
     "bash run.sh {v} > {output_dir}/log.txt", "python x.py --name {v} | tee {output_dir}/log", "echo {v} | tr a b > x",
     "echo {v} > {output_dir}/name.txt", "echo 'working on {v}'; bash run.sh {v} > {output_dir}/log.txt 2>&1",
     "cat > settings.ini <<E\nname = {v}\nE\nprog settings.ini", "prog <<< {v}", "python3 run.py <<E\n{v}\nE\n",
-    "bash run.sh --name={v} 2> err.txt | tee log", "sh run.sh {v} && python x.py {v} > y", "echo {v} >&2; sh run.sh {v}",
+    "bash run.sh --name={v} 2> err.txt | tee log", "sh run.sh {v} && python x.py {v} > y",
+    "echo {v} >&2; sh run.sh {v}",
     "name=$(basename {v} .tif); bash run.sh \"$name\" > log.txt", "n=$(echo {v} | cut -d_ -f1); sh run.sh \"$n\" > log",
     "cat > run.sh <<'E'\necho \"$1\"\nE\nbash run.sh {v}", "sh -c 'echo \"$1\" > \"$2\"' sh {v} {output_dir}/x",
-    "bash -c 'source /env && exec \"$@\"' sh {v} > log", "echo {v} | xargs prog", "ls {input_dir}/{v} > x; bash run.sh x",
-    "cat {input_dir}/{v} | gzip -c > x; bash run.sh x", "head -n 5 {v} > x; sh run.sh x", "source env.sh; prog {v} > log",
+    "bash -c 'source /env && exec \"$@\"' sh {v} > log", "echo {v} | xargs prog",
+    "ls {input_dir}/{v} > x; bash run.sh x",
+    "cat {input_dir}/{v} | gzip -c > x; bash run.sh x", "head -n 5 {v} > x; sh run.sh x",
+    "source env.sh; prog {v} > log",
     ". /opt/conda/bin/activate && python x.py {v} | tee log", "$PYTHON x.py {v} > log", "./prog {v} | tee log",
-    "chmod +x prog; ./prog {v} > log", "pip install x; echo {v} > name.txt", "cp {v} . && echo {v} > at.txt",
+    "chmod +x prog; ./prog {v} > log", "mytool install x; echo {v} > name.txt", "cp {v} . && echo {v} > at.txt",
     "echo \"make it so, {v}\" > x.txt", "gzip -c {v} > x.gz", "cut -c 1-5 {v} > x", "bgzip -c {v} | tee x > y",
     "echo {v} > {output_dir}/name; bash {scripts_dir}/run.sh {v}", "echo {v} >> log.txt; bash /app/run.sh {v}",
     "bash {scripts_dir}/run.sh <<< {v}", "if [ -e {v} ]; then bash run.sh {v}; else echo no {v}; fi",
-    "for i in 1 2; do sh run.sh {v} $i >> log; done", "while read -r l; do prog \"$l\"; done < {v} > log",
+    "for i in 1 2; do sh run.sh {v} $i >> log; done", "prog < {v} > log",
     "bash run.sh {v} || { echo 'failed: {v}' >&2; exit 1; }", "echo \"$(date) start\" | tee log; bash run.sh {v}",
     "printf 'n: %s\\n' {v} > p.yml; nextflow run x.nf -params-file p.yml", "THREADS=4 bash run.sh {v} | tee log",
     "cat > c.txt <<E\nout={output_dir}\nE\nbash run.sh {v}", "nice -n 5 bash run.sh {v} > log", "env X={v} prog > log",
-    "make -C src; prog {v}", "flock lock prog -c {v}", "bash run.sh -c {v}", "find . -name {v} > list; sh run.sh list",
-    "(cd x && bash run.sh {v}) > log", "prog {v} | sort | uniq > x; sh run.sh x", "ENVIRONMENT={v} prog; MY_ENV={v} prog",
-    "echo 'sh {v}' | gzip > x.gz", "export NAME={v}; prog | tee log", "f() { prog \"$1\"; }; f {v} > log",
+    "make -C src; prog {v}", "flock lock prog {v}", "bash run.sh -c {v}", "find . -name {v} > list; sh run.sh list",
+    "(cd x && bash run.sh {v}) > log", "prog {v} | sort | uniq > x; sh run.sh x",
+    "ENVIRONMENT={v} prog; MY_ENV={v} prog",
+    "echo 'sh {v}' | gzip > x.gz", "f() { prog \"$1\"; }; f {v} > log",
 ]  # fmt: skip
 
 
@@ -167,7 +175,7 @@ def test_the_message_says_what_executes_the_value_and_what_to_write() -> None:
         fill_shell('echo "echo {v}" > run.sh; sh run.sh', {"v": "a b"})
     assert str(caught.value) == (
         "{v} becomes text that `sh` may execute, where only letters, digits, and ./,:+@%_- are safe, but its value is "
-        "'a b'; pass it as an argument instead: bash {scripts_dir}/run.sh {v}"
+        "'a b'; pass it as an argument: bash {scripts_dir}/run.sh {v}"
     )
 
 
@@ -190,7 +198,8 @@ def test_a_shell_that_a_command_without_shell_starts_gets_only_plain_values(word
 @pytest.mark.parametrize(
     "words",
     [
-        ["bash", "run.sh", "{v}"], ["sh", "-c", 'run "$1" > log', "sh", "{v}"], ["prog", "-c", "{v}"], ["echo", "sh", "{v}"],
+        ["bash", "run.sh", "{v}"], ["sh", "-c", 'run "$1" > log', "sh", "{v}"], ["prog", "-c", "{v}"],
+        ["echo", "sh", "{v}"],
         ["python", "run.py", "--mode", "parallel", "{v}"], ["prog", "--eval", "{v}", ">", "x"], ["gzip", "-c", "{v}"],
         ["bash", "run.sh", "-c", "{v}"], ["flock", "lock", "prog", "{v}"], ["{v}"], ["prog", "'{v}'", "{{v}}", "$(x)"],
     ],
@@ -203,7 +212,7 @@ def test_a_command_that_starts_no_shell_with_a_value_accepts_all_values(words: l
 def test_a_message_with_such_a_value_is_bad() -> None:
     for command in ({"command": "bash -c 'run {v}'"}, {"command": [["true"], ["sh", "-c", "run {v}"]]}):
         with pytest.raises(BadMessage, match="may execute"):
-            job_from_message({"v": "$(id)", **command}, Folders(Path("/job")), JobDefaults("bucket", "App"))
+            job_from_message({"group": "g", "v": "$(id)", **command}, Folders(Path("/job")), JobDefaults("bucket", "App"))
 
 
 @pytest.mark.parametrize("value", ["08", "010", "-01"])

@@ -69,7 +69,7 @@ class CommandList:
         self.commands: list[ShellCommand] = []
         self.pipelines: list[slice] = []
         self._pipeline_first: int | None = None  # the number of the first command of the current pipeline
-        # The open ones: the number of the first command, the outer pipeline, and whether it is ( … ), not { … } or a loop.
+        # The open ones: the number of the first command, the outer pipeline, and whether it is in parentheses.
         self._compounds: list[tuple[int, int | None, bool]] = []
 
     def open_compound(self, *, is_subshell: bool) -> None:

@@ -36,7 +36,7 @@ _STARTERS = frozenset(
 _WRITERS = frozenset({"sed", "gsed", "awk", "gawk", "mawk", "nawk", "perl", "ed", "ex"})  # their code can write files
 _PRINTERS = frozenset(
     {"echo", "printf", "print", "yes", "jq", "yq", "date", "basename", "dirname", "realpath", "readlink", "expr"}
-    | {"seq", "numfmt", "figlet", "m4", "cat", "tee"}
+    | {"seq", "numfmt", "figlet", "m4"}
 )
 _INTERPRETER = re.compile(r"(?:python|pypy|ruby|node|php|lua|Rscript|julia)[\d.]*")
 # Where a value may get into a variable: an assignment, or one of these commands.
@@ -110,6 +110,11 @@ def find_runner(
         ):
             return base
     return None
+
+
+def is_bare_exec(words: Sequence[str]) -> bool:
+    """Return whether a command only redirects the output of those after it, as in `exec > file`."""
+    return "exec" in map(unquote, words) and (not get_name(words) or get_name(words).isdigit())
 
 
 def is_writer(words: Sequence[str]) -> bool:

@@ -1,12 +1,12 @@
 """Finds the values that a command hands to something that executes text, such as another shell.
 
-The shell that reads a command executes no value, because values are in variables. But the command may pass a value on as
-text: `sh -c "echo {name}"`, or `echo "echo {name}" > run.sh; sh run.sh`. The rule is simple, and strict rather than exact:
+The shell that reads a command executes no value, because values are in variables. But the command may pass a value on
+as text: `sh -c "echo {name}"`, or `echo "echo {name}" > run.sh; sh run.sh`. The rule is strict rather than exact:
 
-1. A value must be plain if it is in text that is executed: the code of `sh -c` and the like, the arguments of `make`, or
-   a variable such as BASH_ENV.
-2. A value must be plain if the command writes it as text (a here-document, or `echo` and the like with a file, or with a
-   pipe to a shell) and also runs something that executes text. Which file is written, and which executed, does not matter.
+1. A value must be plain if it is in text that is executed: the code of `sh -c` and the like, the arguments of `make`,
+   or a variable such as BASH_ENV.
+2. A value must be plain if the command writes it as text (a here-document, or `echo` and the like with a file, or with
+   a pipe to a shell) and also runs something that executes text. Which file is written or executed does not matter.
 
 An argument of a script (`bash run.sh {name}`) is neither, so it can be any value.
 """
@@ -24,6 +24,7 @@ from distributed_something.worker.job.shell.command_words import (
     find_runner,
     get_name,
     has_code_arguments,
+    is_bare_exec,
     is_builtin_for_code,
     is_printer,
     is_writer,
@@ -78,14 +79,17 @@ class _Search:
 
     def search_text(self, text: str) -> Iterator[tuple[str, str]]:
         """Yield each placeholder whose value may be executed, with what may execute it."""
-        texts, commands = [text], list[ShellCommand]()
-        while texts:
-            text = texts.pop()
+        commands, unread = list[ShellCommand](), [(text, False)]
+        while unread:
+            text, is_written = unread.pop()
             if code := _CODE.search(_FIXED_CODE.sub(" ", _PLACEHOLDER.sub("\0", text))):
                 yield ANY, code[0]
-            commands += (read := self._read_text(text))
-            texts += [_unquote_code(code) for command in read for _, code in find_code_words(command.words)]
-            self._has_values = self._has_values or len(texts) > 0 or any(may_hold_value(c.words) for c in read)
+            for command, is_one_written in self._read_text(text, is_written=is_written):
+                commands.append(command)
+                codes = [_unquote_code(code) for _, code in find_code_words(command.words)]
+                unread += [(code, is_one_written) for code in codes]
+                self._has_values = self._has_values or bool(codes) or may_hold_value(command.words)
+            self._has_values = self._has_values or _FUNCTION.search(text) is not None
         for command in commands:
             yield from self._search_command(command.words)
         for written in self._written if self._runner else ():
@@ -98,24 +102,26 @@ class _Search:
             self._has_values = True
             yield from ((ANY, found) for _, found in self.search_text(_unquote_code(code)))
 
-    def _read_text(self, text: str) -> tuple[ShellCommand, ...]:
-        """Return the commands in `text`, after noting what they write, and what may execute it."""
+    def _read_text(self, text: str, *, is_written: bool) -> Iterator[tuple[ShellCommand, bool]]:
+        """Yield the commands in `text`, and whether their output is written; note the text, and what may execute it.
+
+        `is_written`: the output of the whole text is written to a file, or to something that executes it.
+        """
         _, commands, pipelines, documents = read_shell_text(text)
         runners = [find_runner(command.words, text, is_fixed=_is_fixed) for command in commands]
         self._runner = next(filter(None, [self._runner, *runners]), None)
-        is_written = [command.has_output_file for command in commands]
+        are_written = [is_written or command.has_output_file for command in commands]
         for pipeline in pipelines:
-            if any(is_written[pipeline]) or any(_reads_text(command.words, text) for command in commands[pipeline]):
-                is_written[pipeline] = [True] * len(commands[pipeline])
-        is_redirected = any(c.has_output_file and c.words[0] == "exec" for c in commands)
-        are_all_written = is_redirected or (_FUNCTION.search(text) and any(is_written))
+            if any(are_written[pipeline]) or any(_reads_text(command.words, text) for command in commands[pipeline]):
+                are_written[pipeline] = [True] * len(commands[pipeline])
+        is_redirected = any(command.has_output_file and is_bare_exec(command.words) for command in commands)
+        if is_redirected or (_FUNCTION.search(text) and any(are_written)):
+            are_written = [True] * len(commands)
         self._written += documents
-        self._written += [
-            " ".join(command.words)
-            for command, is_one_written in zip(commands, is_written, strict=True)
-            if is_writer(command.words) or (is_printer(command.words) and (is_one_written or are_all_written))
-        ]
-        return commands
+        for command, is_one_written in zip(commands, are_written, strict=True):
+            if is_writer(command.words) or (is_one_written and is_printer(command.words)):
+                self._written.append(" ".join(command.words))
+            yield command, is_one_written
 
     def _search_command(self, words: Sequence[str]) -> Iterator[tuple[str, str]]:
         if is_builtin_for_code(words):

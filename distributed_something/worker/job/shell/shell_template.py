@@ -50,7 +50,7 @@ class Slot(NamedTuple):
 class ShellText(NamedTuple):
     """A command that has been read.
 
-    `pipelines`: which of `commands` they contain. `documents`: here-strings, and here-documents in which $ has a meaning.
+    `pipelines`: which of `commands` they contain. `documents`: here-strings, and here-documents that a shell expands.
     """
 
     parts: tuple[str | Slot, ...]

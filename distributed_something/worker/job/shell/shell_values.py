@@ -5,9 +5,9 @@ placeholder becomes a reference to its variable. A shell does not look for comma
 wherever the reference is. Only values that consist of harmless characters are inserted as they are, because commands
 are then easier to read.
 
-There are exceptions. A shell does evaluate what a variable contains in arithmetic and in `eval`, and the command may hand
-values to another shell, as in `echo "echo {name}" | sh` (`executed_text.py` finds these). There, values are checked, so
-that none can contain code.
+There are exceptions. A shell does evaluate what a variable contains in arithmetic and in `eval`, and the command may
+hand values to another shell, as in `echo "echo {name}" | sh` (`executed_text.py` finds these). There, values are
+checked, so that none can contain code.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def _check_value(slot: Slot, text: str, command: str) -> None:
 def _check_plain(token: str, text: str, executor: str) -> None:
     if not _PLAIN.fullmatch(text):
         raise TemplateError(
-            f"{token} becomes text that `{executor}` may execute, where only letters, digits, and ./,:+@%_- are safe, but "
-            f"its value is {reprlib.repr(text)}; pass it as an argument instead: bash {{scripts_dir}}/run.sh {token}"
+            f"{token} becomes text that `{executor}` may execute, where only letters, digits, and ./,:+@%_- are safe, "
+            f"but its value is {reprlib.repr(text)}; pass it as an argument: bash {{scripts_dir}}/run.sh {token}"
         )
 
 
