@@ -69,7 +69,17 @@ OTHERS = [
     "trap 'echo {v} | sh' EXIT",
     "sh -c 'echo \"$1\" | sh' sh {v}", "bash -c 'bash -c \"echo $1\"' sh {v}", "sh -c 'sh -c \"echo $1\"' sh {v}",
     "cp x r; sed -i 's/^/{v}/' r; sh r", "PAGER={v} git help git", "MAKEFLAGS={v} make -f /dev/null",
-    "watch -n 1 -g echo {v}", "bash --rcfile <(echo {v}) -i",
+    "watch -n 1 -g echo {v}", "B=bash; timeout 2 $B -c \"echo {v}\"", "printf -v c 'echo %s' {v}; bash <<< \"$c\"",
+    "echo \"echo {v}\" | cp /dev/stdin r; sh r", "echo \"echo {v}\" | sort -o r; sh r", "1>r echo \"echo {v}\"; sh r",
+    "echo \"echo {v}\" | python3 -c 'import sys; open(\"r\", \"w\").write(sys.stdin.read())'; sh r",
+    "python3 -c 'import sys; open(\"r\", \"w\").write(\"echo \" + sys.argv[1])' {v}; sh r",
+    "python3 - {v} > r <<'E'\nimport sys; print(\"echo\", sys.argv[1])\nE\nsh r", "stat -c \"echo {v}\" x | sh",
+    "python3 -c 'import sys, os; os.system(\"echo \" + sys.argv[1])' {v}", "{ echo \"echo {v}\" >&2; } 2> r; sh r",
+    "awk -v v={v} 'BEGIN { system(\"echo \" v) }'", "find x -printf \"echo {v}\\n\" | sh",
+    "perl -e 'system(\"echo {v}\")'",
+    "find x -fprintf r \"echo {v}\\n\"; sh r", "echo \"echo {v}\" > r; x=`sh r`", "echo \"echo {v}\" > r; `which sh` r",
+    "echo \"echo {v}\" > r; perl -e 'system \"sh r\"'", "echo \"echo {v}\" > r; awk 'BEGIN { system(\"sh r\") }'",
+    "bash --rcfile <(echo {v}) -i",
 ]  # fmt: skip
 
 
@@ -149,6 +159,11 @@ INNOCENT = [
     "printf 'n: %s\\n' {v} > p.yml; nextflow run x.nf -params-file p.yml", "THREADS=4 bash run.sh {v} | tee log",
     "cat > c.txt <<E\nout={output_dir}\nE\nbash run.sh {v}", "nice -n 5 bash run.sh {v} > log", "env X={v} prog > log",
     "make -C src; prog {v}", "flock lock prog {v}", "bash run.sh -c {v}", "find . -name {v} > list; sh run.sh list",
+    "n=$(echo {v} | sed 's/_R1.*//'); bash run.sh \"$n\" > log", "echo {v} | prog; bash run.sh {v}",
+    "n=$(printf %s {v} | awk -F_ '{print $1}'); bash run.sh \"$n\" | tee log", "{ bash run.sh {v}; } > log 2>&1",
+    "python3 -c 'print(1)' > x; bash run.sh {v}", "sed 's/a/b/' x > y; bash run.sh {v}",
+    "python -u x.py --n {v} -c 5 > x; bash run.sh x", "perl x.pl -e {v} > x; sh run.sh x", "awk '/exec/' x; echo {v} > y",
+    "n=`date`; bash run.sh {v} > x",
     "(cd x && bash run.sh {v}) > log", "prog {v} | sort | uniq > x; sh run.sh x",
     "ENVIRONMENT={v} prog; MY_ENV={v} prog",
     "echo 'sh {v}' | gzip > x.gz", "f() { prog \"$1\"; }; f {v} > log",
@@ -212,7 +227,9 @@ def test_a_command_that_starts_no_shell_with_a_value_accepts_all_values(words: l
 def test_a_message_with_such_a_value_is_bad() -> None:
     for command in ({"command": "bash -c 'run {v}'"}, {"command": [["true"], ["sh", "-c", "run {v}"]]}):
         with pytest.raises(BadMessage, match="may execute"):
-            job_from_message({"group": "g", "v": "$(id)", **command}, Folders(Path("/job")), JobDefaults("bucket", "App"))
+            job_from_message(
+                {"group": "g", "v": "$(id)", **command}, Folders(Path("/job")), JobDefaults("bucket", "App")
+            )
 
 
 @pytest.mark.parametrize("value", ["08", "010", "-01"])

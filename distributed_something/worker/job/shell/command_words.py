@@ -14,7 +14,7 @@ from distributed_something.worker.job.shell.command_list import skip_prefixes
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "rbash", "yash"})
 _EXPANSION = re.compile(r"\$(?:\w+|[@*]|\{[^{}]*\}|\(.*\))")
 _SHELL_VARIABLE = re.compile(r"\$\{?(?:SHELL|BASH|0)\b")
-_SHELL_OPTION_WITH_VALUE = re.compile(r"[-+]\w*[oO]|--(?:rcfile|init-file)")
+_OPTION_WITH_VALUE = re.compile(r"[-+]\w*[oOWXI]|--(?:rcfile|init-file)")
 # Other programs whose option -c is code, and programs that execute all of their arguments.
 _CODE_OPTION_PROGRAMS = frozenset({"flock", "script", "su", "runuser", "sg"})
 _CODE_ARGUMENT_PROGRAMS = frozenset({"make", "gmake", "watch", "ssh", "rsh", "parallel", "sem", "at", "hyperfine"})
@@ -33,12 +33,16 @@ _STARTERS = frozenset(
     {"nice", "ionice", "nohup", "timeout", "stdbuf", "sudo", "setsid", "taskset", "chrt", "xargs", "find", "time"}
     | {"env", "exec", "command", "builtin", "xvfb-run", "srun", "mpirun", "flock", "strace", "busybox", "toybox"}
 )
-_WRITERS = frozenset({"sed", "gsed", "awk", "gawk", "mawk", "nawk", "perl", "ed", "ex"})  # their code can write files
+# Programs that are given code in another language, which can write files or start a shell.
+_WRITERS = frozenset({"sed", "gsed", "awk", "gawk", "mawk", "nawk", "ed", "ex"})
+_INTERPRETER = re.compile(r"(?:python|pypy|perl|ruby|node|php|lua|Rscript|julia)[\d.]*")
+_INLINE_CODE = re.compile(r"-|-\w*[ecEr]|--(?:eval|print)")
+_STARTS_SHELL = re.compile(r"\bsystem\b|[pP]open|subprocess|\bexec|spawn|getline|\bqx\b|shell_exec|`")
+_FILE_WRITERS = frozenset({"tee", "sponge", "dd", "cp", "install", "split", "csplit"})  # they write what they read
 _PRINTERS = frozenset(
     {"echo", "printf", "print", "yes", "jq", "yq", "date", "basename", "dirname", "realpath", "readlink", "expr"}
-    | {"seq", "numfmt", "figlet", "m4"}
+    | {"seq", "numfmt", "figlet", "m4", "stat", "jot"}
 )
-_INTERPRETER = re.compile(r"(?:python|pypy|ruby|node|php|lua|Rscript|julia)[\d.]*")
 # Where a value may get into a variable: an assignment, or one of these commands.
 _ASSIGNMENT = re.compile(r"\w\+?=|\$\{\w+:?=")
 _ASSIGNING_COMMANDS = frozenset({"for", "select", "set", "read", "mapfile", "readarray", "getopts"})
@@ -56,10 +60,13 @@ def get_name(words: Sequence[str]) -> str:
 
 def find_code_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each shell (or similar program) with an option -c, and the word that is its code."""
-    name_position = len(words) - len(_skip_prefixes(words))
-    for position, word in enumerate(words):
-        name = _get_base(word)
-        is_shell = name in _SHELLS or _SHELL_VARIABLE.match(name) or (position == name_position and "$" in name)
+    name_position, bases = len(words) - len(_skip_prefixes(words)), [_get_base(word) for word in words]
+    for position, name in enumerate(bases):
+        is_shell = (
+            name in _SHELLS
+            or _SHELL_VARIABLE.match(name)
+            or (re.search(r"[$`]", name) and (position == name_position or not _STARTERS.isdisjoint(bases[:position])))
+        )
         if not is_shell and name not in _CODE_OPTION_PROGRAMS:
             continue
         for option_position in _iter_options(words, position + 1, is_shell=bool(is_shell)):
@@ -96,8 +103,10 @@ def find_runner(
     if name in ("echo", "printf", "print"):
         return None
     is_generated = "/" in first and not first.startswith(("/", "{scripts_dir}/"))
-    if first.startswith("$") or is_generated:
+    if first.startswith(("$", "`")) or is_generated:
         return first
+    if is_writer(words) and _STARTS_SHELL.search(" ".join(words)):
+        return name
     if names := _list_names(words) & _RUNNERS_BY_NAME:
         return min(names)
     code_words = [code for _, code in find_code_words(words)]
@@ -114,24 +123,32 @@ def find_runner(
 
 def is_bare_exec(words: Sequence[str]) -> bool:
     """Return whether a command only redirects the output of those after it, as in `exec > file`."""
-    return "exec" in map(unquote, words) and (not get_name(words) or get_name(words).isdigit())
+    return "exec" in map(unquote, words) and not get_name(words)
 
 
 def is_writer(words: Sequence[str]) -> bool:
-    """Return whether a command contains code in another language that can write files."""
-    return bool(_list_names(words) & _WRITERS)
+    """Return whether a command contains code in another language, or formats, that can write files."""
+    names = _list_names(words)
+    is_find = "find" in names and any(re.fullmatch("-f?printf", word) for word in words)
+    return is_find or bool(names & _WRITERS) or _has_inline_code(words)
+
+
+def writes_input(words: Sequence[str]) -> bool:
+    """Return whether a command writes what it reads to a file."""
+    names, text = _list_names(words), " ".join(words)
+    if names & _FILE_WRITERS or ("sort" in names and "-o" in text):
+        return True
+    return _has_inline_code(words) or (bool(names & _WRITERS) and (">" in text or bool(_STARTS_SHELL.search(text))))
 
 
 def is_printer(words: Sequence[str]) -> bool:
     """Return whether a command prints its arguments, or text that they describe."""
-    names = _list_names(words)
-    has_code = any(re.fullmatch(r"-\w*[ecEr]", word) for word in words)
-    return bool(names & _PRINTERS) or (has_code and any(map(_INTERPRETER.fullmatch, names)))
+    return bool(_list_names(words) & _PRINTERS)
 
 
 def may_hold_value(words: Sequence[str]) -> bool:
     """Return whether a command may put a value into a variable."""
-    if get_name(words) in _ASSIGNING_COMMANDS:
+    if get_name(words) in _ASSIGNING_COMMANDS or (get_name(words) == "printf" and "-v" in words):
         return True
     return any(_ASSIGNMENT.search(unquote(word)) for word in words if list_placeholders(word))
 
@@ -159,7 +176,18 @@ def _iter_options(words: Sequence[str], position: int, *, is_shell: bool) -> Ite
             yield position
         elif is_shell and not option.startswith(("$", "{")):
             return
-        position += 2 if is_shell and _SHELL_OPTION_WITH_VALUE.fullmatch(option) else 1
+        position += 2 if is_shell and _OPTION_WITH_VALUE.fullmatch(option) else 1
+
+
+def _has_inline_code(words: Sequence[str]) -> bool:
+    """Return whether an interpreter gets its code as an argument or as its input, as in python3 -c 'code'."""
+    for position, word in enumerate(words):
+        if not _INTERPRETER.fullmatch(_get_base(word)):
+            continue
+        for option_position in _iter_options(words, position + 1, is_shell=True):
+            if _INLINE_CODE.fullmatch(unquote(words[option_position])):
+                return True
+    return False
 
 
 def _runs_own_script(words: Sequence[str], text: str) -> bool:

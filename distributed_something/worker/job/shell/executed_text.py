@@ -30,6 +30,7 @@ from distributed_something.worker.job.shell.command_words import (
     is_writer,
     may_hold_value,
     unquote,
+    writes_input,
 )
 from distributed_something.worker.job.shell.shell_template import read_shell_text
 
@@ -89,6 +90,7 @@ class _Search:
                 codes = [_unquote_code(code) for _, code in find_code_words(command.words)]
                 unread += [(code, is_one_written) for code in codes]
                 self._has_values = self._has_values or bool(codes) or may_hold_value(command.words)
+            unread += [(code, is_written) for code in read_shell_text(text).backquoted]
             self._has_values = self._has_values or _FUNCTION.search(text) is not None
         for command in commands:
             yield from self._search_command(command.words)
@@ -107,7 +109,7 @@ class _Search:
 
         `is_written`: the output of the whole text is written to a file, or to something that executes it.
         """
-        _, commands, pipelines, documents = read_shell_text(text)
+        _, commands, pipelines, documents, _ = read_shell_text(text)
         runners = [find_runner(command.words, text, is_fixed=_is_fixed) for command in commands]
         self._runner = next(filter(None, [self._runner, *runners]), None)
         are_written = [is_written or command.has_output_file for command in commands]
@@ -145,7 +147,7 @@ class _Search:
 
 def _reads_text(words: Sequence[str], text: str) -> bool:
     """Return whether a command in a pipeline may execute what it reads, or write it to a file."""
-    return get_name(words) in ("tee", "sponge", "dd") or is_writer(words) or find_runner(words, text) is not None
+    return writes_input(words) or find_runner(words, text) is not None
 
 
 def _is_fixed(code: str, words: Sequence[str]) -> bool:

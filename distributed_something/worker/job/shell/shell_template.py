@@ -57,6 +57,7 @@ class ShellText(NamedTuple):
     commands: tuple[ShellCommand, ...]
     pipelines: tuple[slice, ...]
     documents: tuple[str, ...]
+    backquoted: tuple[str, ...]
 
 
 def parse_shell_template(command: str) -> tuple[str | Slot, ...]:
@@ -80,6 +81,7 @@ class _Parser:
         self._text, self._at, self._copied = text, 0, 0
         self._parts: list[str | Slot] = []
         self._command, self._commands = SimpleCommand(), CommandList()
+        self._backquoted: list[str] = []
         self._texts: list[str] = []  # here-strings and the bodies of here-documents
         self._documents: list[tuple[str, bool, bool]] = []  # here-documents whose bodies follow the current line
         self._number_until = 0  # end of a [[ … ]] that evaluates numbers
@@ -90,8 +92,8 @@ class _Parser:
     def parse(self) -> ShellText:
         self._read_commands("")
         self._copy_text()
-        commands = self._commands
-        return ShellText(tuple(self._parts), tuple(commands.commands), tuple(commands.pipelines), tuple(self._texts))
+        commands, pipelines = tuple(self._commands.commands), tuple(self._commands.pipelines)
+        return ShellText(tuple(self._parts), commands, pipelines, tuple(self._texts), tuple(self._backquoted))
 
     def _read_commands(self, end: str) -> None:
         """Read until `end`, which is `)` in a substitution or a subshell."""
@@ -188,7 +190,9 @@ class _Parser:
             self._at = document.end()
             return
         match = _REDIRECTION.match(self._text, self._at)
-        is_harmless = _HARMLESS_OUTPUT.match(self._text, self._at) is not None
+        is_harmless = _HARMLESS_OUTPUT.match(self._text, self._at) and self._command.first is None
+        if self._text[self._at - 1 : self._at].isdigit() and "".join(self._command.arguments[-1:]).isdigit():
+            self._command.arguments.pop()  # the number of a file, as in 2>file
         self._command.has_output_file |= match is not None and ">" in match[0] and not is_harmless
         self._command.is_here_string = self._text.startswith("<<<", self._at)
         self._at = match.end() if match else self._at + 1
@@ -294,6 +298,7 @@ class _Parser:
     def _read_backquotes(self) -> None:
         match = re.compile(r"`((?:\\.|[^`\\])*)`?", re.S).match(self._text, self._at)
         self._read_unclear_text(match, "`")
+        self._backquoted += [match[1]] if match else []
 
     def _read_unclear_text(self, match: re.Match[str] | None, token: str) -> None:
         assert match is not None  # both patterns match their first character
