@@ -37,7 +37,7 @@ _STARTERS = frozenset(
 _WRITERS = frozenset({"sed", "gsed", "awk", "gawk", "mawk", "nawk", "ed", "ex"})
 _INTERPRETER = re.compile(r"(?:python|pypy|perl|ruby|node|php|lua|Rscript|julia)[\d.]*")
 _INLINE_CODE = re.compile(r"-|-\w*[ecEr]|--(?:eval|print)")
-_STARTS_SHELL = re.compile(r"\bsystem\b|[pP]open|subprocess|\bexec|spawn|getline|\bqx\b|shell_exec|`")
+_STARTS_SHELL = re.compile(r"\bsystem\b|[pP]open|subprocess|\bexec\w*\s*[('\"]|spawn|getline|\bqx\b|shell_exec|`")
 _FILE_WRITERS = frozenset({"tee", "sponge", "dd", "cp", "install", "split", "csplit"})  # they write what they read
 _PRINTERS = frozenset(
     {"echo", "printf", "print", "yes", "jq", "yq", "date", "basename", "dirname", "realpath", "readlink", "expr"}
