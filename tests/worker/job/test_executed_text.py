@@ -225,6 +225,13 @@ def test_a_command_that_starts_no_shell_with_a_value_accepts_all_values(words: l
         fill_words(words, {"v": value})
 
 
+def test_the_folders_of_a_job_may_contain_spaces() -> None:
+    folder = {"output_dir": "/home/me/My Project/local/output"}
+    assert fill_words(["sh", "-c", 'run > "{output_dir}/x"'], folder)[2] == 'run > "/home/me/My Project/local/output/x"'
+    with pytest.raises(TemplateError, match="may execute"):
+        fill_words(["sh", "-c", 'run > "{output_dir}/x"'], {"output_dir": "$(x)"})
+
+
 def test_a_message_with_such_a_value_is_bad() -> None:
     for command in ({"command": "bash -c 'run {v}'"}, {"command": [["true"], ["sh", "-c", "run {v}"]]}):
         with pytest.raises(BadMessage, match="may execute"):

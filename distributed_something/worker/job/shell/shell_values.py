@@ -36,8 +36,10 @@ _ARITHMETIC = re.compile(
     r"|(?<![\w./${-])(?:let|declare|typeset|local|readonly|export|unset|read|mapfile|readarray|getopts|PS4)(?![\w-])"
 )
 _SUBSTITUTION = re.compile(r"[$`]|[<>]\(")
-# Text that no shell changes or executes, wherever it is.
-_PLAIN = re.compile(r"[\w./,:+@%-]*")
+# Text that no shell changes or executes, wherever it is. The worker's own folders may also contain spaces, because a
+# project of the local cloud may be in such a folder.
+_PLAIN, _PLAIN_FOLDER = re.compile(r"[\w./,:+@%-]*"), re.compile(r"[\w./,:+@% -]*")
+_FOLDERS = frozenset({"{input_dir}", "{output_dir}", "{scripts_dir}", "{shared_dir}"})
 
 
 def fill_shell(command: str, values: Mapping[str, object]) -> str:
@@ -103,7 +105,8 @@ def _check_value(slot: Slot, text: str, command: str) -> None:
 
 
 def _check_plain(token: str, text: str, executor: str) -> None:
-    if not _PLAIN.fullmatch(text):
+    plain = _PLAIN_FOLDER if token in _FOLDERS else _PLAIN
+    if not plain.fullmatch(text):
         raise TemplateError(
             f"{token} becomes text that `{executor}` may execute, where only letters, digits, and ./,:+@%_- are safe, "
             f"but its value is {reprlib.repr(text)}; pass it as an argument: bash {{scripts_dir}}/run.sh {token}"
