@@ -135,7 +135,8 @@ class _Search:
                 yield from ((token, match[0]) for token in self._list_values(word))
         for name, code in find_code_words(words):
             if not _is_fixed(code, words):
-                yield ANY, f"{name} -c"
+                is_fixed_otherwise = _is_fixed(_PLACEHOLDER.sub("x", code), words)
+                yield from ((t, f"{name} -c") for t in (self._list_values(code) if is_fixed_otherwise else [ANY]))
 
     def _list_values(self, text: str) -> list[str]:
         """Return the placeholders in `text`, or ANY if it may contain each value."""
