@@ -217,7 +217,8 @@ def test_a_shell_that_a_command_without_shell_starts_gets_only_plain_values(word
         ["bash", "run.sh", "{v}"], ["sh", "-c", 'run "$1" > log', "sh", "{v}"], ["prog", "-c", "{v}"],
         ["echo", "sh", "{v}"],
         ["python", "run.py", "--mode", "parallel", "{v}"], ["prog", "--eval", "{v}", ">", "x"], ["gzip", "-c", "{v}"],
-        ["bash", "run.sh", "-c", "{v}"], ["sh", "-c", 'run "$1" > {output_dir}/x', "sh", "{v}"], ["flock", "lock", "prog", "{v}"], ["{v}"], ["prog", "'{v}'", "{{v}}", "$(x)"],
+        ["bash", "run.sh", "-c", "{v}"], ["sh", "-c", 'run "$1" > {output_dir}/x', "sh", "{v}"],
+        ["flock", "lock", "prog", "{v}"], ["{v}"], ["prog", "'{v}'", "{{v}}", "$(x)"],
     ],
 )  # fmt: skip
 def test_a_command_that_starts_no_shell_with_a_value_accepts_all_values(words: list[str]) -> None:
