@@ -79,7 +79,7 @@ _REMEDIES: dict[str, tuple[str, ...]] = {
         "InvalidProxiesConfigError", "ProxyConnectionError",
     ),
     "something other than AWS answered, such as a proxy or the login page of a network; check your connection": (
-        "ResponseParserError",
+        "ForeignResponseError", "ResponseParserError",
     ),
     "AWS limits how often it can be called: wait a few minutes, and run the command again": THROTTLING_CODES,
     "AWS has a fault that passes: wait a few minutes, and run the command again": (
