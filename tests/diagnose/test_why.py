@@ -47,7 +47,7 @@ from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
 from distributed_something.results.outcome import RunOutcome
 from tests.support.account import Account, emulate_account
-from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START
+from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START, build_queue_counts
 
 NOW = START + 3600
 SUBJECT = build_subject_from_run(MONITOR_FILE)
@@ -672,6 +672,16 @@ def test_failed_attempts_are_named_while_machines_pause_although_other_jobs_are_
     assert any(title.startswith("5 jobs in the queue failed so far") for title in titles)
 
 
+def test_refused_protection_is_named_with_its_remedy_and_not_blamed_on_the_queues_rights() -> None:
+    refused = tuple(PausedMachine("i-1", f"ECS refuses: {code}", None, code, NOW) for code in ("AccessDenied", "X"))
+    for paused, remedy in zip(refused, ("run setupAWS", "wait: "), strict=True):
+        evidence = replace(HEALTHY, counts=QueueCounts(96, 0), log_tail=None, paused_machines=(paused,))
+        (cause,) = rank_causes(evidence)
+        assert cause.title == "containers take no jobs, because ECS refuses to protect them from scale-in"
+        assert cause.evidence == f"i-1: ECS refuses: {paused.protection}"
+        assert cause.remedy.startswith(remedy)
+
+
 def test_the_pause_of_a_terminated_machine_is_ignored() -> None:
     assert rank_causes(replace(HEALTHY, paused_machines=(PausedMachine("i-gone", "the disk is full"),))) == []
 
@@ -850,8 +860,7 @@ HISTORY: list[dict[str, Any]] = [
 ]  # fmt: skip
 RESPONSES: dict[str, Any] = {
     "sqs.GetQueueUrl": {"QueueUrl": QUEUE_URL},
-    "sqs.GetQueueAttributes": {"Attributes": {
-        "ApproximateNumberOfMessages": "9", "ApproximateNumberOfMessagesNotVisible": "1",
+    "sqs.GetQueueAttributes": {"Attributes": build_queue_counts(9, 1) | {
         "RedrivePolicy": json.dumps({"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:AppDead"})}},
     "ecs.DescribeServices": {"services": [
         {"serviceName": "AppService", "status": "ACTIVE", "desiredCount": 6, "runningCount": 0, "pendingCount": 1,

@@ -545,6 +545,26 @@ def test_failures_and_pauses_of_jobs_that_were_replaced_do_not_end_a_run(
     assert ends == [False] * 4 + [is_hopeless]
 
 
+@pytest.mark.parametrize(
+    ("code", "seconds", "is_hopeless"),
+    [
+        ("AccessDeniedException", 600.0, True),
+        ("AccessDeniedException", 599.0, False),
+        ("DEPLOYMENT_BLOCKED", 3000.0, False),
+        ("", 3000.0, False),
+    ],
+)
+def test_a_run_ends_if_its_role_may_not_protect_containers_but_other_refusals_end_by_themselves(
+    code: str, seconds: float, is_hopeless: bool
+) -> None:
+    history = RunHistory()
+    paused = tuple(PausedMachine(f"i-{n}", "refused", None, code, START) for n in (1, 2))
+    for at in (START + seconds, START + seconds + PACE.settling_seconds):
+        snapshot = replace(build_snapshot(10), at=at, paused=paused, service=ServiceState(2, 2, 0))
+        history = update_history(history, snapshot, PACE.settling_seconds)
+    assert (EndReason.NOTHING_WORKS in decide(snapshot, history)) == is_hopeless
+
+
 def test_no_run_ends_while_jobs_are_being_sent() -> None:
     """`submitJob --replace` may just have emptied the queue, and its new jobs may work."""
     failing = [build_snapshot(5, RunTotals(attempts=90), at=START + at, paused=2) for at in (0, 60, 120, 180, 240)]

@@ -283,17 +283,17 @@ def build_health_document(
 ) -> dict[str, Any]:
     """Return this container's health document: paused, with the reason and end of the pause, or working since `now`.
 
-    `jobs_at_fault`: whether jobs keep failing here, but the container takes jobs again. `protection`: ECS's code ("" if
-    it has none) if ECS refuses to protect the container from scale-in, else None. Times are in UTC.
+    `jobs_at_fault`: whether jobs keep failing here, but the container takes jobs again. `protection`, only if ECS
+    refuses to protect the container from scale-in: ECS's code, or "" if it has none. Times are in UTC.
     """
     names: dict[str, Any] = {"machine": machine, "container": container, "jobs_at_fault": are_jobs_at_fault}
-    names["protection"] = None if pause is None else pause.protection
     if pause is None:
         since = build_utc_timestamp(now)
         return names | {"state": "working", "since": since, "until": None, "reason": None, "jobs": []}
     since = build_utc_timestamp(pause.since)
     until = None if pause.until is None else build_utc_timestamp(pause.until)
-    reason = {"reason": pause.reason, "jobs": list(pause.jobs)}
+    reason: dict[str, Any] = {"reason": pause.reason, "jobs": list(pause.jobs)}
+    reason |= {} if pause.protection is None else {"protection": pause.protection}
     return names | {"state": "paused", "since": since, "until": until} | reason
 
 

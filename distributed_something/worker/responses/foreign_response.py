@@ -11,6 +11,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, HTTPClientError
 
+from distributed_something.worker.responses.response_length import is_truncated
+
 MAX_HEAD_BYTES = 4096  # of a body that are searched for its root element
 _ROOT_PATTERN = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*|<!doctype[^>]*>\s*)*<([A-Za-z][\w.:-]*)", re.S | re.I
@@ -56,8 +58,7 @@ class ForeignResponseError(BotoCoreError):
 def reject_foreign_responses(session: Any) -> None:
     """Let calls of this boto3 session raise ForeignResponseError if something other than AWS answers."""
     session.events.register("before-parse", _check_body)
-    session.events.register("after-call", _check_keys)
-    session.events.register_first("needs-retry", _check_redirects)
+    session.events.register_first("needs-retry", _check_response)
 
 
 def _check_body(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
@@ -66,22 +67,20 @@ def _check_body(operation_model: Any, response_dict: dict[str, Any], **_: Any) -
         raise ForeignResponseError(operation=operation_model.name, problem=problem)
 
 
-def _check_keys(model: Any, http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
-    """Raise ForeignResponseError if a successful response lacks what AWS always returns."""
-    required = _REQUIRED_KEYS.get(model.name, ())
-    if required and http_response.status_code < 300 and not any(key in parsed for key in required):
-        raise ForeignResponseError(operation=model.name, problem=f"has no {required[0]}")
+def _check_response(response: Any, operation: Any, caught_exception: Any = None, **_: Any) -> None:
+    """Raise ForeignResponseError for a response without what AWS always returns, and for a redirect.
 
-
-def _check_redirects(response: Any, operation: Any, caught_exception: Any = None, **_: Any) -> None:
-    """Raise ForeignResponseError if urllib3 could not follow the redirects that were the response.
-
-    It follows a redirect on the same connection, so that a login page's redirect leads to itself without end
+    urllib3 follows a redirect on the same connection, so that a login page's redirect leads to itself without end
     (RecursionError). After status 303, it cannot change botocore's headers (TypeError).
     """
     cause = caught_exception.kwargs.get("error") if isinstance(caught_exception, HTTPClientError) else None
     if response is None and isinstance(cause, (RecursionError, TypeError)):
         raise ForeignResponseError(operation=operation.name, problem="is a redirect")
+    required = _REQUIRED_KEYS.get(operation.name, ())
+    if response is None or not required or response[0].status_code >= 300 or is_truncated(response[0], operation):
+        return
+    if not any(key in response[1] for key in required):
+        raise ForeignResponseError(operation=operation.name, problem=f"has no {required[0]}")
 
 
 def _find_body_problem(operation: Any, response: dict[str, Any]) -> str:
