@@ -233,7 +233,9 @@ def list_resources(
     else:
         context = resource_tags | ({"aws__TagKeys": request_tags} if request_tags else {})
     context |= {"cloudwatch__AlarmActions": parameters["AlarmActions"]} if "AlarmActions" in parameters else {}
-    if (service, operation) in (("ec2", "DeleteSecurityGroup"), ("ec2", "AuthorizeSecurityGroupIngress")):
+    if service == "ec2" and operation in (
+        "DeleteSecurityGroup", "AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress",
+    ):  # fmt: skip
         context = {"aws__ResourceTag___made-by": "distributed-something"}
     arns = list(_list_arns(account, service, operation, parameters))
     return [(arn, context) for arn in arns or ["*"]]
