@@ -34,6 +34,7 @@ from distributed_something.core.errors import (
     CloudError,
     explain_aws_error,
     explain_lookup_error,
+    is_foreign_response,
     is_login_error,
     is_settings_error,
 )
@@ -228,7 +229,9 @@ class _EvidenceCollector:
         try:
             self.parts[part] = call()
         except AWSError as error:
-            has_no_response = is_settings_error(error) and not isinstance(error, ClientError)
+            has_no_response = is_foreign_response(error) or (
+                is_settings_error(error) and not isinstance(error, ClientError)
+            )
             if is_login_error(error) or has_no_response:  # every other lookup would fail too
                 raise explain_aws_error("looking at the run", error) from error
             self.lookup_errors[part] = explain_lookup_error(error)

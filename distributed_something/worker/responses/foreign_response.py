@@ -91,11 +91,12 @@ def _find_body_problem(operation: Any, response: dict[str, Any]) -> str:
     head = body[:MAX_HEAD_BYTES] if isinstance(body, bytes) else b""
     if _HTML_PATTERN.match(head) or (not head and _is_html_without_body(headers, status)):
         return "is an HTML page"
-    if 300 <= status < 400 and status != 304 and not head.lstrip().startswith((b"<", b"{")):
-        return "" if _has_amazon_header(headers) else "is a redirect"
+    protocol = operation.service_model.resolved_protocol
+    if 300 <= status < 400 and status != 304:  # only S3 redirects, to another region
+        is_from_s3 = protocol == "rest-xml" and (_has_amazon_header(headers) or head.lstrip().startswith(b"<"))
+        return "" if is_from_s3 else "is a redirect"
     if status >= 300 or not head.strip() or operation.output_shape is None:
         return ""
-    protocol = operation.service_model.resolved_protocol
     if protocol == "json" and not head.lstrip().startswith(b"{"):
         return "is not JSON"
     root = _ROOT_PATTERN.match(head)
