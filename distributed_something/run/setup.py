@@ -143,7 +143,7 @@ def is_queue_empty(clients: Clients, settings: Settings, now: float, *, has_exac
 def require_bucket(clients: Clients, settings: Settings) -> None:
     """Raise InputError if the bucket does not exist, or CloudError if it cannot be used from here.
 
-    Whoever may not list it may still use it, so a missing permission is no error.
+    Whoever may not list it may still use it, so a missing permission is not an error.
     """
     try:
         with translate_aws_errors(f"looking for the bucket {settings.AWS_BUCKET}"):

@@ -367,7 +367,7 @@ def test_a_dead_letter_queue_in_another_account_is_refused_except_in_the_local_c
         (
             "404",
             InputError,
-            "AWS_BUCKET: the bucket app-bucket does not exist; create the bucket, or correct AWS_BUCKET",
+            "AWS_BUCKET: the bucket app-bucket does not exist; create the bucket, or",
         ),
         ("301", CloudError, "the bucket is in another region than AWS_REGION"),
         ("403", None, ""),

@@ -16,7 +16,7 @@ ARRIVAL_SECONDS = 60.0  # in which all machines of a fleet start
 
 
 class AlarmCaller:
-    """One container's calls: those of `ensure_idle_alarm`, each of which botocore attempts several times."""
+    """The calls that `ensure_idle_alarm` makes in one container. botocore attempts each call several times."""
 
     def __init__(self, machine: int, choose: random.Random) -> None:
         self.machine, self._choose = machine, choose

@@ -51,7 +51,7 @@ QUEUE_ATTRIBUTES = [
 
 
 def build_queue_counts(waiting: int = 0, running: int = 0) -> dict[str, str]:
-    """Return the attributes with the counts of a queue, all of which SQS always returns if they are requested."""
+    """Return the attributes with the counts of a queue. SQS always returns all that are requested."""
     return dict(zip(QUEUE_ATTRIBUTES, (str(waiting), str(running), "0"), strict=False))
 
 
