@@ -874,7 +874,8 @@ def test_a_key_of_another_account_is_reported_with_what_its_owner_must_do() -> N
         row = build_key_row(find_bucket_key(clients, ACCOUNT, "shared"), ACCOUNT)
     assert row is not None
     assert row.note == (
-        f"{arn}: setupAWS lets the roles use it; its owner, account 444455556666, must also allow these roles in the key policy"
+        f"{arn}: setupAWS lets the roles use it; its owner, account 444455556666, must also allow these roles in the"
+        " key policy"
     )
 
 
