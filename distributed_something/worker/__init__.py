@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from .job.upload_flags import parse_upload_flags
     from .job.worker_settings import JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
+    from .responses.foreign_response import ForeignResponseError, reject_foreign_responses
+    from .responses.response_length import reject_truncated_responses
     from .stored_record import read_stored_record
-    from .transfer.response_length import reject_truncated_responses
     from .visible_text import make_visible, split_lines
 
 _MODULES = {
@@ -69,7 +70,8 @@ _MODULES = {
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
     "stored_record": "read_stored_record",
-    "transfer.response_length": "reject_truncated_responses",
+    "responses.foreign_response": "ForeignResponseError reject_foreign_responses",
+    "responses.response_length": "reject_truncated_responses",
     "visible_text": "make_visible split_lines",
 }
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
@@ -77,14 +79,14 @@ _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name i
 __all__ = [
     "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS",
     "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE",
-    "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed", "Folders", "Job", "JobDefaults", "JobIdentifier",
-    "JobTemplate", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
+    "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed", "Folders", "ForeignResponseError", "Job", "JobDefaults",
+    "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
     "build_machine_log_group", "build_replacement_document", "fill_shell", "find_named_permission",
     "find_permission_in_text", "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed",
     "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "make_visible", "missing_files",
     "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags", "read_stored_record",
-    "reject_truncated_responses", "serve", "split_command", "split_into_batches", "split_lines", "upload_arguments",
-    "usual_failure", "wrong_text",
+    "reject_foreign_responses", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
+    "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 
