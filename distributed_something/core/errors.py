@@ -324,22 +324,17 @@ _SETTINGS_ERROR_CODES = {
     "ProfileNotFound", "ProxyConnectionError", "SSLError", "UnknownRegionError",
 } | _OTHER_REGION_CODES  # fmt: skip
 _PERMISSIONS_BY_CALL = {  # calls whose permission has a different name
-    "HeadBucket": "s3:ListBucket",
-    "HeadObject": "s3:GetObject",
-    "GetBucketEncryption": "s3:GetEncryptionConfiguration",
-    "ListObjectsV2": "s3:ListBucket",
-    "CreateMultipartUpload": "s3:PutObject",
-}
+    "HeadBucket": "s3:ListBucket", "HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket",
+    "GetBucketEncryption": "s3:GetEncryptionConfiguration", "CreateMultipartUpload": "s3:PutObject",
+}  # fmt: skip
 _CALLS_BY_SERVICE = {  # to find a call's service if AWS does not name the permission
-    "sts": ("GetCallerIdentity",),
+    "sts": ("GetCallerIdentity",), "kms": ("DescribeKey",), "servicequotas": ("GetServiceQuota",),
     "s3": ("GetBucketPolicy", "AbortMultipartUpload", "GetObject", "PutObject"),
     "iam": ("GetRole", "GetRolePolicy", "GetInstanceProfile", "SimulatePrincipalPolicy"),
-    "kms": ("DescribeKey",),
     "sqs": ("GetQueueUrl", "GetQueueAttributes", "ListQueueTags"),
     "ecs": ("DescribeClusters", "DescribeServices", "ListContainerInstances", "DescribeContainerInstances",
             "ListTasks", "DescribeTasks"),
     "ecr": ("BatchGetImage", "GetDownloadUrlForLayer"),
-    "servicequotas": ("GetServiceQuota",),
     "logs": ("DescribeLogStreams", "GetLogEvents"),
 }  # fmt: skip
 _SERVICES_BY_CALL = {call: service for service, calls in _CALLS_BY_SERVICE.items() for call in calls}
