@@ -26,6 +26,7 @@ from distributed_something.worker.attempt.context import ProgramTools, StopState
 from distributed_something.worker.attempt.job_record import find_final_failure, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, describe_transfer_limit
+from distributed_something.worker.attempt.publishing.program_failure import classify_failure
 from distributed_something.worker.attempt.publishing.result_publisher import ResultPublisher
 from distributed_something.worker.attempt.work_folder import (
     build_job_folders,
@@ -47,9 +48,7 @@ from distributed_something.worker.job.failures import (
 )
 from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
-from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.logs.capped_log import remove_middle
-from distributed_something.worker.program.explanations.script_faults import explain_exit
 from distributed_something.worker.program.privileges import choose_home
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
 from distributed_something.worker.shared_inputs.store import SharedInputs
@@ -360,18 +359,9 @@ class JobHandler:
             attempt.name, job, attempt.folders, result, partial(self._check_can_continue, attempt)
         )
         if reason is not None:
-            raise self._classify_failure(reason, attempt, result)
+            runs_alone = self._settings.docker_cores == 1
+            raise classify_failure(reason, attempt, job, result, self._tools.oom_kills, runs_alone=runs_alone)
         self._check_can_continue(attempt)
-
-    def _classify_failure(self, reason: str, attempt: Attempt, result: Result) -> Failed:
-        runs_alone = self._settings.docker_cores == 1
-        if self._tools.oom_kills.claim_kill(attempt.oom_kills, result.exit_code, runs_alone=runs_alone):
-            return Failed(f"out of memory: the kernel killed the program ({reason})", "out of memory")
-        if result.exit_code < 0:
-            return Failed(f"killed by signal {-result.exit_code}", "signal")
-        commands = get_attempt_job(attempt).commands
-        attempt.explanation = explain_exit(result.exit_code, commands, attempt.folders.root)
-        return Failed(f"{reason}: {attempt.explanation}" if attempt.explanation else reason)
 
     def _check_can_start(self, attempt: Attempt) -> None:
         """Raise Interruption or LostLease if no program may be started."""

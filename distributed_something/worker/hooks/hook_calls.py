@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from distributed_something.worker.job.checks import find_failure
-from distributed_something.worker.job.failures import Failed, describe_outside_folder
+from distributed_something.worker.job.failures import Failed, describe_input_folder, describe_outside_folder
 from distributed_something.worker.job.job import Folders, Inputs, Job
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
@@ -202,10 +202,19 @@ class HookRunner:
 def confine_job(job: Job, identity: str, folders: Folders) -> None:
     """Keep a job that a hook has built or changed within limits: its ID, and its output folder.
 
-    Raise ValueError if the output folder is outside the job's folder.
+    Raise ValueError if the output folder is outside the job's folder, or contains or is a folder with inputs.
     """
     job.id = identity  # a hook that reuses an ID would mix up the records of two jobs
     if job.output_dir is not None:
         job.output_dir = Path(os.path.normpath(folders.root / job.output_dir))
         if not job.output_dir.is_relative_to(folders.root):
             raise ValueError(describe_outside_folder(job.output_dir))
+        if _has_inputs(job.output_dir, folders):
+            raise ValueError(describe_input_folder(job.output_dir))
+
+
+def _has_inputs(folder: Path, folders: Folders) -> bool:
+    """Return whether a folder contains the job's inputs or shared inputs. A folder below `input_dir` may be the
+    program's own."""
+    contains_inputs = any(path.is_relative_to(folder) for path in (folders.input_dir, folders.shared_dir))
+    return contains_inputs or folder.is_relative_to(folders.shared_dir)

@@ -19,6 +19,7 @@ from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.safe_path import SafePath
 
 MAX_SHOWN_CHARACTERS = 100  # of a name that is too long
+_MISSING_FOLDER_PROBLEM = "does not exist: the program removed it, or did not create it"
 
 
 def get_output_folder(job: Job, folders: Folders) -> SafePath:
@@ -43,7 +44,8 @@ def list_result_files(folder: Path, location: str, leave_out: Sequence[str] = ()
 def _find_real_folder(folder: Path, start: Path, root: Path) -> Path:
     """Return the path of the output folder below `root`, the real path of the job's folder `start`.
 
-    Raise Failed if it is not in the job's folder, or if it or a folder above it was replaced with a link.
+    Raise Failed if it is not in the job's folder, does not exist, is not a folder, or if it or a folder above it was
+    replaced with a link.
     """
     if not folder.is_relative_to(start) or ".." in folder.relative_to(start).parts:
         raise Failed(describe_outside_folder(folder))
@@ -52,7 +54,11 @@ def _find_real_folder(folder: Path, start: Path, root: Path) -> Path:
         path = path / part
         if path.is_symlink():
             name = path.relative_to(root.parent).as_posix()
-            raise Failed(f"the program replaced {name!r} with a link, so its results cannot be uploaded")
+            raise Failed(f"the program or a hook replaced {name!r} with a link, so its results cannot be uploaded")
+    if not path.is_dir():
+        exists = path.exists()
+        problem = "is not a folder: the program replaced it" if exists else _MISSING_FOLDER_PROBLEM
+        raise Failed(f"the output folder {path.relative_to(root).as_posix()!r} {problem}")
     return path
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distributed_something.worker.job.checks import usual_failure
+from distributed_something.worker.job.checks import missing_files, usual_failure
 from distributed_something.worker.job.job_id import job_id
 from tests.support.objects import put_objects
 from tests.worker.attempt.attempt_harness import MESSAGE, AttemptHarness, build_message
@@ -95,3 +95,55 @@ def test_a_job_that_writes_only_files_that_are_left_out_has_too_few(harness: Att
     message = MESSAGE | {"command": "touch {output_dir}/x.tmp", "leave_out": ["*.tmp"], "expected_files": 1}
     harness.handle(message, failure=usual_failure)
     assert harness.read_record(job_id(message))["reason"] == "0 files written, 1 expected"
+
+
+DEEP_LOOP = (
+    "cd {output_dir}; i=0; while [ $i -lt 20 ]; do d=$(printf %0250d 0); mkdir $d; cd $d; i=$((i+1)); done; : > x"
+)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        usual_failure,
+        lambda job, folders, result: missing_files(folders.output_dir, 1),
+        lambda *_: "the hook found none",
+    ],
+    ids=["usual", "missing_files", "own"],
+)
+def test_a_result_that_no_hook_can_find_because_its_path_is_too_long_is_named_instead_of_the_hooks_count(
+    harness: AttemptHarness, failure: Any
+) -> None:
+    message = MESSAGE | {"command": ["sh", "-c", DEEP_LOOP], "expected_files": 1}
+    harness.handle(message, failure=failure)
+    record = harness.read_record(job_id(message))
+    assert "the output 000" in record["reason"]
+    assert "has a path of" in record["reason"]
+    assert (record["reason_class"], record["final"]) == ("bad data", True)
+
+
+@pytest.mark.parametrize("own", [{}, {"expected_files": 1}])
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (
+            "rm -r {output_dir}",
+            "the output folder 'output' does not exist: the program removed it, or did not create it",
+        ),
+        ("rmdir {output_dir}; : > {output_dir}", "the output folder 'output' is not a folder: the program replaced it"),
+    ],
+)
+def test_a_program_that_removes_or_replaces_its_output_folder_is_told_so(
+    harness: AttemptHarness, command: str, problem: str, own: dict[str, Any]
+) -> None:
+    message = MESSAGE | {"command": ["sh", "-c", command]} | own
+    harness.handle(message, failure=usual_failure)
+    record = harness.read_record(job_id(message))
+    assert record["reason"] == problem
+    assert record["reason_class"] == "program"
+
+
+def test_an_exit_code_is_the_reason_even_if_the_results_could_not_be_uploaded(harness: AttemptHarness) -> None:
+    message = MESSAGE | {"command": ["sh", "-c", "rm -r {output_dir}; exit 3"]}
+    harness.handle(message, failure=usual_failure)
+    assert harness.read_record(job_id(message))["reason"] == "exit code 3"

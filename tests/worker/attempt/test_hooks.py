@@ -120,6 +120,40 @@ def test_a_hook_cannot_set_an_output_folder_outside_the_jobs_folder(
     assert record["outputs"] == []
 
 
+@pytest.mark.parametrize("name", ["make_job", "prepare", "failure"])
+@pytest.mark.parametrize("place", ["{root}", ".", "a/..", "{root}/input", "shared", "shared/ref"])
+def test_a_hook_cannot_set_an_output_folder_with_inputs_which_would_be_uploaded(
+    harness: AttemptHarness, name: str, place: str
+) -> None:
+    def set_folder(job: Job, folders: Folders, *_: Any) -> None:
+        job.output_dir = Path(place.format(root=folders.root))
+
+    def make_job(message: Any, folders: Folders, settings: Any) -> Job:
+        job = job_from_message(message, folders, settings)
+        set_folder(job, folders)
+        return job
+
+    harness.handle(**({name: make_job} if name == "make_job" else {name: set_folder}))
+    record = harness.read_record()
+    assert record["reason_class"] == "worker code"
+    assert "whose inputs would be uploaded as results; use a folder of its own below folders.root" in record["reason"]
+    assert record["outputs"] == []
+
+
+def test_a_program_may_write_its_results_to_a_folder_of_its_own_below_its_inputs(harness: AttemptHarness) -> None:
+    message = MESSAGE | {"command": ["sh", "-c", "mkdir input/own; echo a > input/own/a"]}
+
+    def make_job(message: Any, folders: Folders, settings: Any) -> Job:
+        job = job_from_message(message, folders, settings)
+        job.output_dir = folders.input_dir / "own"
+        return job
+
+    harness.handle(message, make_job=make_job)
+    (record,) = harness.recorded
+    assert record["state"] == "done"
+    assert [output["key"].rpartition("/")[2] for output in record["outputs"]] == ["a"]
+
+
 def test_a_relative_output_folder_is_below_the_jobs_folder(harness: AttemptHarness) -> None:
     message = MESSAGE | {"command": ["sh", "-c", "mkdir own; echo a > own/a"]}
 

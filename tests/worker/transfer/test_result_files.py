@@ -85,7 +85,7 @@ def test_results_are_refused_if_the_output_folder_or_a_folder_above_it_is_a_link
     target = {"job": secrets, "job/a": secrets / "a", "job/a/output": secrets / "a" / "output"}[replaced]
     (tmp_path / replaced).symlink_to(target)
     folder = SafePath.build(tmp_path / "job" / "a" / "output", tmp_path / "job")
-    with pytest.raises(Failed, match=f"the program replaced '{replaced}' with a link"):
+    with pytest.raises(Failed, match=f"the program or a hook replaced '{replaced}' with a link"):
         list_result_files(folder, "here")
 
 
