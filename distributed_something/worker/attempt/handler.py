@@ -58,6 +58,8 @@ from distributed_something.worker.transfer.s3_listing import OutputBuckets
 
 MAX_ENDING_SECONDS = 2.0  # after a stop request, for the end of an attempt whose program was not started
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
+# Failures that another job's program may cause by changing a shared input.
+NEIGHBOR_CLASSES = frozenset({"program", "signal", "worker code"})
 log = logging.getLogger("worker")
 
 
@@ -200,7 +202,11 @@ class JobHandler:
         return None
 
     def _judge_failure(self, attempt: Attempt, reason: str, reason_class: str) -> Callable[[], None]:
-        """Return the function that handles a failure, which does not count if another job had filled the disk."""
+        """Return the function that handles a failure, which does not count if another job may be its cause."""
+        if reason_class in NEIGHBOR_CLASSES and (change := attempt.find_uncounted_change()):
+            attempt.has_changed_inputs = True
+            text = change if change == reason else f"{change} ({reason})"
+            return partial(self._finisher.return_interrupted, attempt, text)
         verdict = self._tools.disk.judge_failure(attempt.folders, reason_class, attempt.uncounted_attempts)
         if verdict is None:
             return partial(self._finisher.record_failure, attempt, reason, reason_class)
@@ -280,8 +286,9 @@ class JobHandler:
 
     def _provide_shared_inputs(self, attempt: Attempt, job: Job) -> None:
         attempt.shared = self.shared_inputs.provide_files(
-            self._build_source(job), job.shared_inputs, attempt.folders.shared_dir, self._limit_fetch(attempt)
-        )
+            self._build_source(job), job.shared_inputs, attempt.folders.shared_dir, self._limit_fetch(attempt),
+            own_copies=attempt.needs_own_copies,
+        )  # fmt: skip
         attempt.inputs += attempt.shared.list_inputs()
         attempt.bytes_in += attempt.shared.fetched_bytes
 

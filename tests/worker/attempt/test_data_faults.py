@@ -133,7 +133,7 @@ def test_a_result_that_no_hook_can_find_because_its_path_is_too_long_is_named_in
         ("rmdir {output_dir}; : > {output_dir}", "the output folder 'output' is not a folder: the program replaced it"),
     ],
 )
-def test_a_program_that_removes_or_replaces_its_output_folder_is_told_so(
+def test_the_reason_says_that_the_program_removed_or_replaced_its_output_folder(
     harness: AttemptHarness, command: str, problem: str, own: dict[str, Any]
 ) -> None:
     message = MESSAGE | {"command": ["sh", "-c", command]} | own
