@@ -38,10 +38,12 @@ from distributed_something.jobs.sources import (
     raise_problem,
 )
 from distributed_something.worker import (
+    CREDENTIALS_PROBLEM,
     BadMessage,
     Folders,
     JobDefaults,
     TemplateError,
+    hide_message_credentials,
     job_from_message,
     job_id,
     list_placeholders,
@@ -102,7 +104,13 @@ class JobFile:
         shared_problems: set[str] = set()
         known_keys: set[frozenset[str]] = set()
         for number, body, group in self._iter_messages(self.groups.read, on_problem):
-            message = {**self.shared, "group": group}
+            message: dict[str, Any] = {**self.shared, "group": group}
+            if "@" in body and hide_message_credentials(message) != message:
+                problem = f"the address of an input {CREDENTIALS_PROBLEM}"
+                on_problem(
+                    InputError(self.path, self._format_place(number), problem, "correct the job file or its table")
+                )
+                continue
             keys = frozenset(group if isinstance(group, dict) else ())
             has_new_keys = keys not in known_keys
             known_keys.add(keys)

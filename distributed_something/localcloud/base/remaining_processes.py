@@ -10,7 +10,6 @@ from distributed_something.localcloud.base.container_engine import delete_contai
 from distributed_something.localcloud.base.layout import CloudLayout
 from distributed_something.localcloud.base.processes import CLOUD_MARK, kill_marked_processes
 
-
 SHORT_TEMP_DIR, LINK_PATTERN = Path("/tmp"), "job-*.tmp"
 """Where a worker makes short links to its jobs' folders for temporary files, and the names of these links."""
 

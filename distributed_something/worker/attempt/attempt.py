@@ -32,6 +32,8 @@ _KEPT_ATTRIBUTES = (AGAIN_ATTRIBUTE, RETRY_RUN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE)  
 MESSAGE_ATTRIBUTES = (
     FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE, OWN_COPIES_ATTRIBUTE, *_KEPT_ATTRIBUTES,
 )  # fmt: skip
+# Failures that another job's program may cause by changing a shared input.
+_NEIGHBOR_CLASSES = frozenset({"program", "signal", "worker code"})
 
 
 @dataclass
@@ -107,13 +109,14 @@ class Attempt:
         """Whether the job's shared inputs must be copies of its own, so that it is known who changes them."""
         return self.has_changed_inputs or _get_attribute(self.raw, OWN_COPIES_ATTRIBUTE) == "1"
 
-    def find_uncounted_change(self) -> str | None:
-        """Return that a program has changed a shared input, if it may have been that of another job; None otherwise.
+    def find_uncounted_change(self, reason_class: str) -> str | None:
+        """Return that a program has changed a shared input, if another job's program may thus have caused the failure
+        of class `reason_class`; None otherwise.
 
         A job that never gets copies of its own, because the disk has no room for them, may be what changes it.
         """
         is_excused = not self.shared.are_own and self.uncounted_attempts < MAX_UNCOUNTED_ATTEMPTS
-        return self.shared.describe_change() if is_excused else None
+        return self.shared.describe_change() if is_excused and reason_class in _NEIGHBOR_CLASSES else None
 
     @property
     def message_id(self) -> str:

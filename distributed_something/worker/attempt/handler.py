@@ -35,6 +35,7 @@ from distributed_something.worker.attempt.work_folder import (
     remove_job_folder,
 )
 from distributed_something.worker.hooks.hook_calls import HookRunner, Hooks
+from distributed_something.worker.job.addresses import CREDENTIALS_PROBLEM
 from distributed_something.worker.job.failures import (
     AWS_ERRORS,
     Failed,
@@ -48,7 +49,9 @@ from distributed_something.worker.job.failures import (
 )
 from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message_inputs import hide_message_credentials
 from distributed_something.worker.logs.capped_log import remove_middle
+from distributed_something.worker.machine.times import format_duration
 from distributed_something.worker.program.privileges import choose_home
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
 from distributed_something.worker.shared_inputs.store import SharedInputs
@@ -58,8 +61,6 @@ from distributed_something.worker.transfer.s3_listing import OutputBuckets
 
 MAX_ENDING_SECONDS = 2.0  # after a stop request, for the end of an attempt whose program was not started
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
-# Failures that another job's program may cause by changing a shared input.
-NEIGHBOR_CLASSES = frozenset({"program", "signal", "worker code"})
 log = logging.getLogger("worker")
 
 
@@ -203,7 +204,7 @@ class JobHandler:
 
     def _judge_failure(self, attempt: Attempt, reason: str, reason_class: str) -> Callable[[], None]:
         """Return the function that handles a failure, which does not count if another job may be its cause."""
-        if reason_class in NEIGHBOR_CLASSES and (change := attempt.find_uncounted_change()):
+        if change := attempt.find_uncounted_change(reason_class):
             attempt.has_changed_inputs = True
             text = change if change == reason else f"{change} ({reason})"
             return partial(self._finisher.return_interrupted, attempt, text)
@@ -226,8 +227,11 @@ class JobHandler:
             self._prepare_job(attempt)
 
     def _prepare_job(self, attempt: Attempt) -> None:
-        attempt.message = parse_message(attempt.raw["Body"])
+        message = parse_message(attempt.raw["Body"])
+        attempt.message = hide_message_credentials(message)
         attempt.name = job_id(attempt.message)
+        if attempt.message != message:
+            raise BadMessage(f"the address of an input {CREDENTIALS_PROBLEM}")
         make_job_folder(attempt.folders)
         job = self._hooks.build_job(
             attempt.name, attempt.message, attempt.folders, self._settings, partial(self._check_can_start, attempt)
@@ -356,7 +360,7 @@ class JobHandler:
         result = attempt.result
         assert result is not None  # run_attempt() always runs before finish_attempt()
         if result.timed_out:
-            raise Failed(f"the program ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
+            raise Failed(f"the program ran longer than {format_duration(attempt.time_limit)}", "time-out")
         if result.stopped:
             self._check_can_continue(attempt)
             raise Failed("the worker stopped the program", "disk")

@@ -24,6 +24,7 @@ from distributed_something.worker.job.failures import Failed, describe_input_fol
 from distributed_something.worker.job.job import Folders, Inputs, Job
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.machine.times import format_duration
 from distributed_something.worker.program.processors import use_all_processors
 
 CHECK_SECONDS = 0.5  # how often to check whether the hook must be given up
@@ -70,12 +71,12 @@ class HookCall:
             check()
             started = self._monotonic() if started is None else started
             if self._monotonic() - started - self._count_excluded_seconds() > self._limit:
-                minutes = round(self._limit / 60, 2)
-                raise HangingHook(
-                    f"the hook {self._name}() in generic-worker.py did not end within {minutes:g} minutes"
-                )
-        if self._error is not None:
+                limit = format_duration(self._limit)
+                raise HangingHook(f"the hook {self._name}() in generic-worker.py did not end within {limit}")
+        if isinstance(self._error, Exception):
             raise self._error
+        if self._error is not None:  # sys.exit() and the like, which must end neither the slot nor the container
+            raise Failed(f"the hook {self._name}() in generic-worker.py raised {self._error!r}", "worker code")
         result: _T = self._result
         return result
 

@@ -6,8 +6,17 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from distributed_something.worker.job.addresses import BadAddress, check_web_address, is_url, is_whole_bucket
+from distributed_something.worker.job.addresses import (
+    BadAddress,
+    check_web_address,
+    has_credentials,
+    hide_credentials,
+    is_url,
+    is_whole_bucket,
+)
 from distributed_something.worker.job.placeholders import fill_placeholders, find_blank_part, list_placeholders
+
+_ADDRESS_KEYS = ("group", "inputs", "shared_inputs")  # keys of a message whose values may be addresses of inputs
 
 
 def build_inputs(
@@ -18,11 +27,29 @@ def build_inputs(
     `allow_unsafe`: as ALLOW_UNSAFE_INPUTS in the config. Raise BadAddress if an address, a path, or the key itself is
     invalid, and TemplateError if a placeholder cannot be filled.
     """
-    inputs = _fill_inputs(message.get(key, []), key, values)
+    try:
+        inputs = _fill_inputs(message.get(key, []), key, values)
+    except BadAddress as error:
+        raise BadAddress(hide_credentials(str(error))) from None
     for text in inputs:
         if is_url(text) and not allow_unsafe:
             _check_web_address(text)
     return inputs
+
+
+def hide_message_credentials(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of the message without the user names and passwords in its addresses, which would become parts of
+    IDs, records, and journals. The copy is equal to the message if there are none."""
+    hidden = {key: _hide_credentials(value) for key, value in message.items() if key in _ADDRESS_KEYS}
+    return type(message)({**message, **hidden})
+
+
+def _hide_credentials(value: Any) -> Any:
+    if isinstance(value, str):
+        return hide_credentials(value) if has_credentials(value) else value
+    if isinstance(value, dict):
+        return type(value)({_hide_credentials(key): _hide_credentials(part) for key, part in value.items()})
+    return [_hide_credentials(part) for part in value] if isinstance(value, list) else value
 
 
 def _check_web_address(text: str) -> None:

@@ -51,10 +51,14 @@ def test_an_output_bucket_is_looked_up_once_for_a_container_and_not_if_it_was_li
     ("keys", "inputs", "reason"),
     [
         (["c/a", "c/a/b"], ["c/"], "the inputs s3://ours/c/a and s3://ours/c/a/b cannot both be stored"),
-        (["p/" + 300 * "n"], ["p/"], f"the input s3://ours/p/{300 * 'n'} cannot be stored as a file"),
+        (
+            ["p/" + 300 * "n"],
+            ["p/"],
+            f"the input s3://ours/p/{48 * 'n'}…{60 * 'n'} cannot be stored as a file (File name too long)",
+        ),
         (["p/x"], {"p/x": "d/" * 2000 + "x"}, "the input s3://ours/p/x cannot be stored as a file"),
         (["p/x"], {"p/x": "../x"}, "would be written outside the job's folder"),
-        (["p/x"], {"p/x": "a\0b"}, "would be written outside the job's folder"),
+        (["p/x"], {"p/x": "a\0b"}, "cannot be stored as a file: its name contains a null byte; rename it"),
     ],
 )
 def test_an_input_that_no_disk_can_store_is_the_jobs_fault(
@@ -147,3 +151,28 @@ def test_an_exit_code_is_the_reason_even_if_the_results_could_not_be_uploaded(ha
     message = MESSAGE | {"command": ["sh", "-c", "rm -r {output_dir}; exit 3"]}
     harness.handle(message, failure=usual_failure)
     assert harness.read_record(job_id(message))["reason"] == "exit code 3"
+
+
+@pytest.mark.parametrize("place", ["group", "inputs", "paths"])
+def test_a_password_in_an_address_is_refused_and_in_no_record_name_or_journal(
+    harness: AttemptHarness, place: str
+) -> None:
+    address = "https://me:secret@files.example/a.tif"
+    own: dict[str, Any] = {
+        "group": {"group": {"url": address}, "inputs": ["{url}"]}, "inputs": {"inputs": ["in/a", address]},
+        "paths": {"inputs": {address: "a"}},
+    }[place]  # fmt: skip
+    harness.handle(MESSAGE | own)
+    (record,) = harness.recorded
+    assert (record["state"], record["reason_class"], record["final"]) == ("failed", "bad message", True)
+    assert record["reason"].startswith("the address of an input contains a user name or password, which records")
+    keys = [entry["Key"] for entry in harness.s3.list_objects_v2(Bucket="ours")["Contents"]]
+    texts = [harness.s3.get_object(Bucket="ours", Key=key)["Body"].read().decode() for key in keys]
+    assert "secret" not in repr((keys, texts, harness.recorded))
+
+
+def test_a_password_in_an_address_that_a_hook_builds_is_not_in_the_reason(harness: AttemptHarness) -> None:
+    harness.handle(prepare=lambda job, folders: folders.fetch(["https://me:secret@files.example/a"]))
+    record = harness.read_record()
+    assert "the input https://***@files.example/a is refused" in record["reason"]
+    assert "secret" not in repr(record)

@@ -44,12 +44,26 @@ def test_a_hook_that_hangs_fails_its_attempt_and_ends_the_container_after_runnin
         harness.replace_settings(HOOK_SECONDS="1")
         harness.handle(**{name: hang})
     record = harness.read_record()
-    minutes = "10" if name != "failure" else "0.02"
-    assert record["reason"] == f"the hook {name}() in generic-worker.py did not end within {minutes} minutes"
+    limit = "10 minutes" if name != "failure" else "1 second"
+    assert record["reason"] == f"the hook {name}() in generic-worker.py did not end within {limit}"
     assert (record["state"], record["reason_class"], record["final"]) == ("failed", "worker code", False)
     assert harness.queue.calls == ["returned"]
     assert harness.stop.is_announced
     assert not harness.stop.is_due  # running programs may end
+
+
+@pytest.mark.parametrize("name", ["make_job", "prepare", "failure"])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_a_hook_that_would_end_the_worker_fails_its_attempt_and_is_named(
+    harness: AttemptHarness, name: str, error: BaseException
+) -> None:
+    def end_worker(*_: Any) -> None:
+        raise error
+
+    harness.handle(**{name: end_worker})
+    record = harness.read_record()
+    assert record["reason"] == f"the hook {name}() in generic-worker.py raised {error!r}"
+    assert (record["state"], record["reason_class"]) == ("failed", "worker code")
 
 
 def test_a_job_whose_hook_hangs_returns_to_the_queue_when_the_container_stops(
