@@ -110,7 +110,7 @@ def test_a_script_with_windows_line_ends_that_a_shell_reads_is_explained(
         ("data.csv", b"a,b\r\n", "sh -c 'cat data.csv'"), ("data.csv", b"a,b\r\n", ["sort", "data.csv"]),
     ],
 )  # fmt: skip
-def test_windows_line_ends_are_no_explanation_where_no_shell_reads_them(
+def test_windows_line_ends_do_not_explain_a_failure_if_no_shell_reads_them(
     tmp_path: Path, name: str, content: bytes, command: str | list[str]
 ) -> None:
     (tmp_path / name).write_bytes(content)
