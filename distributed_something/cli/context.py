@@ -320,9 +320,20 @@ class Context:
         settings = self.settings
         if self.cloud is not None:
             os.environ.update(self.cloud.build_environment())
-            return Clients(boto3.Session(region_name=settings.AWS_REGION))
+            session = boto3.Session(region_name=settings.AWS_REGION)
+            session.events.register("after-call-error", self._check_cloud_runs)
+            return Clients(session)
         with translate_aws_errors("logging in to AWS"):
             return Clients(boto3.Session(profile_name=self.profile or None, region_name=settings.AWS_REGION))
+
+    def _check_cloud_runs(self, **_: object) -> None:
+        """Raise LocalCloudError if a call has failed because the local cloud was stopped in the meantime."""
+        from distributed_something.localcloud import LocalCloudError
+
+        if self.cloud is not None and not self.cloud.is_running:
+            what = "the local cloud was stopped, and the jobs in its queue are lost"
+            start = f"to run them, type: {self.format_command('setup')}; then submitJob and startCluster"
+            raise LocalCloudError(f"{what}; its results are in {shorten_path(self.cloud.layout.results)}; {start}")
 
     def list_objects(self, bucket: str, prefix: str, *, requester_pays: bool = False) -> Iterable[str]:
         """Yield the keys below a prefix. Clients are created only for Job files that list a bucket."""

@@ -119,7 +119,10 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
         build_run_context(context, monitor_file, run), run, cheapest=lowest_cost, pace=choose_pace(context)
     )
     if context.cloud is not None:
-        results = context.cloud.export_buckets([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
+        results = context.cloud.export_buckets(
+            [run.MONITOR_BUCKET_NAME], lambda text: context.console.print_progress(f"warning: {text}")
+        )
+        results /= run.MONITOR_BUCKET_NAME
         context.console.print_progress(format_row("results", shorten_path(results)))
     if not end.is_clean:
         raise SystemExit(ExitCode.CLOUD)

@@ -42,6 +42,7 @@ class AdviceCause(Enum):
     TIME = "the program needs more time"
     DISK = "the disk is full"
     ACCESS = "a bucket cannot be read or written"
+    WEB = "a web server does not give an input"
     HOOK = "worker/generic-worker.py fails"
     REFUSED = "worker/generic-worker.py gives a reason not to run the program"
     CRASH = "workers die while they run the jobs"
@@ -101,6 +102,7 @@ _CAUSES_BY_REASON_CLASS = {
     "time-out": AdviceCause.TIME,
     "disk": AdviceCause.DISK,
     "aws": AdviceCause.ACCESS,
+    "web": AdviceCause.WEB,
     "upload": AdviceCause.ACCESS,
     "worker code": AdviceCause.HOOK,
     "machine": AdviceCause.MACHINE,
@@ -331,6 +333,7 @@ _CORRECTIONS_BY_CAUSE = {
         " EBS_VOL_SIZE in the config."
     ),
     AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
+    AdviceCause.WEB: "Correct the address of the input, or do what the reason says about its web server{reason}.",
     AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",
     AdviceCause.REFUSED: "Correct worker/generic-worker.py or the data: the worker refuses the jobs{reason}.",
     AdviceCause.CRASH: (

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .container.check_messages import CHECK_VARIABLE, MESSAGES_FILE, VERDICTS_FILE
     from .container.serve import serve
     from .container.test_job import TEST_RUN_VARIABLE
+    from .job.addresses import CREDENTIALS_PROBLEM
     from .job.checks import EXIT_CODE_ACCEPTED, missing_files, missing_key, missing_text, usual_failure, wrong_text
     from .job.failures import (
         Failed,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     )
     from .job.job import MAX_JOB_SECONDS, BadMessage, Folders, Job, JobTemplate, job_from_message, upload_arguments
     from .job.job_id import JobIdentifier, job_id
+    from .job.message_inputs import hide_message_credentials
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result
     from .job.run_keys import RUNS_PREFIX, AppKeys, RunKeys
@@ -65,6 +67,8 @@ _MODULES = {
     "batches": "split_into_batches",
     "container.check_messages": "CHECK_VARIABLE MESSAGES_FILE VERDICTS_FILE",
     "container.test_job": "TEST_RUN_VARIABLE",
+    "job.addresses": "CREDENTIALS_PROBLEM",
+    "job.message_inputs": "hide_message_credentials",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
     "job.shell.shell_template": "parse_shell_template",
     "job.upload_flags": "parse_upload_flags",
@@ -77,16 +81,17 @@ _MODULES = {
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
-    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS",
-    "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE",
-    "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed", "Folders", "ForeignResponseError", "Job", "JobDefaults",
-    "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
-    "build_machine_log_group", "build_replacement_document", "fill_shell", "find_named_permission",
-    "find_permission_in_text", "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed",
-    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "make_visible", "missing_files",
-    "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags", "read_stored_record",
-    "reject_foreign_responses", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
-    "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS",
+    "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX",
+    "TEST_RUN_VARIABLE", "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed", "Folders", "ForeignResponseError",
+    "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings", "TemplateError",
+    "as_text", "build_alarm_name", "build_machine_log_group", "build_replacement_document", "fill_shell",
+    "find_named_permission", "find_permission_in_text", "get_error_code", "hide_message_credentials",
+    "is_access_denied", "is_missing_object", "is_run_closed", "job_from_message", "job_id",
+    "list_paused_containers", "list_placeholders", "make_visible", "missing_files", "missing_key", "missing_text",
+    "parse_shell_template", "parse_upload_flags", "read_stored_record", "reject_foreign_responses",
+    "reject_truncated_responses", "serve", "split_command", "split_into_batches", "split_lines", "upload_arguments",
+    "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -494,3 +494,45 @@ def test_a_job_with_an_unsafe_input_is_a_problem_unless_the_config_allows_it(tmp
     with pytest.raises(InputError, match="set ALLOW_UNSAFE_INPUTS = 'True' in the config"):
         list(load_job_file(path, lambda *_: [], allow_unsafe_inputs=False).iter_checked_messages())
     assert list(load_job_file(path, lambda *_: []).iter_checked_messages())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"inputs": ["https://me:secret@host/{well}"]},
+        {"inputs": ["{url}"]},
+        {"inputs": {"https://me:secret@host/a": "a"}},
+        {"shared_inputs": ["s3://me:secret@bucket/a"]},
+        {"inputs": ["ftp://secret@host/a"], "allow": True},
+    ],
+)
+@pytest.mark.parametrize("command", [COMMAND, {}])
+def test_a_password_in_an_address_is_refused_without_showing_it(
+    tmp_path: Path, content: dict[str, object], command: dict[str, object]
+) -> None:
+    url = (
+        "https://me:secret@host/a"
+        if content["inputs" if "inputs" in content else "shared_inputs"] == ["{url}"]
+        else "x"
+    )
+    job_file = write_job_file(tmp_path, command | content | {"groups": [{"well": "A01", "url": url}]})
+    with pytest.raises(InputError, match="the address of an input contains a user name or password") as refused:
+        plan_submission(job_file)
+    assert "copy the file to S3, or fetch it in the command" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [
+        ("ftp://host/a", "use https://"), ("HTTPS://host/a", "write https://"), ("/", "is blank"),
+        ("https://2130706433/a", "the machine itself"), ("https://0x7f.1/a", "the machine itself"),
+        ("https://127.0.0.1./a", "the machine itself"), ("https://169.254.169.254/", "credentials; no input is there"),
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_an_input_is_refused(tmp_path: Path, address: str, remedy: str) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(COMMAND | {"inputs": [address], "groups": WELLS}))
+    job_file = load_job_file(path, fail_if_listed, allow_unsafe_inputs=False)
+    with pytest.raises(InputError, match=remedy):
+        plan_submission(job_file)

@@ -60,6 +60,7 @@ def list_commands(outcome: RunOutcome, *, is_hopeless: bool, line: CommandLine =
         ("signal", -9, AdviceCause.MEMORY),
         ("signal", -11, AdviceCause.PROGRAM),
         ("missing input", None, AdviceCause.MISSING_INPUT),
+        ("web", None, AdviceCause.WEB),
         ("bad message", None, AdviceCause.MESSAGE),
         ("time-out", -15, AdviceCause.TIME),
         ("worker code", None, AdviceCause.HOOK),
@@ -184,8 +185,8 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
         classify_failure(FailedJob("a", 0.0, "{reason}", name, exit_code=code)): (name, code)
         for name, code in [
             ("program", 127), ("program", 1), ("bad message", None), ("missing input", None), ("disk", 1),
-            ("out of memory", 137), ("time-out", None), ("aws", None), ("worker code", None), ("crash", None),
-            ("program", None), ("machine", None),
+            ("out of memory", 137), ("time-out", None), ("aws", None), ("web", None), ("worker code", None),
+            ("crash", None), ("program", None), ("machine", None),
         ]
     }  # fmt: skip
     outcomes = {

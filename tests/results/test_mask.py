@@ -22,6 +22,8 @@ from distributed_something.results.mask import mask_line
     ("images/plate/a and images/a.tif", "PATH and PATH"),
     ("and/or I/O 3/4 km/h", "and/or I/O #/# km/h"),
     ("No module named 'scipy.io'; can't open it", "No module named 'scipy.io'; can't open it"),
+    ("the name 'PATH' is not UTF-8, but S3 allows only 1,024", "the name 'PATH' is not UTF-8, but S3 allows only #"),
+    ("cannot cast float32 to int64 (sha256 of EC2-7, S31)", "cannot cast float32 to int64 (sha256 of EC2-#, S#)"),
     ("RequestId J2V1B3XQ89ZZ", "RequestId #"),
     ("Segmentation fault (core dumped)", "Segmentation fault (core dumped)"),
     ("two\nlines\x07", "two lines\\x#"),
