@@ -45,6 +45,7 @@ from distributed_something.results.advice import AdviceCause, format_advice
 from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
+from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from tests.support.account import Account, emulate_account
 from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START
@@ -404,6 +405,15 @@ def test_after_a_run_its_failures_are_the_only_causes_and_the_advice_of_status_f
     assert text.endswith(format_advice(ENDED.advice, LINE))
     lines = [line.strip() for line in text.splitlines() if "--only" in line or "→" in line]
     assert len(lines) == len(set(lines))
+
+
+def test_failed_jobs_that_were_sent_again_only_need_machines() -> None:
+    repeated = frozenset(failed.job for failed in FAILURES)
+    jobs = replace(ENDED, batch=NextBatch(len(repeated), repeated))
+    text = format_diagnosis(HEALTHY, rank_causes(HEALTHY, jobs, LINE), jobs, LINE)
+    assert "sent again after this run" in text
+    assert "run.py retry" not in text
+    assert [line.split()[-2] for line in text.splitlines()[-2:]] == ["startCluster", "monitor"]
 
 
 def test_after_a_run_in_which_every_job_is_done_there_is_no_problem() -> None:

@@ -135,7 +135,7 @@ def test_a_reason_is_not_cut_off_and_is_shown_beside_the_log_if_the_log_does_not
 ])  # fmt: skip
 def test_the_command_that_runs_the_jobs_of_one_cause_again_is_shown(command: str) -> None:
     outcome = build_outcome([FailedJob("a", 1.0, "r", "disk")])
-    text = format_retry_example(outcome, command)
+    text = format_retry_example(outcome.groups, command)
     _, hint, shown = text.partition("to run only the jobs of one cause again, give its ID, for example:\n")
     assert hint
     assert max(map(len, shown.splitlines())) <= 80
