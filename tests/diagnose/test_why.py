@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -619,7 +620,17 @@ def test_if_the_containers_failed_before_the_fleet_ended_the_failure_comes_first
     tasks = (build_stopped_task(EXITED, 1), build_stopped_task(EXITED, 1), build_stopped_task("Scaling activity"))
     cause = find_first_cause(replace(IDLE, fleet=ENDED_FLEET, machines=(), stopped_tasks=tasks))
     assert "stops with an error" in cause.title
-    assert cause.remedy.endswith("run setup; then run startCluster")
+    assert cause.remedy.endswith("run setup; then type:")
+    assert cause.list_commands(LINE) == [
+        LINE.format_command("startCluster", LINE.fleet_file),
+        *LINE.list_run_commands(["monitor"]),
+    ]
+    ended = JobEvidence(build_outcome(left=9), has_ended=True, is_hopeless=True)
+    evidence = replace(IDLE, fleet=ENDED_FLEET, machines=(), stopped_tasks=tasks)
+    text = format_diagnosis(evidence, rank_causes(evidence, ended, LINE), ended, LINE)
+    assert text.count("startCluster") == 1, "the commands are those of status, once"
+    commands = re.findall(r"--local (\w+)", text.partition("next: ")[2])
+    assert commands == ["setup", "startCluster", "monitor"]
 
 
 @pytest.mark.parametrize("fleet", [ENDED_FLEET, None])

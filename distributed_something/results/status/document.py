@@ -94,7 +94,8 @@ class RunStatus:
     happened, newest first. `attempt_seconds`: how long all attempts have taken together. `advice`: what to do if the
     run has ended and not every job is done. `speed`: None if it is not known yet; the average once no jobs are left.
     `failures`: the failed jobs by cause. `failing`: the jobs that have not ended and whose latest attempt failed, by
-    cause, after the run or while no job has succeeded. `start_failure`: if the run ended because no container took a job.
+    cause, after the run or while no job has succeeded. `start_failure`: why no container took a job, if
+    the run ended because of that.
     """
 
     app: str
