@@ -109,9 +109,9 @@ class Context:
         from distributed_something.core.monitor_file import build_monitor_file_path
         from distributed_something.results.command_line import FLEET_FILE_WORD, JOB_FILE_WORD, CommandLine
 
-        folder, app = self.project / "files", ""
+        folder, app, slots = self.project / "files", "", 0
         with suppress(InputError):
-            app = self.settings.APP_NAME
+            app, slots = self.settings.APP_NAME, self.settings.DOCKER_CORES
         job_files = tuple(str(shorten_path(path)) for path in list_files_of_kind(folder, "Job file"))
         fleet_files = list_files_of_kind(folder, "Fleet file")
         if folder / f"{app}Fleet.json" in fleet_files:  # written by fleetFile; the local cloud can use any of them
@@ -125,6 +125,7 @@ class Context:
             job_files=job_files,
             has_image=not self.local or self._runs_containers,
             is_pushed=not self.local,
+            slots=slots,
         )
 
     @cached_property

@@ -77,13 +77,14 @@ class StartFailure:
 
     `kind`, `message`, and `exit_codes`: ECS's report about the newest container that failed or, if none was even
     started, the newest event of the service; empty if ECS reports nothing. `lines`: the last lines of a container's
-    log.
+    log. `started`: how many containers started and stopped again.
     """
 
     kind: str = ""
     message: str = ""
     exit_codes: tuple[int, ...] = ()
     lines: tuple[str, ...] = ()
+    started: int = 0
 
 
 def find_start_failure(clients: Clients, file: MonitorFile) -> StartFailure:
@@ -92,7 +93,8 @@ def find_start_failure(clients: Clients, file: MonitorFile) -> StartFailure:
     start = file.MONITOR_START_TIME / 1000
     if tasks := select_failed_tasks(list_stopped_tasks(clients.ecs, cluster, service), start):
         lines = read_failed_task_lines(clients.logs, file.MONITOR_LOG_GROUP_NAME, file.MONITOR_APP_NAME, tasks)
-        return StartFailure(tasks[0].kind, tasks[0].message, tasks[0].exit_codes, lines)
+        started = sum(bool(task.exit_codes) for task in tasks)  # a container that never started has no exit code
+        return StartFailure(tasks[0].kind, tasks[0].message, tasks[0].exit_codes, lines, started)
     events = [
         event for event in parse_service_events(describe_service(clients.ecs, cluster, service)) if event.at >= start
     ]

@@ -47,6 +47,9 @@ _IDS_AND_NUMBERS = re.compile(
 )
 _CAPITAL_ID = re.compile(r"\b(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z0-9]{8,}\b")  # such as a request ID of AWS
 _PLAIN_NUMBER = re.compile(r"[\d.,+-]*")
+# A dotted name in code, such as java.io.FileNotFoundException: it has no ending that a file may have. Its parts are
+# ordinary words, also if a job's group has such a value.
+_CODE_NAME = re.compile(r"(?<![\w./\\-])(?:[^\W\d]\w*\.)+(?:[^\W\d]\w{5,}|[A-Z][a-z]\w*)(?![\w./\\-]*[\w/\\-])")
 # `_` separates words in file names, although it is a word character in regular expressions.
 _NO_WORD_BEFORE, _NO_WORD_AFTER = r"(?<![^\W_])", r"(?![^\W_])"
 
@@ -65,6 +68,17 @@ def mask_line(line: str, values: Iterable[str] = ()) -> str:
 
 
 def _mask_values(text: str, values: Iterable[str]) -> str:
+    """Mask the values, except in names in code, if the value is an ordinary word."""
+    parts, end = list[str](), 0
+    values = list(values)
+    words = [value for value in values if not value.isalpha()]
+    for name in _CODE_NAME.finditer(text):
+        parts += [_mask_words(text[end : name.start()], values), _mask_words(name[0], words)]
+        end = name.end()
+    return "".join([*parts, _mask_words(text[end:], values)])
+
+
+def _mask_words(text: str, values: Iterable[str]) -> str:
     present = {value for value in values if value in text and not _PLAIN_NUMBER.fullmatch(value)}
     for value in sorted(present, key=lambda value: (-len(value), value)):
         escaped = re.escape(value)

@@ -19,6 +19,7 @@ from distributed_something.aws.ec2_fleet import format_fleet_problem
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import UserFacingError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.text import wrap_wide_lines
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.resources import ResourceKind
 from distributed_something.observe.snapshot import RunCaches
@@ -101,7 +102,7 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
         if tick.end_reason is EndReason.RUN:
             text, is_done = _clean_up_once(clients, file, tick, ended_run, clock)
         else:
-            text, is_done = stop_unfinished_run(clients, file, tick), True
+            text, is_done = wrap_wide_lines(stop_unfinished_run(clients, file, tick)), True
     except UserFacingError as error:
         text, is_done = str(error), False
     if is_done:
@@ -116,7 +117,8 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
     is_known, is_complete = outcome is not None, outcome is not None and outcome.is_complete
     report, text = text, "\n".join(filter(None, [text, steps]))
     is_clean = is_done and is_known  # `monitor` replaces a summary that is not clean
-    summary = RunSummary(reason, is_clean, is_complete, text, ended_run.ended, report=report)
+    summary = RunSummary(reason, is_clean, is_complete, text, ended_run.ended, report=report,
+                         start_failure=ended_run.start_failure)  # fmt: skip
     save_run_summary(clients.s3, file, summary, outcome)
     if is_done:
         delete_run_rule(clients, file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ from distributed_something.results.advice import AdviceCause, format_advice
 from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
+from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.worker import ForeignResponseError
 from tests.support.account import Account, emulate_account
@@ -408,6 +410,15 @@ def test_after_a_run_its_failures_are_the_only_causes_and_the_advice_of_status_f
     assert len(lines) == len(set(lines))
 
 
+def test_failed_jobs_that_were_sent_again_only_need_machines() -> None:
+    repeated = frozenset(failed.job for failed in FAILURES)
+    jobs = replace(ENDED, batch=NextBatch(len(repeated), repeated))
+    text = format_diagnosis(HEALTHY, rank_causes(HEALTHY, jobs, LINE), jobs, LINE)
+    assert "sent again after this run" in text
+    assert "run.py retry" not in text
+    assert [line.split()[-2] for line in text.splitlines()[-2:]] == ["startCluster", "monitor"]
+
+
 def test_after_a_run_in_which_every_job_is_done_there_is_no_problem() -> None:
     done = JobEvidence(build_outcome(done=3), has_ended=True, is_regular=True)
     assert rank_causes(REMOVED, done, LINE) == []
@@ -611,7 +622,17 @@ def test_if_the_containers_failed_before_the_fleet_ended_the_failure_comes_first
     tasks = (build_stopped_task(EXITED, 1), build_stopped_task(EXITED, 1), build_stopped_task("Scaling activity"))
     cause = find_first_cause(replace(IDLE, fleet=ENDED_FLEET, machines=(), stopped_tasks=tasks))
     assert "stops with an error" in cause.title
-    assert cause.remedy.endswith("run setup; then run startCluster")
+    assert cause.remedy.endswith("run setup; then type:")
+    assert cause.list_commands(LINE) == [
+        LINE.format_command("startCluster", LINE.fleet_file),
+        *LINE.list_run_commands(["monitor"]),
+    ]
+    ended = JobEvidence(build_outcome(left=9), has_ended=True, is_hopeless=True)
+    evidence = replace(IDLE, fleet=ENDED_FLEET, machines=(), stopped_tasks=tasks)
+    text = format_diagnosis(evidence, rank_causes(evidence, ended, LINE), ended, LINE)
+    assert text.count("startCluster") == 1, "the commands are those of status, once"
+    commands = re.findall(r"--local (\w+)", text.partition("next: ")[2])
+    assert commands == ["setup", "startCluster", "monitor"]
 
 
 @pytest.mark.parametrize("fleet", [ENDED_FLEET, None])

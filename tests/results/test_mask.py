@@ -51,3 +51,15 @@ def test_the_mask_of_any_line_is_one_line_and_does_not_depend_on_the_order_of_th
     masked = mask_line(line, values)
     assert masked.isprintable()
     assert masked == mask_line(line, values[::-1])
+
+
+@pytest.mark.parametrize(("line", "value", "masked"), [
+    ("Caused by: java.io.FileNotFoundException: no java", "java", "Caused by: java.io.FileNotFoundException: no #"),
+    ("sklearn.exceptions.NotFittedError: fit first", "exceptions", "sklearn.exceptions.NotFittedError: fit first"),
+    ("numpy.linalg.LinAlgError: Singular matrix", "linalg", "numpy.linalg.LinAlgError: Singular matrix"),
+    ("cannot read liver.tif", "liver", "cannot read #.tif"),
+    ("cannot read liver.ndpi of liver.", "liver", "cannot read #.ndpi of #."),
+    ("no P7.io.FileNotFoundException", "P7", "no #.io.FileNotFoundException"),
+])  # fmt: skip
+def test_an_ordinary_word_in_a_name_in_code_is_not_a_value(line: str, value: str, masked: str) -> None:
+    assert mask_line(line, [value]) == masked

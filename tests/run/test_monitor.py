@@ -655,3 +655,12 @@ def test_a_fleet_that_ec2_does_not_list_counts_as_ended_unless_it_is_new(
     assert decide(replace(snapshot, queue=QueueCounts(0, 5)), RunHistory()) == [], (
         "workers may still be running the jobs"
     )
+
+
+def test_the_history_remembers_how_many_machines_there_were() -> None:
+    history = RunHistory()
+    for number, machines in enumerate([(), ("i-1", "i-2"), ("i-2",), ()]):
+        fleet = FleetState("active", 2, machines)
+        snapshot = RunSnapshot(START + number, None, RunTotals(), None, fleet, None)
+        history = update_history(history, snapshot, PACE.settling_seconds)
+    assert history.machines == 2

@@ -15,6 +15,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.submission import RetryList, build_submission_time
 from distributed_something.core.text import measure_columns
 from distributed_something.jobs.submission.retry import write_retry_list
+from distributed_something.observe.containers import StartFailure
 from distributed_something.observe.snapshot import observe_run
 from distributed_something.results import status as status_package
 from distributed_something.results.advice import Recipe
@@ -173,6 +174,20 @@ CANCELED_FLEET = {
     "SpotFleetRequestId": MONITOR_FILE.MONITOR_FLEET_ID, "SpotFleetRequestState": "cancelled",
     "SpotFleetRequestConfig": {"TargetCapacity": 2, "IamFleetRole": "arn:role"},
 }  # fmt: skip
+
+
+def test_a_run_whose_containers_did_not_work_shows_their_last_lines(run: Run) -> None:
+    run.begin(5, ended=None)
+    failure = StartFailure("EssentialContainerExited", "exited", (1,), ("ImportError: no cells",), started=12)
+    summary = RunSummary("nothing works", True, False, "text", START + 90, start_failure=failure)
+    save_run_summary(run.account.clients.s3, run.file, summary, None)
+    status, output = run.observe(), FakeOutput()
+    assert build_document(run, status)["messages"] == ["12 containers started and stopped without taking a job"]
+    print_status(run.view, status, output, LINE, as_json=False)
+    lines = output.printed.splitlines()
+    assert "12 containers started and stopped without taking a job" in output.printed
+    assert lines.index("  | ImportError: no cells") < lines.index("the container's last lines:") + 2
+    assert "cause           the worker stops with an error" in lines
 
 
 def test_a_job_that_ends_while_the_last_containers_stop_is_not_counted_twice(run: Run) -> None:

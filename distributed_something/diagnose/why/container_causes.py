@@ -89,15 +89,17 @@ def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
     for pattern, tasks in group_by_pattern(TASK_FAILURE_PATTERNS, failed_tasks):
         if pattern is None:
             continue
-        proof, weight, end = format_reports(tasks), round(pattern.weight * share), ""
+        proof, weight = format_reports(tasks), round(pattern.weight * share)
         if pattern.exit_codes and log:
             proof += f"; its log ends: {log[-1]}"
             # ECS reports only an exit code for a program of the wrong processor type; its log has the words.
             pattern = find_failure_pattern(TASK_FAILURE_PATTERNS, "", log[-1]) or pattern
         if has_ended_run:
-            weight, end = FAILED_RUN_WEIGHT, "; then run startCluster"
-        without_image = f"{pattern.remedy_without_image}{end}" if pattern.remedy_without_image else ""
-        yield Cause(weight, pattern.cause, proof, f"{pattern.remedy}{end}", remedy_without_image=without_image)
+            weight = FAILED_RUN_WEIGHT
+        yield Cause(
+            weight, pattern.cause, proof, pattern.remedy, remedy_without_image=pattern.remedy_without_image,
+            needs_new_run=has_ended_run,
+        )  # fmt: skip
 
 
 def _diagnose_crashes(evidence: Evidence) -> Iterator[Cause]:

@@ -42,8 +42,9 @@ class RunHistory:
     no container has written its first journal. `recent`: (time, jobs) for each snapshot within the settling time.
     `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`: whether
     the monitor has closed the run because of MAX_COST. `disconnected`: (machine, time) for each machine whose ECS agent
-    is disconnected, and since when. `unusable_…`: terminated machines, as in `unusable.py`. `ended`: when the run had
-    no jobs left. From then on, the run is cleaned up even if new jobs appear under the same names.
+    is disconnected, and since when. `unusable_…`: terminated machines, as in `unusable.py`. `machines`: the most
+    that the fleet had at once in a snapshot. `ended`: when the run had no jobs left. From then on, the run is cleaned
+    up even if new jobs appear under the same names.
     """
 
     at: float | None = None
@@ -68,6 +69,7 @@ class RunHistory:
     unusable_rounds: int = 0
     unusable_at: float | None = None
     unusable_beside: int = 0
+    machines: int = 0
     ended: float | None = None
 
     @property
@@ -88,9 +90,11 @@ def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds:
     recent = tuple((at, jobs) for at, jobs in history.recent if snapshot.at - at <= settling_seconds)
     cost = history.cost + compute_cost_since(history, snapshot)
     at = max(history.at or snapshot.at, snapshot.at)  # snapshots from two monitors may arrive out of order
+    machines = max(history.machines, len(snapshot.fleet.machines) if snapshot.fleet else 0)
     updated = replace(
-        history, at=at, recent=(*recent, (snapshot.at, snapshot.jobs)), cost=cost, hourly=snapshot.hourly or 0.0
-    )
+        history, at=at, recent=(*recent, (snapshot.at, snapshot.jobs)), cost=cost, hourly=snapshot.hourly or 0.0,
+        machines=machines,
+    )  # fmt: skip
     updated = _update_replacement(updated, snapshot, settling_seconds)
     failing_since = snapshot.at if history.failing_since is None else history.failing_since
     updated = replace(updated, failing_since=failing_since if _is_failing(updated, snapshot) else None)
@@ -213,7 +217,7 @@ def _parse_history(content: Any, default: RunHistory) -> RunHistory:
         parse_submission_time(time)
     history = replace(default, **values, recent=recent, unfinished=unfinished, disconnected=disconnected)
     required = (history.empty_looks, history.cost, history.hourly, history.at,
-                history.unusable_count, history.unusable_rounds, history.unusable_beside)  # fmt: skip
+                history.unusable_count, history.unusable_rounds, history.unusable_beside, history.machines)  # fmt: skip
     optional = (history.empty_since, history.ended, history.failing_since, history.unstarted_since,
                 history.replaced_at, history.failed_before, history.attempts_before, history.unusable_at,
                 history.submissions_since, history.other_jobs, history.dead_letters)  # fmt: skip

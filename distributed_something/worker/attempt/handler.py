@@ -243,7 +243,7 @@ class JobHandler:
         if attempt.failures >= self._settings.job_retries:
             attempt.earlier_attempts -= 1  # the record is about the last attempt; this one runs nothing
             attempt.is_substitute = True
-            raise Failed(f"failed {attempt.failures} times; the worker of the last attempt was lost", "crash")
+            raise Failed("the worker of the last attempt was lost", "crash")
         if attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS < min(job.timeout_seconds, MAX_JOB_SECONDS):
             raise StaleMessage
         if attempt.listed_objects is None:  # otherwise, the output bucket exists
