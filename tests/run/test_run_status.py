@@ -38,7 +38,7 @@ from distributed_something.run.run_status import (
 )
 from distributed_something.run.screen.print_status import print_status
 from distributed_something.worker.machine.times import build_utc_timestamp
-from tests.support.fakes import MONITOR_FILE, START, FakeOutput
+from tests.support.fakes import MONITOR_FILE, START, FakeOutput, build_queue_counts
 from tests.support.run_account import RunAccount, emulate_run_account
 from tests.support.run_documents import RunDocuments
 
@@ -211,7 +211,7 @@ def test_programs_of_lost_machines_are_not_running(run: Run) -> None:
         "runningCount": 1,
         "pendingCount": 1,
     }
-    queue = {"ApproximateNumberOfMessages": "10", "ApproximateNumberOfMessagesNotVisible": "6"}
+    queue = build_queue_counts(10, 6)
     run.account.account.responses["ecs.DescribeServices"] = {"services": [service]}
     run.account.account.responses["sqs.GetQueueAttributes"] = {"Attributes": queue}
     run.begin(16)
