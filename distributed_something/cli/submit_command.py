@@ -23,6 +23,8 @@ from distributed_something.core.text import (
 )
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
     from distributed_something.core.submission import SubmissionDocument
     from distributed_something.jobs.job_file import CheckedMessage, JobFile
     from distributed_something.jobs.submission.plan import SubmissionPlan
@@ -35,6 +37,7 @@ _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
     "time limit": "not checked with all kinds of jobs, because it took longer than {detail} s",
     "ended": "not checked with all kinds of jobs, because it ended with exit code {detail}",
     "no serve": "not checked with your jobs, because it does not call serve()",
+    "no file": "your jobs are not checked with {detail}, which cannot be read; it must be there before they run",
 }
 
 
@@ -149,20 +152,32 @@ class SubmitView:
 
 
 def check_own_worker(context: Context, job_file: JobFile, samples: Sequence[CheckedMessage]) -> None:
-    """Give sample messages to the project's own `make_job`, and print a note if this check is incomplete.
+    """Give sample messages to the project's own `make_job`, and all jobs to its `check`, if it has this hook.
 
-    Raise InputError with all problems if `make_job` refuses a message or cannot handle it.
+    Print a note if this check is incomplete. Raise InputError with all problems if one of them refuses a message or
+    cannot handle it.
     """
     from distributed_something.jobs.own_worker import OwnWorker, check_samples
     from distributed_something.jobs.run_job import build_one_job_container
+    from distributed_something.jobs.uploads.checked_files import CheckedFiles
     from distributed_something.project.template import find_template_file
 
     folder = shorten_path(context.project) / "worker"
     worker = OwnWorker(folder, find_template_file("worker"), build_one_job_container(context.settings))
-    incomplete = check_samples(worker, job_file, samples)
+    files = CheckedFiles(context.settings.AWS_BUCKET, job_file.uploads, lambda: _find_s3(context))
+    incomplete = check_samples(worker, job_file, samples, fetch=files.fetch)
     if incomplete:
         text = f"note: {folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
         context.console.print_progress(text.format(detail=incomplete.detail))
+
+
+def _find_s3(context: Context) -> S3Client | None:
+    """Return a client for S3, or None if the local cloud would have to be started for it."""
+    from distributed_something.localcloud import find_local_cloud
+
+    if context.local and find_local_cloud(context.project, context.settings.AWS_REGION) is None:
+        return None
+    return context.clients.impatient_s3
 
 
 def _send_jobs(context: Context, submission: Submission, view: SubmitView) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .admission.replacement import build_replacement_document
     from .attempt.attempt import AGAIN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE, RETRY_RUN_ATTRIBUTE
     from .batches import split_into_batches
-    from .container.check_messages import CHECK_VARIABLE, MESSAGES_FILE, VERDICTS_FILE
+    from .container.check_messages import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, VERDICTS_FILE
     from .container.serve import serve
     from .container.test_job import TEST_RUN_VARIABLE
     from .job.checks import EXIT_CODE_ACCEPTED, missing_files, missing_key, missing_text, usual_failure, wrong_text
@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from .job.upload_flags import parse_upload_flags
     from .job.worker_settings import JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
+    from .macos_files import is_macos_file
     from .stored_record import read_stored_record
+    from .table import (
+        TableError,
+        find_undecodable_text,
+        iter_table_rows,
+        open_table_text,
+        read_table_names,
+    )
     from .transfer.response_length import reject_truncated_responses
     from .visible_text import make_visible, split_lines
 
@@ -56,18 +64,20 @@ _MODULES = {
     "job.shell.shell_values": "fill_shell",
     "job.worker_settings": "JobDefaults Settings",
     "container.serve": "serve",
+    "table": "TableError find_undecodable_text iter_table_rows open_table_text read_table_names",
     # for the rest of distributed_something
     "admission.closing": "is_run_closed",
     "admission.pauses": "MAX_PAUSE_DOCUMENTS list_paused_containers",
     "admission.replacement": "build_replacement_document",
     "attempt.attempt": "AGAIN_ATTRIBUTE RETRY_JOB_ATTRIBUTE RETRY_RUN_ATTRIBUTE",
     "batches": "split_into_batches",
-    "container.check_messages": "CHECK_VARIABLE MESSAGES_FILE VERDICTS_FILE",
+    "container.check_messages": "CHECK_VARIABLE FILES_FILE MESSAGES_FILE VERDICTS_FILE",
     "container.test_job": "TEST_RUN_VARIABLE",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
     "job.shell.shell_template": "parse_shell_template",
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
+    "macos_files": "is_macos_file",
     "stored_record": "read_stored_record",
     "transfer.response_length": "reject_truncated_responses",
     "visible_text": "make_visible split_lines",
@@ -75,15 +85,17 @@ _MODULES = {
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
-    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS",
-    "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE",
-    "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed", "Folders", "Job", "JobDefaults", "Result", "RunKeys",
-    "Settings", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group",
-    "build_replacement_document", "fill_shell", "find_named_permission", "find_permission_in_text",
-    "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed", "job_from_message", "job_id",
-    "list_paused_containers", "list_placeholders", "make_visible", "missing_files", "missing_key", "missing_text",
-    "parse_shell_template", "parse_upload_flags", "read_stored_record", "reject_truncated_responses", "serve",
-    "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "FILES_FILE", "MAX_JOB_SECONDS",
+    "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX",
+    "TEST_RUN_VARIABLE", "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed", "Folders", "Job", "JobDefaults",
+    "Result", "RunKeys", "Settings", "TableError", "TemplateError", "as_text", "build_alarm_name",
+    "build_machine_log_group", "build_replacement_document", "fill_shell", "find_named_permission",
+    "find_permission_in_text", "find_undecodable_text", "get_error_code", "is_access_denied", "is_macos_file",
+    "is_missing_object", "is_run_closed", "iter_table_rows", "job_from_message", "job_id",
+    "list_paused_containers", "list_placeholders", "make_visible", "missing_files", "missing_key",
+    "missing_text", "open_table_text", "parse_shell_template", "parse_upload_flags", "read_stored_record",
+    "read_table_names", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
+    "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

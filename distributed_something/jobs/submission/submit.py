@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.s3 import read_s3_time, upload_folders
+from distributed_something.aws.s3 import read_s3_time
 from distributed_something.aws.sqs import MAX_MESSAGE_BYTES, read_message_limit, require_job_queue
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import (
@@ -43,6 +43,7 @@ from distributed_something.jobs.submission.send_batches import (
     send_all_batches,
 )
 from distributed_something.jobs.submission.waiting_jobs import WaitingJobRemover
+from distributed_something.jobs.uploads.upload_folders import upload_folders
 from distributed_something.worker import AGAIN_ATTRIBUTE
 
 if TYPE_CHECKING:
