@@ -89,6 +89,7 @@ def submit_job(
         commit = find_git_commit(context.project)
         sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit), view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
+    record_sent_jobs(context)
     context.print_next_command("startCluster")
 
 
@@ -187,6 +188,22 @@ def _send_jobs(context: Context, submission: Submission, view: SubmitView) -> in
     clients, settings, print_progress = context.clients, context.settings, context.console.print_progress
     with view as progress:
         return submit_jobs(clients, settings, submission, Clock(), progress=progress, print_progress=print_progress)
+
+
+def record_sent_jobs(context: Context) -> None:
+    """Add the jobs to the document of the run that is active, if there is one. Errors are ignored."""
+    import time
+
+    from distributed_something.run.inputs.run_document import record_submissions
+    from distributed_something.run.setup import find_active_run
+
+    clients, settings = context.clients, context.settings
+    try:
+        run = find_active_run(clients, settings)
+    except Exception:  # whatever it is, the jobs were sent
+        return
+    if run is not None:
+        record_submissions(clients, settings, run, time.time())
 
 
 def _confirm_repetition(context: Context, job_file: Path, plan: SubmissionPlan) -> None:

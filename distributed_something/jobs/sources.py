@@ -12,7 +12,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn
 
@@ -62,13 +62,14 @@ class GroupSource:
     `preview`: yields enough groups to find unfilled placeholders, without calling AWS and without going over all
     combinations. `is_valid`: whether the source has no known problem; False if reading it is certain to report one.
     `locate`: returns where the group with this number (from 1) is in a table, such as "line 3 of wells.csv"; "" for
-    other sources.
+    other sources. `file`: the table or list that the groups are read from, or None.
     """
 
     read: GroupReader
     preview: GroupReader
     is_valid: bool = True
     locate: Callable[[int], str] = lambda _: ""
+    file: Path | None = None
 
     def __call__(self, on_problem: ProblemHandler = raise_problem) -> Iterator[JobGroup]:
         return self.read(on_problem)
@@ -132,7 +133,7 @@ def _build_listed_source(path: Path, key: str, job_file: Path) -> GroupSource:
     entries = parse_json(read_text_file(path, "a list of jobs"), path)
     if not isinstance(entries, list):
         raise InputError(job_file, key, f"{path.name} does not contain a list of jobs", _GROUPS_ADVICE)
-    return _build_list_source(entries, key, path)
+    return replace(_build_list_source(entries, key, path), file=path)
 
 
 # All combinations
@@ -185,7 +186,7 @@ def _build_table_source(name: str, key: str, job_file: Path) -> GroupSource:
         except OSError as error:
             on_problem(InputError(path, "", f"it cannot be read ({error.strerror})", "check the file"))
 
-    return GroupSource(read, read, locate=lambda number: _locate_row(path, number))
+    return GroupSource(read, read, locate=lambda number: _locate_row(path, number), file=path)
 
 
 def _locate_row(path: Path, number: int) -> str:

@@ -409,7 +409,7 @@ def test_all_invalid_rows_in_a_table_are_reported_together(tmp_path: Path) -> No
     (tmp_path / "t.csv").write_text("a,b\n1\n2,3\n4,5,6\n")
     for options in ({}, {"by": "a"}):
         lines = find_problems(table=tmp_path / "t.csv", **options)
-        assert [line.split(": ")[1] for line in lines] == ["line 2", "line 4"]
+        assert [line.split(": ")[1] for line in lines] == ["line 2, column 2", "line 4, column 3"]
 
 
 def test_invalid_options_are_reported_with_one_line_each_and_exit_code_2(tmp_path: Path) -> None:
