@@ -24,6 +24,7 @@ from distributed_something.core.text import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from rich.progress import Progress
 
     from distributed_something.core.submission import SubmissionDocument
     from distributed_something.jobs.job_file import CheckedMessage, JobFile
@@ -137,19 +138,26 @@ class SubmitView:
     """A progress bar that is shown while jobs are being sent, but only in a terminal."""
 
     def __init__(self, total: int, output: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = output.screen
-        columns = (TextColumn("sending jobs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("", total=total)
+        self._total, self._console = total, output.screen
+        self._bar: Progress | None = None
 
     def __enter__(self) -> Callable[[int, int], None]:
-        self._bar.start()
-        return lambda done, _total: self._bar.update(self._task, completed=done)
+        if not self._console.is_terminal:
+            return lambda _done, _total: None
+        from rich import progress
+
+        columns = (
+            progress.TextColumn("sending jobs"), progress.BarColumn(), progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+        )  # fmt: skip
+        self._bar = bar = progress.Progress(*columns, console=self._console, transient=True)
+        task = bar.add_task("", total=self._total)
+        bar.start()
+        return lambda done, _total: bar.update(task, completed=done)
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def check_own_worker(context: Context, job_file: JobFile, samples: Sequence[CheckedMessage]) -> None:

@@ -42,9 +42,9 @@ from distributed_something.worker import (
     BadMessage,
     Folders,
     JobDefaults,
+    JobIdentifier,
+    JobTemplate,
     TemplateError,
-    job_from_message,
-    job_id,
     list_placeholders,
     parse_shell_template,
     split_command,
@@ -102,23 +102,25 @@ class JobFile:
         """
         shared_problems: set[str] = set()
         known_keys: set[frozenset[str]] = set()
+        template, identifier = JobTemplate(self.shared, _SAMPLE_FOLDERS, self.defaults), JobIdentifier(self.shared)
+        has_command = "command" in self.shared
         for number, body, group in self._iter_messages(self.groups.read, on_problem):
-            message = {**self.shared, "group": group}
             keys = frozenset(group if isinstance(group, dict) else ())
             has_new_keys = keys not in known_keys
-            known_keys.add(keys)
-            if "command" not in message:  # only a custom generic-worker.py can read such a job
-                yield CheckedMessage(number, body, job_id(message), has_new_keys=has_new_keys)
+            if has_new_keys:
+                known_keys.add(keys)
+            if not has_command:  # only a custom generic-worker.py can read such a job
+                yield CheckedMessage(number, body, identifier.build_id(group), has_new_keys=has_new_keys)
                 continue
             try:
-                job = job_from_message(message, _SAMPLE_FOLDERS, self.defaults)
+                job = template.build_job(group)
             except BadMessage as error:
                 problem = str(error)
             else:
                 yield CheckedMessage(number, body, job.id, job.output_bucket, job.output_location, has_new_keys)
                 continue
             if problem not in shared_problems:
-                if self._is_shared_problem(problem, group):
+                if _is_shared_problem(problem, template, group):
                     shared_problems.add(problem)
                 row = self.groups.locate(number)
                 remedy = f"correct the job file, or {row}" if row else "correct the job file or its table"
@@ -169,15 +171,6 @@ class JobFile:
         """
         return json.dumps(self.shared)[:-1] + (", " if self.shared else "") + '"group": '
 
-    def _is_shared_problem(self, problem: str, group: JobGroup) -> bool:
-        """Return whether the problem does not depend on the group's values."""
-        sample = dict.fromkeys(group, "x") if isinstance(group, dict) else "x"
-        try:
-            job_from_message({**self.shared, "group": sample}, _SAMPLE_FOLDERS, self.defaults)
-        except BadMessage as error:
-            return str(error) == problem
-        return False
-
     def _map_placeholders(self) -> dict[str, str]:
         """Return the shared key that uses each placeholder, keyed by placeholder."""
         placeholders: dict[str, str] = {}
@@ -207,6 +200,15 @@ class JobFile:
 
     def _format_place(self, number: int) -> str:
         return f"{self.groups_key}[{number}]"
+
+
+def _is_shared_problem(problem: str, template: JobTemplate, group: JobGroup) -> bool:
+    """Return whether the problem does not depend on the group's values."""
+    try:
+        template.build_job(dict.fromkeys(group, "x") if isinstance(group, dict) else "x")
+    except BadMessage as error:
+        return str(error) == problem
+    return False
 
 
 def load_job_file(

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         is_access_denied,
         is_missing_object,
     )
-    from .job.job import MAX_JOB_SECONDS, BadMessage, Folders, Job, job_from_message, upload_arguments
-    from .job.job_id import job_id
+    from .job.job import MAX_JOB_SECONDS, BadMessage, Folders, Job, JobTemplate, job_from_message, upload_arguments
+    from .job.job_id import JobIdentifier, job_id
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result
     from .job.run_keys import RUNS_PREFIX, AppKeys, RunKeys
@@ -58,8 +58,8 @@ _MODULES = {
     "job.checks": "EXIT_CODE_ACCEPTED missing_files missing_key missing_text usual_failure wrong_text",
     "job.failures": "Failed find_named_permission find_permission_in_text get_error_code is_access_denied"
     " is_missing_object",
-    "job.job": "BadMessage Folders Job MAX_JOB_SECONDS job_from_message upload_arguments",
-    "job.job_id": "job_id",
+    "job.job": "BadMessage Folders Job JobTemplate MAX_JOB_SECONDS job_from_message upload_arguments",
+    "job.job_id": "JobIdentifier job_id",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result",
     "job.shell.shell_values": "fill_shell",
@@ -90,14 +90,14 @@ __all__ = [
     "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "FILES_FILE", "MAX_JOB_SECONDS",
     "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX",
     "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadMessage", "Failed", "Folders", "Job",
-    "JobDefaults", "Result", "RunKeys", "Settings", "TableError", "TemplateError", "as_text",
-    "build_alarm_name", "build_machine_log_group", "build_replacement_document", "fill_shell",
+    "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings", "TableError", "TemplateError",
+    "as_text", "build_alarm_name", "build_machine_log_group", "build_replacement_document", "fill_shell",
     "find_named_permission", "find_permission_in_text", "find_undecodable_text", "get_error_code",
     "is_access_denied", "is_macos_file", "is_missing_object", "is_run_closed", "iter_table_rows",
-    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "make_visible",
-    "missing_files", "missing_key", "missing_text", "open_table_text", "parse_shell_template",
-    "parse_upload_flags", "read_stored_record", "read_table_names", "reject_truncated_responses", "serve",
-    "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "make_visible", "missing_files",
+    "missing_key", "missing_text", "open_table_text", "parse_shell_template", "parse_upload_flags",
+    "read_stored_record", "read_table_names", "reject_truncated_responses", "serve", "split_command",
+    "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from distributed_something.core.errors import InputError
+from distributed_something.jobs import own_worker
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.own_worker import IncompleteCheck, OwnWorker, check_samples
 from distributed_something.jobs.run_job import build_one_job_container
@@ -69,6 +70,16 @@ def test_the_shipped_worker_refuses_a_job_file_without_a_command(project: Projec
     assert project.find_problems({"groups": groups}) == expected  # the default worker; the same reason is shown once
     project.code.write_text((ROOT / "worker" / "generic-worker.py").read_text())
     assert project.find_problems({"groups": groups}) == expected
+    assert project.check() is None
+
+
+@pytest.mark.parametrize("is_copied", [True, False])
+def test_no_process_is_started_for_shipped_code_because_it_has_checked_all_jobs(
+    project: Project, monkeypatch: pytest.MonkeyPatch, is_copied: bool
+) -> None:
+    monkeypatch.setattr(own_worker, "_run_check", lambda *_: pytest.fail("a process was started"))
+    if is_copied:
+        project.code.write_text((ROOT / "worker" / "generic-worker.py").read_text())
     assert project.check() is None
 
 

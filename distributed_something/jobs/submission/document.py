@@ -55,10 +55,10 @@ class DocumentWriter:
         self._written_at = self._clock.now()
         return document
 
-    def update(self, document: SubmissionDocument) -> None:
-        """Write the document unless it was written in the last few seconds. An error is ignored."""
+    def update(self, document: SubmissionDocument, count: int) -> None:
+        """Write the document with this count unless it was written in the last few seconds. An error is ignored."""
         if self._clock.now() - self._written_at >= UPDATE_SECONDS:
-            self.write(document)
+            self.write(replace(document, count=count))
 
     def write(self, document: SubmissionDocument) -> str | None:
         """Write the document. Return None, or the reason if it cannot be written."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from distributed_something.core.errors import MAX_PROBLEMS_SHOWN, InputError, InputProblems
 from distributed_something.jobs.job_file import CheckedMessage, JobFile
 from distributed_something.jobs.sources import build_problem_collector
-from distributed_something.jobs.submission.prior_results import ResultPlaces, build_result_places, hash_text
+from distributed_something.jobs.submission.prior_results import ResultPlaces, build_result_places
 
 MAX_SAMPLES = 100  # messages that submitJob gives to the project's own make_job
 _SHARD_COUNT = 256
@@ -47,7 +47,7 @@ def plan_submission(job_file: JobFile) -> SubmissionPlan:
         first = first or message.body
         count += 1
         digest.update(message.body.encode())
-        identity_hash = hash_text(message.id)
+        identity_hash = _hash_id(message.id)
         shards[identity_hash >> 56].append(identity_hash)
         ids_sum += identity_hash  # does not depend on the order
         places.add_job(message)
@@ -61,6 +61,11 @@ def plan_submission(job_file: JobFile) -> SubmissionPlan:
     return SubmissionPlan(count, first, digest.hexdigest(), f"{ids_sum % 2**64:016x}", places, tuple(samples))
 
 
+def _hash_id(text: str) -> int:
+    """Return a 64-bit hash, the same in every process; a million complete job IDs would need too much memory."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
 def _iter_duplicate_errors(job_file: JobFile, shards: list[array[int]]) -> Iterator[InputError]:
     """Yield an error for each job that occurs several times, up to the maximum number that is shown."""
     duplicates = itertools.islice(_iter_duplicates(shards), MAX_PROBLEMS_SHOWN + 1)
@@ -69,7 +74,7 @@ def _iter_duplicate_errors(job_file: JobFile, shards: list[array[int]]) -> Itera
         return
     # Problems are ignored here, because the first pass has already reported them.
     for message in job_file.iter_checked_messages(lambda _: None):
-        same_job = numbers.get(hash_text(message.id))
+        same_job = numbers.get(_hash_id(message.id))
         if same_job is not None and len(same_job) < _NUMBERS_SHOWN:
             same_job.append(message.number)
     for same_job in sorted(numbers.values()):

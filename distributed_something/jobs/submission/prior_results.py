@@ -7,7 +7,6 @@ fails, or if only the worker knows where the results are, there is no hint.
 from __future__ import annotations
 
 import ast
-import hashlib
 import os
 from array import array
 from collections import Counter
@@ -33,22 +32,18 @@ READER_THREADS = 16
 _PLACE_ARGUMENTS = {"id", "output_bucket", "output_location", "expected_files", "upload_arguments", None}
 
 
-def hash_text(text: str) -> int:
-    """Return a 64-bit hash; a million complete job IDs or locations would need too much memory."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
 @dataclass
 class ResultPlaces:
     """Where the results of a job file's jobs will be.
 
-    `is_shared`: whether several jobs share a location, so that a document says whether a job is done. `hashes`: of each
-    job's location, or of its ID if `is_shared`. `prefix`: the text with which all locations begin. `bucket`: the bucket
-    for all results. `is_known`: False if only the worker knows the locations, or if there are several buckets.
+    `is_shared`: whether several jobs share a location, so a document says whether a job is done. `hashes`: Python's
+    hash of each job's location, or of its ID if `is_shared`; a million texts would need too much memory. `prefix`: the
+    text with which all locations begin. `bucket`: the bucket for all results. `is_known`: False if only the worker
+    knows the locations, or if there are several buckets.
     """
 
     is_shared: bool = False
-    hashes: array[int] = field(default_factory=lambda: array("Q"))
+    hashes: array[int] = field(default_factory=lambda: array("q"))
     prefix: str = ""
     bucket: str = ""
     is_known: bool = True
@@ -60,7 +55,7 @@ class ResultPlaces:
         if not location.startswith(self.prefix):
             self.prefix = os.path.commonprefix([self.prefix, location])  # noqa: RUF071 - a prefix of keys, not a folder
         self.is_known = self.is_known and location != "" and message.output_bucket == self.bucket
-        self.hashes.append(hash_text(message.id if self.is_shared else location))
+        self.hashes.append(hash(message.id if self.is_shared else location))
 
 
 def build_result_places(job_file: JobFile) -> ResultPlaces:
@@ -127,7 +122,7 @@ class PriorResultCounter:
         else:
             return None
         minimum = 1 if places.is_shared else self._expected
-        done = {hash_text(text) for text, count in counts.items() if count >= minimum}
+        done = {hash(text) for text, count in counts.items() if count >= minimum}
         return sum(number in done for number in places.hashes)
 
     def _list_page(self, bucket: str, prefix: str, token: str | None = None) -> Any:

@@ -44,9 +44,8 @@ def iter_message_batches(
     size = 0
     for number, body in numbered:
         attributes = build_attributes(number) if build_attributes else {}
-        message_bytes = len(body) + _count_attribute_bytes(
-            attributes
-        )  # bodies are ASCII: json.dumps escapes all other characters
+        # Bodies are ASCII: json.dumps escapes all other characters.
+        message_bytes = len(body) + (_count_attribute_bytes(attributes) if attributes else 0)
         if batch and (len(batch) == MAX_BATCH_MESSAGES or size + message_bytes > max_bytes):
             yield batch
             batch, size = [], 0

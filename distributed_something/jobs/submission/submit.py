@@ -200,8 +200,7 @@ class _JobSender:
         self._journal.start(self._submission.plan, self._url, self._document)
 
         def report_progress(sent: int, total: int) -> None:
-            self._document = replace(self._document, count=self._journal.done)
-            self._writer.update(self._document)
+            self._writer.update(self._document, self._journal.done)
             progress(sent, total)
 
         try:
@@ -297,7 +296,7 @@ class _JobSender:
 
     def _report_removal(self, removed: int) -> None:
         self._document = replace(self._document, removed=removed)
-        self._writer.update(self._document)
+        self._writer.update(self._document, self._document.count)
         self._print_progress(format_row("replace", f"{format_count(removed, 'waiting job')} removed so far"))
 
 

@@ -13,17 +13,22 @@ from distributed_something.worker.program.disk_guard import DiskGuard
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
 from distributed_something.worker.program.privileges import ProgramUser, find_program_user
+from distributed_something.worker.transfer.crt.transfers import CrtTransfers
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """A container's settings, clock, facts, and SQS and S3 clients. A client that must not be used is None."""
+    """A container's settings, clock, facts, and SQS and S3 clients. A client that must not be used is None.
+
+    `transfers`: the downloads and uploads through awscrt, if it is installed.
+    """
 
     settings: Settings
     sqs: Any
     s3: Any
     clock: Clock = field(default_factory=Clock)
     facts: ContainerFacts = field(default_factory=ContainerFacts)
+    transfers: CrtTransfers | None = None
 
 
 class StopState(Protocol):

@@ -19,7 +19,6 @@ from distributed_something.worker.job.failures import is_access_denied, is_missi
 from distributed_something.worker.job.job import Job
 from distributed_something.worker.job.run_keys import AppKeys
 from distributed_something.worker.machine.times import build_utc_timestamp
-from distributed_something.worker.program.processors import use_all_processors
 from distributed_something.worker.transfer.results import ResultFile
 from distributed_something.worker.transfer.s3_file import MAX_PARALLEL_REQUESTS
 from distributed_something.worker.transfer.stored_result import read_stored_result
@@ -78,7 +77,7 @@ def do_results_exist(context: WorkerContext, job: Job, results: list[ResultFile]
     A file that may not be read counts as existing.
     """
     step = -(-len(results) // MAX_CHECKED_RESULTS) or 1
-    with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
+    with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
         return all(pool.map(lambda result: _does_result_exist(context, job, result), results[::step]))
 
 

@@ -293,7 +293,8 @@ class JobHandler:
         attempt.bytes_in += sum(file.size for file in files)
 
     def _build_source(self, job: Job) -> InputSource:
-        return InputSource(self._s3, job.input_bucket, job.input_arguments, self._settings.allow_unsafe_inputs)
+        allow_unsafe, transfers = self._settings.allow_unsafe_inputs, self._context.transfers
+        return InputSource(self._s3, job.input_bucket, job.input_arguments, allow_unsafe, transfers)
 
     def _limit_fetch(self, attempt: Attempt) -> Callable[[], None]:
         """Return a check that ends the fetch of an attempt's inputs if it must stop or takes too long."""

@@ -283,6 +283,7 @@ class AttemptFinisher:
                 destination,
                 check=self.limit_upload(partial(_check_lease, attempt)),
                 sleep=self._context.clock.sleep,
+                transfers=self._context.transfers,
             )
         except (*AWS_ERRORS, Failed, OSError) as error:
             log.warning("the files of the failed attempt at %s could not be uploaded: %s", attempt.name, error)

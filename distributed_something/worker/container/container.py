@@ -52,7 +52,6 @@ from distributed_something.worker.machine.times import read_boot_clock
 from distributed_something.worker.machine.usage import USAGE_REPORT_SECONDS, UsageReporter
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
-from distributed_something.worker.program.processors import use_one_processor
 
 MAX_LAST_CALL_SECONDS = 5.0  # limit for each of the three waits for AWS calls when the container stops
 LAST_CALLS_SECONDS = 3.0  # reserved for everything that follows the jobs
@@ -76,7 +75,7 @@ class Container:
         self._settings, self._notices, self._metadata = settings, notices, metadata
         self._clock = Clock()
         clients = Clients(settings.docker_cores, settings.aws_region)
-        self._context = WorkerContext(settings, clients("sqs"), clients("s3"), self._clock, read_container_facts())
+        self._context = _build_context(settings, clients, self._clock)
         self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
         replacement = ReplacementChecker(
@@ -197,7 +196,6 @@ class Container:
         A container that continued with fewer slots would do less work for the same price and would never release the
         failed slot's job.
         """
-        use_one_processor()
         try:
             loop()
         except Exception:
@@ -312,3 +310,8 @@ def _repeat_until_ended(
             log.warning("an AWS call failed; it will be retried: %s", error)
         except Exception:  # otherwise this thread would end unnoticed
             log.exception("the worker's own code failed")
+
+
+def _build_context(settings: Settings, clients: Clients, clock: Clock) -> WorkerContext:
+    s3 = clients("s3")
+    return WorkerContext(settings, clients("sqs"), s3, clock, read_container_facts(), clients.create_transfers(s3))

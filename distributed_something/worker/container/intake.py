@@ -21,7 +21,6 @@ from distributed_something.worker.attempt.handler import JobHandler
 from distributed_something.worker.container.prefetch import MAX_READY_SECONDS, JobDurations
 from distributed_something.worker.container.stop import StopRequest
 from distributed_something.worker.job.failures import AWS_ERRORS
-from distributed_something.worker.program.processors import use_one_processor
 
 POLL_WAIT_SECONDS = 5  # SQS allows 20, but an idle worker must stop quickly
 MAX_RECEIVED_MESSAGES = 10  # SQS limit for one ReceiveMessage call
@@ -96,7 +95,7 @@ class JobIntake:
     def run(self) -> None:
         """Poll the queue until the container must stop. Failed calls are retried after a pause."""
         pause = 1.0
-        pool = ThreadPoolExecutor(2 * self._settings.docker_cores, "fetch", initializer=use_one_processor)
+        pool = ThreadPoolExecutor(2 * self._settings.docker_cores, "fetch")
         while not self._stop.is_announced:
             try:
                 self.run_round(pool)

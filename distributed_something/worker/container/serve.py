@@ -16,6 +16,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from distributed_something.worker.transfer.crt import boto3_choice  # noqa: F401  before anything that imports boto3
+
+# isort: split
 from distributed_something.worker.container.check_messages import CHECK_VARIABLE, check_messages
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.single_job import ONE_JOB_VARIABLE, run_one_job

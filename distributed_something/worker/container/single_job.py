@@ -59,10 +59,12 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
         _SingleJobFolders(folder / "job"), earlier_attempts=0, failures=0, started=clock.now(),
     )  # fmt: skip
     verdict = Verdict()
-    s3 = Clients(1, settings.aws_region)("s3")
+    clients = Clients(1, settings.aws_region)
+    s3 = clients("s3")
     context = WorkerContext(
-        replace(settings, check_if_done=False, work_dir=folder), None, s3, clock, read_container_facts()
-    )
+        replace(settings, check_if_done=False, work_dir=folder), None, s3, clock, read_container_facts(),
+        clients.create_transfers(s3),
+    )  # fmt: skip
     disk = DiskGuard(partial(read_disk_space, folder), clock.monotonic)
     tools = build_program_tools(settings, 1, JobLogs(None, "", clock=clock), disk)
     disk.add_job(attempt.folders)

@@ -26,7 +26,6 @@ from distributed_something.worker.job.job import Folders, Inputs, Job
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.program.launcher_process import MACHINE_ERRNOS
-from distributed_something.worker.program.processors import use_all_processors
 
 CHECK_SECONDS = 0.5  # how often to check whether the hook must be given up
 log = logging.getLogger("worker")
@@ -149,7 +148,6 @@ class HookThreads:
                 self._free.get_nowait().put(None)
 
     def _run(self, calls: SimpleQueue[Callable[[], None] | None]) -> None:
-        use_all_processors()  # programs that a hook starts would otherwise be restricted to one processor
         while (function := calls.get()) is not None:
             function()
             del function  # and with it, the job

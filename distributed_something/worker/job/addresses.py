@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
@@ -27,10 +28,16 @@ class BadAddress(ValueError):
     """An invalid input address. The error message contains the address."""
 
 
+def count_key_bytes(key: str) -> int:
+    """Return the length of a key in UTF-8, in bytes."""
+    return len(key) if key.isascii() else len(key.encode(errors="surrogatepass"))
+
+
 def is_url(text: str) -> bool:
     return text.startswith(("https://", "http://"))
 
 
+@lru_cache(maxsize=16)
 def is_bucket_name(name: str) -> bool:
     """Return whether `name` is a valid bucket name or the ARN of an access point."""
     return _BUCKET_NAME_PATTERN.fullmatch(name) is not None
@@ -38,8 +45,10 @@ def is_bucket_name(name: str) -> bool:
 
 def is_whole_bucket(text: str) -> bool:
     """Return whether an input address stands for all objects in a bucket."""
+    if not text.startswith("s3://"):
+        return False
     bucket, _, key = text.removeprefix("s3://").partition("/")
-    return text.startswith("s3://") and bool(bucket) and not key.strip("/ ")
+    return bool(bucket) and not key.strip("/ ")
 
 
 def is_internal_ip(text: str) -> bool:
@@ -109,6 +118,6 @@ def parse_input_address(text: str, bucket: str) -> tuple[str, str]:
         raise BadAddress(f"the input {text!r} has no valid bucket: {bucket!r} is not a bucket name")
     if not slash or (key and not key.strip()):
         raise BadAddress(f"the input {text!r} has no key after the bucket; for all objects, write 's3://{bucket}/'")
-    if (length := len(key.encode(errors="surrogatepass"))) > MAX_KEY_BYTES:
+    if (length := count_key_bytes(key)) > MAX_KEY_BYTES:
         raise BadAddress(f"an input's key is {length:,} bytes long, but S3 allows only {MAX_KEY_BYTES:,}: {key[:100]}…")
     return bucket, key

@@ -17,16 +17,16 @@ from distributed_something.worker.job.addresses import (
     MAX_KEY_BYTES,
     BadAddress,
     check_input_address,
+    count_key_bytes,
     is_bucket_name,
     is_url,
 )
-from distributed_something.worker.job.job_id import add_missing_group, job_id
-from distributed_something.worker.job.message_inputs import build_inputs
+from distributed_something.worker.job.job_id import JobIdentifier, add_missing_group
+from distributed_something.worker.job.message_inputs import parse_inputs
 from distributed_something.worker.job.placeholders import (
     TemplateError,
-    fill_placeholders,
-    find_blank_part,
-    list_placeholders,
+    ValueTexts,
+    parse_template,
     split_command,
 )
 from distributed_something.worker.job.shell.shell_values import fill_shell
@@ -36,6 +36,9 @@ from distributed_something.worker.safe_path import SafePath
 
 Command = list[str] | str  # words, or one string for a shell
 Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
+FieldBuilder = Callable[[ValueTexts], Any]
+CommandBuilder = Callable[[ValueTexts], Command | list[list[str]]]
+_REFUSED_PARTS = frozenset({"", ".", ".."})  # of an output location, between slashes
 SHORT_TEMP_DIR, MAX_TEMP_DIR_BYTES = Path("/tmp"), 64  # 43 bytes remain for a socket's name
 MAX_JOB_SECONDS = 11 * 3600  # SQS ends the lease of a received message after 12 hours
 
@@ -147,17 +150,18 @@ class Job:
     requester_pays: bool = False
 
     def __post_init__(self) -> None:
-        if any(part in ("", ".", "..") for part in self.output_location.split("/")):
+        if not _REFUSED_PARTS.isdisjoint(self.output_location.split("/")):
             problem = 'which has an empty part, ".", or ".." between slashes'
             raise BadMessage(f"`output_location` is {self.output_location!r}, {problem}")
         # A result adds at least a slash and one character.
-        if (length := len(self.output_location.encode(errors="surrogatepass")) + 2) > MAX_KEY_BYTES:
+        if (length := count_key_bytes(self.output_location) + 2) > MAX_KEY_BYTES:
             start = self.output_location[:100]
             problem = f"makes keys of at least {length:,} bytes, but S3 allows only {MAX_KEY_BYTES:,}: {start}…"
             raise BadMessage(f"`output_location` {problem}")
-        if not all(self.commands):
+        commands = self.commands
+        if not all(commands):
             raise BadMessage("`command` is empty")
-        if "\0" in "".join(map("".join, self.commands)):
+        if "\0" in "".join(map("".join, commands)):
             raise BadMessage("`command` contains a null byte")
         self._check_buckets()
 
@@ -185,6 +189,8 @@ class Job:
     @property
     def commands(self) -> list[Command]:
         """The commands to run, in order: the lists in `command`, or `command` itself."""
+        if isinstance(self.command, str):
+            return [self.command]
         word_lists = [command for command in self.command if isinstance(command, list)]
         return list(word_lists) or [cast("Command", self.command)]
 
@@ -214,33 +220,72 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
     `overrides` are fields of Job that replace the message's values: `job_from_message(…, command=[…])`. Raise
     BadMessage if the message is invalid.
     """
-    identity = job_id(message)
-    values = build_placeholder_values(message, folders, identity)
-    is_shared = overrides.get("shared_location", _read_boolean(message, "shared_location"))
-    fields: dict[str, Callable[[], Any]] = {
-        "id": lambda: identity,
-        "command": lambda: _build_command(message, values),
-        "shell": lambda: message.get("shell") is True,
-        "inputs": lambda: build_inputs(message, "inputs", values, allow_unsafe=defaults.allow_unsafe_inputs),
-        # Web addresses are refused here, so there are no unsafe ones.
-        "shared_inputs": lambda: build_inputs(message, "shared_inputs", values, allow_unsafe=True),
-        "input_bucket": lambda: fill_placeholders(_read_text(message, "input_bucket", defaults.aws_bucket), values),
-        "output_bucket": lambda: fill_placeholders(_read_text(message, "output_bucket", defaults.aws_bucket), values),
-        "output_location": lambda: _build_location(
-            _read_text(message, "output_location", defaults.app_name), values, is_shared=is_shared
-        ),
-        "timeout_seconds": lambda: _read_timeout_seconds(message),
-        "expected_files": lambda: _read_file_count(message, "expected_files"),
-        "keep_failed": lambda: message.get("keep_failed") is True,
-        "leave_out": lambda: _read_text_list(message, "leave_out"),
-        "upload_arguments": lambda: upload_arguments(message.get("upload_flags")),
-        "shared_location": lambda: is_shared,
-        "requester_pays": lambda: _read_boolean(message, "requester_pays"),
-    }
-    try:
-        return Job(**overrides, **{name: build() for name, build in fields.items() if name not in overrides})
-    except (BadAddress, TemplateError) as error:
-        raise BadMessage(str(error)) from None
+    return JobTemplate(message, folders, defaults, **overrides).build_job(message["group"])
+
+
+class JobTemplate:
+    """Builds the jobs of messages that have the same shared keys.
+
+    The shared keys are read, and placeholders are looked for, only once, because submitJob checks up to a million jobs.
+    The worker uses the same class, so that both accept the same messages.
+    """
+
+    def __init__(self, shared: Mapping[str, Any], folders: Folders, defaults: JobDefaults, **overrides: Any) -> None:
+        """`shared`: a message, or its shared keys; its `group` is ignored. The others: as in `job_from_message`."""
+        self._identifier, self._shared = JobIdentifier(shared), dict(shared)
+        self._worker_values = _list_worker_values(shared, folders)
+        self._fields, self._builders, self._problem = dict[str, Any](overrides), dict[str, FieldBuilder](), ""
+        try:
+            self._read_fields(shared)
+            self._parse_templates(shared, defaults)
+        except (BadMessage, BadAddress, TemplateError) as error:
+            self._problem = str(error)
+
+    def build_job(self, group: Any) -> Job:
+        """Return the job with this group. Raise BadMessage if its message is invalid."""
+        if self._problem:
+            raise BadMessage(self._problem)
+        identity = self._identifier.build_id(group)
+        # The group's values override the shared keys, and the worker's values override both.
+        group_values = group if isinstance(group, dict) else {}
+        own_values = {**self._worker_values, "job": identity}
+        texts = ValueTexts({**self._shared, "group": group, **group_values, **own_values}, own_values)
+        try:
+            return Job(**self._fields, **{name: build(texts) for name, build in self._builders.items()})
+        except (BadAddress, TemplateError) as error:
+            raise BadMessage(str(error)) from None
+
+    def _read_fields(self, shared: Mapping[str, Any]) -> None:
+        """Read the fields that are the same for all jobs."""
+        is_shared = _read_boolean(shared, "shared_location")  # is refused even if it is overridden
+        readers: dict[str, Callable[[], Any]] = {
+            "shared_location": lambda: is_shared,
+            "shell": lambda: shared.get("shell") is True,
+            "timeout_seconds": lambda: _read_timeout_seconds(shared),
+            "expected_files": lambda: _read_file_count(shared, "expected_files"),
+            "keep_failed": lambda: shared.get("keep_failed") is True,
+            "leave_out": lambda: _read_text_list(shared, "leave_out"),
+            "upload_arguments": lambda: upload_arguments(shared.get("upload_flags")),
+            "requester_pays": lambda: _read_boolean(shared, "requester_pays"),
+        }
+        self._fields |= {name: read() for name, read in readers.items() if name not in self._fields}
+
+    def _parse_templates(self, shared: Mapping[str, Any], defaults: JobDefaults) -> None:
+        """Parse the templates of the fields that depend on the job's group."""
+        is_shared = self._fields["shared_location"]
+        parsers: dict[str, Callable[[], FieldBuilder]] = {
+            "id": lambda: lambda texts: texts["job"],
+            "command": lambda: _parse_command(shared),
+            "inputs": lambda: parse_inputs(shared, "inputs", allow_unsafe=defaults.allow_unsafe_inputs),
+            # Web addresses are refused here, so there are no unsafe ones.
+            "shared_inputs": lambda: parse_inputs(shared, "shared_inputs", allow_unsafe=True),
+            "input_bucket": lambda: parse_template(_read_text(shared, "input_bucket", defaults.aws_bucket)).fill,
+            "output_bucket": lambda: parse_template(_read_text(shared, "output_bucket", defaults.aws_bucket)).fill,
+            "output_location": lambda: _parse_location(
+                _read_text(shared, "output_location", defaults.app_name), is_shared=is_shared
+            ),
+        }
+        self._builders = {name: parse() for name, parse in parsers.items() if name not in self._fields}
 
 
 def upload_arguments(flags: object) -> dict[str, object]:
@@ -254,19 +299,15 @@ def upload_arguments(flags: object) -> dict[str, object]:
         raise BadMessage(f"`upload_flags`: {error}") from None
 
 
-def build_placeholder_values(message: Mapping[str, Any], folders: Folders, identity: str) -> dict[str, object]:
-    """Return the placeholder values: the message's shared keys, overridden by the group's values, then the worker's."""
-    group = message["group"]
-    group_values = group if isinstance(group, dict) else {"group": group}
-    worker_values = {
-        "job": identity,
+def _list_worker_values(shared: Mapping[str, Any], folders: Folders) -> dict[str, str]:
+    """Return the worker's own placeholder values, except the job's id."""
+    return {
         "input_dir": str(folders.input_dir),
         "output_dir": str(folders.output_dir),
         "scripts_dir": _get_scripts_folder(),
         # Otherwise, this may be a name of the user's own.
-        **({"shared_dir": str(folders.shared_dir)} if message.get("shared_inputs") else {}),
+        **({"shared_dir": str(folders.shared_dir)} if shared.get("shared_inputs") else {}),
     }
-    return {**message, **group_values, **worker_values}
 
 
 @lru_cache(maxsize=1)
@@ -279,37 +320,49 @@ def _get_scripts_folder() -> str:
     return os.environ.get("WORKER_SCRIPTS_DIR") or str(Path(sys.argv[0]).resolve().parent / "scripts")
 
 
-def _build_command(message: Mapping[str, Any], values: Mapping[str, object]) -> Command | list[list[str]]:
-    command = message.get("command")
+def _parse_command(shared: Mapping[str, Any]) -> CommandBuilder:
+    command = shared.get("command")
     if isinstance(command, list) and any(isinstance(part, list) for part in command):
-        return [_build_words(part if isinstance(part, list) else None, values) for part in command]
-    if message.get("shell") is True:
+        builders = [_parse_words(part if isinstance(part, list) else None) for part in command]
+        return lambda texts: [build(texts) for build in builders]
+    if shared.get("shell") is True:
         if not isinstance(command, str) or not command.strip():
             raise BadMessage(f"`shell` is set, but `command` is {reprlib.repr(command)}, not a non-empty string")
-        return fill_shell(command, values)
-    return _build_words(command, values)
+        return lambda texts: fill_shell(command, texts)
+    return _parse_words(command)
 
 
-def _build_words(command: object, values: Mapping[str, object]) -> list[str]:
+def _parse_words(command: object) -> Callable[[ValueTexts], list[str]]:
     parts: Iterable[object] = (
         split_command(command) if isinstance(command, str) else command if isinstance(command, list) else ()
     )
-    filled = [fill_placeholders(part if isinstance(part, str) else json.dumps(part), values) for part in parts]
-    if not filled or not filled[0]:
-        raise BadMessage("`command` is missing from the message or empty")
-    return filled
+    templates = [parse_template(part if isinstance(part, str) else json.dumps(part)) for part in parts]
+
+    def build_words(texts: ValueTexts) -> list[str]:
+        words = [template.fill(texts) if template.names else template.form for template in templates]
+        if not words or not words[0]:
+            raise BadMessage("`command` is missing from the message or empty")
+        return words
+
+    return build_words
 
 
-def _build_location(template: str, values: Mapping[str, object], *, is_shared: bool) -> str:
-    """Return the prefix of the job's results.
+def _parse_location(text: str, *, is_shared: bool) -> Callable[[ValueTexts], str]:
+    """Return a function that builds the prefix of the job's results.
 
     It always contains the job id, so two jobs never share a prefix, unless `is_shared`.
     """
-    is_complete = is_shared or "job" in list_placeholders(template)
-    if part := find_blank_part(template, values):
-        raise BadMessage(f"`output_location` is {template!r}, but {part} is blank")
-    full_template = template if is_complete else f"{template.rstrip('/')}/{{job}}"
-    return fill_placeholders(full_template, values).strip("/")
+    given = parse_template(text)
+    is_complete = is_shared or "job" in given.names
+    template = given if is_complete else parse_template(f"{text.rstrip('/')}/{{job}}")
+
+    def build_location(texts: ValueTexts) -> str:
+        location = template.fill(texts)
+        if part := given.find_blank_part(texts):
+            raise BadMessage(f"`output_location` is {text!r}, but {part} is blank")
+        return location.strip("/")
+
+    return build_location
 
 
 def _read_text(message: Mapping[str, Any], key: str, default: str) -> str:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 PLACEHOLDER_PATTERN = r"\{\{([A-Za-z_][\w.-]*)\}\}|\{([A-Za-z_][\w.-]*)\}"
 _COMPILED_PLACEHOLDER = re.compile(PLACEHOLDER_PATTERN)
@@ -21,10 +23,70 @@ class TemplateError(ValueError):
     """A placeholder without a value, or a command that cannot be split into words."""
 
 
+class ValueTexts(dict[str, str]):
+    """The texts of a message's values, keyed by placeholder. Each is made when a template first needs it.
+
+    `values_by_name`: the values. `known`: texts that exist already and are not blank. `blank_names`: the placeholders,
+    among those used so far, whose text is blank: white space and slashes are not text.
+    """
+
+    def __init__(self, values: Mapping[str, object], known: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(known)
+        self.values_by_name, self.blank_names = values, set[str]()
+
+    def __missing__(self, name: str) -> str:
+        if name not in self.values_by_name:
+            available = ", ".join(sorted(self.values_by_name))
+            raise TemplateError(f"the placeholder {{{name}}} has no value; available: {available}")
+        text = self[name] = as_text(self.values_by_name[name])
+        if _is_blank(text):
+            self.blank_names.add(name)
+        return text
+
+
+class Template(NamedTuple):
+    """A text with placeholders, parsed once, because submitJob fills the same templates for up to a million jobs.
+
+    `names`: of the placeholders. `form`: the text for Python's operator `%`, which replaces `%(name)s`; the filled text
+    itself if there are no names.
+    """
+
+    text: str
+    names: frozenset[str]
+    form: str
+
+    def fill(self, texts: ValueTexts) -> str:
+        """Return the text with each placeholder replaced. Raise TemplateError if one has no value."""
+        return self.form % texts if self.names else self.form
+
+    def find_blank_part(self, texts: ValueTexts) -> str | None:
+        """Return the first part of a path, between slashes, that only placeholders without text fill; None if none is.
+
+        Call this after `fill`.
+        """
+        if self.names.isdisjoint(texts.blank_names):  # almost always
+            return None
+        parts = (part for part in self.text.split("/") if parse_template(part).names)
+        return next((part for part in parts if _is_blank(parse_template(part).fill(texts))), None)
+
+
 @lru_cache(maxsize=1024)
+def parse_template(text: str) -> Template:
+    """Return the template with this text."""
+    names: set[str] = set()
+    form, end = "", 0
+    for match in _COMPILED_PLACEHOLDER.finditer(text):
+        literal, name = match.groups()
+        form += text[end : match.start()].replace("%", "%%") + (f"{{{literal}}}" if literal else f"%({name})s")
+        names.update([name] if name else [])
+        end = match.end()
+    form += text[end:].replace("%", "%%")
+    return Template(text, frozenset(names), form if names else form % ())
+
+
 def list_placeholders(template: str) -> frozenset[str]:
     """Return the names of the placeholders in `template`."""
-    return frozenset(match[2] for match in _COMPILED_PLACEHOLDER.finditer(template) if match[2])
+    return parse_template(template).names
 
 
 @lru_cache(maxsize=1024)
@@ -39,35 +101,9 @@ def split_command(command: str) -> tuple[str, ...]:
         raise TemplateError(f"the command cannot be split into words ({error})") from None
 
 
-def fill_placeholders(template: str, values: Mapping[str, object], quote: Callable[[str], str] = str) -> str:
-    """Return `template` with each placeholder replaced by its value, after `quote` is applied to the value.
-
-    Raise TemplateError if a placeholder has no value.
-    """
-    if "{" not in template:
-        return template  # a fast path for most words, because submitJob checks up to a million jobs
-
-    def replace_placeholder(match: re.Match[str]) -> str:
-        literal, name = match.groups()
-        if literal:
-            return "{" + literal + "}"
-        if name not in values:
-            raise TemplateError(f"the placeholder {{{name}}} has no value; available: {', '.join(sorted(values))}")
-        return quote(as_text(values[name]))
-
-    return _COMPILED_PLACEHOLDER.sub(replace_placeholder, template)
-
-
-def find_blank_part(template: str, values: Mapping[str, object]) -> str | None:
-    """Return the first part of a path, between slashes, that only placeholders without text fill; None if none is.
-
-    A placeholder that has no value is not this function's problem. White space and slashes are not text.
-    """
-    names = list_placeholders(template)
-    if not any(name in values and _is_blank(as_text(values[name])) for name in names):
-        return None
-    parts = (part for part in template.split("/") if list_placeholders(part))
-    return next((part for part in parts if _is_blank(fill_placeholders(part, values))), None)
+def fill_placeholders(template: str, values: Mapping[str, object]) -> str:
+    """Return `template` with each placeholder replaced by its value. Raise TemplateError if one has no value."""
+    return parse_template(template).fill(ValueTexts(values))
 
 
 def _is_blank(text: str) -> bool:

@@ -3,6 +3,9 @@
 watchtower batches events and sends them from its own thread. This module adds what watchtower lacks: failures are
 logged once and never raised; no event is lost while AWS is unavailable (the thread waits, and the caller sees that the
 queue is not drained); closing never waits; and a stream that is given up ends after at most one more call to AWS.
+
+watchtower's handler alone drops a batch after five attempts without a pause, and all later events after any other error
+than AWS's own, such as a lost connection. Its queue has no limit, and closing it waits for 30 s.
 """
 
 from __future__ import annotations

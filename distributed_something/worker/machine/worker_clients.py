@@ -12,6 +12,7 @@ from botocore.config import Config
 from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
+from distributed_something.worker.transfer.crt.transfers import CrtTransfers, build_transfers
 from distributed_something.worker.transfer.response_length import reject_truncated_responses
 from distributed_something.worker.transfer.retry import watch_requests
 from distributed_something.worker.transfer.s3_file import MAX_PARALLEL_REQUESTS
@@ -42,6 +43,7 @@ class Clients:
         self._logs_config = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=5, read_timeout=10)
         session = botocore.session.get_session()
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_aws_time)
+        self._botocore_session = session
         self._session = boto3.Session(botocore_session=session, region_name=region or None)
         reject_truncated_responses(self._session)
 
@@ -55,6 +57,10 @@ class Clients:
             _disable_expect_header(client)
             watch_requests(client)
         return client
+
+    def create_transfers(self, s3: Any) -> CrtTransfers | None:
+        """Return the transfers through awscrt for the places to which `s3` sends its requests, if it is installed."""
+        return build_transfers(s3, self._botocore_session)
 
     def create_lease_client(self, visibility_seconds: float) -> Any:
         """Return an SQS client whose calls time out early enough for another call to extend the lease in time."""

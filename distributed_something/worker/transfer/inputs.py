@@ -6,7 +6,7 @@ import errno
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +20,8 @@ from distributed_something.worker.job.addresses import BadAddress, is_url, parse
 from distributed_something.worker.job.failures import BadData, Failed, MissingInput, get_error_code, is_name_error
 from distributed_something.worker.job.upload_flags import S3Arguments
 from distributed_something.worker.macos_files import is_macos_file
-from distributed_something.worker.program.processors import use_all_processors
+from distributed_something.worker.transfer.crt.transfer_items import list_downloads
+from distributed_something.worker.transfer.crt.transfers import CrtTransfers
 from distributed_something.worker.transfer.retry import (
     TRANSFER_ERRORS,
     check_requests,
@@ -33,6 +34,7 @@ from distributed_something.worker.transfer.s3_file import (
     RemoteObject,
     fetch_object,
     fetch_object_part,
+    is_in_parts,
     list_remaining_parts,
 )
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
@@ -51,13 +53,15 @@ class InputSource:
     """What inputs are read with.
 
     `bucket`: the bucket of inputs that are only keys. `arguments`: extra arguments for the S3 requests.
-    `allow_unsafe`: whether web addresses may be `http://` addresses and addresses of the machine itself.
+    `allow_unsafe`: whether web addresses may be `http://` addresses and addresses of the machine itself. `transfers`:
+    the downloads through awscrt; without them, boto3 fetches everything.
     """
 
     s3: Any
     bucket: str
     arguments: S3Arguments = field(default_factory=dict)
     allow_unsafe: bool = False
+    transfers: CrtTransfers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def fetch_inputs(
     if not sources:
         return []
     _make_folders(sources, folder)
-    with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
+    with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
         return fetcher.fetch_all(sources, pool)
 
 
@@ -175,29 +179,49 @@ class _InputFetcher:
             yield (bucket, key), _resolve_input_path(folder, relative, _format_address(bucket, key))
 
     def fetch_all(self, sources: dict[Path, tuple[str, str]], pool: Executor) -> list[InputFile]:
-        """Fetch the files and return them. The first part of every file is fetched before any other part."""
-        files: list[InputFile] = []
-        large: list[tuple[Path, RemoteObject]] = []
-        for path, remote in zip(
-            sources, pool.map(lambda path: self._fetch_first_part(*sources[path], path), sources), strict=True
-        ):
-            address = _format_address(remote.bucket, remote.key)
-            files.append(InputFile(address, remote.etag or None, remote.size))
-            if remote.bucket and list_remaining_parts(remote):  # a web file is always fetched in one part
-                large.append((path, remote))
-        for path, remote in large:
-            for _ in pool.map(
-                lambda start, p=path, r=remote: self._fetch_part(r, start, p), list_remaining_parts(remote)
-            ):
-                pass
-        return files
+        """Fetch the files and return them, first those that awscrt can fetch."""
+        fetched = self._fetch_quickly(
+            {
+                path: RemoteObject(*source, listed.size, listed.etag)
+                for path, source in sources.items()
+                if (listed := self._listed.get(source))
+            }
+        )
+        if self._source.transfers is not None:
+            firsts = self._fetch_first_parts(_leave_out(sources, fetched), pool, only_small=True)
+            large = {path: remote for path, remote in firsts.items() if is_in_parts(remote)}
+            fetched |= _leave_out(firsts, large) | self._fetch_quickly(large)
+        firsts = self._fetch_first_parts(_leave_out(sources, fetched), pool)
+        parts = [(path, start) for path, remote in firsts.items() for start in list_remaining_parts(remote)]
+        for _ in pool.map(lambda part: self._fetch_part(firsts[part[0]], part[1], part[0]), parts):
+            pass
+        fetched |= firsts
+        return [_describe_file(fetched[path]) for path in sources]
 
-    def _fetch_first_part(self, bucket: str, key: str, path: Path) -> RemoteObject:
+    def _fetch_quickly(self, remotes: dict[Path, RemoteObject]) -> dict[Path, RemoteObject]:
+        """Fetch what awscrt can fetch, and return it."""
+        downloads = list_downloads(remotes)
+        if self._source.transfers is None or not downloads:
+            return {}
+        with check_requests(self._check):
+            failed = set(self._source.transfers.fetch_objects(downloads, self._arguments, self._check))
+        return {download.path: download.remote for download in downloads if download not in failed}
+
+    def _fetch_first_parts(
+        self, sources: Mapping[Path, tuple[str, str]], pool: Executor, *, only_small: bool = False
+    ) -> dict[Path, RemoteObject]:
+        """Fetch each file with one request, but only the first part of a large object, or with `only_small` nothing."""
+
+        def fetch_first_part(path: Path) -> RemoteObject:
+            return self._fetch_first_part(*sources[path], path, only_small)
+
+        return dict(zip(sources, pool.map(fetch_first_part, sources), strict=True))
+
+    def _fetch_first_part(self, bucket: str, key: str, path: Path, only_small: bool) -> RemoteObject:
         if not bucket:
             return self._fetch_with_retries("", key, lambda: self._fetch_web_file(key, path))
-        return self._fetch_with_retries(
-            bucket, key, lambda: fetch_object(self._s3, bucket, key, path, self._check, self._arguments)
-        )
+        fetch = partial(fetch_object, self._s3, bucket, key, path, self._check, self._arguments, only_small=only_small)
+        return self._fetch_with_retries(bucket, key, fetch)
 
     def _fetch_web_file(self, url: str, path: Path) -> RemoteObject:
         """Fetch a web file, and retry it a little if the server does not have it."""
@@ -279,6 +303,14 @@ def _make_folders(sources: Mapping[Path, tuple[str, str]], folder: Path) -> None
             raise _explain_write_error(address, error) from None
         except RecursionError:  # mkdir calls itself for each folder that does not exist yet
             raise BadData(f"the input {address} cannot be stored as a file: too many folders in its path") from None
+
+
+def _leave_out(items: Mapping[Path, _T], paths: Container[Path]) -> dict[Path, _T]:
+    return {path: item for path, item in items.items() if path not in paths}
+
+
+def _describe_file(remote: RemoteObject) -> InputFile:
+    return InputFile(_format_address(remote.bucket, remote.key), remote.etag or None, remote.size)
 
 
 def _format_address(bucket: str, key: str) -> str:

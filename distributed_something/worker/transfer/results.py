@@ -15,7 +15,8 @@ from botocore.exceptions import ClientError
 
 from distributed_something.worker.job.failures import LostLease, UploadError
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments
-from distributed_something.worker.program.processors import use_all_processors
+from distributed_something.worker.transfer.crt.transfer_items import MAX_UPLOAD_BYTES, Upload
+from distributed_something.worker.transfer.crt.transfers import CrtTransfers
 from distributed_something.worker.transfer.result_files import list_result_files
 from distributed_something.worker.transfer.retry import (
     RETRY_PAUSES_SECONDS,
@@ -76,6 +77,7 @@ class ResultDestination:
 def upload_results(
     s3: Any, folder: Path, destination: ResultDestination, *, leave_out: Sequence[str] = (),
     check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
+    transfers: CrtTransfers | None = None,
 ) -> list[ResultFile]:  # fmt: skip
     """Upload and verify the files in `folder` that match no pattern in `leave_out`, and return the uploaded files.
 
@@ -83,12 +85,13 @@ def upload_results(
     recognized later. Raise LostLease if an object at the destination is not replaceable and its content differs,
     because another worker then has the job.
 
+    Several small files are uploaded with `transfers`, and what those do not upload with `s3`, as is everything else.
     Only files that failed are retried, with increasingly long pauses. `check` is called while bytes are sent and can
     end the upload by raising an exception. Raise UploadError if the last retry fails, and Failed if a file cannot
     become an object in S3.
     """
     files = list_result_files(folder, destination.location, leave_out)
-    return upload_with_retries(ResultUpload(s3, destination, files, check), sleep)
+    return upload_with_retries(ResultUpload(s3, destination, files, check, transfers), sleep)
 
 
 def upload_with_retries(upload: ResultUpload, sleep: Callable[[float], None]) -> list[ResultFile]:
@@ -127,9 +130,10 @@ class ResultUpload:
     """
 
     def __init__(
-        self, s3: Any, destination: ResultDestination, files: dict[str, Path], check: Callable[[], None]
-    ) -> None:
-        self._s3, self.files, self.check = s3, files, check
+        self, s3: Any, destination: ResultDestination, files: dict[str, Path], check: Callable[[], None],
+        transfers: CrtTransfers | None = None,
+    ) -> None:  # fmt: skip
+        self._s3, self.files, self.check, self._transfers = s3, files, check, transfers
         self._bucket, self._arguments = destination.bucket, _add_metadata(destination, len(files))
         self._prefix, self._replaceable = f"{destination.location}/", destination.replaceable
         self.address = f"s3://{destination.bucket}/{destination.location}"
@@ -140,19 +144,38 @@ class ResultUpload:
         if self._replaceable is None:
             self._replaceable = self._list_destination()
         sizes = {key: path.stat().st_size for key, path in self.files.items() if key not in self.uploaded}
-        small = [key for key, size in sizes.items() if size <= MAX_SINGLE_PUT_BYTES]
         if len(sizes) == 1 and sum(sizes.values()) <= MAX_INLINE_BYTES:  # the most common case
-            self._send_file(small[0], sizes[small[0]], upload_whole_file)
+            ((key, size),) = sizes.items()
+            self._send_file(key, size, upload_whole_file)
             return
-        with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
-            for _ in pool.map(lambda key: self._send_file(key, sizes[key], upload_whole_file), small):
+        small = {key: size for key, size in sizes.items() if size <= MAX_SINGLE_PUT_BYTES}
+        self._send_quickly(small)
+        with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
+            remaining = [(key, size) for key, size in small.items() if key not in self.uploaded]
+            for _ in pool.map(lambda item: self._send_file(item[0], item[1], upload_whole_file), remaining):
                 pass
-            for key in sizes.keys() - set(small):
+            for key in sizes.keys() - small.keys():
                 self._send_file(key, sizes[key], partial(upload_file_parts, pool=pool))
 
+    def _send_quickly(self, sizes: dict[str, int]) -> None:
+        """Send what awscrt can send of several small files."""
+        if self._transfers is None or len(sizes) < 2:
+            return
+        uploads = [
+            Upload(self.files[key], self._bucket, key, size, self._build_condition(key))
+            for key, size in sizes.items()
+            if size <= MAX_UPLOAD_BYTES
+        ]
+        for upload, sent in self._transfers.send_files(uploads, self._arguments, self.check).items():
+            digest = sent.sha256 or self._check_same_content(upload.key, upload.path)
+            self.uploaded[upload.key] = ResultFile(self._bucket, upload.key, upload.size, digest, sent.etag or "")
+
+    def _build_condition(self, key: str) -> dict[str, str]:
+        before = (self._replaceable or {}).get(key)
+        return build_write_condition(before.etag if before else None)
+
     def _send_file(self, key: str, size: int, upload: Callable[..., tuple[str, str]]) -> None:
-        path, before = self.files[key], (self._replaceable or {}).get(key)
-        condition = build_write_condition(before.etag if before else None)
+        path, condition = self.files[key], self._build_condition(key)
         try:
             digest, etag = upload(self._s3, path, self._bucket, key, self.check, arguments=self._arguments, **condition)
         except ClientError as error:

@@ -42,23 +42,32 @@ class RemoteObject:
 
 
 def fetch_object(
-    s3: Any, bucket: str, key: str, path: Path, check: Callable[[], None], arguments: S3Arguments = NO_ARGUMENTS
-) -> RemoteObject:
-    """Fetch an object, or only the first part if the response shows that the object is large, in one request."""
+    s3: Any, bucket: str, key: str, path: Path, check: Callable[[], None], arguments: S3Arguments = NO_ARGUMENTS,
+    *, only_small: bool = False,
+) -> RemoteObject:  # fmt: skip
+    """Fetch an object, or only the first part if the response shows that the object is large, in one request.
+
+    With `only_small`, read nothing of a large object.
+    """
     response = s3.get_object(Bucket=bucket, Key=key, **arguments)
     check()  # before the file is created, because the job's folder may no longer exist
     remote = RemoteObject(bucket, key, response["ContentLength"], response.get("ETag", ""))
     with closing(response["Body"]) as body, path.open("wb") as file:
-        if list_remaining_parts(remote):
-            _copy_body(body, file, PART_BYTES, check, read_to_end=False)
+        if is_in_parts(remote):
+            _copy_body(body, file, 0 if only_small else PART_BYTES, check, read_to_end=False)
         else:
             _copy_body(body, file, remote.size, check)
     return remote
 
 
+def is_in_parts(remote: RemoteObject) -> bool:
+    """Return whether a large object, and not a web file, is fetched in parts."""
+    return bool(remote.bucket) and remote.size > LARGE_FILE_BYTES
+
+
 def list_remaining_parts(remote: RemoteObject) -> list[int]:
     """Return the start positions of the parts that `fetch_object` did not fetch."""
-    return list(range(PART_BYTES, remote.size, PART_BYTES)) if remote.size > LARGE_FILE_BYTES else []
+    return list(range(PART_BYTES, remote.size, PART_BYTES)) if is_in_parts(remote) else []
 
 
 def fetch_object_part(
@@ -124,6 +133,12 @@ class CheckedBody(io.RawIOBase):
         chunk = self._file.read(remaining if size is None or size < 0 else min(size, remaining))
         self._position += len(chunk)
         return chunk
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into `buffer`, which botocore does if it signs with awscrt."""
+        chunk = self.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._check()

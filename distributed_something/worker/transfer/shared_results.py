@@ -25,7 +25,6 @@ from botocore.exceptions import ClientError
 
 from distributed_something.worker.job.failures import Failed, LostLease, UploadError, is_missing_object
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments
-from distributed_something.worker.program.processors import use_all_processors
 from distributed_something.worker.transfer.reservations import Reservation, Reservations
 from distributed_something.worker.transfer.result_files import list_result_files
 from distributed_something.worker.transfer.results import (
@@ -189,7 +188,7 @@ class _SharedUpload(ResultUpload):
     def _map_files(self, call: Callable[[str], bool]) -> list[tuple[str, bool]]:
         if len(self.files) == 1:
             return [(key, call(key)) for key in self.files]
-        with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
+        with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
             return list(zip(self.files, pool.map(call, self.files), strict=True))
 
     def _find_other_job(self, stored: StoredResult) -> str | None:

@@ -9,13 +9,23 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.measure.bench import memory, outcome, overlap, speed, startup, transfer, worker_memory, worker_speed
+from tests.measure.bench import (
+    memory,
+    outcome,
+    overlap,
+    speed,
+    startup,
+    transfer,
+    transfer_memory,
+    worker_memory,
+    worker_speed,
+)
 from tests.measure.bench.report import Measurement, format_table
 from tests.measure.simulation import report as simulation
 
 JOBS = 100_000
 MANY_JOBS = 1_000_000
-ROUNDS = 2
+ROUNDS = 3
 HELP_RUNS = 10
 WORKER_JOBS = 1_000
 SLOW_JOBS = 20
@@ -44,9 +54,11 @@ def run_benchmarks(folder: Path) -> list[Measurement]:
     measurements += outcome.measure_outcomes(JOBS, MANY_JOBS)
     print_progress("measuring the memory of an idle worker")
     measurements += worker_memory.measure_idle_worker(folder)
+    print_progress("measuring the memory of transfers")
+    measurements += transfer_memory.measure_transfer_memory(folder)
     print_progress("simulating runs")
     measurements += simulation.measure_simulation()
-    print_progress(f"transferring {SMALL_FILES:,} small files and a large one, also with s5cmd and the AWS CLI")
+    print_progress(f"transferring {SMALL_FILES:,} small files and larger ones, also with s5cmd and the AWS CLI")
     return measurements + transfer.measure_transfers(folder, SMALL_FILES, LARGE_BYTES, ROUNDS)
 
 

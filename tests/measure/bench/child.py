@@ -17,9 +17,14 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on ma
 
 @dataclass(frozen=True)
 class ProcessResult:
-    """The wall time, peak memory, and output (standard output and standard error combined) of one process."""
+    """The wall time, peak memory, and output (standard output and standard error combined) of one process.
+
+    `processor_seconds`: of the process and of those that it started and waited for. Other load on the computer changes
+    these much less than the wall time.
+    """
 
     seconds: float
+    processor_seconds: float
     peak_bytes: int
     output: str
 
@@ -36,7 +41,7 @@ def run_python(arguments: Sequence[str], env: Mapping[str, str], cwd: Path = ROO
     seconds = time.perf_counter() - start
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}: {output}")
-    return ProcessResult(seconds, usage.ru_maxrss * _RSS_UNIT, output)
+    return ProcessResult(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT, output)
 
 
 def build_environment(**variables: str) -> dict[str, str]:

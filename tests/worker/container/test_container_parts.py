@@ -1,4 +1,4 @@
-"""How a container runs its parts: slots start in turn and share one processor, and a failure stops the container."""
+"""How a container runs its parts: slots start in turn, and a failure stops the container."""
 
 from __future__ import annotations
 
@@ -35,15 +35,6 @@ def test_a_containers_slots_start_one_after_another(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(JobIntake, "wait_for_attempt", lambda *_: None)
     assert build_container(monkeypatch, DOCKER_CORES="3", SECONDS_TO_START="7").serve() == 0
     assert sorted(waited) == [0, 7, 14]
-
-
-def test_a_containers_slots_and_intake_share_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    monkeypatch.setattr(container, "use_one_processor", lambda: calls.append("use_one_processor"))
-    monkeypatch.setattr(Slot, "run", lambda _: None)
-    monkeypatch.setattr(JobIntake, "run", lambda _: None)
-    assert build_container(monkeypatch, DOCKER_CORES="3").serve() == 0
-    assert calls == ["use_one_processor"] * 4
 
 
 @pytest.mark.parametrize("part", [Slot, JobIntake])

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message, parse_message
+from distributed_something.worker.job.job import (
+    BadMessage,
+    Folders,
+    Job,
+    JobTemplate,
+    job_from_message,
+    parse_message,
+)
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.worker_settings import JobDefaults
 
@@ -28,6 +35,46 @@ def build_job(**message: Any) -> Job:
 def test_a_value_never_changes_the_number_of_words_in_a_command(value: str) -> None:
     command = build_job(group={"v": value}, command="prog --name={v} {v} 'a {v}'").command
     assert command == ["prog", f"--name={value}", value, f"a {value}"]
+
+
+TEMPLATES = st.lists(
+    st.sampled_from(["{v}", "{n}", "{{v}}", "{job}", "%", "%(v)s", "%s", "/", "a", " ", "{w}"]), min_size=1
+)
+SHARED = st.fixed_dictionaries(
+    {"command": TEMPLATES.map("".join)},
+    optional={
+        "inputs": st.lists(TEMPLATES.map("".join), max_size=2),
+        "output_location": TEMPLATES.map("".join),
+        "shell": st.booleans(),
+        "shared_location": st.sampled_from([True, "yes"]),
+        "v": st.just("shared"),
+    },
+)
+GROUPS = st.text() | st.fixed_dictionaries({"v": st.text() | st.lists(st.text())}, optional={"n": st.integers()})
+
+
+@given(SHARED, st.lists(GROUPS, min_size=1))
+def test_a_template_for_many_groups_accepts_the_same_messages_as_the_worker(
+    shared: dict[str, Any], groups: list[Any]
+) -> None:
+    """submitJob uses one template for all jobs of a Job file, and the worker makes one for each message."""
+    template = JobTemplate(shared, FOLDERS, DEFAULTS)
+
+    def build(function: Any, *arguments: Any) -> Job | str:
+        try:
+            return function(*arguments)
+        except BadMessage as error:
+            return str(error)
+
+    for group in groups:
+        expected = build(job_from_message, {**shared, "group": group}, FOLDERS, DEFAULTS)
+        assert build(template.build_job, group) == expected
+
+
+@given(VALUES, st.lists(st.sampled_from(["%s", "%%", "%(v)d", "%", "(", ")"])).map("".join))
+def test_percent_signs_in_templates_and_values_are_not_changed(value: str, text: str) -> None:
+    words = build_job(group={"v": value}, command=["prog", f"{text}{{v}}{text}", f"{{{{v}}}}{text}", text]).command
+    assert words == ["prog", f"{text}{value}{text}", f"{{v}}{text}", text]
 
 
 @pytest.mark.parametrize("shell", [True, False])

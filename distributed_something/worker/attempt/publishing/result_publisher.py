@@ -40,7 +40,7 @@ class ResultPublisher:
         return upload_results(
             self._s3, get_output_folder(job, attempt.folders),
             self._build_destination(job, replaceable),
-            leave_out=job.leave_out, check=check, sleep=self._context.clock.sleep,
+            leave_out=job.leave_out, check=check, sleep=self._context.clock.sleep, transfers=self._context.transfers,
         )  # fmt: skip
 
     def _upload_shared_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:

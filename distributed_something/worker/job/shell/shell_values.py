@@ -17,7 +17,12 @@ import shlex
 from collections.abc import Mapping
 from functools import lru_cache
 
-from distributed_something.worker.job.placeholders import PLACEHOLDER_PATTERN, TemplateError, fill_placeholders
+from distributed_something.worker.job.placeholders import (
+    PLACEHOLDER_PATTERN,
+    TemplateError,
+    ValueTexts,
+    parse_template,
+)
 from distributed_something.worker.job.shell.shell_template import RESERVED_WORDS, Place, Slot, parse_shell_template
 
 VARIABLE_PREFIX = "DS_VALUE_"
@@ -49,14 +54,15 @@ def fill_shell(command: str, values: Mapping[str, object]) -> str:
 
     Raise TemplateError if a placeholder has no value, or if its value cannot be passed safely.
     """
+    texts = values if isinstance(values, ValueTexts) else ValueTexts(values)
     parts, variables = parse_shell_template(command), dict[str, str]()
-    filled = [part if isinstance(part, str) else _fill_slot(part, command, values, variables) for part in parts]
+    filled = [part if isinstance(part, str) else _fill_slot(part, command, texts, variables) for part in parts]
     assignments = "".join(f"{variable}={shlex.quote(text)}; " for text, variable in variables.items())
     return assignments + "".join(filled)
 
 
-def _fill_slot(slot: Slot, command: str, values: Mapping[str, object], variables: dict[str, str]) -> str:
-    text = fill_placeholders(slot.token, values)
+def _fill_slot(slot: Slot, command: str, texts: ValueTexts, variables: dict[str, str]) -> str:
+    text = parse_template(slot.token).fill(texts)
     _check_value(slot, text, command)
     if not slot.is_joined and _is_harmless(slot, text, command):
         return text
