@@ -55,12 +55,16 @@ def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], repor
 def _format_left_out(found: UploadList) -> Iterator[str]:
     """Yield a line for each path that was left out, and one for all hidden files and caches of a kind."""
     for reason in (HIDDEN_REASON, CACHE_REASON):
-        paths = [str(path) for path, why in found.left_out.items() if why == reason]
+        paths = [_format_path(path) for path, why in found.left_out.items() if why == reason]
         if paths:
             yield format_one_line(f"{format_names(paths)}: {reason}")
     for path, reason in found.left_out.items():
         if reason not in (HIDDEN_REASON, CACHE_REASON):
-            yield format_one_line(f"{os.fsencode(path).decode('utf-8', 'backslashreplace')}: {reason}")
+            yield format_one_line(f"{_format_path(path)}: {reason}")
+
+
+def _format_path(path: Path) -> str:
+    return os.fsencode(os.path.normpath(path)).decode("utf-8", "backslashreplace")
 
 
 def _is_uploaded(file: UploadFile, uploaded: Mapping[str, Any] | None) -> bool:
