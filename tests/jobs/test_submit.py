@@ -349,6 +349,7 @@ def test_a_submission_writes_a_document_when_it_begins_and_at_its_end(tmp_path: 
         planned=30,
         git_commit="c0ffee-dirty",
         path=str(sender.path),
+        files={str(sender.path): hashlib.sha256(sender.path.read_bytes()).hexdigest()},
         **digests,
     )
     assert begun == [expected]
