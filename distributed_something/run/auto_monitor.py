@@ -60,7 +60,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     if tick.end_reason is not None:
         return _finish_run(clients, file, tick, clock)
     snapshot, cost = tick.snapshot, tick.history.cost
-    messages = [*map(format_paused_machine, snapshot.paused), *map(format_fleet_problem, snapshot.problems)]
+    messages = [format_paused_machine(paused, snapshot.service) for paused in snapshot.paused]
+    messages += map(format_fleet_problem, snapshot.problems)
     messages += filter(None, [format_unusable_machines(tick.history), format_cost_warning(cost, file.MONITOR_MAX_COST)])
     messages += [PROTECTION_DENIED_MESSAGE] if snapshot.is_protection_denied else []
     counts = {"jobs": snapshot.jobs, "done": snapshot.totals.done, "dead": snapshot.totals.failed}
@@ -70,11 +71,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 def run_ticks(clients: Clients, file: MonitorFile, pace: Pace, clock: Clock) -> Tick:
     """Run one tick, or several while machines are becoming idle; return the last tick.
 
-    No tick starts after the next call is due. AWS errors are not caught.
+    No tick starts after the next call is due. Raise CloudError if AWS rejects an action; other AWS errors are not
+    caught.
     """
     caches, next_call = RunCaches(clients.s3, file), clock.now() + pace.interval_seconds
     while True:
         tick = run_tick(clients, file, caches, clock.now(), cheapest=False, pace=pace)
+        if tick.failure is not None:
+            raise tick.failure  # so that the function's log shows it; the next call repeats the action
         if (
             tick.end_reason is not None
             or not tick.is_scaling_down

@@ -205,7 +205,9 @@ class Message(NamedTuple):
 def list_messages(view: RunView, snapshot: RunSnapshot, history: RunHistory) -> list[Message]:
     """Return what a person who watches the run should know."""
     limit = view.file.MONITOR_MAX_COST
-    messages = [Message(paused, "paused", format_paused_machine(paused)) for paused in snapshot.paused]
+    messages = [
+        Message(paused, "paused", format_paused_machine(paused, snapshot.service)) for paused in snapshot.paused
+    ]
     messages += [Message(problem.cause, "fleet", format_fleet_problem(problem)) for problem in snapshot.problems]
     if text := format_unusable_machines(history):
         messages.append(Message(("unusable", history.unusable_count), "machines", text))

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from .job.worker_settings import JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
     from .macos_files import is_macos_file
+    from .responses.foreign_response import ForeignResponseError, reject_foreign_responses
+    from .responses.response_length import reject_truncated_responses
     from .stored_record import read_stored_record
     from .table import (
         TableError,
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
         open_table_text,
         read_table_names,
     )
-    from .transfer.response_length import reject_truncated_responses
     from .version import VERSION
     from .visible_text import make_visible, split_lines
 
@@ -80,7 +81,8 @@ _MODULES = {
     "machine.machine_names": "build_alarm_name build_machine_log_group",
     "macos_files": "is_macos_file",
     "stored_record": "read_stored_record",
-    "transfer.response_length": "reject_truncated_responses",
+    "responses.foreign_response": "ForeignResponseError reject_foreign_responses",
+    "responses.response_length": "reject_truncated_responses",
     "version": "VERSION",
     "visible_text": "make_visible split_lines",
 }
@@ -89,15 +91,16 @@ _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name i
 __all__ = [
     "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "FILES_FILE", "MAX_JOB_SECONDS",
     "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX",
-    "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadMessage", "Failed", "Folders", "Job",
-    "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings", "TableError", "TemplateError",
-    "as_text", "build_alarm_name", "build_machine_log_group", "build_replacement_document", "fill_shell",
-    "find_named_permission", "find_permission_in_text", "find_undecodable_text", "get_error_code",
-    "is_access_denied", "is_macos_file", "is_missing_object", "is_run_closed", "iter_table_rows",
-    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "make_visible", "missing_files",
-    "missing_key", "missing_text", "open_table_text", "parse_shell_template", "parse_upload_flags",
-    "read_stored_record", "read_table_names", "reject_truncated_responses", "serve", "split_command",
-    "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadMessage", "Failed", "Folders",
+    "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings",
+    "TableError", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group",
+    "build_replacement_document", "fill_shell", "find_named_permission", "find_permission_in_text",
+    "find_undecodable_text", "get_error_code", "is_access_denied", "is_macos_file", "is_missing_object",
+    "is_run_closed", "iter_table_rows", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
+    "make_visible", "missing_files", "missing_key", "missing_text", "open_table_text", "parse_shell_template",
+    "parse_upload_flags", "read_stored_record", "read_table_names", "reject_foreign_responses",
+    "reject_truncated_responses", "serve", "split_command", "split_into_batches", "split_lines", "upload_arguments",
+    "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

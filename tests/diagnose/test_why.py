@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ProxyConnectionError, SSLError
 from botocore.response import StreamingBody
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +23,7 @@ from distributed_something.core.aws_errors import (
     TASK_FAILURE_PATTERNS,
     AWSEvent,
 )
+from distributed_something.core.errors import CloudError
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.diagnose.why.job_causes import JobEvidence, diagnose_failing_jobs
 from distributed_something.diagnose.why.rank import rank_causes
@@ -46,8 +47,9 @@ from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
 from distributed_something.results.outcome import RunOutcome
+from distributed_something.worker import ForeignResponseError
 from tests.support.account import Account, emulate_account
-from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START
+from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START, build_queue_counts
 
 NOW = START + 3600
 SUBJECT = build_subject_from_run(MONITOR_FILE)
@@ -691,6 +693,38 @@ def test_failed_attempts_are_named_while_machines_pause_although_other_jobs_are_
     assert any(title.startswith("5 jobs in the queue failed so far") for title in titles)
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (ProxyConnectionError(proxy_url="http://proxy", error="refused"), "correct HTTPS_PROXY"),
+        (SSLError(endpoint_url="https://sqs", error="self-signed"), "set AWS_CA_BUNDLE"),
+        (ForeignResponseError(operation="GetQueueUrl", problem="is a redirect"), "something other than AWS answered"),
+    ],
+)
+def test_what_makes_every_lookup_fail_is_said_once_with_its_advice(error: Exception, advice: str) -> None:
+    with emulate_account(dict(RESPONSES)) as aws:
+        aws.responses["sqs.GetQueueUrl"] = error
+        with pytest.raises(CloudError, match=advice):
+            gather_evidence(aws.clients, SUBJECT, NOW)
+
+
+def test_a_part_that_could_not_be_looked_up_comes_with_advice() -> None:
+    with emulate_account(dict(RESPONSES)) as aws:
+        aws.refuse_call("ecs.DescribeServices", "ThrottlingException", "slow down")
+        evidence = gather_evidence(aws.clients, SUBJECT, NOW)
+    assert evidence.lookup_errors["service"].startswith("ThrottlingException: slow down — AWS limits how often")
+
+
+def test_refused_protection_is_named_with_its_remedy_and_not_blamed_on_the_queues_rights() -> None:
+    refused = tuple(PausedMachine("i-1", f"ECS refuses: {code}", None, code, NOW) for code in ("AccessDenied", "X"))
+    for paused, remedy in zip(refused, ("run setupAWS", "wait: "), strict=True):
+        evidence = replace(HEALTHY, counts=QueueCounts(96, 0), log_tail=None, paused_machines=(paused,))
+        (cause,) = rank_causes(evidence)
+        assert cause.title == "containers take no jobs, because ECS refuses to protect them from scale-in"
+        assert cause.evidence == f"i-1: ECS refuses: {paused.protection}"
+        assert cause.remedy.startswith(remedy)
+
+
 def test_the_pause_of_a_terminated_machine_is_ignored() -> None:
     assert rank_causes(replace(HEALTHY, paused_machines=(PausedMachine("i-gone", "the disk is full"),))) == []
 
@@ -869,8 +903,7 @@ HISTORY: list[dict[str, Any]] = [
 ]  # fmt: skip
 RESPONSES: dict[str, Any] = {
     "sqs.GetQueueUrl": {"QueueUrl": QUEUE_URL},
-    "sqs.GetQueueAttributes": {"Attributes": {
-        "ApproximateNumberOfMessages": "9", "ApproximateNumberOfMessagesNotVisible": "1",
+    "sqs.GetQueueAttributes": {"Attributes": build_queue_counts(9, 1) | {
         "RedrivePolicy": json.dumps({"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:AppDead"})}},
     "ecs.DescribeServices": {"services": [
         {"serviceName": "AppService", "status": "ACTIVE", "desiredCount": 6, "runningCount": 0, "pendingCount": 1,

@@ -381,6 +381,25 @@ def test_a_value_that_a_shell_could_execute_is_reported_with_its_job(tmp_path: P
     assert "{n} is used in arithmetic" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        {"command": "sh <<END\necho {n}\nEND", "shell": True},
+        {"command": "echo 'echo {n}' > run.sh; sh run.sh", "shell": True},
+        {"command": "bash -c 'echo {n}'"},
+        {"command": [["true"], ["bash", "-c", "echo {n}"]]},
+    ],
+)
+def test_a_value_that_a_command_hands_to_another_shell_is_reported_with_its_job(
+    tmp_path: Path, command: dict[str, object]
+) -> None:
+    content = {**command, "groups": [{"n": "A01"}, {"n": "$(id)"}]}
+    with pytest.raises(InputError) as caught:
+        list(write_job_file(tmp_path, COMMAND | content).iter_checked_messages())
+    assert "groups[2]" in str(caught.value)
+    assert "{n} becomes text that `" in str(caught.value)
+
+
 def test_all_invalid_rows_in_a_table_are_reported_together_with_invalid_shared_keys(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("well\nA01,x\nA02\nA03,x\n")
     lines = find_load_problems(tmp_path, {"command": 7, "groups": "jobs.csv"})

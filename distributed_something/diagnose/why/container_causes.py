@@ -128,7 +128,8 @@ def diagnose_silent_workers(evidence: Evidence) -> Iterator[Cause]:
     service, counts, log_tail = evidence.service, evidence.counts, evidence.log_tail
     if not (service and service.running and counts and counts.waiting and not counts.running):
         return
-    if not evidence.has_observed("log_tail"):
+    is_explained = any(paused.protection is not None for paused in evidence.paused_machines)
+    if is_explained or not evidence.has_observed("log_tail"):
         return
     silence = evidence.at - log_tail.at if log_tail else None
     if silence is None or silence > SILENT_WORKER_SECONDS:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+DENIED_PROTECTION_SECONDS = 10 * 60.0  # a new permission is usually known everywhere within a minute
+
+
 @dataclass(frozen=True)
 class RunHistory:
     """The information from all snapshots so far. Times are in seconds since 1970.
@@ -118,9 +121,18 @@ def compute_cost_since(history: RunHistory, snapshot: RunSnapshot) -> float:
 
 
 def list_counted_pauses(history: RunHistory, snapshot: RunSnapshot) -> list[PausedMachine]:
-    """Return the paused containers, without those that paused because of jobs that were replaced since."""
+    """Return the paused containers, without those that paused because of jobs that were replaced since.
+
+    Those that ECS refuses to protect count only if their role may not protect them, even after AWS had the time to make
+    a new permission known everywhere. Other refusals end by themselves.
+    """
     until = 0.0 if history.replaced_at is None else history.replaced_at + CLOCK_TOLERANCE_SECONDS
-    return [paused for paused in snapshot.paused if paused.since is None or paused.since > until]
+    return [
+        paused
+        for paused in snapshot.paused
+        if (paused.protection is None and (paused.since is None or paused.since > until))
+        or (paused.is_denied and snapshot.at - (paused.refused_since or snapshot.at) >= DENIED_PROTECTION_SECONDS)
+    ]
 
 
 def _update_replacement(history: RunHistory, snapshot: RunSnapshot, settling_seconds: float) -> RunHistory:
