@@ -254,9 +254,9 @@ def _detect_dialect(path: Path) -> _Dialect:
     default = _DELIMITERS_BY_SUFFIX.get(path.suffix.lower(), ",")
     skipped, samples = 0, list[str]()
     with open_table_text(path) as stream:
-        for line in stream:
-            separator = _SEPARATOR_LINE.fullmatch(line)
-            if separator and not samples and not skipped:
+        for number, line in enumerate(stream):
+            separator = _SEPARATOR_LINE.fullmatch(line) if number == 0 else None
+            if separator:
                 default, skipped = separator[1], 1
             elif line.strip():
                 samples.append(_QUOTED_CELL.sub("x", line).partition('"')[0])

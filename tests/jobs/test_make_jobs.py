@@ -238,6 +238,21 @@ def test_each_file_in_a_folder_becomes_a_job(tmp_path: Path) -> None:
     assert build_groups(files=tmp_path, match="{folder}/{sample}.fastq") == [{"folder": "deep", "sample": "c"}]
 
 
+def test_linked_folders_become_jobs_as_they_are_uploaded_and_hidden_files_of_macos_do_not(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "images").mkdir()
+    for name in ("a.tif", "._a.tif", ".DS_Store"):
+        (tmp_path / "disk" / name).touch()
+    (tmp_path / "images" / "plate").symlink_to(tmp_path / "disk")
+    (tmp_path / "images" / "plate" / "up").symlink_to(tmp_path / "images")
+    assert build_groups(files=tmp_path / "images", match="{plate}/{name}.tif") == [{"plate": "plate", "name": "a"}]
+    options = MakeJobsOptions(objects="s3://images/raw/", match="{name}.tif", put=("command=true",))
+    keys = ["raw/a.tif", "raw/._a.tif", "raw/__MACOSX/a.tif"]
+    text, count = build_job_file(options, None, lambda *_, **__: keys)
+    assert count == 1
+    assert "._a" not in text
+
+
 def test_files_that_belong_together_become_one_job(tmp_path: Path) -> None:
     for name in ("x_R1.fq", "x_R2.fq", "y_R1.fq"):
         (tmp_path / name).touch()

@@ -73,6 +73,7 @@ def test_a_tsv_may_have_commas_and_semicolons_in_its_names(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
+        ("\nsep=;\na;b\n", "line 3, column 2: the row has 2 cells"),
         ("a,b\n1,2\n1,2,3\n", "line 3, column 3: the row has 3 cells, but the header has 2; give the row as many"),
         ("a,b,,\n1,2,,3\n", "line 2, column 3: the row has 4 cells, but the header has 2"),
         ('a,b\n"1\n\n",2\n1\n', "line 5, column 2: the row has 1 cell, but the header has 2; there is none for 'b'"),
