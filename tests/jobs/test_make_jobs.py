@@ -246,7 +246,7 @@ def test_linked_folders_become_jobs_as_they_are_uploaded_and_hidden_files_of_mac
     (tmp_path / "images" / "plate").symlink_to(tmp_path / "disk")
     (tmp_path / "images" / "plate" / "up").symlink_to(tmp_path / "images")
     assert build_groups(files=tmp_path / "images", match="{plate}/{name}.tif") == [{"plate": "plate", "name": "a"}]
-    options = MakeJobsOptions(objects="s3://images/raw/", match="{name}.tif", put=("command=true",))
+    options = MakeJobsOptions(objects="s3://images/raw/", match="{name}.tif", put=("command=echo {name}",))
     keys = ["raw/a.tif", "raw/._a.tif", "raw/__MACOSX/a.tif"]
     text, count = build_job_file(options, None, lambda *_, **__: keys)
     assert count == 1
