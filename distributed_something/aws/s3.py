@@ -1,24 +1,19 @@
-"""Functions that list S3 objects, upload local folders to S3, and read S3's clock."""
+"""Functions that list and delete S3 objects, and read S3's clock."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from distributed_something.core.errors import AWSError, translate_aws_errors
-from distributed_something.core.text import format_row
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-UPLOAD_THREADS = 16
 # The dates in AWS responses are rounded to the second. A local clock that differs by at most this is more precise.
 CLOCK_TOLERANCE_SECONDS = 2.0
 
@@ -73,39 +68,3 @@ def delete_objects(s3: S3Client, bucket: str, prefix: str) -> int:
     for key in keys:
         s3.delete_object(Bucket=bucket, Key=key)
     return len(keys)
-
-
-def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], report: Callable[[str], None]) -> None:
-    """Upload local folders or files to their prefixes, and report one line for each of them.
-
-    Skip a file if the bucket already has it with the same size and a later date. Raise CloudError if an upload fails.
-    """
-    for folder, prefix in folders.items():
-        with translate_aws_errors(f"uploading {folder} to s3://{bucket}/{prefix}"):
-            uploaded = {
-                item["Key"]: (item["Size"], item["LastModified"].timestamp())
-                for item in iter_bucket_objects(s3, bucket, prefix)
-            }
-            files = list(_iter_files(folder, prefix))
-            changed = [(file, key) for file, key in files if not _is_uploaded(file, uploaded.get(key))]
-            with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
-                for _ in pool.map(lambda pair: s3.upload_file(str(pair[0]), bucket, pair[1]), changed):
-                    pass
-        counts = f"{len(changed)} files uploaded, {len(files) - len(changed)} unchanged"
-        report(format_row("upload", f"{os.path.normpath(folder)}: {counts}"))
-
-
-def _iter_files(folder: Path, prefix: str) -> Iterator[tuple[Path, str]]:
-    """Yield each file in the folder with its key. `folder` may also be a single file."""
-    if folder.is_file():
-        yield folder, prefix + folder.name if prefix.endswith("/") else prefix
-        return
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and "__pycache__" not in file.parts:
-            yield file, f"{prefix.rstrip('/')}/{file.relative_to(folder).as_posix()}"
-
-
-def _is_uploaded(file: Path, uploaded: tuple[int, float] | None) -> bool:
-    """Return whether the bucket already has the file. `uploaded`: the object's size and date, or None."""
-    status = file.stat()
-    return uploaded is not None and uploaded[0] == status.st_size and uploaded[1] >= status.st_mtime

@@ -159,11 +159,11 @@ def make_jobs(context: Context, /, output: Path | None, force: bool, **options: 
 @click.pass_obj
 def run_job(context: Context, job_file: Path, index: int | None, identity: str | None, upload: bool) -> None:
     """Run one job on this computer to see why it fails."""
-    from distributed_something.aws.s3 import upload_folders
     from distributed_something.jobs import run_job
     from distributed_something.jobs.docker import Docker
     from distributed_something.jobs.job_file import load_job_file
     from distributed_something.jobs.job_keys import collect_own_names
+    from distributed_something.jobs.uploads.upload_folders import upload_folders
     from distributed_something.project.template import find_template_file
 
     if (index is None) == (identity is None):

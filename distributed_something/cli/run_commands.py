@@ -81,6 +81,7 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     )  # fmt: skip
     path = shorten_path(build_monitor_file_path(context.project, settings.APP_NAME))
     print_progress(format_row("fleet", f"{run.MONITOR_FLEET_ID} (run {run.run})"))
+    _record_inputs(context, run, fleet_file)
     if settings.CREATE_DASHBOARD:
         print_progress(ensure_dashboard(clients.cloudwatch, settings, run.MONITOR_FLEET_ID))
     if settings.AUTO_MONITOR:
@@ -89,6 +90,30 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
         print_progress(format_next_command(context.command_line.format_command("monitor", str(path))))
     pause = 0.5 if context.local else 15.0
     watch_machine_arrivals(clients, settings, run, clock, wait_minutes=wait, pause=pause, print_progress=print_progress)
+
+
+def _record_inputs(context: Context, run: MonitorFile, fleet_file: Path) -> None:
+    """Write what the run was started with to the bucket. If that fails, print a note."""
+    import time
+
+    from distributed_something.diagnose.check.container_image.digest import find_image_digest
+    from distributed_something.diagnose.check.container_image.http import RegistryHttp
+    from distributed_something.jobs.submission.document import find_git_commit
+    from distributed_something.run.inputs.run_document import RunFiles, record_run_inputs
+
+    clients, settings = context.clients, context.settings
+
+    def look_up_digest() -> str | None:
+        image = settings.DOCKERHUB_TAG
+        return (
+            None if context.local else find_image_digest(image, settings.AWS_REGION, clients.ecr, RegistryHttp().fetch)
+        )
+
+    files = RunFiles(context.config_file, fleet_file, find_git_commit(context.project), look_up_digest)
+    if reason := record_run_inputs(clients, settings, run, files, time.time()):
+        context.console.print_progress(
+            f"note: what the run was started with could not be kept in the bucket ({reason})"
+        )
 
 
 @click.command(

@@ -23,6 +23,7 @@ from distributed_something.core.text import (
 )
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
     from rich.progress import Progress
 
     from distributed_something.core.submission import SubmissionDocument
@@ -37,6 +38,7 @@ _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
     "time limit": "not checked with all kinds of jobs, because it took longer than {detail} s",
     "ended": "not checked with all kinds of jobs, because it ended with exit code {detail}",
     "no serve": "not checked with your jobs, because it does not call serve()",
+    "no file": "your jobs are not checked with {detail}, which cannot be read; it must be there before they run",
 }
 
 
@@ -88,6 +90,7 @@ def submit_job(
         commit = find_git_commit(context.project)
         sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit), view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
+    record_sent_jobs(context)
     context.print_next_command("startCluster")
 
 
@@ -158,20 +161,32 @@ class SubmitView:
 
 
 def check_own_worker(context: Context, job_file: JobFile, samples: Sequence[CheckedMessage]) -> None:
-    """Give sample messages to the project's own `make_job`, and print a note if this check is incomplete.
+    """Give sample messages to the project's own `make_job`, and all jobs to its `check`, if it has this hook.
 
-    Raise InputError with all problems if `make_job` refuses a message or cannot handle it.
+    Print a note if this check is incomplete. Raise InputError with all problems if one of them refuses a message or
+    cannot handle it.
     """
     from distributed_something.jobs.own_worker import OwnWorker, check_samples
     from distributed_something.jobs.run_job import build_one_job_container
+    from distributed_something.jobs.uploads.checked_files import CheckedFiles
     from distributed_something.project.template import find_template_file
 
     folder = shorten_path(context.project) / "worker"
     worker = OwnWorker(folder, find_template_file("worker"), build_one_job_container(context.settings))
-    incomplete = check_samples(worker, job_file, samples)
+    files = CheckedFiles(context.settings.AWS_BUCKET, job_file.uploads, lambda: _find_s3(context))
+    incomplete = check_samples(worker, job_file, samples, fetch=files.fetch)
     if incomplete:
         text = f"note: {folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
         context.console.print_progress(text.format(detail=incomplete.detail))
+
+
+def _find_s3(context: Context) -> S3Client | None:
+    """Return a client for S3, or None if the local cloud would have to be started for it."""
+    from distributed_something.localcloud import find_local_cloud
+
+    if context.local and find_local_cloud(context.project, context.settings.AWS_REGION) is None:
+        return None
+    return context.clients.impatient_s3
 
 
 def _send_jobs(context: Context, submission: Submission, view: SubmitView) -> int:
@@ -181,6 +196,22 @@ def _send_jobs(context: Context, submission: Submission, view: SubmitView) -> in
     clients, settings, print_progress = context.clients, context.settings, context.console.print_progress
     with view as progress:
         return submit_jobs(clients, settings, submission, Clock(), progress=progress, print_progress=print_progress)
+
+
+def record_sent_jobs(context: Context) -> None:
+    """Add the jobs to the document of the run that is active, if there is one. Errors are ignored."""
+    import time
+
+    from distributed_something.run.inputs.run_document import record_submissions
+    from distributed_something.run.setup import find_active_run
+
+    clients, settings = context.clients, context.settings
+    try:
+        run = find_active_run(clients, settings)
+    except Exception:  # whatever it is, the jobs were sent
+        return
+    if run is not None:
+        record_submissions(clients, settings, run, time.time())
 
 
 def _confirm_repetition(context: Context, job_file: Path, plan: SubmissionPlan) -> None:

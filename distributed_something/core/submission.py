@@ -7,12 +7,18 @@ never overwrite each other's counts. `retry` writes such a document too, and a l
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
 _TIME_FORMAT = "%Y%m%dT%H%M%S"
-_VALUE_TYPES: dict[str, Any] = {"str": str, "str | None": (str, type(None)), "int": int, "bool": bool}
+_VALUE_TYPES: dict[str, Any] = {
+    "dict[str, str]": dict,
+    "str": str,
+    "str | None": (str, type(None)),
+    "int": int,
+    "bool": bool,
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class SubmissionDocument:
     waiting jobs, and `replaced_at` when; None in documents of older versions. `jobs_digest`: of all job IDs, in any
     order, so it does not depend on limits such as timeout_minutes. `path`: the Job file as the user typed it, also for
     `retry --with`; `retry_of`: the run whose failed jobs `retry` sent; both "" otherwise, and in older documents.
+    `files`: the SHA-256 of the Job file and its table, keyed by path; empty in older documents.
     """
 
     app: str
@@ -46,6 +53,7 @@ class SubmissionDocument:
     replaced_at: str | None = None
     path: str = ""
     retry_of: str = ""
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def job_file_path(self) -> str:
@@ -148,14 +156,17 @@ def parse_submission_object(content: object) -> SubmissionDocument:
     if not isinstance(content, dict):
         raise ValueError("not an object")
     values: dict[str, Any] = {}
-    for field in fields(SubmissionDocument):
-        value = content.get(field.name, None if field.default is MISSING else field.default)
+    for key in fields(SubmissionDocument):
+        default = {} if key.default_factory is dict else key.default
+        value = content.get(key.name, None if default is MISSING else default)
         is_boolean = isinstance(value, bool)  # a bool is an int in Python, but not in JSON
-        if not isinstance(value, _VALUE_TYPES[str(field.type)]) or (is_boolean and field.type != "bool"):
-            raise ValueError(f"{field.name} is {value!r}")
+        if not isinstance(value, _VALUE_TYPES[str(key.type)]) or (is_boolean and key.type != "bool"):
+            raise ValueError(f"{key.name} is {value!r}")
         if isinstance(value, int) and value < 0:
-            raise ValueError(f"{field.name} is negative")
-        values[field.name] = value
+            raise ValueError(f"{key.name} is negative")
+        if isinstance(value, dict) and not all(isinstance(item, str) for item in value.values()):
+            raise ValueError(f"{key.name} is {value!r}")
+        values[key.name] = value
     document = SubmissionDocument(**values)
     for time in (document.time, document.ended, document.replaced_at):
         if time is not None:

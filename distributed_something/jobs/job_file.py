@@ -37,6 +37,7 @@ from distributed_something.jobs.sources import (
     build_problem_collector,
     raise_problem,
 )
+from distributed_something.jobs.uploads.upload_files import check_upload_names
 from distributed_something.worker import (
     CREDENTIALS_PROBLEM,
     BadMessage,
@@ -191,7 +192,8 @@ class JobFile:
     ) -> Iterator[InputError]:
         shared_dir = ["shared_dir"] if self.shared.get("shared_inputs") else []
         filled = {*self.shared, *keys, *_WORKER_PLACEHOLDERS, *shared_dir}
-        remedy = f"use one of its keys ({', '.join(keys)}), or add this key" if keys else "use {group} or {job}"
+        shown = ", ".join(key if key == key.strip() else repr(key) for key in keys)  # " well" is not {well}
+        remedy = f"use one of its keys ({shown}), or add this key" if keys else "use {group} or {job}"
         for name, key in sorted(placeholders.items()):
             if name not in filled:
                 similar = get_close_matches(name, sorted(filled), n=1)
@@ -324,6 +326,9 @@ def _parse_uploads(path: Path, uploads: object) -> dict[Path, str]:
             problems.add(InputError(path, key, f"there is no file or folder {local}", remedy))
         folders[local] = prefix
     problems.raise_if_any()
+    check_upload_names(
+        path, {path.parent / folder: (prefix, f"upload '{folder}'") for folder, prefix in uploads.items()}
+    )
     return folders
 
 

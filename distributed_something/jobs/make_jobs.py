@@ -29,6 +29,8 @@ from distributed_something.jobs.sources import (
     parse_s3_address,
 )
 from distributed_something.jobs.submission.plan import plan_submission
+from distributed_something.jobs.uploads.upload_files import list_upload_files
+from distributed_something.worker import is_macos_file
 
 OBJECTS_KEY = "objects"  # the key in a group that lists the addresses of its objects
 _OPTION_SOURCES = {"plates": "plates", "wells": "plates", "rows": "plates", "sites": "plates", "table": "table",
@@ -322,9 +324,9 @@ def _iter_files(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield the path of each file relative to `folder`, as both name and value. Skip hidden files."""
     if not folder.is_dir():
         raise InputError("--files", "", f"there is no folder {folder}", "give the folder that contains the files")
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+    for file in list_upload_files(folder, ".").files:
+        name = file.path.relative_to(folder)
+        if not any(part.startswith(".") for part in name.parts):
             yield name.as_posix(), name.as_posix()
 
 
@@ -332,7 +334,7 @@ def _iter_objects(address: str, list_objects: ObjectLister) -> Iterator[tuple[st
     """Yield each object's key, relative to the prefix, and the object's address."""
     bucket, prefix = parse_s3_address(address, "--objects")
     for key in list_objects(bucket, prefix):
-        if not key.endswith("/"):
+        if not key.endswith("/") and not is_macos_file(key[len(prefix) :]):
             yield key[len(prefix) :], f"s3://{bucket}/{key}"
 
 

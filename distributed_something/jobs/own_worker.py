@@ -3,17 +3,21 @@
 The worker runs in a process of its own, in a temporary folder, with the environment variables of a task but without
 access to AWS. What it needs and does not find there may be in the image, so only the worker can tell: such a check ends
 with a reason why it is incomplete, not with an error.
+
+If the worker has the hook `check`, it gets all jobs, and the files that it asks for, such as the table and the pipeline
+that a job names.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +26,7 @@ from typing import Any
 from distributed_something.core.errors import InputError, InputProblems
 from distributed_something.jobs.job_file import CheckedMessage, JobFile
 from distributed_something.jobs.run_job import build_process_environment, find_worker_files
-from distributed_something.worker import CHECK_VARIABLE, MESSAGES_FILE, VERDICTS_FILE
+from distributed_something.worker import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, VERDICTS_FILE
 
 CHECK_MODULE = "distributed_something.worker.container.check_messages"
 TIME_LIMIT_SECONDS = 20.0  # for all samples; starting Python and importing the worker takes about half a second
@@ -34,6 +38,9 @@ _NO_AWS = {
 }
 # Signals that end a process because of an error in native code; SIGKILL may mean that memory is short here.
 _CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
+MAX_CHECKED_JOBS = 50_000  # that the hook `check` gets; the CellProfiler example checks this many in about 10 s
+_MAX_ROUNDS = 4  # in each, the hook may ask for more files
+FileFetcher = Callable[[str, Path], bool]  # (address, path) -> whether the file was stored there
 _INCOMPLETE_STATES = ("missing module", "unavailable")
 
 
@@ -53,8 +60,9 @@ class OwnWorker:
 class IncompleteCheck:
     """Why the project's own worker could not check all samples.
 
-    `state`: `missing module`, `unavailable`, `time limit`, `no serve` (its code does not call `serve`), or `ended` (its
-    process was killed). `detail`: the name of the module, the error, the limit in seconds, or the exit code.
+    `state`: `missing module`, `unavailable`, `time limit`, `no serve` (its code does not call `serve`), `ended` (its
+    process was killed), or `no file`. `detail`: the name of the module, the error, the limit in seconds, the exit code,
+    or the address of a file that the hook `check` needs.
     """
 
     state: str
@@ -62,20 +70,28 @@ class IncompleteCheck:
 
 
 def check_samples(
-    worker: OwnWorker, job_file: JobFile, samples: Sequence[CheckedMessage], seconds: float = TIME_LIMIT_SECONDS
-) -> IncompleteCheck | None:
-    """Raise InputError with every problem that the project's own `make_job` has with the samples.
+    worker: OwnWorker, job_file: JobFile, samples: Sequence[CheckedMessage], seconds: float = TIME_LIMIT_SECONDS,
+    fetch: FileFetcher = lambda address, path: False,
+) -> IncompleteCheck | None:  # fmt: skip
+    """Raise InputError with every problem that the project's own `make_job` has with the samples, and `check` with all
+    jobs.
 
-    Return None if all samples were checked; otherwise, return why not. `seconds`: the time limit.
+    Return None if all were checked; otherwise, return why not. `seconds`: the time limit of each round. `fetch`: gets
+    the files that `check` needs.
     """
     if "command" in job_file.shared and _is_shipped_code(worker):
         return None  # it builds jobs with the code that has already checked all of them
     with tempfile.TemporaryDirectory(prefix="submitJob-") as name:
         folder = Path(name).resolve()
-        lines = (json.dumps({"number": sample.number, "body": sample.body}) for sample in samples)
-        (folder / MESSAGES_FILE).write_text("\n".join(lines), encoding="utf-8")
-        exit_code = _run_check(worker, folder, seconds)
-        verdicts = _read_verdicts(folder / VERDICTS_FILE)
+        files = _FetchedFiles(folder, fetch)
+        count = _write_messages(folder, samples)
+        exit_code, verdicts = _run_round(worker, folder, seconds)
+        for _ in range(_MAX_ROUNDS):
+            if not files.fetch_needed(verdicts):
+                break
+            checked = job_file.iter_checked_messages(lambda _: None)
+            count = _write_messages(folder, itertools.islice(checked, MAX_CHECKED_JOBS))
+            exit_code, verdicts = _run_round(worker, folder, seconds)
     problems, seen = InputProblems(), set[tuple[str, str, str]]()
     if exit_code is not None and -exit_code in _CRASH_SIGNALS and len(verdicts) < len(samples):
         place = f"{job_file.groups_key}[{samples[len(verdicts)].number}]"
@@ -86,7 +102,45 @@ def check_samples(
             seen.add(reason)
             problems.add(problem)
     problems.raise_if_any()
-    return _explain_incomplete_check(verdicts, len(samples), exit_code, seconds)
+    incomplete = _explain_incomplete_check(verdicts, count, exit_code, seconds)
+    missing = files.missing_address
+    return incomplete or (IncompleteCheck("no file", missing) if missing else None)
+
+
+class _FetchedFiles:
+    """The files that the hook `check` needs. `missing_address`: one that could not be fetched; "" if there is none."""
+
+    def __init__(self, folder: Path, fetch: FileFetcher) -> None:
+        self._folder, self._fetch = folder, fetch
+        self._paths: dict[str, str | None] = {}
+        self.missing_address = ""
+
+    def fetch_needed(self, verdicts: Sequence[Mapping[str, Any]]) -> bool:
+        """Fetch the files that the verdicts name, and return whether there were any."""
+        needed = dict.fromkeys(address for verdict in verdicts for address in verdict.get("files", ()))
+        for address in needed:
+            path = self._folder / f"file-{len(self._paths)}"
+            is_there = self._fetch(address, path)
+            self._paths[address] = str(path) if is_there else None
+            self.missing_address = self.missing_address or ("" if is_there else address)
+        (self._folder / FILES_FILE).write_text(json.dumps(self._paths), encoding="utf-8")
+        return bool(needed)
+
+
+def _write_messages(folder: Path, messages: Iterable[CheckedMessage]) -> int:
+    """Write the messages that the worker will check, and return how many there are."""
+    count = 0
+    with (folder / MESSAGES_FILE).open("w", encoding="utf-8") as file:
+        for message in messages:
+            file.write(json.dumps({"number": message.number, "body": message.body}) + "\n")
+            count += 1
+    return count
+
+
+def _run_round(worker: OwnWorker, folder: Path, seconds: float) -> tuple[int | None, list[dict[str, Any]]]:
+    """Run the worker's check; return its exit code, or None if it took too long, and its verdicts."""
+    (folder / VERDICTS_FILE).unlink(missing_ok=True)
+    return _run_check(worker, folder, seconds), _read_verdicts(folder / VERDICTS_FILE)
 
 
 def _is_shipped_code(worker: OwnWorker) -> bool:

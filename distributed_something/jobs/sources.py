@@ -6,20 +6,26 @@ one sends them. A table with a million rows is never loaded into memory as a who
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import itertools
 import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn
 
 from distributed_something.core.errors import InputError, InputProblems
-from distributed_something.core.files import parse_json
+from distributed_something.core.files import parse_json, read_text_file
 from distributed_something.core.text import format_value
+from distributed_something.worker import (
+    TableError,
+    find_undecodable_text,
+    is_macos_file,
+    iter_table_rows,
+    open_table_text,
+)
 
 JobGroup = dict[str, Any] | str
 ProblemHandler = Callable[[InputError], None]  # is called for each invalid group; the group is then skipped
@@ -28,7 +34,7 @@ GroupReader = Callable[[ProblemHandler], Iterator[JobGroup]]
 ObjectLister = Callable[..., Iterable[str]]
 
 _GROUPS_ADVICE = (
-    "write a list of objects, the path of a .csv, .tsv, or .jsonl table, "
+    "write a list of objects, the path of a .csv, .tsv, .json, or .jsonl file, "
     '{"cross": {"plate": […], "well": […]}}, or {"s3": "s3://bucket/prefix/", "match": "*.tif"}'
 )
 
@@ -56,13 +62,14 @@ class GroupSource:
     `preview`: yields enough groups to find unfilled placeholders, without calling AWS and without going over all
     combinations. `is_valid`: whether the source has no known problem; False if reading it is certain to report one.
     `locate`: returns where the group with this number (from 1) is in a table, such as "line 3 of wells.csv"; "" for
-    other sources.
+    other sources. `file`: the table or list that the groups are read from, or None.
     """
 
     read: GroupReader
     preview: GroupReader
     is_valid: bool = True
     locate: Callable[[int], str] = lambda _: ""
+    file: Path | None = None
 
     def __call__(self, on_problem: ProblemHandler = raise_problem) -> Iterator[JobGroup]:
         return self.read(on_problem)
@@ -76,6 +83,8 @@ def build_group_source(groups: object, key: str, job_file: Path, list_objects: O
     """
     if isinstance(groups, list):
         return _build_list_source(groups, key, job_file)
+    if isinstance(groups, str) and groups.lower().endswith(".json"):
+        return _build_listed_source(job_file.parent / groups, key, job_file)
     if isinstance(groups, str):
         return _build_table_source(groups, key, job_file)
     if isinstance(groups, dict) and set(groups) == {"cross"}:
@@ -88,7 +97,9 @@ def build_group_source(groups: object, key: str, job_file: Path, list_objects: O
 # A list
 
 
-def _build_list_source(groups: list[Any], key: str, job_file: Path) -> GroupSource:
+def _build_list_source(entries: list[Any], key: str, job_file: Path) -> GroupSource:
+    groups = [entry[0] if _is_printed_group(entry) else entry for entry in entries]
+
     def read_checked(on_problem: ProblemHandler) -> Iterator[JobGroup]:
         for number, group in enumerate(groups, 1):
             if _is_group(group):
@@ -102,8 +113,27 @@ def _build_list_source(groups: list[Any], key: str, job_file: Path) -> GroupSour
     return GroupSource(read_checked, read_checked, is_valid=False)
 
 
+def _is_printed_group(value: object) -> bool:
+    """Return whether this is a group as `cellprofiler --print-groups` prints it: its keys, and its image numbers."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], dict)
+        and isinstance(value[1], list)
+        and all(type(number) is int for number in value[1])
+    )
+
+
 def _is_group(value: object) -> bool:
     return isinstance(value, (dict, str)) and bool(value)
+
+
+def _build_listed_source(path: Path, key: str, job_file: Path) -> GroupSource:
+    """Return the source for a JSON file with a list of groups, such as the output of `cellprofiler --print-groups`."""
+    entries = parse_json(read_text_file(path, "a list of jobs"), path)
+    if not isinstance(entries, list):
+        raise InputError(job_file, key, f"{path.name} does not contain a list of jobs", _GROUPS_ADVICE)
+    return replace(_build_list_source(entries, key, path), file=path)
 
 
 # All combinations
@@ -130,15 +160,15 @@ def _build_cross_source(axes: object, key: str, job_file: Path) -> GroupSource:
 
 def _build_table_source(name: str, key: str, job_file: Path) -> GroupSource:
     path = job_file.parent / name
-    row_readers: dict[str, Callable[[IO[str], Path, ProblemHandler], Iterator[JobGroup]]] = {
-        ".csv": lambda lines, path, on_problem: _read_rows(lines, path, ",", on_problem),
-        ".tsv": lambda lines, path, on_problem: _read_rows(lines, path, "\t", on_problem),
+    row_readers: dict[str, Callable[[Path, ProblemHandler], Iterator[JobGroup]]] = {
+        ".csv": _read_rows,
+        ".tsv": _read_rows,
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
     }
     row_reader = row_readers.get(path.suffix.lower())
     if row_reader is None:
-        remedy = "name a .csv, .tsv, or .jsonl file next to the job file"
+        remedy = "name a .csv, .tsv, .json, or .jsonl file next to the job file"
         raise InputError(job_file, key, f"{name!r} is not a table", remedy)
     try:
         is_file = path.is_file()
@@ -150,48 +180,44 @@ def _build_table_source(name: str, key: str, job_file: Path) -> GroupSource:
 
     def read(on_problem: ProblemHandler) -> Iterator[JobGroup]:
         try:
-            with path.open(encoding="utf-8-sig", newline="") as lines:
-                yield from row_reader(lines, path, on_problem)
-        except UnicodeDecodeError as error:
-            on_problem(InputError(path, "", f"this is not UTF-8 text ({error.reason})", "save the table in UTF-8"))
-        except csv.Error as error:
-            on_problem(InputError(path, "", f"this is not a table ({error})", "check the quotes and the line endings"))
+            yield from row_reader(path, on_problem)
+        except UnicodeDecodeError:
+            on_problem(_build_table_error(path, find_undecodable_text(path)))
         except OSError as error:
             on_problem(InputError(path, "", f"it cannot be read ({error.strerror})", "check the file"))
 
-    return GroupSource(read, read, locate=lambda number: _locate_row(path, number))
+    return GroupSource(read, read, locate=lambda number: _locate_row(path, number), file=path)
 
 
 def _locate_row(path: Path, number: int) -> str:
     """Return the place of a table's group. Only tables with a problem are read again for this."""
-    delimiters = {".csv": ",", ".tsv": "\t"}
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        if path.suffix.lower() in delimiters:
-            rows = csv.reader(lines, delimiter=delimiters[path.suffix.lower()], strict=True)
-            next(rows)
-            line_numbers = (rows.line_num for row in rows if row)
-        else:
-            line_numbers = (line_number for line_number, line in enumerate(lines, 1) if line.strip())
-        return f"line {next(itertools.islice(line_numbers, number - 1, None))} of {path.name}"
+    lines: list[int] = []
+    if path.suffix.lower() in (".csv", ".tsv"):
+        for row in iter_table_rows(path, lambda error: lines.append(error.place.line)):
+            lines.append(row.line)
+            if len(lines) >= number:
+                break
+    else:
+        with open_table_text(path) as text:
+            lines = [line_number for line_number, line in enumerate(text, 1) if line.strip()]
+    return f"line {lines[number - 1]} of {path.name}"
 
 
-def _read_rows(lines: IO[str], path: Path, delimiter: str, on_problem: ProblemHandler) -> Iterator[JobGroup]:
-    rows = csv.reader(lines, delimiter=delimiter, strict=True)
-    header = next(rows, [])
-    if not header or any(not name.strip() for name in header) or len(set(header)) < len(header):
-        remedy = "give each column a unique name in the first line"
-        on_problem(InputError(path, "line 1", f"{format_value(header)} is not a header", remedy))
-        return
-    width = len(header)
-    for row in rows:
-        if len(row) == width:
-            yield dict(zip(header, row, strict=True))
-        elif row:  # many editors leave an empty line at the end
-            problem = f"the row has {len(row)} cells, but the header has {width}"
-            on_problem(InputError(path, f"line {rows.line_num}", problem, "give the row as many cells as the header"))
+def _build_table_error(path: Path, error: TableError) -> InputError:
+    return InputError(path, str(error.place), error.problem, error.remedy)
 
 
-def _read_json_lines(lines: IO[str], path: Path, on_problem: ProblemHandler) -> Iterator[JobGroup]:
+def _read_rows(path: Path, on_problem: ProblemHandler) -> Iterator[JobGroup]:
+    for row in iter_table_rows(path, lambda error: on_problem(_build_table_error(path, error))):
+        yield row.cells
+
+
+def _read_json_lines(path: Path, on_problem: ProblemHandler) -> Iterator[JobGroup]:
+    with open_table_text(path) as lines:
+        yield from _parse_json_lines(lines, path, on_problem)
+
+
+def _parse_json_lines(lines: IO[str], path: Path, on_problem: ProblemHandler) -> Iterator[JobGroup]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -251,7 +277,9 @@ def parse_s3_address(address: object, file: Path | str, key: str = "") -> tuple[
 def _iter_matching_groups(keys: Iterable[str], prefix: str, match: str) -> Iterator[JobGroup]:
     for key in keys:
         name, relative = PurePosixPath(key).name, key[len(prefix) :]
-        if not key.endswith("/") and (fnmatch.fnmatchcase(name, match) or fnmatch.fnmatchcase(relative, match)):
+        if is_macos_file(relative) or key.endswith("/"):
+            continue
+        if fnmatch.fnmatchcase(name, match) or fnmatch.fnmatchcase(relative, match):
             yield _build_object_group(key)
 
 

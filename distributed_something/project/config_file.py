@@ -23,6 +23,9 @@ _RESERVED_NAME_PATTERN = re.compile(
     r"|SQS_QUEUE_URL|SQS_DEAD_LETTER_QUEUE_URL|DOCKER_IMAGE|STOP_SECONDS|WORK_DIR|WORKER_SCRIPTS_DIR|INSTANCE_ID"
     r"|ONE_JOB_FOLDER|CHECK_MESSAGES_FOLDER|JOURNAL_SECONDS|SICK_PAUSE_SECONDS)"
 )
+# A task definition has at most 64 KiB, as the JSON of the request to ECS. 8 KiB remain for the queues' URLs, the log
+# configuration, and tags: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html
+MAX_CONSTANTS_BYTES = (64 - 8) * 1024
 
 
 def load_settings(path: Path) -> Settings:
@@ -40,7 +43,23 @@ def load_settings(path: Path) -> Settings:
     if settings is None or problems.has_any:
         sources = _read_sources(_parse_config(read_text_file(path, "a config file")))
         raise merge_input_errors(_drop_consequences(problems.list_problems(), sources))
+    _check_constants_size(path, settings)
     return settings
+
+
+def _check_constants_size(path: Path, settings: Settings) -> None:
+    """Raise InputError with the largest constants if a task definition cannot hold all of them."""
+    environment = settings.build_worker_environment()
+    sizes = {name: len(json.dumps({"name": name, "value": value})) + 2 for name, value in environment.items()}
+    problems, total = InputProblems(), sum(sizes.values())
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        if total <= MAX_CONSTANTS_BYTES:
+            break
+        total -= sizes[name]
+        problem = f"it has {sizes[name]:,} bytes, but a task definition holds {MAX_CONSTANTS_BYTES:,} for all constants"
+        remedy = "put the text into a file in the bucket or the image, and the path of the file into the constant"
+        problems.add(InputError(path, name, problem, remedy))
+    problems.raise_if_any()
 
 
 def _validate(path: Path, known: dict[str, Any], own: dict[str, str]) -> Settings:

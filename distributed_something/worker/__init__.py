@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .admission.replacement import build_replacement_document
     from .attempt.attempt import AGAIN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE, RETRY_RUN_ATTRIBUTE
     from .batches import split_into_batches
-    from .container.check_messages import CHECK_VARIABLE, MESSAGES_FILE, VERDICTS_FILE
+    from .container.check_messages import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, VERDICTS_FILE
     from .container.serve import serve
     from .container.test_job import TEST_RUN_VARIABLE
     from .job.addresses import CREDENTIALS_PROBLEM
@@ -42,9 +42,18 @@ if TYPE_CHECKING:
     from .job.upload_flags import parse_upload_flags
     from .job.worker_settings import JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
+    from .macos_files import is_macos_file
     from .responses.foreign_response import ForeignResponseError, reject_foreign_responses
     from .responses.response_length import reject_truncated_responses
     from .stored_record import read_stored_record
+    from .table import (
+        TableError,
+        find_undecodable_text,
+        iter_table_rows,
+        open_table_text,
+        read_table_names,
+    )
+    from .version import VERSION
     from .visible_text import make_visible, split_lines
 
 _MODULES = {
@@ -59,13 +68,14 @@ _MODULES = {
     "job.shell.shell_values": "fill_shell",
     "job.worker_settings": "JobDefaults Settings",
     "container.serve": "serve",
+    "table": "TableError find_undecodable_text iter_table_rows open_table_text read_table_names",
     # for the rest of distributed_something
     "admission.closing": "is_run_closed",
     "admission.pauses": "MAX_PAUSE_DOCUMENTS list_paused_containers",
     "admission.replacement": "build_replacement_document",
     "attempt.attempt": "AGAIN_ATTRIBUTE RETRY_JOB_ATTRIBUTE RETRY_RUN_ATTRIBUTE",
     "batches": "split_into_batches",
-    "container.check_messages": "CHECK_VARIABLE MESSAGES_FILE VERDICTS_FILE",
+    "container.check_messages": "CHECK_VARIABLE FILES_FILE MESSAGES_FILE VERDICTS_FILE",
     "container.test_job": "TEST_RUN_VARIABLE",
     "job.addresses": "CREDENTIALS_PROBLEM",
     "job.message_inputs": "hide_message_credentials",
@@ -73,25 +83,28 @@ _MODULES = {
     "job.shell.shell_template": "parse_shell_template",
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
+    "macos_files": "is_macos_file",
     "stored_record": "read_stored_record",
     "responses.foreign_response": "ForeignResponseError reject_foreign_responses",
     "responses.response_length": "reject_truncated_responses",
+    "version": "VERSION",
     "visible_text": "make_visible split_lines",
 }
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
-    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS",
-    "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX",
-    "TEST_RUN_VARIABLE", "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed", "Folders", "ForeignResponseError",
-    "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings", "TemplateError",
-    "as_text", "build_alarm_name", "build_machine_log_group", "build_replacement_document", "fill_shell",
-    "find_named_permission", "find_permission_in_text", "get_error_code", "hide_message_credentials",
-    "is_access_denied", "is_missing_object", "is_run_closed", "job_from_message", "job_id",
-    "list_paused_containers", "list_placeholders", "make_visible", "missing_files", "missing_key", "missing_text",
-    "parse_shell_template", "parse_upload_flags", "read_stored_record", "reject_foreign_responses",
-    "reject_truncated_responses", "serve", "split_command", "split_into_batches", "split_lines", "upload_arguments",
-    "usual_failure", "wrong_text",
+    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "FILES_FILE",
+    "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE",
+    "RUNS_PREFIX", "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadMessage", "Failed", "Folders",
+    "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings",
+    "TableError", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group",
+    "build_replacement_document", "fill_shell", "find_named_permission", "find_permission_in_text",
+    "find_undecodable_text", "get_error_code", "hide_message_credentials", "is_access_denied", "is_macos_file",
+    "is_missing_object", "is_run_closed", "iter_table_rows", "job_from_message", "job_id", "list_paused_containers",
+    "list_placeholders", "make_visible", "missing_files", "missing_key", "missing_text", "open_table_text",
+    "parse_shell_template", "parse_upload_flags", "read_stored_record", "read_table_names",
+    "reject_foreign_responses", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
+    "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -72,7 +72,7 @@ class Project:
 
     def write_document(self, **changes: Any) -> None:
         """Replace the only submission's document."""
-        (key,) = self.bucket.objects
+        (key,) = (key for key in self.bucket.objects if "/submissions/" in key)
         self.bucket.objects[key] = build_submission(SubmissionDocument(**vars(self.documents[0]) | changes))
 
 

@@ -15,6 +15,7 @@ from distributed_something.diagnose.check.container_image.check_image import (
     check_container_image,
     judge_container_image,
 )
+from distributed_something.diagnose.check.container_image.digest import find_image_digest
 from distributed_something.diagnose.check.container_image.ecr import EcrImage
 from distributed_something.diagnose.check.container_image.http import (
     HttpResponse,
@@ -330,3 +331,29 @@ def test_a_missing_repository_in_ecr_is_a_missing_image(aws: ExactClients) -> No
     with pytest.raises(ImageLookupError) as raised:
         find_ecr_architectures(aws, b"")
     assert raised.value.problem is ImageProblem.MISSING
+
+
+def find_registry_digest(registry: FakeRegistry, name: str) -> str | None:
+    return find_image_digest(f"{registry.host}/{name}", "us-east-1", None, RegistryHttp().fetch)
+
+
+def test_the_digest_of_an_image_is_that_of_its_manifest(registry: FakeRegistry) -> None:
+    registry.documents[MANIFEST] = SINGLE_IMAGE
+    digest = find_registry_digest(registry, "user/app:1")
+    assert digest is not None
+    assert digest.startswith("sha256:")
+    assert find_registry_digest(registry, "user/app:2") is None
+    assert find_registry_digest(registry, f"user/app@sha256:{'a' * 64}") == f"sha256:{'a' * 64}"
+
+
+def test_the_digest_of_an_image_in_ecr_is_read_with_its_client_in_its_own_region(aws: ExactClients) -> None:
+    request = {
+        "registryId": ACCOUNT.account_id, "repositoryName": "tools/app", "imageIds": [{"imageTag": "1"}],
+        "acceptedMediaTypes": [*INDEX_MEDIA_TYPES, *MANIFEST_MEDIA_TYPES],
+    }  # fmt: skip
+    aws.expect_call("ecr.batch_get_image", request, images=[{"imageId": {"imageDigest": "sha256:cafe"}}])
+    fetch = RegistryHttp().fetch
+    assert find_image_digest(ECR, "us-east-1", aws.clients.ecr, fetch) == "sha256:cafe"
+    assert find_image_digest(ECR, "eu-west-1", aws.clients.ecr, fetch) is None
+    aws.expect_error("ecr.batch_get_image", "AccessDeniedException")
+    assert find_image_digest(ECR, "us-east-1", aws.clients.ecr, fetch) is None

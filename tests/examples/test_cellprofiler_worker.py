@@ -228,7 +228,7 @@ def test_relative_paths_start_at_input_and_path_columns_are_optional(cellprofile
     [
         ("FileName_DNA,Metadata_Well\na.tif,B01\n", "list_of_images.csv has no row with Metadata_Well=A01"),
         ("FileName_DNA,Metadata_Plate\na.tif,P1\n", "list_of_images.csv has no column Metadata_Well"),
-        ("", "list_of_images.csv has no column Metadata_Well"),
+        ("", "list_of_images.csv: line 1: there is no header"),
     ],
 )
 def test_a_job_fails_if_its_group_has_no_images(
@@ -236,6 +236,53 @@ def test_a_job_fails_if_its_group_has_no_images(
 ) -> None:
     with pytest.raises(cellprofiler.Failed, match=reason):
         prepare_job(cellprofiler, tmp_path, table, {"Metadata": "Metadata_Well=A01"})
+
+
+ROW = "P1,A01,a.tif,/home/ubuntu/bucket/x"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        f"{ROW},\n",
+        f"{ROW},,\r\n,,,\r\n\r\n",
+        f"\n , \n{ROW}\n",
+        f"{ROW.replace(',', ';')};\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_rewritten_table_has_only_its_own_columns(
+    cellprofiler: ModuleType, tmp_path: Path, rows: str, encoding: str
+) -> None:
+    header = "Metadata_Plate, Metadata_Well ,FileName_DNA,PathName_DNA,\n"
+    text = (header.replace(",", ";") if ";" in rows else header) + rows
+    job = make_job(cellprofiler, tmp_path, {"Metadata_Well": "A01"}, mount="False")
+    job.own["data_file"].parent.mkdir(parents=True)
+    job.own["data_file"].write_bytes(text.encode(encoding))
+    cellprofiler.prepare(job, cellprofiler.Folders(tmp_path, RecordingFetch(tmp_path)))
+    assert job.own["data_file"].read_bytes().decode() == (
+        f"Metadata_Plate,Metadata_Well,FileName_DNA,PathName_DNA\r\nP1,A01,a.tif,{tmp_path}/input/ours/x\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (f"{ROW},b\n", "line 2, column 5: the row has 5 cells, but the header has 4"),
+        (
+            f"{ROW}\nP1,A01\n",
+            "line 3, column 3: the row has 2 cells, but the header has 4; there is none for 'FileName",
+        ),
+        (f'{ROW}\nP1,"A01\n', "line 3, column 4: the quote is not closed"),
+    ],
+)
+def test_a_row_with_surplus_or_missing_cells_fails_the_job_with_its_line(
+    cellprofiler: ModuleType, tmp_path: Path, rows: str, reason: str
+) -> None:
+    table = f"Metadata_Plate,Metadata_Well,FileName_DNA,PathName_DNA\n{rows}"
+    with pytest.raises(cellprofiler.Failed, match=f"list_of_images.csv: {reason}") as caught:
+        prepare_job(cellprofiler, tmp_path, table, {"Metadata_Well": "A01"})
+    assert caught.value.reason_class == "bad input"
 
 
 def test_all_images_in_a_file_list_are_fetched(cellprofiler: ModuleType, tmp_path: Path) -> None:
@@ -260,6 +307,59 @@ def test_the_done_file_shows_whether_a_job_failed(
         result = cellprofiler.Result(exit_code, 1.0, 0, 0.0)
         actual = find_failure(cellprofiler.failure(make_job(cellprofiler, tmp_path), folders, result), result)
         assert actual is None if reason is None else reason in str(actual)
+
+
+# What submitJob checks
+
+PIPELINE = "CellProfiler Pipeline: http://www.cellprofiler.org\nVersion:5\n\nImages:[module_num:1|enabled:True]\n"
+BATCH_MODULE = "CreateBatchFiles:[module_num:9|notes:['enabled:False']|batch_state:array([], dtype=uint8)|enabled:{}]\n"
+
+
+def check_job(
+    hooks: ModuleType, folder: Path, table: str, content: str = PIPELINE, group: Any = PLATE, **keys: Any
+) -> None:
+    """Run the hook `check` with these files."""
+    job = make_job(hooks, folder, group, **keys)
+
+    def fetch(inputs: dict[str, str]) -> None:
+        for name in inputs.values():
+            path = folder / "input" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content if name.endswith(("pipe", "proj")) else table)
+
+    hooks.check(job, hooks.Folders(folder, fetch))
+
+
+@pytest.mark.parametrize("mount", ["True", "False"])
+def test_a_group_that_the_table_does_not_have_is_refused(cellprofiler: ModuleType, tmp_path: Path, mount: str) -> None:
+    table = TABLE.format(BUCKET)
+    check_job(cellprofiler, tmp_path, table, group={"Metadata": "Metadata_Well=A01,Metadata_Site=2"}, mount=mount)
+    check_job(cellprofiler, tmp_path, table, group={"Well": "B01"}, mount=mount)
+    for group, reason in [
+        ({"Metadata": "Metadata_Well=A02,Metadata_Site=1"}, "has no row with Metadata_Well=A02,Metadata_Site=1"),
+        ({"Metadata_Well": "B01", "Metadata_Site": "2"}, "has no row with Metadata_Well=B01,Metadata_Site=2"),
+        ({"Metadata_Plate": "P1"}, "has no column Metadata_Plate"),
+    ]:
+        with pytest.raises(cellprofiler.Failed, match=f"list_of_images.csv {reason}"):
+            check_job(cellprofiler, tmp_path, table, group=group, mount=mount)
+
+
+@pytest.mark.parametrize("module", [BATCH_MODULE.format("True"), "CreateBatchFiles:[module_num:3|show_window:True]"])
+@pytest.mark.parametrize("name", ["a.cppipe", "a.cpproj"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_pipeline_with_create_batch_files_is_refused(
+    cellprofiler: ModuleType, tmp_path: Path, module: str, name: str, line_end: str
+) -> None:
+    pipeline = (PIPELINE + module).replace("\n", line_end)
+    with pytest.raises(cellprofiler.BadMessage, match=f"the pipeline {name} contains the module CreateBatchFiles"):
+        check_job(cellprofiler, tmp_path, "", pipeline, pipeline=name, data_file="files.txt")
+
+
+def test_a_pipeline_in_which_create_batch_files_is_turned_off_and_a_batch_file_are_accepted(
+    cellprofiler: ModuleType, tmp_path: Path
+) -> None:
+    check_job(cellprofiler, tmp_path, "", PIPELINE + BATCH_MODULE.format("False"), data_file="files.txt")
+    check_job(cellprofiler, tmp_path, "", PIPELINE + BATCH_MODULE.format("True"), data_file="Batch_data.h5")
 
 
 # Truncated images

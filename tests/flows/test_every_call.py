@@ -46,7 +46,6 @@ from distributed_something.account.setup_aws import Buckets, apply_step, build_r
 from distributed_something.account.step import SetupStep
 from distributed_something.aws.ecs import build_placement_constraints, find_task_roles
 from distributed_something.aws.instance_types import find_quota_class, read_quota_value
-from distributed_something.aws.s3 import upload_folders
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.config_settings import Settings
@@ -61,6 +60,7 @@ from distributed_something.fleet.request import build_fleet_request
 from distributed_something.jobs.submission.document import DocumentWriter
 from distributed_something.jobs.submission.send_batches import send_batch
 from distributed_something.jobs.submission.waiting_jobs import DELETE_ATTEMPTS, WaitingJobRemover
+from distributed_something.jobs.uploads.upload_folders import upload_folders
 from distributed_something.observe.queue_resources import iter_tagged_queues
 from distributed_something.observe.resources import iter_dashboard_bodies, iter_ecs_resources
 from distributed_something.observe.service import list_stopped_tasks

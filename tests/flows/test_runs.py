@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,19 @@ def test_a_run_with_the_unedited_example_files_processes_96_wells_from_another_f
     files = sorted(path.name for path in results.rglob("*") if path.is_file())
     assert files == ["counts.csv"] * 96 + ["marked.png"] * 96
     assert len(list(results.iterdir())) == 96
+    (document,) = (clone / "local" / "your-bucket-name" / "runs" / "DistributedSomething").glob("*/run.json")
+    check_run_document(json.loads(document.read_text()), clone)
     assert list_project_processes(clone) == []
+
+
+def check_run_document(document: dict[str, Any], clone: Path) -> None:
+    """Check that the document names the run's files, and that the copy of the Job file is there."""
+    assert document["config"]["values"]["APP_NAME"] == "DistributedSomething"
+    assert document["fleet_file"]["path"] == "clone/files/exampleFleet.json"
+    (job_file,) = document["job_files"]
+    assert (job_file["path"], job_file["jobs"]) == ("clone/files/exampleJob.json", 96)
+    copy = clone / "local" / "your-bucket-name" / job_file["files"]["clone/files/exampleJob.json"]["key"]
+    assert copy.read_bytes() == (clone / "files" / "exampleJob.json").read_bytes()
 
 
 # How many times SQS delivers a message before moving it to the dead-letter queue. SQS delivers a message again if its

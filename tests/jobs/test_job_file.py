@@ -110,6 +110,77 @@ def test_a_cell_may_contain_separators_and_line_breaks(tmp_path: Path) -> None:
     assert read_groups(tmp_path, "jobs.csv") == [{"name": "a,b"}, {"name": "c\nd"}, {"name": ' e "f" '}]
 
 
+@pytest.mark.parametrize("empty", ["", ",", ",,", " , ", '"",""'])
+def test_empty_rows_of_a_spreadsheet_are_ignored(tmp_path: Path, empty: str) -> None:
+    (tmp_path / "jobs.csv").write_text(f"plate,well\nP1,A01\n{empty}\nP1,A02\n{empty}\n{empty}\n")
+    job_file = write_job_file(tmp_path, COMMAND | {"groups": "jobs.csv"})
+    assert plan_submission(job_file).count == 2
+
+
+@pytest.mark.parametrize("header", ["well, col", " well ,col ", "well;col", "\ufeffwell,\tcol"])
+def test_spaces_around_the_names_of_columns_do_not_belong_to_them(tmp_path: Path, header: str) -> None:
+    (tmp_path / "jobs.csv").write_text(f"{header}\nA01{';' if ';' in header else ','}3\n")
+    job_file = write_job_file(tmp_path, {"command": "run {well} {col}", "groups": "jobs.csv"})
+    assert [json.loads(message.body)["group"] for message in job_file.iter_checked_messages()] == [
+        {"well": "A01", "col": "3"}
+    ]
+
+
+def test_names_with_spaces_around_them_are_shown_in_quotes(tmp_path: Path) -> None:
+    (line,) = find_plan_problems(tmp_path, {"command": "run {col}", "groups": [{"well": "A01", " col": 3}]})
+    assert "use one of its keys (well, ' col')" in line
+
+
+def test_a_table_in_utf_16_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_bytes("plate;well\r\nP1;A01\r\nP1;A02\r\n".encode("utf-16"))
+    assert read_groups(tmp_path, "jobs.csv") == WELLS
+    (tmp_path / "jobs.jsonl").write_bytes(
+        '{"plate": "P1", "well": "A01"}\n{"plate": "P1", "well": "A02"}'.encode("utf-16")
+    )
+    assert read_groups(tmp_path, "jobs.jsonl") == WELLS
+
+
+@pytest.mark.parametrize("name", ["jobs.csv", "jobs.jsonl"])
+def test_a_table_that_is_not_utf_8_is_refused_with_line_and_column(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes('"a"\n"b"\n"\xe9"\n'.encode("latin-1"))
+    lines = find_plan_problems(tmp_path, COMMAND | {"groups": name})
+    assert f"{name}: line 3, column 2: this is not UTF-8 text; save the table in UTF-8" in lines
+
+
+PRINTED_GROUPS = [[{"plate": "P1", "well": "A01"}, [1, 2]], [{"plate": "P1", "well": "A02"}, []]]
+
+
+def test_groups_may_be_what_cellprofiler_prints(tmp_path: Path) -> None:
+    assert read_groups(tmp_path, PRINTED_GROUPS) == WELLS
+    (tmp_path / "groups.json").write_text(json.dumps(PRINTED_GROUPS))
+    assert read_groups(tmp_path, "groups.json") == WELLS
+    (tmp_path / "groups.json").write_text(json.dumps(WELLS))
+    assert read_groups(tmp_path, "groups.json") == WELLS
+
+
+@pytest.mark.parametrize("entry", [[{}, [1, 2]], [{"well": "A01"}], [{"well": "A01"}, ["1"]], [{"well": "A01"}, 1]])
+def test_other_lists_are_not_groups(tmp_path: Path, entry: object) -> None:
+    (line,) = find_load_problems(tmp_path, COMMAND | {"groups": [{"well": "A01"}, entry]})
+    assert line.startswith("job.json: groups[2]: ")
+    assert line.endswith('is not a job; write an object such as {"well": "A01"}, or a string')
+
+
+def test_a_json_file_without_a_list_of_groups_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "groups.json").write_text('{"well": "A01"}')
+    (line,) = find_load_problems(tmp_path, COMMAND | {"groups": "groups.json"})
+    assert line.startswith("job.json: groups: groups.json does not contain a list of jobs; write a list of objects")
+    (tmp_path / "groups.json").write_text('[[{"well": "A01"}, [1],]]')
+    (line,) = find_load_problems(tmp_path, COMMAND | {"groups": "groups.json"})
+    assert line.startswith("groups.json: line 1, column 23: trailing comma")
+
+
+def test_hidden_files_of_macos_in_a_bucket_are_ignored(tmp_path: Path) -> None:
+    keys = ["in/a.tif", "in/._a.tif", "in/__MACOSX/in/a.tif", "in/.DS_Store", "in/x/._b.tif", "in/x/b.tif"]
+    for match in ("*.tif", "*", ".*"):
+        groups = read_groups(tmp_path, {"s3": "s3://images/in/", "match": match}, lambda *_: keys)
+        assert [group["key"] for group in groups] == (["in/a.tif", "in/x/b.tif"] if match != ".*" else [])
+
+
 def test_groups_may_be_all_combinations_of_several_values(tmp_path: Path) -> None:
     cross = {"cross": {"plate": ["P1", "P2"], "well": ["A01", "A02", 3]}}
     expected = [{"plate": plate, "well": well} for plate in ("P1", "P2") for well in ("A01", "A02", 3)]
@@ -147,7 +218,9 @@ def test_a_table_is_read_only_as_far_as_needed(tmp_path: Path) -> None:
     job_file = write_job_file(tmp_path, COMMAND | {"groups": "jobs.csv"})
     assert next(job_file.groups()) == {"n": "0"}
     assert len(list(itertools.islice(job_file.iter_bodies(), 5))) == 5
-    with pytest.raises(InputError, match=r"jobs.csv: line 20002: the row has 2 cells, but the header has 1; give"):
+    with pytest.raises(
+        InputError, match=r"jobs.csv: line 20002, column 2: the row has 2 cells, but the header has 1; give"
+    ):
         plan_submission(job_file)
 
 
@@ -330,7 +403,7 @@ def test_a_value_that_a_command_hands_to_another_shell_is_reported_with_its_job(
 def test_all_invalid_rows_in_a_table_are_reported_together_with_invalid_shared_keys(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("well\nA01,x\nA02\nA03,x\n")
     lines = find_load_problems(tmp_path, {"command": 7, "groups": "jobs.csv"})
-    assert [line.split(": ")[1] for line in lines] == ["command", "line 2", "line 4"]
+    assert [line.split(": ")[1] for line in lines] == ["command", "line 2, column 2", "line 4, column 2"]
 
 
 def test_an_invalid_address_and_an_invalid_pattern_are_both_reported(tmp_path: Path) -> None:
@@ -354,7 +427,7 @@ def test_one_error_contains_all_invalid_jobs_with_their_numbers(tmp_path: Path) 
     (tmp_path / "jobs.csv").write_text("out\na\nb,b\n../c\na\nd\n../e\n../c\nd\nd\nd\n")
     lines = find_plan_problems(tmp_path, COMMAND | {"output_location": "{out}", "groups": "jobs.csv"})
     assert [line.split(": ")[1] for line in lines] == [
-        "line 3", "groups[3]", "groups[6]", "groups[7]", "groups", "groups",
+        "line 3, column 2", "groups[3]", "groups[6]", "groups[7]", "groups", "groups",
     ]  # fmt: skip
     assert [line.split("`output_location` is ")[1].split("-")[0] for line in lines[1:4]] == [
         "'../c/c", "'../e/e", "'../c/c",
@@ -387,8 +460,10 @@ def test_a_table_that_ends_too_early_is_reported_together_with_its_invalid_rows(
     (tmp_path / "jobs.csv").write_text('well\nA01,x\n"A02\n')
     lines = find_plan_problems(tmp_path, COMMAND | {"groups": "jobs.csv"})
     assert lines == [
-        "jobs.csv: line 2: the row has 2 cells, but the header has 1; give the row as many cells as the header",
-        "jobs.csv: this is not a table (unexpected end of data); check the quotes and the line endings",
+        "jobs.csv: line 2, column 2: the row has 2 cells, but the header has 1; give the row as many cells as the "
+        "header",
+        "jobs.csv: line 3, column 1: the quote is not closed; add the closing quote; write a quote inside quotes "
+        'twice: ""',
     ]
 
 
@@ -419,8 +494,8 @@ def test_the_sending_pass_stops_at_the_first_invalid_row(tmp_path: Path) -> None
     with pytest.raises(InputError) as caught:
         next(bodies)
     assert str(caught.value).splitlines() == [
-        f"{tmp_path}/jobs.csv: line 3: the row has 2 cells, but the header has 1; give the row as many cells as the "
-        "header"
+        f"{tmp_path}/jobs.csv: line 3, column 2: the row has 2 cells, but the header has 1; give the row as many "
+        "cells as the header"
     ]
 
 

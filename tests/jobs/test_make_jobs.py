@@ -238,6 +238,21 @@ def test_each_file_in_a_folder_becomes_a_job(tmp_path: Path) -> None:
     assert build_groups(files=tmp_path, match="{folder}/{sample}.fastq") == [{"folder": "deep", "sample": "c"}]
 
 
+def test_linked_folders_become_jobs_as_they_are_uploaded_and_hidden_files_of_macos_do_not(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "images").mkdir()
+    for name in ("a.tif", "._a.tif", ".DS_Store"):
+        (tmp_path / "disk" / name).touch()
+    (tmp_path / "images" / "plate").symlink_to(tmp_path / "disk")
+    (tmp_path / "images" / "plate" / "up").symlink_to(tmp_path / "images")
+    assert build_groups(files=tmp_path / "images", match="{plate}/{name}.tif") == [{"plate": "plate", "name": "a"}]
+    options = MakeJobsOptions(objects="s3://images/raw/", match="{name}.tif", put=("command=echo {name}",))
+    keys = ["raw/a.tif", "raw/._a.tif", "raw/__MACOSX/a.tif"]
+    text, count = build_job_file(options, None, lambda *_, **__: keys)
+    assert count == 1
+    assert "._a" not in text
+
+
 def test_files_that_belong_together_become_one_job(tmp_path: Path) -> None:
     for name in ("x_R1.fq", "x_R2.fq", "y_R1.fq"):
         (tmp_path / name).touch()
@@ -409,7 +424,7 @@ def test_all_invalid_rows_in_a_table_are_reported_together(tmp_path: Path) -> No
     (tmp_path / "t.csv").write_text("a,b\n1\n2,3\n4,5,6\n")
     for options in ({}, {"by": "a"}):
         lines = find_problems(table=tmp_path / "t.csv", **options)
-        assert [line.split(": ")[1] for line in lines] == ["line 2", "line 4"]
+        assert [line.split(": ")[1] for line in lines] == ["line 2, column 2", "line 4, column 3"]
 
 
 def test_invalid_options_are_reported_with_one_line_each_and_exit_code_2(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from distributed_something.aws.s3 import iter_object_keys, read_s3_time, upload_folders
+from distributed_something.aws.s3 import iter_object_keys, read_s3_time
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
 from distributed_something.core.clock import Clock
@@ -349,6 +350,7 @@ def test_a_submission_writes_a_document_when_it_begins_and_at_its_end(tmp_path: 
         planned=30,
         git_commit="c0ffee-dirty",
         path=str(sender.path),
+        files={str(sender.path): hashlib.sha256(sender.path.read_bytes()).hexdigest()},
         **digests,
     )
     assert begun == [expected]
@@ -837,31 +839,6 @@ def test_replace_removes_waiting_jobs_and_running_jobs_keep_their_messages(home:
     assert submission.count_queued_jobs() == 25
 
 
-def test_upload_folders_are_uploaded_once_and_later_only_their_changed_files(home: Path, cloud: str) -> None:
-    s3 = build_client("s3", cloud)
-    s3.create_bucket(Bucket="app-bucket")
-    images = home / "images"
-    (images / "deep").mkdir(parents=True)
-    (images / "a.txt").write_text("a")
-    (images / "deep" / "b.txt").write_text("b")
-    lines: list[str] = []
-
-    def upload() -> None:
-        upload_folders(s3, "app-bucket", {images: "project/images"}, lines.append)
-
-    upload()
-    upload()
-    later = (images / "a.txt").stat().st_mtime + 60
-    (images / "a.txt").write_text("z")  # the same size, so that only the modification time differs
-    os.utime(images / "a.txt", (later, later))
-    upload()
-    assert [line.split(": ")[-1] for line in lines] == [
-        "2 files uploaded, 0 unchanged", "0 files uploaded, 2 unchanged", "1 files uploaded, 1 unchanged",
-    ]  # fmt: skip
-    assert s3.get_object(Bucket="app-bucket", Key="project/images/a.txt")["Body"].read() == b"z"
-    assert s3.get_object(Bucket="app-bucket", Key="project/images/deep/b.txt")["Body"].read() == b"b"
-
-
 @pytest.mark.parametrize("rows", ["1\n2\n4\n", "1\n2\n"])
 def test_a_table_that_changes_after_the_check_is_reported(tmp_path: Path, rows: str) -> None:
     path, table, sqs = tmp_path / "job.json", tmp_path / "jobs.csv", FakeSqs()
@@ -896,8 +873,10 @@ def test_invalid_jobs_are_reported_in_one_line_each_and_nothing_is_sent(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.replace(f"{home}/", "").splitlines() == [
-        "run.py: jobs.csv: line 3: the row has 2 cells, but the header has 1; give the row as many cells as the header",
-        "run.py: jobs.csv: line 4: the row has 2 cells, but the header has 1; give the row as many cells as the header",
+        "run.py: jobs.csv: line 3, column 2: the row has 2 cells, but the header has 1; give the row as many cells as "
+        "the header",
+        "run.py: jobs.csv: line 4, column 2: the row has 2 cells, but the header has 1; give the row as many cells as "
+        "the header",
         "run.py: job.json: groups: jobs 1 and 4 are the same job; keep one of them",
     ]
     assert not (home / ".job.json.submitted").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -285,3 +286,31 @@ def test_a_value_computed_from_a_valid_constant_is_a_mistake_of_its_own(tmp_path
     assert {problem.key for problem in caught.value.problems} == {"MEMORY", "SQS_QUEUE_NAME"}
     with pytest.raises(InputError, match="line 10: TypeError"):
         load_settings(write_config(tmp_path, f"{SHORT}CPU_SHARES = DOCKER_CORES + 'x'\n"))
+
+
+@pytest.mark.parametrize(
+    ("constants", "names"),
+    [
+        ({"MODEL": "x" * 200_000}, ["MODEL"]),
+        ({"NECESSARY_STRING": "x" * 60_000}, ["NECESSARY_STRING"]),
+        ({"TABLE": ["é" * 6] * 2_000, "SMALL": "x" * 10_000}, ["TABLE"]),
+        ({f"PART_{number}": "x" * 20_000 for number in range(4)}, ["PART_0", "PART_1"]),
+    ],
+)
+def test_constants_that_do_not_fit_into_a_task_definition_are_refused_by_name(
+    tmp_path: Path, constants: dict[str, object], names: list[str]
+) -> None:
+    path = tmp_path / "config.py"
+    path.write_text(format_config(CONFIG | constants))
+    with pytest.raises(InputError) as caught:
+        load_settings(path)
+    assert [problem.key for problem in caught.value.problems] == names
+    assert "but a task definition holds 57,344 for all constants" in str(caught.value)
+
+
+def test_constants_that_just_fit_are_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text(format_config(CONFIG | {"TEXT": "x" * 55_000}))
+    settings = load_settings(path)
+    request = build_task_definition(settings, QueueUrls("https://sqs/" + "q" * 200, "https://sqs/" + "d" * 200), "R")
+    assert len(json.dumps(request)) < 64 * 1024

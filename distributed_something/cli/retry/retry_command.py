@@ -11,7 +11,7 @@ import click
 from distributed_something.cli.context import Context, shorten_path
 from distributed_something.cli.group import Command, Number
 from distributed_something.cli.retry.planner import RetryChoice, RetryPlanner, check_job_file
-from distributed_something.cli.submit_command import SubmitView
+from distributed_something.cli.submit_command import SubmitView, record_sent_jobs
 from distributed_something.core.text import format_row
 from distributed_something.worker import MAX_JOB_SECONDS
 
@@ -131,6 +131,7 @@ def _send_jobs(
     with SubmitView(batch.plan.count, context.console) as progress:
         sent = submit_jobs(clients, settings, submission, Clock(), progress=progress, print_progress=print_progress)
     print_progress(format_row("jobs", f"{sent:,} of {batch.plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
+    record_sent_jobs(context)
 
 
 def _print_next_steps(context: Context, run: MonitorFile) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.s3 import read_s3_time, upload_folders
+from distributed_something.aws.s3 import read_s3_time
 from distributed_something.aws.sqs import MAX_MESSAGE_BYTES, read_message_limit, require_job_queue
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import (
@@ -31,6 +31,7 @@ from distributed_something.core.submission import RetryList, SubmissionDocument,
 from distributed_something.core.text import format_count, format_row
 from distributed_something.jobs.job_file import RESERVED_BYTES, JobFile
 from distributed_something.jobs.submission.document import DocumentWriter
+from distributed_something.jobs.submission.input_files import keep_input_files
 from distributed_something.jobs.submission.journal import SubmissionJournal
 from distributed_something.jobs.submission.plan import SubmissionPlan
 from distributed_something.jobs.submission.retry import RetryBatch, RetrySource, select_sent_jobs, write_retry_list
@@ -43,6 +44,7 @@ from distributed_something.jobs.submission.send_batches import (
     send_all_batches,
 )
 from distributed_something.jobs.submission.waiting_jobs import WaitingJobRemover
+from distributed_something.jobs.uploads.upload_folders import upload_folders
 from distributed_something.worker import AGAIN_ATTRIBUTE
 
 if TYPE_CHECKING:
@@ -75,6 +77,14 @@ class Submission:
     def path(self) -> str:
         """The Job file as the user typed it; "" for messages that `retry` repeats unchanged."""
         return "" if isinstance(self.job_file, RetrySource) else str(self.job_file.path)
+
+    @property
+    def input_files(self) -> list[Path]:
+        """The Job file and its table; none for messages that `retry` repeats unchanged."""
+        if isinstance(self.job_file, RetrySource):
+            return []
+        table = self.job_file.groups.file
+        return [self.job_file.path, *([table] if table else [])]
 
     @property
     def is_resumable(self) -> bool:
@@ -258,6 +268,9 @@ class _JobSender:
                 jobs_digest=submission.plan.jobs_digest,
                 path=submission.path,
                 retry_of=submission.retry.keys.run if submission.retry else "",
+                files=keep_input_files(
+                    self._clients.s3, settings.AWS_BUCKET, settings.APP_NAME, submission.input_files
+                ),
             )
         )
 

@@ -1,8 +1,9 @@
 """Checks messages with a project's own `make_job`; `submitJob` starts the worker this way before it sends any jobs.
 
 No queue is read, nothing is downloaded, and no program runs. A file in the folder says what `make_job` did with each
-message. Run as a module, with the path of a generic-worker.py, this also reports an error outside the hooks, which
-would end each container at once.
+message. The hook `check` can read files of a job, such as its table: it calls `folders.fetch`, a verdict names the
+files, and `submitJob` fetches them and starts the check again. Run as a module, with the path of a generic-worker.py,
+this also reports an error outside the hooks, which would end each container at once.
 """
 
 from __future__ import annotations
@@ -17,22 +18,38 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.hooks.hook_calls import confine_job
-from distributed_something.worker.job.failures import AWS_ERRORS
-from distributed_something.worker.job.job import BadMessage, Folders, Job, parse_message
+from distributed_something.worker.job.failures import AWS_ERRORS, Failed
+from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.worker_settings import Settings
 
 CHECK_VARIABLE = "CHECK_MESSAGES_FOLDER"  # the worker's environment variable for the folder that contains MESSAGES_FILE
 MESSAGES_FILE, VERDICTS_FILE = "messages.jsonl", "verdicts.jsonl"
-
+FILES_FILE = "files.json"  # the path of each file that `submitJob` has fetched, by its address; null: not available
 
 MakeJob = Callable[[dict[str, Any], Folders, Settings], Job]
+CheckJob = Callable[[Job, Folders], None]
 
 
-def check_messages(folder: Path, settings: Settings, make_job: MakeJob) -> int:
-    """Give each message in `folder` to `make_job`, write one verdict for each, and return the exit code 0."""
-    job_folders = Folders(folder / "job")
-    job_folders.root.mkdir()
+class FilesNeeded(Exception):
+    """Raised in the hook `check` for files that `submitJob` has not fetched yet."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        super().__init__(", ".join(addresses))
+        self.addresses = addresses
+
+
+class FileUnavailable(Exception):
+    """Raised in the hook `check` for a file that `submitJob` cannot fetch, so that the job cannot be checked."""
+
+
+def check_messages(folder: Path, settings: Settings, make_job: MakeJob, check: CheckJob | None = None) -> int:
+    """Give each message in `folder` to `make_job` and its job to `check`, and write one verdict for each.
+
+    Return the exit code 0.
+    """
+    job_folders = Folders(folder / "job", _build_fetch(folder))
+    job_folders.root.mkdir(exist_ok=True)
     with (folder / MESSAGES_FILE).open(encoding="utf-8") as messages:
         for line in messages:
             sample = json.loads(line)
@@ -42,11 +59,44 @@ def check_messages(folder: Path, settings: Settings, make_job: MakeJob) -> int:
                 if not isinstance(job, Job):
                     raise TypeError(f"make_job returned a value of type {type(job).__name__}, not a Job")
                 confine_job(job, job_id(message), job_folders)
-                verdict: dict[str, Any] = {"state": "accepted"}
+                verdict: dict[str, Any] = _check_job(job, job_folders, check)
             except (Exception, SystemExit) as error:
                 verdict = describe_hook_error(error)
             _write_verdict(folder, verdict | {"number": sample["number"]})
     return 0
+
+
+def _check_job(job: Job, job_folders: Folders, check: CheckJob | None) -> dict[str, Any]:
+    try:
+        if check is not None:
+            check(job, job_folders)
+    except FilesNeeded as needed:
+        return {"state": "files needed", "files": needed.addresses}
+    except FileUnavailable:
+        return {"state": "file unavailable"}
+    except Failed as error:
+        return {"state": "refused", "error": str(error)}
+    return {"state": "accepted"}
+
+
+def _build_fetch(folder: Path) -> Callable[[Inputs], None]:
+    """Return the `fetch` for the hook `check`, which gives it the files that `submitJob` has fetched."""
+    path = folder / FILES_FILE
+    files: dict[str, str | None] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def fetch(inputs: Inputs) -> None:
+        targets = inputs if isinstance(inputs, dict) else {address: address.rsplit("/", 1)[-1] for address in inputs}
+        if needed := [address for address in targets if address not in files]:
+            raise FilesNeeded(needed)
+        for address, name in targets.items():
+            file, target = files[address], folder / "job" / "input" / name
+            if file is None:
+                raise FileUnavailable(address)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                target.symlink_to(file)
+
+    return fetch
 
 
 def run_worker(script: str, folder: Path) -> None:

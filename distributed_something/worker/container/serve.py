@@ -42,17 +42,18 @@ def serve(
     make_job: Callable[[dict[str, Any], Folders, Settings], Job] = job_from_message,
     prepare: Callable[[Job, Folders], None] = lambda job, folders: None,
     failure: Callable[[Job, Folders, Result], str | None] = usual_failure,
+    check: Callable[[Job, Folders], None] | None = None,
 ) -> int:
     """Run jobs until the container must stop. A hook that is not passed keeps its standard behavior.
 
-    Return the exit code: 0, 1 (the mount or the worker's own code failed), or 2 (an environment variable is missing or
-    invalid).
+    `check` is called only by `submitJob`, before the jobs are sent. Return the exit code: 0, 1 (the mount or the
+    worker's own code failed), or 2 (an environment variable is missing or invalid).
     """
     _use_utf8()
     try:
         settings = read_worker_settings()
         if folder := os.environ.pop(CHECK_VARIABLE, ""):
-            return check_messages(Path(folder), settings, make_job)
+            return check_messages(Path(folder), settings, make_job, check)
         _make_work_dir(settings.work_dir)
         find_program_user(settings.program_user)
         if settings.mount_s3 and (reason := format_mount_obstacle()):
@@ -72,11 +73,16 @@ def serve(
     metadata = InstanceMetadata()
     settings = replace(settings, machine=get_machine_id(metadata))
     exit_code = Container(settings, _choose_hooks(Hooks(make_job, prepare, failure)), notices, metadata).serve()
-    if threading.active_count() > 1:  # Python would wait for threads that hang in a request
+    _end_hanging_threads(exit_code)
+    return exit_code
+
+
+def _end_hanging_threads(exit_code: int) -> None:
+    """End the process at once if Python would wait for threads that hang in a request."""
+    if threading.active_count() > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)
-    return exit_code
 
 
 def _choose_hooks(own: Hooks) -> Hooks:

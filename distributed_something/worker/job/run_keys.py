@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 
 RUNS_PREFIX = "runs"  # the top-level folder in the bucket
@@ -30,6 +31,10 @@ class AppKeys:
     def replacement(self, queue: str) -> str:
         """Return the key of the document that says when `submitJob --replace` last removed the queue's waiting jobs."""
         return f"{self.prefix}replaced/{queue}.json"
+
+    def input_file(self, digest: str, path: str) -> str:
+        """Return the key of the copy of a Job file or its table. `digest`: its SHA-256."""
+        return f"{self.prefix}inputs/{digest}/{os.path.basename(path)}"
 
     def done(self, job: str) -> str:
         """Return the key of the document that says which run finished a job and where its results are.
@@ -106,6 +111,11 @@ class RunKeys:
     def monitor_file(self) -> str:
         """The key of the copy of the run's monitor file."""
         return f"{self.prefix}monitor_file.json"
+
+    @property
+    def run_document(self) -> str:
+        """The key of the document that says what the run was started with."""
+        return f"{self.prefix}run.json"
 
     @property
     def history(self) -> str:

@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from distributed_something.worker.job.addresses import BadAddress, hide_credentials, is_url, parse_input_address
 from distributed_something.worker.job.failures import BadData, Failed, MissingInput, get_error_code, is_name_error
 from distributed_something.worker.job.upload_flags import S3Arguments
+from distributed_something.worker.macos_files import is_macos_file
 from distributed_something.worker.transfer.crt.transfer_items import list_downloads
 from distributed_something.worker.transfer.crt.transfers import CrtTransfers
 from distributed_something.worker.transfer.retry import (
@@ -176,7 +177,7 @@ class _InputFetcher:
         objects = self._fetch_with_retries(
             bucket, text, lambda: list_s3_objects(self._s3, bucket, text, self._arguments)
         )
-        keys = [key for key in objects if key[-1] != "/"]
+        keys = [key for key in objects if key[-1] != "/" and not is_macos_file(key[len(text) :])]
         if not keys:
             raise MissingInput(f"the input s3://{bucket}/{text} contains no files")
         self._listed |= {(bucket, key): objects[key] for key in keys}

@@ -11,11 +11,21 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
-from distributed_something.worker import Failed
+from distributed_something.worker import (
+    BadMessage,
+    Failed,
+    TableError,
+    find_undecodable_text,
+    iter_table_rows,
+    open_table_text,
+    read_table_names,
+)
 
 MOUNT_FOLDER = "/home/ubuntu/bucket"
 FILE_NAME_COLUMN = re.compile(r"(Image_)?(Objects)?FileName_")
@@ -39,30 +49,28 @@ class ImageSource:
 
         Raise Failed if the file cannot be read, has no column for one of the group's keys, or has no row for the group.
         """
-        try:
-            return (
-                self._rewrite_table(data_file, group)
-                if data_file.suffix.lower() == ".csv"
-                else self._rewrite_file_list(data_file)
-            )
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise Failed(f"{data_file.name} cannot be read: {error}", "bad input") from None
+        if data_file.suffix.lower() == ".csv":
+            return self._rewrite_table(data_file, group)
+        return self._rewrite_file_list(data_file)
 
     def _rewrite_file_list(self, data_file: Path) -> dict[str, str]:
         """Return all images, because only CellProfiler can tell by their names which images belong to the group."""
-        lines = [line for line in data_file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        try:
+            with open_table_text(data_file) as text:
+                lines = [line for line in text.read().splitlines() if line.strip()]
+        except UnicodeDecodeError:
+            raise Failed(f"{data_file.name}: {find_undecodable_text(data_file)}", "bad input") from None
         sources = [self._locate_image(unquote(line[5:]) if line.startswith("file:") else line) for line in lines]
         data_file.write_text("".join(f"{self.folder / path}\n" for _, path in sources), encoding="utf-8")
         return dict(sources)
 
     def _rewrite_table(self, data_file: Path, group: dict[str, str]) -> dict[str, str]:
-        with data_file.open(encoding="utf-8-sig", newline="") as table:
-            reader = csv.DictReader(table, restval="")
-            names, rows = list(reader.fieldnames or ()), list(reader)
-        keys = {_get_column_name(data_file, names, key): value for key, value in group.items()}
-        row_in_group = [all(_is_same_value(row[key], value) for key, value in keys.items()) for row in rows]
+        names, rows = _read_table(data_file)
+        columns = _choose_columns(data_file, names, group)
+        wanted = tuple(map(_build_comparable, group.values()))
+        row_in_group = [_build_row_key(row, columns) == wanted for row in rows]
         if not any(row_in_group):
-            raise Failed(f"{data_file.name} has no row with {','.join(map('='.join, group.items()))}", "bad input")
+            raise _build_missing_error(data_file, group)
         images: dict[str, str] = {}
         for file_column in filter(FILE_NAME_COLUMN.match, names):
             path_column = file_column.replace("FileName_", "PathName_")
@@ -72,7 +80,7 @@ class ImageSource:
                     images |= {address: path} if is_in_group else {}
                     row[path_column], row[file_column] = os.path.split(self.folder / path)
         with data_file.open("w", encoding="utf-8", newline="") as table:
-            writer = csv.DictWriter(table, dict.fromkeys(names + list(rows[0])), extrasaction="ignore", restval="")
+            writer = csv.DictWriter(table, dict.fromkeys(names + list(rows[0])), restval="")
             writer.writeheader()
             writer.writerows(rows)
         return images
@@ -91,7 +99,64 @@ class ImageSource:
         return f"s3://{bucket}/{key}", f"{bucket}/{key}"
 
 
-def _get_column_name(data_file: Path, names: list[str], key: str) -> str:
+def check_group(data_file: Path, group: Mapping[str, str]) -> None:
+    """Raise Failed if `collect_group_images` would: the table cannot be read, or has no rows for the group.
+
+    A table is read only once for all groups, because `submitJob` checks many of them.
+    """
+    columns = _choose_columns(data_file, _read_names(data_file), group)
+    if tuple(map(_build_comparable, group.values())) not in _index_rows(data_file, columns):
+        raise _build_missing_error(data_file, group)
+
+
+def find_create_batch_files(pipeline: Path) -> None:
+    """Raise BadMessage if the pipeline still contains CreateBatchFiles, with which CellProfiler analyzes nothing."""
+    for module in re.findall(rb"(?m)\bCreateBatchFiles:\[(.*)$", pipeline.read_bytes()):
+        if (re.findall(rb"\|enabled:(True|False)", module) or [b"True"])[-1] == b"True":
+            raise BadMessage(
+                f"the pipeline {pipeline.name} contains the module CreateBatchFiles, which writes Batch_data.h5"
+                " and ends the analysis; remove the module, or turn it off, and save the pipeline again"
+            )
+
+
+def _build_missing_error(data_file: Path, group: Mapping[str, str]) -> Failed:
+    return Failed(f"{data_file.name} has no row with {','.join(map('='.join, group.items()))}", "bad input")
+
+
+@lru_cache(maxsize=64)
+def _index_rows(data_file: Path, columns: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
+    return frozenset(_build_row_key(row, columns) for row in _read_table(data_file)[1])
+
+
+@lru_cache(maxsize=64)
+def _read_names(data_file: Path) -> tuple[str, ...]:
+    try:
+        return tuple(read_table_names(data_file))
+    except TableError as error:
+        raise Failed(f"{data_file.name}: {error}", "bad input") from None
+
+
+def _read_table(data_file: Path) -> tuple[list[str], list[dict[str, str]]]:
+    try:
+        return read_table_names(data_file), [row.cells for row in iter_table_rows(data_file)]
+    except TableError as error:
+        raise Failed(f"{data_file.name}: {error}", "bad input") from None
+
+
+def _choose_columns(data_file: Path, names: Sequence[str], group: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(_get_column_name(data_file, names, key) for key in group)
+
+
+def _build_row_key(row: Mapping[str, str], columns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_build_comparable(row[column]) for column in columns)
+
+
+def _build_comparable(value: str) -> str:
+    """Return what CellProfiler compares: it ignores leading zeros in whole numbers."""
+    return str(int(value)) if value.isdecimal() else value
+
+
+def _get_column_name(data_file: Path, names: Sequence[str], key: str) -> str:
     """Return the column for one of the group's keys, which may lack the prefixes that CellProfiler adds to column
     names.
     """
@@ -99,8 +164,3 @@ def _get_column_name(data_file: Path, names: list[str], key: str) -> str:
         if column in names:
             return column
     raise Failed(f"{data_file.name} has no column {key}", "bad input")
-
-
-def _is_same_value(cell: str, value: str) -> bool:
-    """Return whether CellProfiler treats the two values as equal. It ignores leading zeros in whole numbers."""
-    return cell == value or (cell.isdecimal() and value.isdecimal() and int(cell) == int(value))

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_file import MOUNT_FOLDER, ImageSource
+from data_file import MOUNT_FOLDER, ImageSource, check_group, find_create_batch_files
 from images import find_image_damage
 
 from distributed_something.worker import (
@@ -75,9 +75,24 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         upload_arguments=upload_arguments(os.environ.get("UPLOAD_FLAGS", "")),
         own={
             "data_file": Path(root, data_file), "metadata": metadata,
+            "checked": {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in (pipeline, data_file)},
             "images": None if mounted else ImageSource(source, default_input, folders.input_dir),
         },
     )  # fmt: skip
+
+
+def check(job: Job, folders: Folders) -> None:
+    """Raise BadMessage or Failed if the pipeline would end early, or if the data file has no rows for the group.
+
+    `submitJob` calls this before it sends the jobs.
+    """
+    pipeline, data_file = (Path(folders.input_dir, name) for name in job.own["checked"].values())
+    if data_file.suffix.lower() == ".h5":
+        return
+    folders.fetch(job.own["checked"])
+    find_create_batch_files(pipeline)
+    if data_file.suffix.lower() == ".csv":
+        check_group(data_file, job.own["metadata"])
 
 
 def prepare(job: Job, folders: Folders) -> None:
@@ -148,4 +163,4 @@ def _is_true(name: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(make_job=make_job, prepare=prepare, failure=failure))
+    sys.exit(serve(make_job=make_job, prepare=prepare, failure=failure, check=check))

@@ -47,6 +47,14 @@ def test_keys_prefixes_and_addresses_are_fetched(s3: Any, tmp_path: Path) -> Non
     assert files[0].etag == s3.head_object(Bucket="ours", Key="in/a.txt")["ETag"]
 
 
+def test_hidden_files_of_macos_below_a_prefix_are_ignored_but_not_those_that_are_named(s3: Any, tmp_path: Path) -> None:
+    put_objects(s3, "p/._a.tif", "p/__MACOSX/a.tif", "p/.DS_Store", "p/a.tif", "p/.config", "._p/x/b", "q/._c")
+    fetch_inputs(InputSource(s3, "ours"), ["p/", "._p/x/", "q/._c"], tmp_path)
+    assert sorted(read_files(tmp_path)) == ["._c", ".config", "a.tif", "b"]
+    with pytest.raises(MissingInput, match="contains no files"):
+        fetch_inputs(InputSource(s3, "ours"), ["q/"], tmp_path)
+
+
 def test_inputs_in_a_mapping_are_saved_at_the_mapped_paths(s3: Any, tmp_path: Path) -> None:
     put_objects(s3, "in/a.txt", "p/1/x", "p/y", "b/z", "c/z")
     fetch_inputs(

@@ -33,6 +33,13 @@ class EcrImage:
 
     def read_manifest(self, digest: str = "") -> dict[str, Any]:
         """Return the image's manifest or index. Raise ImageLookupError if the image or its repository is missing."""
+        return parse_json_object(self._get_image(digest).get("imageManifest", ""))
+
+    def read_digest(self) -> str:
+        """Return the digest of the image's manifest or index. Raise ImageLookupError if there is none."""
+        return str(self._get_image()["imageId"]["imageDigest"])
+
+    def _get_image(self, digest: str = "") -> dict[str, Any]:
         try:
             response = self._ecr.batch_get_image(
                 **self._repository,
@@ -45,7 +52,8 @@ class EcrImage:
             raise
         if not response.get("images"):
             raise ImageLookupError(ImageProblem.MISSING)
-        return parse_json_object(response["images"][0].get("imageManifest", ""))
+        image: dict[str, Any] = response["images"][0]
+        return image
 
     def read_config(self, digest: str) -> dict[str, Any]:
         """Return the image config; empty if it cannot be downloaded."""

@@ -8,6 +8,7 @@ Reading a manifest counts as one of the pulls that Docker Hub limits.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 from urllib.parse import urlencode
@@ -45,6 +46,11 @@ class RegistryImage:
         if not manifest:
             raise ImageLookupError(ImageProblem.UNREADABLE, "the answer is not a manifest")
         return manifest
+
+    def read_digest(self) -> str:
+        """Return the digest of the image's manifest or index. Raise ImageLookupError if it cannot be read."""
+        response = self._read(f"manifests/{self._image.digest or self._image.tag or 'latest'}")
+        return response.headers.get("docker-content-digest") or f"sha256:{hashlib.sha256(response.body).hexdigest()}"
 
     def read_config(self, digest: str) -> dict[str, Any]:
         """Return the image config; empty if it cannot be read, because the image itself is there."""

@@ -1,0 +1,99 @@
+"""The hook `check` of a project's worker: `submitJob` gives it all jobs, and the files that it asks for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from distributed_something.core.errors import CloudError, InputError
+from distributed_something.jobs.job_file import load_job_file
+from distributed_something.jobs.own_worker import IncompleteCheck, OwnWorker, check_samples
+from distributed_something.jobs.run_job import build_one_job_container
+from distributed_something.jobs.submission.plan import plan_submission
+from distributed_something.jobs.uploads.checked_files import MAX_FILE_BYTES, CheckedFiles
+from tests.support.fakes import SETTINGS, FakeBucket
+from tests.support.paths import ROOT
+
+HOOK = """
+from distributed_something.worker import BadMessage, Failed, job_from_message, serve
+
+def make_job(message, folders, settings):
+    job = job_from_message(message, folders, settings, own={"group": message["group"]})
+    return job
+
+def check(job, folders):
+    group = job.own["group"]
+    table = f"tables/{group['plate']}.csv"
+    folders.fetch({table: table})
+    if group["well"] not in (folders.input_dir / table).read_text().split():
+        raise Failed(f"{table} has no well {group['well']}")
+
+serve(make_job=make_job, check=check)
+"""
+JOB = {"command": "true", "groups": [{"plate": p, "well": w} for p in ("P1", "P2") for w in ("A01", "A02", "A03")]}
+
+
+def check(folder: Path, files: dict[str, str], content: dict[str, Any] = JOB) -> IncompleteCheck | None:
+    (folder / "worker").mkdir(exist_ok=True)
+    (folder / "worker" / "generic-worker.py").write_text(HOOK)
+    path = folder / "job.json"
+    path.write_text(json.dumps(content))
+    job_file = load_job_file(path, lambda bucket, prefix: [])
+    bucket = FakeBucket()
+    bucket.objects = {name: text.encode() for name, text in files.items()}
+    source = CheckedFiles("app-bucket", job_file.uploads, lambda: build_s3(bucket))
+    worker = OwnWorker(folder / "worker", ROOT / "worker", build_one_job_container(SETTINGS))
+    return check_samples(worker, job_file, plan_submission(job_file).samples, fetch=source.fetch)
+
+
+def build_s3(bucket: FakeBucket, size: int = 1) -> Any:
+    def get_object(**request: str) -> dict[str, Any]:
+        assert request["Bucket"] == "app-bucket"
+        return bucket.get_object(**request) | {"ContentLength": size}
+
+    return SimpleNamespace(get_object=get_object)
+
+
+def test_every_job_is_checked_with_the_files_that_it_needs(tmp_path: Path) -> None:
+    wells = "A01 A02 A03"
+    assert check(tmp_path, {"tables/P1.csv": wells, "tables/P2.csv": wells}) is None
+    with pytest.raises(InputError) as caught:
+        check(tmp_path, {"tables/P1.csv": "A01 A02", "tables/P2.csv": "A02 A03"})
+    assert [(problem.key, problem.problem) for problem in caught.value.problems] == [
+        ("groups[3]", "the worker refuses this job: tables/P1.csv has no well A03"),
+        ("groups[4]", "the worker refuses this job: tables/P2.csv has no well A01"),
+    ]
+
+
+def test_files_in_upload_folders_take_the_place_of_those_in_the_bucket(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "P1.csv").write_text("A01 A02 A03")
+    content = JOB | {"upload": {"new": "tables"}}
+    assert check(tmp_path, {"tables/P1.csv": "", "tables/P2.csv": "A01 A02 A03"}, content) is None
+    with pytest.raises(InputError, match=r"groups\[1\]: .*tables/P1.csv has no well A01"):
+        check(tmp_path, {"tables/P1.csv": "", "tables/P2.csv": "A01 A02 A03"})
+
+
+def test_a_file_that_is_missing_is_named_and_the_other_jobs_are_checked(tmp_path: Path) -> None:
+    assert check(tmp_path, {"tables/P2.csv": "A01 A02 A03"}) == IncompleteCheck("no file", "tables/P1.csv")
+    with pytest.raises(InputError, match=r"groups\[6\]: the worker refuses this job: tables/P2.csv has no well A03"):
+        check(tmp_path, {"tables/P2.csv": "A01 A02"})
+
+
+@pytest.mark.parametrize("reason", ["no cloud", "refused", "too large"])
+def test_a_file_that_cannot_be_read_is_not_fetched(tmp_path: Path, reason: str) -> None:
+    bucket = FakeBucket()
+    bucket.objects["a.csv"] = b"x"
+
+    def get_s3() -> Any:
+        if reason == "refused":
+            raise CloudError("no login")
+        return None if reason == "no cloud" else build_s3(bucket, MAX_FILE_BYTES + 1)
+
+    assert not CheckedFiles("app-bucket", {}, get_s3).fetch("s3://app-bucket/a.csv", tmp_path / "a.csv")
+    assert CheckedFiles("app-bucket", {}, lambda: build_s3(bucket)).fetch("s3://app-bucket/a.csv", tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_bytes() == b"x"

@@ -1,0 +1,65 @@
+"""Secrets in a config or a Fleet file are not kept; everything else is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from distributed_something.run.inputs.secrets import MASK, mask_secrets
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DB_PASSWORD", "x"),
+        ("OMERO_PASS", "x"),
+        ("GITHUB_TOKEN", "x"),
+        ("MY_API_KEY", "x"),
+        ("KEY", "x"),
+        ("CLIENT_SECRET", 5),
+        ("BASIC_AUTH", "x"),
+        ("SLACK_WEBHOOK", "https://hooks.example.org/x"),
+        ("UserData", "IyEvYmluL2Jhc2g="),
+        ("SERVER", "https://me:hunter2@example.org/x"),
+        ("ARGUMENTS", "--user me --password hunter2"),
+        ("ARGUMENTS", "token=abc"),
+        ("HEADER", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc"),
+        ("NOTE", "AKIA" + "A1" * 8),
+        ("NOTE", "aB3" + "d/" * 18 + "x"),
+        ("FILE", "-----BEGIN RSA PRIVATE KEY-----\nabc"),
+        ("CODE", "ghp_" + "a1" * 18),
+    ],
+)
+def test_a_value_whose_name_or_form_shows_a_secret_is_masked(name: str, value: object) -> None:
+    assert mask_secrets({name: value}) == {name: MASK}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SSH_KEY_NAME", "my-key.pem"),
+        ("AUTHOR", "me"),
+        ("KeyName", "my-key"),
+        ("Key", "app"),
+        ("HttpTokens", "required"),
+        ("DB_PASSWORD", ""),
+        ("KmsKeyId", "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
+        ("GIT_COMMIT", "0123456789abcdef0123456789abcdef01234567"),
+        ("FOLDER", "projects/2026_11_30_Batch1/images/Plate_A_0001/analysis"),
+        ("UPLOAD_FLAGS", "--acl bucket-owner-full-control"),
+        ("MACHINE_PRICE", 0.1),
+        ("CHECK_IF_DONE_BOOL", True),
+        ("SITE", "https://example.org/a@b"),
+    ],
+)
+def test_other_values_are_kept(name: str, value: object) -> None:
+    assert mask_secrets({name: value}) == {name: value}
+
+
+def test_secrets_are_masked_at_any_depth_and_in_constants_that_are_json() -> None:
+    value: Any = {"servers": [{"host": "a", "password": "x"}, ["https://u:p@h"]]}
+    expected = {"servers": [{"host": "a", "password": MASK}, [MASK]]}
+    assert mask_secrets(value) == expected
+    assert json.loads(mask_secrets(json.dumps(value))) == expected
