@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         is_access_denied,
         is_missing_object,
     )
-    from .job.job import MAX_JOB_SECONDS, BadMessage, Folders, Job, job_from_message, upload_arguments
+    from .job.job import MAX_JOB_SECONDS, BadMessage, Folders, Job, fill_key, job_from_message, upload_arguments
     from .job.job_id import job_id
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result
@@ -49,7 +49,7 @@ _MODULES = {
     "job.checks": "EXIT_CODE_ACCEPTED missing_files missing_key missing_text usual_failure wrong_text",
     "job.failures": "Failed find_named_permission find_permission_in_text get_error_code is_access_denied"
     " is_missing_object",
-    "job.job": "BadMessage Folders Job MAX_JOB_SECONDS job_from_message upload_arguments",
+    "job.job": "BadMessage Folders Job MAX_JOB_SECONDS fill_key job_from_message upload_arguments",
     "job.job_id": "job_id",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result",
@@ -79,7 +79,7 @@ __all__ = [
     "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE",
     "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed", "Folders", "Job", "JobDefaults", "Result", "RunKeys",
     "Settings", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group",
-    "build_replacement_document", "fill_shell", "find_named_permission", "find_permission_in_text",
+    "build_replacement_document", "fill_key", "fill_shell", "find_named_permission", "find_permission_in_text",
     "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed", "job_from_message", "job_id",
     "list_paused_containers", "list_placeholders", "make_visible", "missing_files", "missing_key", "missing_text",
     "parse_shell_template", "parse_upload_flags", "read_stored_record", "reject_truncated_responses", "serve",

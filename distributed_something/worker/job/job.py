@@ -35,6 +35,7 @@ from distributed_something.worker.job.worker_settings import JobDefaults
 from distributed_something.worker.safe_path import SafePath
 
 Command = list[str] | str  # words, or one string for a shell
+CommandCheck = Callable[[], str | None]  # returns why the job failed, or None
 Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
 SHORT_TEMP_DIR, MAX_TEMP_DIR_BYTES = Path("/tmp"), 64  # 43 bytes remain for a socket's name
 MAX_JOB_SECONDS = 11 * 3600  # SQS ends the lease of a received message after 12 hours
@@ -123,6 +124,9 @@ class Job:
 
     `shared_inputs` are inputs in S3 that the container fetches only once, to `folders.shared_dir`.
 
+    `command_checks` has a function (or None) for each command: it is called after the command ends with exit code 0,
+    and returns why the job failed, or None. If it returns a reason, no further command runs.
+
     Raise BadMessage if the output location, a bucket, or the command is invalid.
     """
 
@@ -145,6 +149,7 @@ class Job:
     has_done_document: bool = False
     shared_inputs: Inputs = field(default_factory=list)
     requester_pays: bool = False
+    command_checks: list[CommandCheck | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if any(part in ("", ".", "..") for part in self.output_location.split("/")):
@@ -241,6 +246,22 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
         return Job(**overrides, **{name: build() for name, build in fields.items() if name not in overrides})
     except (BadAddress, TemplateError) as error:
         raise BadMessage(str(error)) from None
+
+
+def fill_key(message: Mapping[str, Any], key: str, values: Mapping[str, object] | None = None) -> str:
+    """Return the text of a key with its placeholders filled: with `values`, else the group's values or shared keys.
+
+    For the keys that only a generic-worker.py knows. Raise BadMessage if the key is not a non-empty string, if nothing
+    fills a placeholder, or if a part of a path between slashes would be blank.
+    """
+    template, group = _read_text(message, key, ""), message.get("group")
+    all_values = {**message, **(group if isinstance(group, dict) else {}), **(values or {})}
+    if part := find_blank_part(template, all_values):
+        raise BadMessage(f"`{key}` is {template!r}, but {part} is blank")
+    try:
+        return fill_placeholders(template, all_values)
+    except TemplateError as error:
+        raise BadMessage(f"`{key}`: {error}") from None
 
 
 def upload_arguments(flags: object) -> dict[str, object]:
