@@ -124,7 +124,10 @@ def _get_number(message: dict[str, Any], key: str, at_least: int) -> str:
     """Return a whole number as text."""
     number = str(message.get(key))
     if not re.fullmatch("[0-9]{1,9}", number) or int(number) < at_least:
-        raise BadMessage(f"`{key}`: {message.get(key)!r} is not a whole number of at least {at_least}")
+        remedy = (
+            "write a number such as 512, or false to omit the flag" if key in FLAG_KEYS else "write a number such as 4"
+        )
+        raise BadMessage(f"`{key}`: {message.get(key)!r} is not a whole number of at least {at_least}; {remedy}")
     return number
 
 
