@@ -347,15 +347,15 @@ def _build_shared_keys(options: MakeJobsOptions, output: Path | None) -> dict[st
     with problems.collect():
         content = read_json_object(options.like, "a job file") if options.like else {}
     shared = {key: value for key, value in content.items() if key not in ("groups", "plates")}
+    uploads = shared.get("upload")
+    if options.like and output and isinstance(uploads, dict):
+        shared["upload"] = {_rebase_folder(folder, options.like, output): prefix for folder, prefix in uploads.items()}
     for text in options.put:
         key, equals, value = text.partition("=")
         if not key or not equals:
             problems.add(InputError("--set", "", f"{format_value(text)} does not set a key", "write KEY=VALUE"))
         shared[key] = _parse_value(value)
     problems.raise_if_any()
-    uploads = shared.get("upload")
-    if options.like and output and isinstance(uploads, dict):
-        shared["upload"] = {_rebase_folder(folder, options.like, output): prefix for folder, prefix in uploads.items()}
     return shared
 
 

@@ -31,7 +31,16 @@ if TYPE_CHECKING:
         is_access_denied,
         is_missing_object,
     )
-    from .job.job import MAX_JOB_SECONDS, BadMessage, Folders, Job, JobTemplate, job_from_message, upload_arguments
+    from .job.job import (
+        MAX_JOB_SECONDS,
+        BadMessage,
+        Folders,
+        Job,
+        JobTemplate,
+        fill_key,
+        job_from_message,
+        upload_arguments,
+    )
     from .job.job_id import JobIdentifier, job_id
     from .job.message_inputs import hide_message_credentials
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
@@ -61,7 +70,7 @@ _MODULES = {
     "job.checks": "EXIT_CODE_ACCEPTED missing_files missing_key missing_text usual_failure wrong_text",
     "job.failures": "Failed find_named_permission find_permission_in_text get_error_code is_access_denied"
     " is_missing_object",
-    "job.job": "BadMessage Folders Job JobTemplate MAX_JOB_SECONDS job_from_message upload_arguments",
+    "job.job": "BadMessage Folders Job JobTemplate MAX_JOB_SECONDS job_from_message fill_key upload_arguments",
     "job.job_id": "JobIdentifier job_id",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result",
@@ -98,7 +107,7 @@ __all__ = [
     "RUNS_PREFIX", "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadMessage", "Failed", "Folders",
     "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings",
     "TableError", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group",
-    "build_replacement_document", "fill_shell", "find_named_permission", "find_permission_in_text",
+    "build_replacement_document", "fill_key", "fill_shell", "find_named_permission", "find_permission_in_text",
     "find_undecodable_text", "get_error_code", "hide_message_credentials", "is_access_denied", "is_macos_file",
     "is_missing_object", "is_run_closed", "iter_table_rows", "job_from_message", "job_id", "list_paused_containers",
     "list_placeholders", "make_visible", "missing_files", "missing_key", "missing_text", "open_table_text",

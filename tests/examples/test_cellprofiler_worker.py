@@ -127,6 +127,68 @@ def test_a_job_has_its_own_folder_if_output_structure_has_all_of_its_keys(
     assert (partial.output_location, partial.shared_location) == ("projects/output/T", True)
 
 
+# Placeholders
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        {"Metadata": "Metadata_Plate=P1,Metadata_Well=A01"},
+        {"Metadata": {"Metadata_Plate": "P1", "Metadata_Well": "A01"}},
+        {"Metadata_Plate": "P1", "Metadata_Well": "A01"},
+        "Metadata_Plate=P1,Metadata_Well=A01",
+    ],
+)
+def test_placeholders_in_all_keys_stand_for_the_groups_values_and_shared_keys(
+    cellprofiler: ModuleType, tmp_path: Path, group: Any
+) -> None:
+    job = make_job(
+        cellprofiler, tmp_path, group, batch="B1", pipeline="pipes/{batch}/{Metadata_Plate}.cppipe",
+        data_file="load/{Metadata_Plate}/load_data.csv", input="in/{batch}/", output="out/{batch}",
+        output_structure="{batch}-Metadata_Plate/{Metadata_Well}",
+    )  # fmt: skip
+    assert job.command[4] == f"{BUCKET}/pipes/B1/P1.cppipe"
+    assert job.command[6] == f"{BUCKET}/in/B1/"
+    assert f"--data-file={BUCKET}/load/P1/load_data.csv" in job.command
+    assert job.output_location == "out/B1/B1-P1/A01"
+    assert not job.shared_location
+
+
+@pytest.mark.parametrize(
+    ("output", "structure", "location", "is_shared"),
+    [
+        ("out/{Metadata_Plate}", "Metadata_Well", "out/P1/A01", False),
+        ("out/{Metadata_Plate}", "", "out/P1/P1-A01", False),
+        ("out/{Metadata_Plate}", "all", "out/P1/all", True),
+        ("out", "{Metadata_Well}", "out/A01", True),
+        ("out/{{Metadata_Plate}}", "Metadata_Well", "out/{Metadata_Plate}/A01", True),
+    ],
+)
+def test_a_placeholder_in_output_counts_like_a_key_in_output_structure(
+    cellprofiler: ModuleType, tmp_path: Path, output: str, structure: str, location: str, is_shared: bool
+) -> None:
+    group = {"Metadata_Plate": "P1", "Metadata_Well": "A01"}
+    job = make_job(cellprofiler, tmp_path, group, output=output, output_structure=structure)
+    assert (job.output_location, job.shared_location) == (location, is_shared)
+
+
+@pytest.mark.parametrize(
+    ("key", "template", "problem"),
+    [
+        ("data_file", "load/{Plate}/l.csv", "`data_file`: the placeholder {Plate} has no value; available: .*Plate"),
+        ("pipeline", "{batch}/a.cppipe", "`pipeline` is '{batch}/a.cppipe', but {batch} is blank"),
+        ("output", "out/{site}", "`output`: the placeholder {site} has no value"),
+        ("output_structure", "{site}", "`output_structure`: the placeholder {site} has no value"),
+        ("data_file", "load/{Metadata_Plate}", "`data_file`: 'load/P1' is not a .csv, .txt, or .h5 file"),
+    ],
+)
+def test_a_placeholder_without_a_value_is_rejected(
+    cellprofiler: ModuleType, tmp_path: Path, key: str, template: str, problem: str
+) -> None:
+    with pytest.raises(cellprofiler.BadMessage, match=problem):
+        make_job(cellprofiler, tmp_path, {"Metadata_Plate": "P1"}, batch="", **{key: template})
+
+
 @pytest.mark.parametrize("group", [{"Metadata": "A01"}, {"Well": "A,1"}, {"Well": ""}, {"Metadata": "a=b=c"}, "Well"])
 def test_a_group_that_option_g_cannot_express_is_rejected(cellprofiler: ModuleType, tmp_path: Path, group: Any) -> None:
     with pytest.raises(cellprofiler.BadMessage, match=r"`group`: .* is not K=V,K=V"):

@@ -51,6 +51,13 @@ def test_the_command_is_the_published_command(fiji: ModuleType, tmp_path: Path) 
     assert job.expected_files == 7
 
 
+def test_placeholders_in_the_output_location_stand_for_the_groups_values(fiji: ModuleType, tmp_path: Path) -> None:
+    job = make_job(fiji, tmp_path, output_file_location="projects/{Plate}/{batch}", batch="B1")
+    assert job.output_location == f"projects/Plate_1/B1/{job.id}"
+    with pytest.raises(fiji.BadMessage, match=r"`output_file_location`: the placeholder {plate} has no value"):
+        make_job(fiji, tmp_path, output_file_location="projects/{plate}")
+
+
 @pytest.mark.parametrize(
     ("script", "inputs", "path"),
     [

@@ -319,6 +319,16 @@ def test_upload_folders_are_made_relative_to_the_new_file(tmp_path: Path) -> Non
     assert run_command("submitJob", str(output), "--dry-run", "--config", str(config)).code == 0
 
 
+def test_upload_folders_that_set_gives_are_relative_to_the_new_file(tmp_path: Path) -> None:
+    for folder in ("files/data", "jobs/data"):
+        (tmp_path / folder).mkdir(parents=True)
+    like = tmp_path / "files" / "like.json"
+    like.write_text(json.dumps({"upload": {"data": "d"}, "command": "a", "groups": ["x"]}))
+    options = MakeJobsOptions(plates="P1", like=like, put=('upload={"data": "e"}',))
+    text, _ = build_job_file(options, tmp_path / "jobs" / "made.json", list_images)
+    assert json.loads(text)["upload"] == {"data": "e"}
+
+
 def test_a_job_file_lists_one_job_per_line(tmp_path: Path) -> None:
     text, _ = build_job_file(MakeJobsOptions(plates="P1-P3", put=("a=b",)), None, list_images)
     assert text.splitlines() == [

@@ -326,6 +326,7 @@ class JobHandler:
                 attempt.result = run_commands(
                     self._tools.launcher, job.commands, surroundings, attempt.time_limit,
                     should_stop=lambda: self._must_stop_program(attempt),
+                    check_command=partial(self._hooks.check_command, job, partial(self._check_can_continue, attempt)),
                 )  # fmt: skip
         except ProgramNotStarted as error:
             attempt.start_error = error.start_error

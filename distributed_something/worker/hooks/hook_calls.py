@@ -195,6 +195,11 @@ class HookRunner:
         self._call_hook(call, prepare, check)
         confine_job(job, identity, folders)
 
+    def check_command(self, job: Job, check: Callable[[], None], index: int) -> str | None:
+        """Return what the command's function in `command_checks` returns, or None if there is no such function."""
+        function = job.command_checks[index] if index < len(job.command_checks) else None
+        return self._call_hook(self._open_call("command_checks"), function, check) if function else None
+
     def find_failure(
         self, identity: str, job: Job, folders: Folders, result: Result, check: Callable[[], None]
     ) -> str | None:

@@ -46,9 +46,12 @@ class _UnreadableFile(Exception):
 def find_failure(reason: str | None, result: Result) -> str | None:
     """Return why an attempt failed, or None if it succeeded. `reason`: what the hook `failure()` returned.
 
-    The exit code is checked even if the hook does not look at it: with another exit code than 0, an attempt succeeds
+    A reason from `command_checks` comes first, because commands after that one did not run. The exit code is checked
+    even if the hook does not look at it: with another exit code than 0, an attempt succeeds
     only if the hook returns EXIT_CODE_ACCEPTED.
     """
+    if result.failed_check:
+        return result.failed_check
     if reason is HookVerdict.EXIT_CODE_ACCEPTED:
         return None
     return _check_exit_code(result) if reason is None else reason

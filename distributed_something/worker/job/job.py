@@ -35,6 +35,7 @@ from distributed_something.worker.job.worker_settings import JobDefaults
 from distributed_something.worker.safe_path import SafePath
 
 Command = list[str] | str  # words, or one string for a shell
+CommandCheck = Callable[[], str | None]  # returns why the job failed, or None
 Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
 FieldBuilder = Callable[[ValueTexts], Any]
 CommandBuilder = Callable[[ValueTexts], Command | list[list[str]]]
@@ -126,6 +127,9 @@ class Job:
 
     `shared_inputs` are inputs in S3 that the container fetches only once, to `folders.shared_dir`.
 
+    `command_checks` has a function (or None) for each command: it is called after the command ends with exit code 0,
+    and returns why the job failed, or None. If it returns a reason, no further command runs.
+
     Raise BadMessage if the output location, a bucket, or the command is invalid.
     """
 
@@ -148,6 +152,7 @@ class Job:
     has_done_document: bool = False
     shared_inputs: Inputs = field(default_factory=list)
     requester_pays: bool = False
+    command_checks: list[CommandCheck | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not _REFUSED_PARTS.isdisjoint(self.output_location.split("/")):
@@ -286,6 +291,24 @@ class JobTemplate:
             ),
         }
         self._builders = {name: parse() for name, parse in parsers.items() if name not in self._fields}
+
+
+def fill_key(message: Mapping[str, Any], key: str, values: Mapping[str, object] | None = None) -> str:
+    """Return the text of a key with its placeholders filled: with `values`, else the group's values or shared keys.
+
+    For the keys that only a generic-worker.py knows. Raise BadMessage if the key is not a non-empty string, if nothing
+    fills a placeholder, or if a part of a path between slashes would be blank.
+    """
+    template, group = _read_text(message, key, ""), message.get("group")
+    all_values = {**message, **(group if isinstance(group, dict) else {}), **(values or {})}
+    texts, parsed = ValueTexts(all_values), parse_template(template)
+    try:
+        filled = parsed.fill(texts)
+    except TemplateError as error:
+        raise BadMessage(f"`{key}`: {error}") from None
+    if part := parsed.find_blank_part(texts):
+        raise BadMessage(f"`{key}` is {template!r}, but {part} is blank")
+    return filled
 
 
 def upload_arguments(flags: object) -> dict[str, object]:

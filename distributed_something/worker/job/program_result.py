@@ -13,6 +13,8 @@ class Result:
     so shorter peaks can be missed, and memory that processes share is counted in each of them. It is at least the peak
     of the largest single process, as the kernel reports it; on macOS, it is that value.
 
+    `failed_check` is what a function in the job's `command_checks` returned as the reason why the job failed.
+
     `started` and `ended` are in seconds since 1970: the start of the first command and the end of the last.
     """
 
@@ -24,6 +26,7 @@ class Result:
     stopped: bool = False
     started: float = 0.0
     ended: float = 0.0
+    failed_check: str | None = None
 
     def add_earlier(self, earlier: Result) -> Result:
         """Return this result with the time and memory of an earlier command of the same job added."""

@@ -92,17 +92,22 @@ def run_command(
 def run_commands(
     launcher: LauncherPool, commands: Sequence[list[str] | str], surroundings: ProgramSurroundings,
     timeout_seconds: float, should_stop: Callable[[], bool] = lambda: False,
+    check_command: Callable[[int], str | None] = lambda _: None,
 ) -> Result:  # fmt: skip
     """Run `commands` one after the other until one fails, and return their combined result.
 
-    `timeout_seconds` is the limit for all commands together.
+    `timeout_seconds` is the limit for all commands together. `check_command` is called with the index of each command
+    that ended with exit code 0. If it returns a reason, no further command runs, and the result contains the reason.
     """
     combined: Result | None = None
-    for command in commands:
+    for index, command in enumerate(commands):
         remaining = timeout_seconds - (combined.seconds if combined else 0)
         result = run_command(launcher, command, surroundings, remaining, should_stop)
         combined = result.add_earlier(combined) if combined else result
         if result.exit_code != 0 or result.timed_out or result.stopped:
+            break
+        if reason := check_command(index):
+            combined = replace(combined, failed_check=reason)
             break
     assert combined is not None  # a job has at least one command
     return combined

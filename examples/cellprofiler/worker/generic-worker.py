@@ -24,7 +24,9 @@ from distributed_something.worker import (
     Job,
     Result,
     Settings,
+    fill_key,
     job_from_message,
+    list_placeholders,
     serve,
     upload_arguments,
     wrong_text,
@@ -39,11 +41,12 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     """Return the job for one image group.
 
     The paths in its command are in the mounted bucket, or at BUCKET/KEY in the job's folder. Raise BadMessage if a key
-    in the message is missing or invalid.
+    in the message is missing or invalid. Placeholders such as {Metadata_Plate} stand for the group's values.
     """
-    pipeline, data_file, output = (_get_key(message, name) for name in ("pipeline", "data_file", "output"))
-    default_input = f"{_get_key(message, 'input')}/" if message.get("input") else ""
-    metadata, suffix = _parse_metadata(message["group"]), Path(data_file).suffix.lower()
+    metadata = _parse_metadata(message["group"])
+    pipeline, data_file, output = (_get_key(message, name, metadata) for name in ("pipeline", "data_file", "output"))
+    default_input = f"{_get_key(message, 'input', metadata)}/" if message.get("input") else ""
+    suffix = Path(data_file).suffix.lower()
     source, workspace, destination = (
         os.environ.get(f"{name}_BUCKET") or settings.aws_bucket for name in ("SOURCE", "WORKSPACE", "DESTINATION")
     )
@@ -54,13 +57,13 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     if suffix == ".h5" and not mounted:
         raise BadMessage(f"`data_file`: {data_file!r} refers to images in {MOUNT_FOLDER}; set MOUNT_S3 = 'True'")
 
-    input_folder = f"{root}/{message['input']}" if default_input else f"{folders.input_dir}"
+    input_folder = f"{root}/{fill_key(message, 'input', metadata)}" if default_input else f"{folders.input_dir}"
     command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
     command += ["-o", f"{out}", "-d", f"{out}/{DONE_FILE}"]
     command += [DATA_OPTIONS[suffix].format(f"{root}/{data_file}")] if DATA_OPTIONS[suffix] else []
     command += ["-g", ",".join(map("=".join, metadata.items())), *_build_plugin_options()]
     command += ["--always-continue"] if _is_true("ALWAYS_CONTINUE") else []
-    output_folder, is_shared = _build_output_folder(message.get("output_structure") or "", metadata)
+    output_folder, is_shared = _build_output_folder(message, metadata)
     keys = [pipeline, data_file, *([default_input] if default_input else [])]
     return job_from_message(
         message, folders, settings,
@@ -124,17 +127,19 @@ def _parse_metadata(group: dict[str, Any] | str) -> dict[str, str]:
     return metadata
 
 
-def _build_output_folder(structure: str, metadata: dict[str, str]) -> tuple[str, bool]:
+def _build_output_folder(message: dict[str, Any], metadata: dict[str, str]) -> tuple[str, bool]:
     """Return the folder for the job's results below `output`, and whether several jobs share this folder.
 
-    The folder is named according to `output_structure`. Jobs share it if a key of the group is not in
-    `output_structure`.
+    The folder is named according to `output_structure`, in which keys of the group need no braces. Jobs share it if a
+    key of the group is neither in `output_structure` nor a placeholder in `output`.
     """
-    if not structure:
+    if not message.get("output_structure"):
         return "-".join(metadata.values()), False
+    structure = fill_key(message, "output_structure", {key: key for key in metadata})  # {Metadata_Well} without braces
     longest_first = "|".join(map(re.escape, sorted(metadata, key=len, reverse=True)))
     folder = re.sub(longest_first, lambda match: metadata[match[0]], structure)
-    return folder.strip("/"), set(re.findall(longest_first, structure)) != set(metadata)
+    used_keys = {*re.findall(longest_first, structure), *list_placeholders(message["output"])}
+    return folder.strip("/"), not used_keys.issuperset(metadata)
 
 
 def _build_plugin_options() -> list[str]:
@@ -151,11 +156,12 @@ def _build_plugin_options() -> list[str]:
     return [f"--plugins-directory={active if active.is_dir() else folder}"]
 
 
-def _get_key(message: dict[str, Any], name: str) -> str:
+def _get_key(message: dict[str, Any], name: str, metadata: dict[str, str]) -> str:
+    """Return a key in the bucket, with its placeholders filled."""
     key = message.get(name)
     if not isinstance(key, str) or not key.strip("/"):
         raise BadMessage(f"`{name}`: {key!r} is not a key in the bucket; write a path such as 'projects/{name}'")
-    return key.strip("/")
+    return fill_key(message, name, metadata).strip("/")
 
 
 def _is_true(name: str) -> bool:

@@ -22,6 +22,7 @@ from distributed_something.worker import (
     Result,
     Settings,
     as_text,
+    fill_key,
     job_from_message,
     job_id,
     missing_files,
@@ -44,6 +45,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         raise BadMessage('`shared_metadata` or `group` is not an object; write parameters, such as {"well": "A01"}')
     if not isinstance(location, str):
         raise BadMessage(f"`output_file_location`: {location!r} is not a string; write a key, such as 'project/output'")
+    location = fill_key(message, "output_file_location") if location else ""
     parameters = {name: _fill_folders(name, value, folders, settings) for name, value in {**shared, **group}.items()}
     script = os.environ.get("SCRIPT_DOWNLOAD_URL", "")
     argument = ", ".join(map(_quote_parameter, parameters, parameters.values()))

@@ -6,6 +6,7 @@ It accepts Job files for Distributed-OMEZARRCreator.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from distributed_something.worker import (
     Job,
     Result,
     Settings,
+    fill_key,
     job_from_message,
     missing_key,
     serve,
@@ -24,6 +26,8 @@ from distributed_something.worker import (
 )
 
 FLAG_KEYS = ("resolutions", "tile_width", "tile_height", "target-min-size")
+SIZE_KEYS = ("tile_width", "tile_height")
+SIZE_FLAGS = r"-[whz]|--(?:tile|chunk|shard)[-_](?:width|height|depth)"  # with 0, bioformats2raw never ends
 ENTRY_POINT = "/usr/local/bin/_entrypoint.sh"  # in the program's container image: sets up the program
 DOWNSAMPLE_SCRIPT = Path(__file__).resolve().parent / "scripts" / "add_downsampling.py"
 
@@ -32,23 +36,31 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     """Return the job that converts a plate.
 
     With `downsample_only`, the job only adds a resolution level to a converted plate. Raise BadMessage if a key in the
-    message is missing or invalid.
+    message is missing or invalid. Placeholders such as {plate} stand for the plate's name or a shared key.
     """
-    plate, source = _get_plate_name(message["group"]), _get_text(message, "input_location").strip("/")
+    plate = _get_plate_name(message["group"])
+    source = _get_text(message, "input_location", plate).strip("/")
     zarr = folders.root / f"{plate}.ome.zarr"
     only = _is_set(message, "downsample_only")
     convert = [*([ENTRY_POINT] if os.path.exists(ENTRY_POINT) else []), "bioformats2raw"]
-    convert += [f"{folders.input_dir / plate}/{'' if only else _get_text(message, 'path_to_metadata')}", str(zarr)]
+    convert += [
+        f"{folders.input_dir / plate}/{'' if only else _get_text(message, 'path_to_metadata', plate)}",
+        str(zarr),
+    ]
     convert += _build_flags(message)
-    shrink = ["python3", str(DOWNSAMPLE_SCRIPT), str(zarr), str(message.get("downsample_scale"))]
-    steps = [shrink] if only else [convert, shrink] if _is_set(message, "downsample_after") else [convert]
+    steps = [] if only else [convert]
+    if only or _is_set(message, "downsample_after"):
+        factor = _get_number(message, "downsample_scale", at_least=2)
+        steps.append(["python3", str(DOWNSAMPLE_SCRIPT), str(zarr), factor])
     fetched = zarr.name if only else plate
     return job_from_message(
         message, folders, settings,
         command=steps,
         inputs={f"{source}/{fetched}/": fetched},
-        output_location=f"{_get_text(message, 'output_location').strip('/')}/{zarr.name}",
+        output_location=f"{_get_text(message, 'output_location', plate).strip('/')}/{zarr.name}",
         output_dir=zarr,
+        # bioformats2raw exits with code 0 if its command line is wrong or there is no plate.
+        command_checks=[lambda: missing_key(zarr / ".zattrs", "plate")],
         has_done_document=True,  # the number of chunks does not show whether a plate is complete
     )  # fmt: skip
 
@@ -84,20 +96,47 @@ def _is_set(message: dict[str, Any], key: str) -> bool:
 
 def _build_flags(message: dict[str, Any]) -> list[str]:
     """Return the flags for bioformats2raw. `additional_flags` is split as in a shell, but no shell interprets it."""
-    flags = [word for key in FLAG_KEYS if _is_set(message, key) for word in (f"--{key}", str(message[key]))]
+    flags = []
+    for key in FLAG_KEYS:
+        is_size = key in SIZE_KEYS
+        is_zero = is_size and type(message.get(key)) in (int, float)  # a plain 0 also means that the key is not set
+        if _is_set(message, key) or is_zero:
+            flags += [f"--{key}", _get_number(message, key, at_least=1 if is_size else 0)]
     if not _is_set(message, "additional_flags"):
         return flags
+    text = message["additional_flags"]
     try:
-        return flags + shlex.split(_get_text(message, "additional_flags"))
+        words = shlex.split(text if isinstance(text, str) else "'")
     except ValueError as error:
-        raise BadMessage(f"`additional_flags` cannot be split into words ({error}); close each quote") from None
+        raise BadMessage(f"`additional_flags`: {text!r} cannot be split into words ({error})") from None
+    _check_sizes(words)
+    return flags + words
 
 
-def _get_text(message: dict[str, Any], key: str) -> str:
+def _check_sizes(words: list[str]) -> None:
+    """Raise BadMessage if `additional_flags` contains a tile, chunk, or shard size below 1."""
+    for flag, size in re.findall(rf"^({SIZE_FLAGS})[= \n]?(-?\d+)$", "\n".join(words), flags=re.MULTILINE):
+        if int(size) < 1:
+            raise BadMessage(f"`additional_flags`: {flag} {size} is less than 1, so bioformats2raw would never end")
+
+
+def _get_number(message: dict[str, Any], key: str, at_least: int) -> str:
+    """Return a whole number as text."""
+    number = str(message.get(key))
+    if not re.fullmatch("[0-9]{1,9}", number) or int(number) < at_least:
+        remedy = (
+            "write a number such as 512, or false to omit the flag" if key in FLAG_KEYS else "write a number such as 4"
+        )
+        raise BadMessage(f"`{key}`: {message.get(key)!r} is not a whole number of at least {at_least}; {remedy}")
+    return number
+
+
+def _get_text(message: dict[str, Any], key: str, plate: str) -> str:
+    """Return the text of a key, with its placeholders filled."""
     value = message.get(key)
     if not isinstance(value, str) or not value:
         raise BadMessage(f"`{key}`: {value!r} is not a string; write text in quotes")
-    return value
+    return fill_key(message, key, {"plate": plate})
 
 
 if __name__ == "__main__":

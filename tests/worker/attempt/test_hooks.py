@@ -7,14 +7,18 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distributed_something.worker.hooks import hook_calls
+from distributed_something.worker.job.checks import EXIT_CODE_ACCEPTED, missing_files
 from distributed_something.worker.job.job import Folders, Job, job_from_message
+from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.machine.clock import Clock
+from tests.support.objects import list_sizes
 from tests.worker.attempt.attempt_harness import JOB_ID, MESSAGE, AttemptHarness
 
 Hang = Any
@@ -234,3 +238,44 @@ def test_hooks_run_in_the_same_few_threads_and_never_in_one_that_hangs(monkeypat
     assert len(set(used)) < 20
     hang.set()
     threads.end()
+
+
+# Checks between commands
+
+
+def make_checked_job(message: Any, folders: Folders, settings: Any, check: Any = None) -> Job:
+    """Return a job that promises the file `plate` after its first command."""
+    checks = [check or (lambda: missing_files(folders.output_dir, 1, "plate"))]
+    return job_from_message(message, folders, settings, command_checks=checks)
+
+
+def test_the_next_command_does_not_run_if_the_promised_output_of_the_first_is_missing(harness: AttemptHarness) -> None:
+    commands = [["sh", "-c", "echo unknown option: --x"], ["touch", "{output_dir}/second"]]
+    for hooks in ({}, {"failure": lambda *_: EXIT_CODE_ACCEPTED}, {"failure": lambda *_: "0 files written"}):
+        message = {"group": "g", "command": commands}
+        harness.handle(message, make_job=make_checked_job, **hooks)
+        record = harness.read_record(job_id(message))
+        assert record["state"] == "failed"
+        assert record["reason"] == "0 files match 'plate', 1 expected"
+        assert record["telling_line"] == "unknown option: --x"
+        assert list_sizes(harness.s3, "App/") == {}
+
+
+def test_all_commands_run_if_the_promised_output_exists(harness: AttemptHarness) -> None:
+    commands = [["touch", "{output_dir}/plate"], ["rm", "{output_dir}/plate"], ["touch", "{output_dir}/second"]]
+    message = {"group": "g", "command": commands}
+    harness.handle(message, make_job=make_checked_job)
+    record = harness.read_record(job_id(message))
+    assert record["state"] == "done"
+    assert [output["key"].rpartition("/")[2] for output in record["outputs"]] == ["second"]
+
+
+def test_a_check_that_raises_an_error_is_the_workers_fault(harness: AttemptHarness) -> None:
+    def fail() -> None:
+        raise ValueError("no such key")
+
+    commands = [["true"], ["touch", "{output_dir}/second"]]
+    message = {"group": "g", "command": commands}
+    harness.handle(message, make_job=partial(make_checked_job, check=fail))
+    record = harness.read_record(job_id(message))
+    assert (record["reason"], record["reason_class"]) == ("ValueError: no such key", "worker code")

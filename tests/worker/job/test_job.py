@@ -16,6 +16,7 @@ from distributed_something.worker.job.job import (
     Folders,
     Job,
     JobTemplate,
+    fill_key,
     job_from_message,
     parse_message,
 )
@@ -268,3 +269,36 @@ def test_an_output_location_that_leaves_no_room_for_a_name_is_found_before_the_j
 def test_an_inputs_key_that_s3_does_not_allow_makes_the_message_invalid() -> None:
     with pytest.raises(BadMessage, match="key is 1,026 bytes long, but S3 allows only 1,024"):
         build_job(group={"v": "ä" * 512}, inputs=["p/{v}"])
+
+
+# Keys of a project's own
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("load/{plate}/x.csv", "load/P1/x.csv"),
+        ("{project}/{batch}/{plate}-{plate}", "p/b/P1-P1"),
+        ("{project}/{well}", "p/A01"),  # the caller's value
+        ("{site}/{{plate}}", "3/{plate}"),
+        ("plain {} {a b}", "plain {} {a b}"),
+    ],
+)
+def test_placeholders_in_a_key_of_a_projects_own_are_filled(template: str, text: str) -> None:
+    message = {"group": {"plate": "P1", "site": 3, "well": "B"}, "project": "p", "batch": "b", "key": template}
+    assert fill_key(message, "key", {"well": "A01"}) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("x/{plat}", r"`key`: the placeholder {plat} has no value; available: .*plate"),
+        ("x/{blank}/y", "`key` is 'x/{blank}/y', but {blank} is blank"),
+        ("", "`key` is '', not a non-empty string"),
+        (5, "`key` is 5, not a non-empty string"),
+        (None, "`key` is None, not a non-empty string"),
+    ],
+)
+def test_a_key_of_a_projects_own_that_cannot_be_filled_is_rejected(value: object, problem: str) -> None:
+    with pytest.raises(BadMessage, match=problem):
+        fill_key({"group": {"plate": "P1"}, "blank": " ", "key": value}, "key")

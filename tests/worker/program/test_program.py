@@ -128,6 +128,25 @@ def test_a_result_says_when_its_first_command_started_and_its_last_one_ended(
     assert (result.started, result.ended) == (100.0, 109.0)
 
 
+def test_no_further_command_runs_after_a_check_gives_a_reason(launcher: LauncherPool, tmp_path: Path) -> None:
+    surroundings, checked = ProgramSurroundings(tmp_path, tmp_path / "log"), list[int]()
+
+    def check(index: int) -> str | None:
+        checked.append(index)
+        return "b does not exist" if index == 1 else None
+
+    commands = [["touch", name] for name in "abc"]
+    result = run_commands(launcher, commands, surroundings, 60, check_command=check)
+    assert (result.exit_code, result.failed_check, checked) == (0, "b does not exist", [0, 1])
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_command_that_fails_is_not_checked(launcher: LauncherPool, tmp_path: Path) -> None:
+    surroundings = ProgramSurroundings(tmp_path, tmp_path / "log")
+    result = run_commands(launcher, [["false"], ["true"]], surroundings, 60, check_command=lambda _: "unused")
+    assert (result.exit_code, result.failed_check) == (1, None)
+
+
 @needs_linux
 @pytest.mark.parametrize(
     "command",

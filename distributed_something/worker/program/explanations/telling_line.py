@@ -1,7 +1,8 @@
 """The most telling line of a log: the line that says why the program failed.
 
-That is the last line of a Python traceback, Java's `Exception in thread …` or the last `Caused by`, or R's
-`Error in …`. If the log has several of them, the latest one counts; if it has none, the last line that is not blank.
+That is the last line of a Python traceback, Java's `Exception in thread …` or the last `Caused by`, R's `Error in …`,
+or what Java programs with picocli say about a wrong command line, above a long usage message. If the log has several of
+them, the latest one counts; if it has none, the last line that is not blank.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _STACK_HEAD = re.compile(r"[\w.$]*(?:Exception|Error|Throwable)\b")  # what prec
 _STACK_FRAME = re.compile(r"\s+at \S")
 _R_ERROR = re.compile(r"Error in ")
 _R_SHORT_ERROR = re.compile(r"Error:")  # other programs print this too, so it counts only before R's last line
+_USAGE_ERROR = re.compile(r"(?:Unknown option|Missing required|Invalid value|Unmatched arg|Expected |option ')")
+_USAGE = re.compile(r"Usage: |Possible solutions: ")
 _R_LAST_LINE = "Execution halted"
 
 
@@ -72,6 +75,7 @@ def _iter_errors(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
         elif (
             _JAVA_ERROR.match(line)
             or (_STACK_HEAD.match(line) and _STACK_FRAME.match(following))
+            or (_USAGE_ERROR.match(line) and _USAGE.match(following))
             or _R_ERROR.match(line)
             or (is_r and _R_SHORT_ERROR.match(line))
         ):

@@ -26,20 +26,30 @@ import zarr
 MAX_PARALLEL_IMAGES = 4
 
 
+class IncompleteZarr(Exception):
+    """Raised if metadata are missing. The message says which."""
+
+
 def iter_images(root: Path) -> Iterator[Path]:
-    """Yield the folder of each image in a plate, or `root` if `root` is a single image."""
-    attributes = _read_json(root / ".zattrs")
+    """Yield the folder of each image in a plate, or `root` if `root` is a single image.
+
+    Raise IncompleteZarr if `root` is neither, or if the metadata of a well or an image are missing.
+    """
+    attributes = _read_attributes(root)
     if "plate" not in attributes:
+        _require_key(root, attributes, "multiscales", "neither the key plate nor multiscales")
         yield root
         return
     for well in attributes["plate"]["wells"]:
-        for image in _read_json(root / well["path"] / ".zattrs")["well"]["images"]:
-            yield root / well["path"] / image["path"]
+        folder = root / well["path"]
+        for image in _require_key(folder, _read_attributes(folder), "well")["images"]:
+            _require_key(folder / image["path"], _read_attributes(folder / image["path"]), "multiscales")
+            yield folder / image["path"]
 
 
 def add_level(image: Path, factor: int) -> None:
     """Write a new resolution level next to the last one, and add it to the image's metadata."""
-    attributes = _read_json(image / ".zattrs")
+    attributes = _read_attributes(image)
     datasets = attributes["multiscales"][0]["datasets"]
     last = datasets[-1]
     name = str(int(last["path"]) + 1) if last["path"].isdecimal() else str(len(datasets))
@@ -85,6 +95,22 @@ def _average_blocks(pixels: Any, rows: int, columns: int) -> Any:
     return np.rint(means) if np.issubdtype(pixels.dtype, np.integer) else means
 
 
+def _read_attributes(folder: Path) -> Any:
+    path = folder / ".zattrs"
+    try:
+        return _read_json(path)
+    except FileNotFoundError:
+        raise IncompleteZarr(f"{path} does not exist") from None
+    except ValueError as error:
+        raise IncompleteZarr(f"{path} is not valid JSON ({error})") from None
+
+
+def _require_key(folder: Path, attributes: Any, key: str, missing: str = "") -> Any:
+    if not isinstance(attributes, dict) or key not in attributes:
+        raise IncompleteZarr(f"{folder / '.zattrs'} has {missing or f'no key {key}'}")
+    return attributes[key]
+
+
 def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -97,7 +123,11 @@ def main(root: str, factor: str) -> int:
     if not factor.isdecimal() or int(factor) < 2:
         print(f"add_downsampling.py: FACTOR: {factor!r} is not a whole number greater than 1; write 4", file=sys.stderr)
         return 2
-    images = list(iter_images(Path(root)))
+    try:
+        images = list(iter_images(Path(root)))
+    except IncompleteZarr as error:
+        print(f"add_downsampling.py: {error}", file=sys.stderr)
+        return 1
     with ThreadPoolExecutor(MAX_PARALLEL_IMAGES) as pool:
         for _ in pool.map(lambda image: add_level(image, int(factor)), images):
             pass
