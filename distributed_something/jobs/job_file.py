@@ -17,7 +17,12 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from distributed_something.core.errors import InputError, InputProblems
-from distributed_something.core.files import check_file_kind, explain_validation_error, read_json_object
+from distributed_something.core.files import (
+    check_file_kind,
+    drop_comments,
+    explain_validation_error,
+    read_json_object,
+)
 from distributed_something.core.text import format_value
 from distributed_something.jobs.job_keys import (
     GROUPS_KEYS,
@@ -231,7 +236,7 @@ def parse_job_file(
     check_file_kind(path, content, "Job file")
     problems = InputProblems()
     left_out = {*GROUPS_KEYS, UPLOAD_KEY}
-    shared = {key: value for key, value in content.items() if key not in left_out and "_comment" not in key}
+    shared = {key: value for key, value in drop_comments(content).items() if key not in left_out}
     groups_key, source, uploads = "", None, None
     defaults = replace(_SAMPLE_NAMES, allow_unsafe_inputs=allow_unsafe_inputs)
     if shared.get("requester_pays") is True:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn
 
 from distributed_something.core.errors import InputError, InputProblems
-from distributed_something.core.files import parse_json
+from distributed_something.core.files import drop_comments, parse_json
 from distributed_something.core.text import format_value
 
 JobGroup = dict[str, Any] | str
@@ -89,6 +89,8 @@ def build_group_source(groups: object, key: str, job_file: Path, list_objects: O
 
 
 def _build_list_source(groups: list[Any], key: str, job_file: Path) -> GroupSource:
+    groups = list(map(_drop_group_comments, groups))
+
     def read_checked(on_problem: ProblemHandler) -> Iterator[JobGroup]:
         for number, group in enumerate(groups, 1):
             if _is_group(group):
@@ -104,6 +106,10 @@ def _build_list_source(groups: list[Any], key: str, job_file: Path) -> GroupSour
 
 def _is_group(value: object) -> bool:
     return isinstance(value, (dict, str)) and bool(value)
+
+
+def _drop_group_comments(value: object) -> object:
+    return drop_comments(value) if isinstance(value, dict) else value
 
 
 # All combinations
@@ -197,13 +203,13 @@ def _read_json_lines(lines: IO[str], path: Path, on_problem: ProblemHandler) -> 
             continue
         place = f"line {number}"
         try:
-            group = parse_json(line, path)
+            group = _drop_group_comments(parse_json(line, path))
         except InputError as error:
             detail = error.key.removeprefix("line 1, ")  # the parser receives only this line
             key = f"{place}, {detail}" if detail else place
             on_problem(InputError(path, key, error.problem, error.remedy))
             continue
-        if _is_group(group):
+        if isinstance(group, (dict, str)) and group:
             yield group
         else:
             remedy = 'write an object such as {"well": "A01"}'
