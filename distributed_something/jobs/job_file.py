@@ -194,7 +194,7 @@ class JobFile:
         self, placeholders: dict[str, str], keys: tuple[str, ...], number: int
     ) -> Iterator[InputError]:
         shared_dir = ["shared_dir"] if self.shared.get("shared_inputs") else []
-        filled = {*self.shared, *keys, *_WORKER_PLACEHOLDERS, *shared_dir}
+        filled = {*self.shared, *(keys or ["plate"]), *_WORKER_PLACEHOLDERS, *shared_dir}
         remedy = f"use one of its keys ({', '.join(keys)}), or add this key" if keys else "use {group} or {job}"
         for name, key in sorted(placeholders.items()):
             if name not in filled:

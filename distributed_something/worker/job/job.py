@@ -202,6 +202,8 @@ def parse_message(body: str) -> dict[str, Any]:
         raise BadMessage(f"the message is not valid JSON in UTF-8 ({error})") from None
     if not isinstance(message, dict):
         raise BadMessage("the message is not a JSON object")
+    for name in [name for name in message if "_comment" in name]:  # as in Job files
+        del message[name]
     add_missing_group(message)
     if not isinstance(message.get("group"), (dict, str)):
         raise BadMessage("`group` is missing from the message, or is neither an object nor a string")
@@ -243,21 +245,27 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
         raise BadMessage(str(error)) from None
 
 
-def upload_arguments(flags: object) -> dict[str, object]:
+def upload_arguments(flags: object, name: str = "`upload_flags`") -> dict[str, object]:
     """Return the S3 request arguments for `aws s3 cp` flags, such as `--acl bucket-owner-full-control`.
 
-    The result is empty for "", false, and null. Raise BadMessage if the flags are invalid.
+    The result is empty for "", false, and null. Raise BadMessage if the flags are invalid. `name`: where the flags are
+    written, for this error.
     """
     try:
         return parse_upload_flags(flags)
     except BadFlags as error:
-        raise BadMessage(f"`upload_flags`: {error}") from None
+        raise BadMessage(f"{name}: {error}") from None
 
 
 def build_placeholder_values(message: Mapping[str, Any], folders: Folders, identity: str) -> dict[str, object]:
-    """Return the placeholder values: the message's shared keys, overridden by the group's values, then the worker's."""
+    """Return the placeholder values: the message's shared keys, overridden by the group's values, then the worker's.
+
+    A group that is a string is the value of {group}, and of {plate} unless there is a shared key of this name.
+    """
     group = message["group"]
     group_values = group if isinstance(group, dict) else {"group": group}
+    # A string may come from `plates`, or from `plate` in a message of the published system.
+    plate = {} if isinstance(group, dict) else {"plate": group}
     worker_values = {
         "job": identity,
         "input_dir": str(folders.input_dir),
@@ -266,7 +274,7 @@ def build_placeholder_values(message: Mapping[str, Any], folders: Folders, ident
         # Otherwise, this may be a name of the user's own.
         **({"shared_dir": str(folders.shared_dir)} if message.get("shared_inputs") else {}),
     }
-    return {**message, **group_values, **worker_values}
+    return {**plate, **message, **group_values, **worker_values}
 
 
 @lru_cache(maxsize=1)

@@ -1,8 +1,11 @@
 """CellProfiler worker, which processes one group of images per job.
 
-It accepts Job files and configs for Distributed-CellProfiler. A job fetches the pipeline, the data file, `input`, and
-only the images that its group needs (see data_file.py), and then runs CellProfiler. With MOUNT_S3 and without
+It accepts Job files and configs for Distributed-CellProfiler. A job fetches the pipeline, the data file, only the
+images that its group needs (see data_file.py), and its `inputs`, and then runs CellProfiler. With MOUNT_S3 and without
 DOWNLOAD_FILES, it reads these files from the mounted bucket instead.
+
+`input` is CellProfiler's default input folder. It is never fetched, because published Job files often name a folder
+with all images, or one that does not exist. What a pipeline reads from this folder must be listed in `inputs`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 
 from data_file import MOUNT_FOLDER, ImageSource
 from images import find_image_damage
+from plugins import build_plugin_options, check_plugins
 
 from distributed_something.worker import (
     EXIT_CODE_ACCEPTED,
@@ -31,7 +35,7 @@ from distributed_something.worker import (
 )
 
 DONE_FILE = "cp.is.done"
-PLUGINS_FOLDER = "/home/ubuntu/CellProfiler-plugins"
+EMPTY_FOLDER = "default_input"  # bucket names have no underscore, so no bucket's folder has this name
 DATA_OPTIONS = {".csv": "--data-file={}", ".txt": "--file-list={}", ".h5": ""}
 
 
@@ -42,11 +46,9 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     in the message is missing or invalid.
     """
     pipeline, data_file, output = (_get_key(message, name) for name in ("pipeline", "data_file", "output"))
-    default_input = f"{_get_key(message, 'input')}/" if message.get("input") else ""
     metadata, suffix = _parse_metadata(message["group"]), Path(data_file).suffix.lower()
-    source, workspace, destination = (
-        os.environ.get(f"{name}_BUCKET") or settings.aws_bucket for name in ("SOURCE", "WORKSPACE", "DESTINATION")
-    )
+    source = _get_bucket("SOURCE_BUCKET", settings.aws_bucket)
+    workspace = _get_bucket("WORKSPACE_BUCKET", source)
     mounted = settings.mount_s3 and not _is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
     root, out = MOUNT_FOLDER if mounted else f"{folders.input_dir}/{workspace}", folders.output_dir
     if suffix not in DATA_OPTIONS:
@@ -54,36 +56,48 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     if suffix == ".h5" and not mounted:
         raise BadMessage(f"`data_file`: {data_file!r} refers to images in {MOUNT_FOLDER}; set MOUNT_S3 = 'True'")
 
-    input_folder = f"{root}/{message['input']}" if default_input else f"{folders.input_dir}"
+    default_input = _get_default_input(message)
+    local_input = f"{workspace}/{default_input}".rstrip("/") if default_input else EMPTY_FOLDER
+    input_folder = f"{root}/{message['input']}" if default_input else f"{folders.input_dir}/{local_input}"
     command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
     command += ["-o", f"{out}", "-d", f"{out}/{DONE_FILE}"]
     command += [DATA_OPTIONS[suffix].format(f"{root}/{data_file}")] if DATA_OPTIONS[suffix] else []
-    command += ["-g", ",".join(map("=".join, metadata.items())), *_build_plugin_options()]
+    command += ["-g", ",".join(map("=".join, metadata.items())), *build_plugin_options()]
     command += ["--always-continue"] if _is_true("ALWAYS_CONTINUE") else []
     output_folder, is_shared = _build_output_folder(message.get("output_structure") or "", metadata)
-    keys = [pipeline, data_file, *([default_input] if default_input else [])]
-    return job_from_message(
+    job = job_from_message(
         message, folders, settings,
         command=command,
-        inputs={} if mounted else {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in keys},
         input_bucket=workspace,
-        output_bucket=destination,
+        output_bucket=_get_bucket("DESTINATION_BUCKET", settings.aws_bucket),
         output_location=f"{output}/{output_folder}".rstrip("/"),
         shared_location=is_shared,
         may_replace=is_shared,  # as in the published implementation; the summary names such files
         leave_out=[DONE_FILE],
-        upload_arguments=upload_arguments(os.environ.get("UPLOAD_FLAGS", "")),
+        upload_arguments=upload_arguments(os.environ.get("UPLOAD_FLAGS", ""), "config.py: UPLOAD_FLAGS"),
         own={
-            "data_file": Path(root, data_file), "metadata": metadata,
+            "data_file": Path(root, data_file), "metadata": metadata, "default_input": folders.input_dir / local_input,
             "images": None if mounted else ImageSource(source, default_input, folders.input_dir),
         },
     )  # fmt: skip
+    if mounted and job.inputs:
+        raise BadMessage("`inputs`: the bucket is mounted; put these files into the folder `input` of the bucket")
+    keys = () if mounted else (pipeline, data_file)
+    own_inputs = job.inputs if isinstance(job.inputs, dict) else dict.fromkeys(job.inputs, "")
+    job.inputs = {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in keys}
+    job.inputs |= {address: f"{local_input}/{path}" for address, path in own_inputs.items()}
+    return job
 
 
 def prepare(job: Job, folders: Folders) -> None:
     """Fetch the group's images. Raise Failed if an image is truncated, because CellProfiler would measure it anyway."""
+    check_plugins()
     if job.own["images"] is None:
         return
+    try:
+        job.own["default_input"].mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise Failed("`input` is a file; write the folder that CellProfiler gets with -i", "bad input") from None
     images = job.own["images"].collect_group_images(job.own["data_file"], job.own["metadata"])
     folders.fetch({address: path for address, path in images.items() if not (folders.input_dir / path).exists()})
     for address, path in images.items():
@@ -104,36 +118,33 @@ def _parse_metadata(group: dict[str, Any] | str) -> dict[str, str]:
     text = group.get("Metadata", group) if isinstance(group, dict) else group
     pairs = [pair.partition("=")[::2] for pair in text.split(",")] if isinstance(text, str) else list(text.items())
     metadata = {key: value if isinstance(value, str) else str(value) for key, value in pairs}
-    if not metadata or not all(key and value and not re.search("[,=]", key + value) for key, value in metadata.items()):
-        raise BadMessage(f"`group`: {text!r} is not K=V,K=V; write keys and values without commas and equals signs")
+    if not metadata or not all(map(_is_plain, (*metadata, *metadata.values()))):
+        problem = "write keys and values without commas and equals signs, and without spaces around them"
+        raise BadMessage(f"`group`: {text!r} is not K=V,K=V; {problem}")
     return metadata
 
 
-def _build_output_folder(structure: str, metadata: dict[str, str]) -> tuple[str, bool]:
+def _is_plain(text: str) -> bool:
+    return bool(text) and text == text.strip() and not re.search("[,=]", text)
+
+
+def _build_output_folder(structure: object, metadata: dict[str, str]) -> tuple[str, bool]:
     """Return the folder for the job's results below `output`, and whether several jobs share this folder.
 
-    The folder is named according to `output_structure`. Jobs share it if a key of the group is not in
-    `output_structure`.
+    The folder is named according to `output_structure`, in which the values replace the keys one after the other, in
+    the group's order, as in the published implementation. Jobs share the folder if a key of the group is not replaced.
     """
+    if not isinstance(structure, str):
+        raise BadMessage(
+            f"`output_structure`: {structure!r} is not a string; write keys of the groups, such as 'Plate'"
+        )
     if not structure:
         return "-".join(metadata.values()), False
-    longest_first = "|".join(map(re.escape, sorted(metadata, key=len, reverse=True)))
-    folder = re.sub(longest_first, lambda match: metadata[match[0]], structure)
-    return folder.strip("/"), set(re.findall(longest_first, structure)) != set(metadata)
-
-
-def _build_plugin_options() -> list[str]:
-    """Return the option for plugins.
-
-    Newer versions of CellProfiler-plugins have the working plugins in active_plugins/.
-    """
-    if not _is_true("USE_PLUGINS"):
-        return []
-    if _is_true("UPDATE_PLUGINS"):
-        raise BadMessage("UPDATE_PLUGINS: 'True' is not supported; add the plugins to the image in worker/Dockerfile")
-    folder = os.environ.get("PLUGINS_PATH") or PLUGINS_FOLDER
-    active = Path(folder, "active_plugins")
-    return [f"--plugins-directory={active if active.is_dir() else folder}"]
+    folder, is_shared = structure, False
+    for key, value in metadata.items():
+        is_shared = is_shared or key not in folder
+        folder = folder.replace(key, value)
+    return folder.strip("/"), is_shared
 
 
 def _get_key(message: dict[str, Any], name: str) -> str:
@@ -141,6 +152,20 @@ def _get_key(message: dict[str, Any], name: str) -> str:
     if not isinstance(key, str) or not key.strip("/"):
         raise BadMessage(f"`{name}`: {key!r} is not a key in the bucket; write a path such as 'projects/{name}'")
     return key.strip("/")
+
+
+def _get_default_input(message: dict[str, Any]) -> str:
+    """Return `input`, which may be missing or empty, with a slash at the end; "" for the root of the bucket."""
+    folder = message.get("input") or ""
+    if not isinstance(folder, str) or ".." in folder.split("/"):
+        raise BadMessage(f"`input`: {folder!r} is not a folder in the bucket; write a path, or remove this key")
+    return f"{folder.strip('/')}/" if folder.strip("/") else ""
+
+
+def _get_bucket(name: str, default: str) -> str:
+    """Return a bucket in the config. In published configs, 'False' means that it is not set."""
+    value = os.environ.get(name, "").strip()
+    return default if value.lower() in ("", "false") else value
 
 
 def _is_true(name: str) -> bool:
