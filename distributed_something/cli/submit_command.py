@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from distributed_something.core.text import (
 
 if TYPE_CHECKING:
     from distributed_something.core.submission import SubmissionDocument
-    from distributed_something.jobs.job_file import CheckedMessage, JobFile
+    from distributed_something.jobs.job_file import JobFile
     from distributed_something.jobs.submission.plan import SubmissionPlan
     from distributed_something.jobs.submission.submit import Submission
     from distributed_something.observe.queue import QueueState
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
     "missing module": "not checked with your jobs, because the module {detail} is missing on this computer",
     "unavailable": "not checked with your jobs, because it needs something that is not available here ({detail})",
-    "time limit": "not checked with all kinds of jobs, because it took longer than {detail} s",
-    "ended": "not checked with all kinds of jobs, because it ended with exit code {detail}",
+    "time limit": "not checked with all jobs, because it took longer than {detail} s",
+    "ended": "not checked with all jobs, because it ended with exit code {detail}",
+    "many jobs": "checked with {detail} of the jobs",
     "no serve": "not checked with your jobs, because it does not call serve()",
 }
 
@@ -108,7 +109,7 @@ def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile,
         loaded = load_job_file(path, context.list_objects, own_names, allow_unsafe_inputs=allow_unsafe)
         plan = plan_submission(loaded)
         if settings is not None:
-            check_own_worker(context, loaded, plan.samples)
+            check_own_worker(context, loaded, plan.count)
     if is_sent and settings is not None and (problems.has_any or not _has_queue(context)):
         with problems.collect():
             context.check_setup()
@@ -148,18 +149,18 @@ class SubmitView:
         self._bar.stop()
 
 
-def check_own_worker(context: Context, job_file: JobFile, samples: Sequence[CheckedMessage]) -> None:
-    """Give sample messages to the project's own `make_job`, and print a note if this check is incomplete.
+def check_own_worker(context: Context, job_file: JobFile, count: int) -> None:
+    """Give the file's `count` messages to the project's own `make_job`, and print a note if this check is incomplete.
 
     Raise InputError with all problems if `make_job` refuses a message or cannot handle it.
     """
-    from distributed_something.jobs.own_worker import OwnWorker, check_samples
+    from distributed_something.jobs.own_worker import OwnWorker, check_jobs
     from distributed_something.jobs.run_job import build_one_job_container
     from distributed_something.project.template import find_template_file
 
     folder = shorten_path(context.project) / "worker"
     worker = OwnWorker(folder, find_template_file("worker"), build_one_job_container(context.settings))
-    incomplete = check_samples(worker, job_file, samples)
+    incomplete = check_jobs(worker, job_file, count)
     if incomplete:
         text = f"note: {folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
         context.console.print_progress(text.format(detail=incomplete.detail))

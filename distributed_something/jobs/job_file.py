@@ -70,7 +70,6 @@ class CheckedMessage(NamedTuple):
 
     `output_bucket` and `output_location`: where the shipped worker puts the job's results; "" if only a custom
     generic-worker.py can read the message. Where the Job file does not say so, they contain sample names.
-    `has_new_keys`: whether no earlier group had the same keys.
     """
 
     number: int
@@ -78,7 +77,6 @@ class CheckedMessage(NamedTuple):
     id: str
     output_bucket: str = ""
     output_location: str = ""
-    has_new_keys: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,21 +103,17 @@ class JobFile:
         shared keys is reported only once.
         """
         shared_problems: set[str] = set()
-        known_keys: set[frozenset[str]] = set()
         for number, body, group in self._iter_messages(self.groups.read, on_problem):
             message = {**self.shared, "group": group}
-            keys = frozenset(group if isinstance(group, dict) else ())
-            has_new_keys = keys not in known_keys
-            known_keys.add(keys)
             if "command" not in message:  # only a custom generic-worker.py can read such a job
-                yield CheckedMessage(number, body, job_id(message), has_new_keys=has_new_keys)
+                yield CheckedMessage(number, body, job_id(message))
                 continue
             try:
                 job = job_from_message(message, _SAMPLE_FOLDERS, self.defaults)
             except BadMessage as error:
                 problem = str(error)
             else:
-                yield CheckedMessage(number, body, job.id, job.output_bucket, job.output_location, has_new_keys)
+                yield CheckedMessage(number, body, job.id, job.output_bucket, job.output_location)
                 continue
             if problem not in shared_problems:
                 if self._is_shared_problem(problem, group):

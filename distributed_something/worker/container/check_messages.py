@@ -7,12 +7,13 @@ would end each container at once.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import runpy
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +25,40 @@ from distributed_something.worker.job.worker_settings import Settings
 
 CHECK_VARIABLE = "CHECK_MESSAGES_FOLDER"  # the worker's environment variable for the folder that contains MESSAGES_FILE
 MESSAGES_FILE, VERDICTS_FILE = "messages.jsonl", "verdicts.jsonl"
+MAX_VERDICTS = 100  # after that many messages that were not accepted, the others are not checked
 
 
 MakeJob = Callable[[dict[str, Any], Folders, Settings], Job]
 
 
 def check_messages(folder: Path, settings: Settings, make_job: MakeJob) -> int:
-    """Give each message in `folder` to `make_job`, write one verdict for each, and return the exit code 0."""
+    """Give each message in `folder` to `make_job`, and return the exit code 0.
+
+    Write a verdict for each message that is not accepted, up to MAX_VERDICTS, and one with the state `checked` at the
+    end.
+    """
     job_folders = Folders(folder / "job")
     job_folders.root.mkdir()
     with (folder / MESSAGES_FILE).open(encoding="utf-8") as messages:
-        for line in messages:
-            sample = json.loads(line)
-            try:
-                message = parse_message(sample["body"])
-                job = make_job(message, job_folders, settings)
-                if not isinstance(job, Job):
-                    raise TypeError(f"make_job returned a value of type {type(job).__name__}, not a Job")
-                confine_job(job, job_id(message), job_folders)
-                verdict: dict[str, Any] = {"state": "accepted"}
-            except (Exception, SystemExit) as error:
-                verdict = describe_hook_error(error)
-            _write_verdict(folder, verdict | {"number": sample["number"]})
+        for verdict in itertools.islice(_iter_verdicts(messages, job_folders, settings, make_job), MAX_VERDICTS):
+            _write_verdict(folder, verdict)
+    _write_verdict(folder, {"state": "checked", "number": None})
     return 0
+
+
+def _iter_verdicts(
+    messages: Iterable[str], folders: Folders, settings: Settings, make_job: MakeJob
+) -> Iterator[dict[str, Any]]:
+    for line in messages:
+        given = json.loads(line)
+        try:
+            message = parse_message(given["body"])
+            job = make_job(message, folders, settings)
+            if not isinstance(job, Job):
+                raise TypeError(f"make_job returned a value of type {type(job).__name__}, not a Job")
+            confine_job(job, job_id(message), folders)
+        except (Exception, SystemExit) as error:
+            yield describe_hook_error(error) | {"number": given["number"]}
 
 
 def run_worker(script: str, folder: Path) -> None:
