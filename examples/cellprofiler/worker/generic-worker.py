@@ -35,7 +35,7 @@ from distributed_something.worker import (
 )
 
 DONE_FILE = "cp.is.done"
-EMPTY_FOLDER = "default_input"  # bucket names have no underscore, so no bucket's folder has this name
+DEFAULT_INPUT = "default_input"  # bucket names have no underscore, so no bucket's folder has this name
 DATA_OPTIONS = {".csv": "--data-file={}", ".txt": "--file-list={}", ".h5": ""}
 
 
@@ -45,7 +45,8 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     The paths in its command are in the mounted bucket, or at BUCKET/KEY in the job's folder. Raise BadMessage if a key
     in the message is missing or invalid.
     """
-    pipeline, data_file, output = (_get_key(message, name) for name in ("pipeline", "data_file", "output"))
+    pipeline, data_file = _get_key(message, "pipeline"), _get_key(message, "data_file")
+    output = _get_key(message, "output")
     metadata, suffix = _parse_metadata(message["group"]), Path(data_file).suffix.lower()
     source = _get_bucket("SOURCE_BUCKET", settings.aws_bucket)
     workspace = _get_bucket("WORKSPACE_BUCKET", source)
@@ -56,10 +57,12 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     if suffix == ".h5" and not mounted:
         raise BadMessage(f"`data_file`: {data_file!r} refers to images in {MOUNT_FOLDER}; set MOUNT_S3 = 'True'")
 
-    default_input = _get_default_input(message)
-    local_input = f"{workspace}/{default_input}".rstrip("/") if default_input else EMPTY_FOLDER
-    input_folder = f"{root}/{message['input']}" if default_input else f"{folders.input_dir}/{local_input}"
-    command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
+    default_input = message.get("input") or ""
+    if not isinstance(default_input, str):
+        raise BadMessage(f"`input`: {default_input!r} is not a folder in the bucket; write a path, or remove this key")
+    local_input = folders.input_dir / DEFAULT_INPUT
+    command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}"]
+    command += ["-i", f"{root}/{default_input}" if mounted and default_input else f"{local_input}"]
     command += ["-o", f"{out}", "-d", f"{out}/{DONE_FILE}"]
     command += [DATA_OPTIONS[suffix].format(f"{root}/{data_file}")] if DATA_OPTIONS[suffix] else []
     command += ["-g", ",".join(map("=".join, metadata.items())), *build_plugin_options()]
@@ -76,7 +79,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         leave_out=[DONE_FILE],
         upload_arguments=upload_arguments(os.environ.get("UPLOAD_FLAGS", ""), "config.py: UPLOAD_FLAGS"),
         own={
-            "data_file": Path(root, data_file), "metadata": metadata, "default_input": folders.input_dir / local_input,
+            "data_file": Path(root, data_file), "metadata": metadata, "default_input": local_input,
             "images": None if mounted else ImageSource(source, default_input, folders.input_dir),
         },
     )  # fmt: skip
@@ -85,19 +88,16 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     keys = () if mounted else (pipeline, data_file)
     own_inputs = job.inputs if isinstance(job.inputs, dict) else dict.fromkeys(job.inputs, "")
     job.inputs = {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in keys}
-    job.inputs |= {address: f"{local_input}/{path}" for address, path in own_inputs.items()}
+    job.inputs |= {address: f"{DEFAULT_INPUT}/{path}" for address, path in own_inputs.items()}
     return job
 
 
 def prepare(job: Job, folders: Folders) -> None:
     """Fetch the group's images. Raise Failed if an image is truncated, because CellProfiler would measure it anyway."""
     check_plugins()
+    job.own["default_input"].mkdir(parents=True, exist_ok=True)
     if job.own["images"] is None:
         return
-    try:
-        job.own["default_input"].mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise Failed("`input` is a file; write the folder that CellProfiler gets with -i", "bad input") from None
     images = job.own["images"].collect_group_images(job.own["data_file"], job.own["metadata"])
     folders.fetch({address: path for address, path in images.items() if not (folders.input_dir / path).exists()})
     for address, path in images.items():
@@ -152,14 +152,6 @@ def _get_key(message: dict[str, Any], name: str) -> str:
     if not isinstance(key, str) or not key.strip("/"):
         raise BadMessage(f"`{name}`: {key!r} is not a key in the bucket; write a path such as 'projects/{name}'")
     return key.strip("/")
-
-
-def _get_default_input(message: dict[str, Any]) -> str:
-    """Return `input`, which may be missing or empty, with a slash at the end; "" for the root of the bucket."""
-    folder = message.get("input") or ""
-    if not isinstance(folder, str) or ".." in folder.split("/"):
-        raise BadMessage(f"`input`: {folder!r} is not a folder in the bucket; write a path, or remove this key")
-    return f"{folder.strip('/')}/" if folder.strip("/") else ""
 
 
 def _get_bucket(name: str, default: str) -> str:
