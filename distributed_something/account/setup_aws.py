@@ -108,7 +108,7 @@ def collect_buckets(settings: Settings, read: Iterable[str] = (), write: Iterabl
     """
     reads, writes = list(read), list(write)
     for name, value in settings.own.items():
-        if name.endswith("_BUCKET") and BUCKET_NAME_FORMAT.fits(value):
+        if name.endswith("_BUCKET") and BUCKET_NAME_FORMAT.fits(value) and value != "false":
             (writes if re.search("DESTINATION|OUTPUT", name) else reads).append(value)
     written = {settings.AWS_BUCKET, *writes}
     return Buckets(

@@ -34,15 +34,21 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     """Check the config, account, and Fleet file before you pay."""
     from datetime import UTC, datetime
 
+    from distributed_something.core.errors import InputProblems
     from distributed_something.diagnose.check.check import run_preflight_checks
     from distributed_something.diagnose.check.container_image.http import RegistryHttp
     from distributed_something.diagnose.check.findings import build_findings_json, choose_exit_code, format_findings
     from distributed_something.fleet.fleet_file import load_fleet_file
 
-    settings = context.settings
+    problems, settings, content = InputProblems(), None, None
+    with problems.collect():
+        settings = context.settings
     if fleet_file:
-        context.check_file(fleet_file, "Fleet file", "check")
-    content = load_fleet_file(fleet_file, settings=settings, is_local=context.local) if fleet_file else None
+        with problems.collect():
+            context.check_file(fleet_file, "Fleet file", "check")
+            content = load_fleet_file(fleet_file, settings=settings, is_local=context.local)
+    problems.raise_if_any()
+    assert settings is not None  # otherwise `problems` was not empty
     clients = context.clients
     if context.cloud is not None and content is not None:
         content = context.cloud.adapt_fleet_file(content)

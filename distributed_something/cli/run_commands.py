@@ -32,6 +32,8 @@ def setup(context: Context) -> None:
     """Create the queue, log groups, cluster, and an empty service."""
     from distributed_something.core.clock import Clock
     from distributed_something.core.config_settings import find_misspelled_constants
+    from distributed_something.core.image_name import find_published_base
+    from distributed_something.diagnose.check.container_image.check_image import explain_published_image
     from distributed_something.run.setup import require_bucket, set_up_run
 
     settings, print_progress = context.settings, context.console.print_progress
@@ -40,6 +42,9 @@ def setup(context: Context) -> None:
             f"warning: {context.config_file}: {name}: this is not a known constant, but its name is similar to"
             f" {known}; write {known}, unless {name} is a constant of your own"
         )
+    if (base := find_published_base(settings.DOCKERHUB_TAG)) is not None:
+        problem, remedy = explain_published_image(settings.DOCKERHUB_TAG, base)
+        print_progress(f"warning: {context.config_file}: DOCKERHUB_TAG: {problem}; {remedy}")
     require_bucket(context.clients, settings)
     set_up_run(context.clients, settings, print_progress, Clock().sleep)
     context.print_next_command("submitJob")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from distributed_something.core.submission import SubmissionDocument
-    from distributed_something.jobs.job_file import CheckedMessage, JobFile
+    from distributed_something.jobs.job_file import JobFile
     from distributed_something.jobs.submission.plan import SubmissionPlan
     from distributed_something.jobs.submission.submit import Submission
     from distributed_something.observe.queue import QueueState
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
     "missing module": "not checked with your jobs, because the module {detail} is missing on this computer",
     "unavailable": "not checked with your jobs, because it needs something that is not available here ({detail})",
-    "time limit": "not checked with all kinds of jobs, because it took longer than {detail} s",
-    "ended": "not checked with all kinds of jobs, because it ended with exit code {detail}",
+    "time limit": "not checked with all jobs, because it took longer than {detail} s",
+    "ended": "not checked with all jobs, because it ended with exit code {detail}",
+    "many jobs": "checked with {detail} of the jobs",
     "no serve": "not checked with your jobs, because it does not call serve()",
     "no file": "your jobs are not checked with {detail}, which cannot be read; it must be there before they run",
 }
@@ -113,7 +114,7 @@ def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile,
         loaded = load_job_file(path, context.list_objects, own_names, allow_unsafe_inputs=allow_unsafe)
         plan = plan_submission(loaded)
         if settings is not None:
-            check_own_worker(context, loaded, plan.samples)
+            check_own_worker(context, loaded, plan.count)
     if is_sent and settings is not None and (problems.has_any or not _has_queue(context)):
         with problems.collect():
             context.check_setup()
@@ -160,13 +161,13 @@ class SubmitView:
             self._bar.stop()
 
 
-def check_own_worker(context: Context, job_file: JobFile, samples: Sequence[CheckedMessage]) -> None:
-    """Give sample messages to the project's own `make_job`, and all jobs to its `check`, if it has this hook.
+def check_own_worker(context: Context, job_file: JobFile, count: int) -> None:
+    """Give the file's `count` messages to the project's own `make_job`, and their jobs to its hook `check`, if any.
 
     Print a note if this check is incomplete. Raise InputError with all problems if one of them refuses a message or
     cannot handle it.
     """
-    from distributed_something.jobs.own_worker import OwnWorker, check_samples
+    from distributed_something.jobs.own_worker import OwnWorker, check_jobs
     from distributed_something.jobs.run_job import build_one_job_container
     from distributed_something.jobs.uploads.checked_files import CheckedFiles
     from distributed_something.project.template import find_template_file
@@ -174,7 +175,7 @@ def check_own_worker(context: Context, job_file: JobFile, samples: Sequence[Chec
     folder = shorten_path(context.project) / "worker"
     worker = OwnWorker(folder, find_template_file("worker"), build_one_job_container(context.settings))
     files = CheckedFiles(context.settings.AWS_BUCKET, job_file.uploads, lambda: _find_s3(context))
-    incomplete = check_samples(worker, job_file, samples, fetch=files.fetch)
+    incomplete = check_jobs(worker, job_file, count, fetch=files.fetch)
     if incomplete:
         text = f"note: {folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
         context.console.print_progress(text.format(detail=incomplete.detail))

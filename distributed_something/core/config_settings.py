@@ -34,9 +34,10 @@ EBS_MIN_GIB, EBS_MAX_GIB = 22, 16_384
 MAX_RUN_HOURS = 365 * 24
 MIN_LEASE_SECONDS = 10  # a shorter lease could expire while the call that extends it is being retried
 
-_PLACEHOLDER_PATTERNS = {
-    "AWS_BUCKET": r"your-bucket-name",
-    "SSH_KEY_NAME": r"your-key-file\.pem",
+_BUCKET_PLACEHOLDER = r"(your-)?bucket-name"
+_PLACEHOLDER_PATTERNS = {  # in this package's and the published system's configs
+    "AWS_BUCKET": _BUCKET_PLACEHOLDER,
+    "SSH_KEY_NAME": r"your[-_]key.*",
     "DOCKERHUB_TAG": r"user/.+",  # also matches the images of the examples and of new projects
 }
 
@@ -254,8 +255,9 @@ def find_misspelled_constants(settings: Settings) -> dict[str, str]:
 def check_placeholders_replaced(settings: Settings, path: Path) -> None:
     """Raise InputError if the config still contains placeholders from the shipped config. AWS would reject them."""
     problems = InputProblems()
-    for key, placeholder in _PLACEHOLDER_PATTERNS.items():
-        value = getattr(settings, key)
+    own = {key: _BUCKET_PLACEHOLDER for key in settings.own if key.endswith("_BUCKET")}
+    for key, placeholder in (_PLACEHOLDER_PATTERNS | own).items():
+        value = settings.own[key] if key in own else getattr(settings, key)
         if re.fullmatch(placeholder, value):
             remedy = "replace it with your own value, or add --local to run without AWS"
             problems.add(InputError(path, key, f"{value!r} is a placeholder", remedy))

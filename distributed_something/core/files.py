@@ -6,7 +6,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails, PydanticCustomError
 
 
+COMMENT_MARK = "_comment"  # keys with this text in their names are notes for people
 _JSON_TYPE_NAMES = {list: "list", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 _KEYS_BY_FILE_KIND = {  # keys that only this kind of file has
     "Job file": {"groups", "plates"},
@@ -115,18 +116,25 @@ def list_files_of_kind(folder: Path, kind: str) -> list[Path]:
     return paths
 
 
+def drop_comments(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object without the keys that contain `_comment`."""
+    return {key: inner for key, inner in value.items() if COMMENT_MARK not in key}
+
+
 def parse_json(text: str, path: Path | str) -> Any:
     """Return `text` parsed as strict JSON: no NaN, no duplicate keys, no unpaired surrogates.
 
-    Raise InputError if `text` is not valid; syntax errors are reported with their line and column.
+    Comments, which are keys that contain `_comment`, may occur several times, and their content may have duplicate
+    keys. Raise InputError if `text` is not valid; syntax errors are reported with their line and column.
     """
+    ambiguous: dict[int, str] = {}  # keyed by the identity of an object: one of its duplicate keys
 
     def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if len(set(keys)) < len(keys):
-            duplicate = next(key for key in keys if keys.count(key) > 1)
-            raise InputError(path, repr(duplicate), "duplicate key", "keep one of them")
-        return dict(pairs)
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            keys = [key for key, _ in pairs if COMMENT_MARK not in key]
+            ambiguous.update((id(value), key) for key in keys if keys.count(key) > 1)
+        return value
 
     def reject_constant(name: str) -> Any:
         raise InputError(path, name, "this is not a JSON value", "use a number, a string, or null")
@@ -140,7 +148,6 @@ def parse_json(text: str, path: Path | str) -> Any:
             text, object_pairs_hook=build_object, parse_constant=reject_constant, parse_float=parse_number
         )
         _check_json_usable(value, text)
-        return value
     except json.JSONDecodeError as error:
         raise _explain_json_error(path, text, error) from None
     except UnicodeEncodeError as error:
@@ -149,6 +156,19 @@ def parse_json(text: str, path: Path | str) -> Any:
         raise InputError(path, surrogate, problem, "write the character itself") from None
     except (RecursionError, ValueError) as error:
         raise InputError(path, "", f"this JSON is nested too deeply or too large ({error})", "simplify it") from None
+    for node in _iter_objects(value) if ambiguous else ():
+        if id(node) in ambiguous:
+            raise InputError(path, repr(ambiguous[id(node)]), "duplicate key", "keep one of them")
+    return value
+
+
+def _iter_objects(value: object) -> Iterator[dict[str, Any]]:
+    """Yield every object inside a JSON value, except those in comments."""
+    if isinstance(value, dict):
+        yield value
+        value = list(drop_comments(value).values())
+    for inner in value if isinstance(value, list) else ():
+        yield from _iter_objects(inner)
 
 
 def _check_json_usable(value: object, text: str) -> None:
@@ -205,6 +225,10 @@ def _find_json_mistake(text: str, error: json.JSONDecodeError) -> _JsonMistake:
             return _JsonMistake(position, f"{word} is Python, not JSON", f"write {replacement}")
     if not following.strip():
         return _JsonMistake(position, "the file ends too early", "add the missing closing ] or }")
+    if following[0] == "," and not following[1:].strip():
+        return _JsonMistake(position, "trailing comma at the end of the file", "remove it")
+    if following[0] == "," and error.msg.startswith("Expecting value"):
+        return _JsonMistake(position, "missing value before the comma", "add it, or remove the comma")
     for message, (problem, remedy) in _JSON_EXPLANATIONS_BY_MESSAGE.items():
         if error.msg.startswith(message):
             return _JsonMistake(position, problem, remedy)

@@ -1,4 +1,4 @@
-"""Names of container images, checked at three levels of strictness.
+"""Names of container images, checked at three levels of strictness, and those that the published system's users have.
 
 `IMAGE_NAME_FORMAT` checks only the characters; the name in every config must match it. `parse_image_reference` applies
 Docker's grammar; `check` reports names that do not follow it. `parse_project_image` accepts only names for a project's
@@ -24,6 +24,19 @@ _REPOSITORY_PART_PATTERN = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _REPOSITORY_PATTERN = re.compile(rf"{_REPOSITORY_PART_PATTERN}(?:/{_REPOSITORY_PART_PATTERN})*")
 _TAG_PATTERN = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _DIGEST_PATTERN = re.compile(r"sha256:[0-9a-f]{64}")
+_DOCKER_HUB_HOSTS = ("", "docker.io", "index.docker.io", "registry-1.docker.io")
+# Docker Hub repositories of the published implementations, and the program's own image that each is built from. A tag
+# of the first one, such as 2.0.0_4.2.4, ends with the version of CellProfiler.
+_PUBLISHED_REPOSITORY = re.compile(
+    r"(cellprofiler|erinweisbart|distributedscience)/"
+    r"distributed-(cellprofiler|fiji|omezarrcreator|bioformats2raw|helloworld|something)"
+)
+_PUBLISHED_BASES = {
+    "cellprofiler": "cellprofiler/cellprofiler:4.2.8",
+    "fiji": "fiji/fiji:fiji-openjdk-8",
+    "omezarrcreator": "openmicroscopy/bioformats2raw:0.9.1",
+    "bioformats2raw": "openmicroscopy/bioformats2raw:0.9.1",
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,19 @@ def parse_image_reference(name: str) -> ContainerImageReference | None:
         and (not at or _DIGEST_PATTERN.fullmatch(digest))
     )
     return ContainerImageReference(registry, path, tag, digest) if is_valid else None
+
+
+def find_published_base(name: str) -> str | None:
+    """Return the program's image that a published implementation's image is built from; None for any other image.
+
+    The published images contain the published system's worker. "" if the implementation has no program of its own.
+    """
+    image = parse_image_reference(name)
+    match = _PUBLISHED_REPOSITORY.fullmatch(image.path) if image and image.registry in _DOCKER_HUB_HOSTS else None
+    if image is None or match is None:
+        return None
+    version = re.fullmatch(r"[\w.]+_(\d+(?:\.\d+)+)", image.tag) if match[2] == "cellprofiler" else None
+    return f"cellprofiler/cellprofiler:{version[1]}" if version else _PUBLISHED_BASES.get(match[2], "")
 
 
 def parse_project_image(text: str) -> ProjectImageName | None:

@@ -8,13 +8,14 @@ fleet with it. Only a launch template can tag volumes, require IMDSv2, and make 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distributed_something.core.errors import InputError, merge_input_errors
-from distributed_something.core.files import check_file_kind, read_json_object
+from distributed_something.core.files import check_file_kind, drop_comments, read_json_object
 from distributed_something.core.monitor_file import build_run_name
 from distributed_something.core.tags import build_tags
 from distributed_something.core.text import format_value
@@ -38,31 +39,55 @@ if TYPE_CHECKING:
 
 MAX_POOLS = 300  # EC2: combinations of type and subnet per fleet (User Guide: "Quotas for EC2 Fleet and Spot Fleet")
 MAX_LAUNCH_SPECS = 50  # EC2: LaunchTemplateConfigs per CreateFleet call; no limit is documented for RequestSpotFleet
-# In this package's and the published system's Fleet files.
-_PLACEHOLDERS = ("FILL_IN", "XXXX", "NNNN", "123456789123", "your-key")
+# In this package's and the published system's Fleet files, such as subnet-WWWWWWWW and your_key_file_name.
+_PLACEHOLDER_PATTERN = re.compile(r"FILL_IN|123456789123|N{4}|W{4}|X{4}|Y{4}|Z{4}|\byour[-_]|<[^<>]*>", re.ASCII)
+_MEANINGFUL_EMPTY_KEYS = ("Ebs", "NoDevice", "Value")  # a disk of the usual kind, a disk to leave out, a tag's value
 _OBJECT_LISTS = ("NetworkInterfaces", "BlockDeviceMappings", "SecurityGroups", "TagSpecifications")
-_OVERRIDE_KEYS = {"SubnetId", "InstanceType"}
+_OVERRIDE_KEYS = {"SubnetId", "InstanceType", "WeightedCapacity"}
 _SUBNET_REMEDY = "write a subnet ID ('subnet-…'), or several separated by commas"
 
 
 def load_fleet_file(path: Path, *, settings: Settings | None = None, is_local: bool = False) -> JsonObject:
     """Return the content of the Fleet file: a JSON object with LaunchSpecifications or one launch template.
 
-    Raise InputError if the file's structure is invalid. The error also includes whatever `check_fleet_file` would
-    report later and can be determined without AWS. `settings`: the config, to report conflicts with it. `is_local`:
-    whether the file may have placeholders, because the local cloud replaces them.
+    Empty values and comments are left out. Raise InputError if the file's structure is invalid. The error also includes
+    whatever `check_fleet_file` would report later and can be determined without AWS. `settings`: the config, to report
+    conflicts with it; None if it is invalid, so that nothing will be checked later. `is_local`: whether the file may
+    have placeholders, because the local cloud replaces them.
     """
-    fleet = read_json_object(path, "a fleet file")
-    check_file_kind(path, fleet, "Fleet file")
+    content = read_json_object(path, "a fleet file")
+    check_file_kind(path, content, "Fleet file")
+    fleet: JsonObject = _drop_empty_values(content)
     errors = list(_iter_form_errors(fleet, path))
-    if errors:
+    if errors or settings is None:
         wrong_keys = [error.key for error in errors]
         errors += [] if is_local else _iter_placeholder_errors(fleet, path)
         errors += _iter_config_conflicts(settings, fleet, path) if settings is not None else []
         request_errors = _iter_own_request_errors(_load_ec2_model(), fleet, path)
         errors += (error for error in request_errors if not _is_inside(error.key, wrong_keys))
-        raise merge_input_errors(errors)
+    _raise_if_any(errors)
     return fleet
+
+
+def _drop_empty_values(value: Any) -> Any:
+    """Return the JSON value without comments, nulls, and empty texts, and objects without empty lists and objects.
+
+    EC2's console and guide write them for whatever is not used, and EC2 refuses some of them.
+    """
+    if isinstance(value, dict):
+        pairs = [(key, _drop_empty_values(inner)) for key, inner in drop_comments(value).items()]
+        return {key: inner for key, inner in pairs if not _is_empty(inner) or _has_meaning(key, inner)}
+    if isinstance(value, list):
+        return [inner for inner in map(_drop_empty_values, value) if inner not in (None, "")]
+    return value
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or value == "" or value == [] or value == {}
+
+
+def _has_meaning(key: str, value: object) -> bool:
+    return key in _MEANINGFUL_EMPTY_KEYS and value is not None
 
 
 def check_fleet_file(ec2: EC2Client, settings: Settings, fleet: JsonObject, path: Path) -> None:
@@ -187,7 +212,15 @@ def _iter_override_errors(overrides: object, key: str, path: Path) -> Iterator[I
     for number, override in enumerate(overrides):
         for name in sorted(override.keys() - _OVERRIDE_KEYS):
             yield InputError(path, f"{key}[{number}].{name}", "the config determines this", "remove this key")
+        yield from _iter_weight_errors(override, f"{key}[{number}]", path)
         yield from _iter_subnet_errors(override, f"{key}[{number}]", path)
+
+
+def _iter_weight_errors(owner: JsonObject, key: str, path: Path) -> Iterator[InputError]:
+    weight = owner.get("WeightedCapacity", 1)
+    if weight != 1:
+        problem = f"{format_value(weight)} is not 1, but CLUSTER_MACHINES counts every machine as one"
+        yield InputError(path, f"{key}.WeightedCapacity", problem, "remove this key")
 
 
 def _is_object_list(value: object) -> bool:
@@ -200,7 +233,7 @@ def _build_object_list_error(value: object, key: str, path: Path) -> InputError:
 
 def _iter_placeholder_errors(fleet: JsonObject, path: Path) -> Iterator[InputError]:
     for key, text in _iter_strings(fleet, ""):
-        if any(placeholder in text for placeholder in _PLACEHOLDERS):
+        if not key.endswith("UserData") and _PLACEHOLDER_PATTERN.search(text):
             yield InputError(path, key, f"{text!r} is a placeholder", "replace it with your account's own value")
 
 
@@ -268,11 +301,8 @@ def _iter_launch_errors(
     if "InstanceRequirements" in specification:
         problem = "MACHINE_TYPE in the config determines this"
         yield InputError(path, f"{key}.InstanceRequirements", problem, "remove this key")
-    weight = specification.get("WeightedCapacity", 1)
-    if weight != 1:
-        problem = f"{format_value(weight)} is not 1, but CLUSTER_MACHINES counts every machine as one"
-        yield InputError(path, f"{key}.WeightedCapacity", problem, "remove this key")
-    interface_fault = find_interface_fault(specification.get("NetworkInterfaces", []), public=settings.ASSIGN_IP)
+    yield from _iter_weight_errors(specification, key, path)
+    interface_fault = find_interface_fault(specification.get("NetworkInterfaces", []), settings)
     if interface_fault is not None:
         yield InputError(path, f"{key}.NetworkInterfaces", *interface_fault)
     other_keys = {name: value for name, value in specification.items() if name != "InstanceRequirements"}

@@ -7,13 +7,13 @@ specification.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.tags import KEPT_VOLUME_TAG, build_tag_specifications
-from distributed_something.fleet.launch_specs import JsonObject, build_launch_specs
+from distributed_something.fleet.launch_specs import JsonObject, build_launch_specs, has_public_address
 from distributed_something.fleet.user_data import extend_user_data
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _build_version_data(settings: Settings, content: JsonObject, tags: Mapping[s
         **shutdown,
         "UserData": extend_user_data(settings, content.get("UserData", ""), end),
         "MetadataOptions": own.get("MetadataOptions", {}) | METADATA_OPTIONS,
-        "NetworkInterfaces": _build_interfaces(own.get("NetworkInterfaces", ()), groups, public=settings.ASSIGN_IP),
+        "NetworkInterfaces": _build_interfaces(settings, own.get("NetworkInterfaces", ()), groups),
         "TagSpecifications": tagged,
     }
     data: JsonObject = drop_unknown_keys(own | run_values, shape)
@@ -114,7 +114,9 @@ def _compute_shutdown_time(settings: Settings, tags: Mapping[str, str]) -> float
     return start + settings.MAX_RUN_HOURS * 3600
 
 
-def _build_interfaces(file_interfaces: Iterable[JsonObject], groups: list[str], *, public: bool) -> list[JsonObject]:
+def _build_interfaces(
+    settings: Settings, file_interfaces: Collection[JsonObject], groups: list[str]
+) -> list[JsonObject]:
     """Return the file's network interfaces, or a new one with the security groups `groups` if the file has none.
 
     AssociatePublicIpAddress is set only if there is a single interface, because EC2 does not accept it for several. The
@@ -122,12 +124,13 @@ def _build_interfaces(file_interfaces: Iterable[JsonObject], groups: list[str], 
     network interfaces.
     """
     new: JsonObject = {"DeviceIndex": 0, "DeleteOnTermination": True} | ({"Groups": groups} if groups else {})
+    is_public = has_public_address(settings, file_interfaces)
     interfaces = [dict(interface) for interface in file_interfaces] or [new]
     for number, interface in enumerate(interfaces):
         interface.setdefault("DeviceIndex", number)  # EC2 does not start machines without it
         interface.pop("AssociatePublicIpAddress", None)
     if len(interfaces) == 1:
-        interfaces[0]["AssociatePublicIpAddress"] = public
+        interfaces[0]["AssociatePublicIpAddress"] = is_public
     return interfaces
 
 

@@ -66,16 +66,26 @@ def build_template_data(specification: JsonObject, settings: Settings) -> JsonOb
     return _remove_place(content, _list_places(specification)[0])
 
 
-def find_interface_fault(interfaces: list[JsonObject], *, public: bool) -> TemplateFault | None:
+def has_public_address(settings: Settings, interfaces: Iterable[JsonObject]) -> bool:
+    """Return whether machines with these NetworkInterfaces get a public address.
+
+    ASSIGN_IP decides if the config has it; otherwise, an AssociatePublicIpAddress of false in the Fleet file stays.
+    """
+    if "ASSIGN_IP" in settings.model_fields_set:
+        return settings.ASSIGN_IP
+    return not any(interface.get("AssociatePublicIpAddress") is False for interface in interfaces)
+
+
+def find_interface_fault(interfaces: list[JsonObject], settings: Settings) -> TemplateFault | None:
     """Return why EC2 cannot start a fleet's machines with these NetworkInterfaces, or None if it can.
 
-    `public`: whether machines get a public address (ASSIGN_IP). Source:
+    Source:
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_LaunchTemplateInstanceNetworkInterfaceSpecificationRequest.html
     """
     if any("NetworkInterfaceId" in interface for interface in interfaces):
         problem = "an existing network interface works for only one machine, but a fleet has several"
         return TemplateFault(problem, "remove NetworkInterfaceId")
-    if public and len(interfaces) > 1:
+    if len(interfaces) > 1 and has_public_address(settings, interfaces):
         problem = "EC2 assigns no public address (ASSIGN_IP) to a machine with several network interfaces"
         return TemplateFault(problem, "keep one, or set ASSIGN_IP to 'False' and give their subnets a NAT gateway")
     return None
@@ -168,11 +178,14 @@ class LaunchSpecification:
     profile: str | None = None
     volumes: tuple[tuple[str, int | None, str | None], ...] = ()  # device name, GiB, snapshot
     unread: bool = False
+    has_public_address: bool = True
 
 
-def build_launch_specifications(specs: Iterable[LaunchSpec]) -> list[LaunchSpecification]:
+def build_launch_specifications(settings: Settings, specs: Iterable[LaunchSpec]) -> list[LaunchSpecification]:
     """Return one launch specification for every override in `specs`."""
-    return [_build_launch_specification(spec.content, override) for spec in specs for override in spec.overrides]
+    return [
+        _build_launch_specification(settings, spec.content, override) for spec in specs for override in spec.overrides
+    ]
 
 
 def list_requested_types(request: Mapping[str, Any]) -> set[str]:
@@ -190,7 +203,9 @@ def parse_arn_name(profile: str) -> str:
     return profile.rsplit("/", 1)[-1]
 
 
-def _build_launch_specification(content: JsonObject | None, override: JsonObject) -> LaunchSpecification:
+def _build_launch_specification(
+    settings: Settings, content: JsonObject | None, override: JsonObject
+) -> LaunchSpecification:
     data = content or {}
     interfaces = data.get("NetworkInterfaces", ())
     groups = [
@@ -208,6 +223,7 @@ def _build_launch_specification(content: JsonObject | None, override: JsonObject
         profile=profile.get("Arn") or profile.get("Name"),
         volumes=tuple(_iter_volumes(data)),
         unread=content is None,
+        has_public_address=has_public_address(settings, interfaces),
     )
 
 

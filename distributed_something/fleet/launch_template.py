@@ -85,7 +85,7 @@ def find_template_fault(settings: Settings, content: JsonObject) -> TemplateFaul
         extend_user_data(settings, content.get("UserData", ""), LATEST_END if settings.ON_DEMAND_MACHINES else None)
     except UserDataError as error:
         return TemplateFault(error.problem, error.remedy)
-    return find_interface_fault(interfaces, public=settings.ASSIGN_IP)
+    return find_interface_fault(interfaces, settings)
 
 
 @contextmanager

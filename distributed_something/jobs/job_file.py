@@ -17,7 +17,12 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from distributed_something.core.errors import InputError, InputProblems
-from distributed_something.core.files import check_file_kind, explain_validation_error, read_json_object
+from distributed_something.core.files import (
+    check_file_kind,
+    drop_comments,
+    explain_validation_error,
+    read_json_object,
+)
 from distributed_something.core.text import format_value
 from distributed_something.jobs.job_keys import (
     GROUPS_KEYS,
@@ -68,7 +73,6 @@ class CheckedMessage(NamedTuple):
 
     `output_bucket` and `output_location`: where the shipped worker puts the job's results; "" if only a custom
     generic-worker.py can read the message. Where the Job file does not say so, they contain sample names.
-    `has_new_keys`: whether no earlier group had the same keys.
     """
 
     number: int
@@ -76,7 +80,6 @@ class CheckedMessage(NamedTuple):
     id: str
     output_bucket: str = ""
     output_location: str = ""
-    has_new_keys: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,6 @@ class JobFile:
         shared keys is reported only once.
         """
         shared_problems: set[str] = set()
-        known_keys: set[frozenset[str]] = set()
         template, identifier = JobTemplate(self.shared, _SAMPLE_FOLDERS, self.defaults), JobIdentifier(self.shared)
         has_command = "command" in self.shared
         for number, body, group in self._iter_messages(self.groups.read, on_problem):
@@ -113,19 +115,15 @@ class JobFile:
                 place = self._format_place(number)
                 on_problem(InputError(self.path, place, problem, "correct the job file or its table"))
                 continue
-            keys = frozenset(group if isinstance(group, dict) else ())
-            has_new_keys = keys not in known_keys
-            if has_new_keys:
-                known_keys.add(keys)
             if not has_command:  # only a custom generic-worker.py can read such a job
-                yield CheckedMessage(number, body, identifier.build_id(group), has_new_keys=has_new_keys)
+                yield CheckedMessage(number, body, identifier.build_id(group))
                 continue
             try:
                 job = template.build_job(group)
             except BadMessage as error:
                 problem = str(error)
             else:
-                yield CheckedMessage(number, body, job.id, job.output_bucket, job.output_location, has_new_keys)
+                yield CheckedMessage(number, body, job.id, job.output_bucket, job.output_location)
                 continue
             if problem not in shared_problems:
                 if _is_shared_problem(problem, template, group):
@@ -191,7 +189,7 @@ class JobFile:
         self, placeholders: dict[str, str], keys: tuple[str, ...], number: int
     ) -> Iterator[InputError]:
         shared_dir = ["shared_dir"] if self.shared.get("shared_inputs") else []
-        filled = {*self.shared, *keys, *_WORKER_PLACEHOLDERS, *shared_dir}
+        filled = {*self.shared, *(keys or ["plate"]), *_WORKER_PLACEHOLDERS, *shared_dir}
         shown = ", ".join(key if key == key.strip() else repr(key) for key in keys)  # " well" is not {well}
         remedy = f"use one of its keys ({shown}), or add this key" if keys else "use {group} or {job}"
         for name, key in sorted(placeholders.items()):
@@ -243,7 +241,7 @@ def parse_job_file(
     check_file_kind(path, content, "Job file")
     problems = InputProblems()
     left_out = {*GROUPS_KEYS, UPLOAD_KEY}
-    shared = {key: value for key, value in content.items() if key not in left_out and "_comment" not in key}
+    shared = {key: value for key, value in drop_comments(content).items() if key not in left_out}
     groups_key, source, uploads = "", None, None
     defaults = replace(_SAMPLE_NAMES, allow_unsafe_inputs=allow_unsafe_inputs)
     if shared.get("requester_pays") is True:

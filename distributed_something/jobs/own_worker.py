@@ -1,4 +1,4 @@
-"""Gives sample messages to the project's own `make_job`, so that `submitJob` refuses jobs that the worker would refuse.
+"""Gives messages to the project's own `make_job`, so that `submitJob` refuses jobs that the worker would refuse.
 
 The worker runs in a process of its own, in a temporary folder, with the environment variables of a task but without
 access to AWS. What it needs and does not find there may be in the image, so only the worker can tell: such a check ends
@@ -17,19 +17,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distributed_something.core.errors import InputError, InputProblems
-from distributed_something.jobs.job_file import CheckedMessage, JobFile
+from distributed_something.jobs.job_file import JobFile
 from distributed_something.jobs.run_job import build_process_environment, find_worker_files
-from distributed_something.worker import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, VERDICTS_FILE
+from distributed_something.worker import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, NUMBER_FILE, VERDICTS_FILE
 
 CHECK_MODULE = "distributed_something.worker.container.check_messages"
-TIME_LIMIT_SECONDS = 20.0  # for all samples; starting Python and importing the worker takes about half a second
+MAX_CHECKED_JOBS = 100_000  # of one Job file; make_job takes about 0.06 ms for each, and `check` 0.2 ms
+MAX_CHECKED_BYTES = 256 * 1024 * 1024  # of messages, which are written to a temporary file
+TIME_LIMIT_SECONDS = 20.0  # starting Python and importing the worker takes about half a second
+TIME_LIMIT_SECONDS_PER_JOB = 0.001
 # No credentials, and an endpoint where nothing listens for requests that need none.
 _NO_AWS = {
     "AWS_EC2_METADATA_DISABLED": "true",
@@ -38,7 +41,6 @@ _NO_AWS = {
 }
 # Signals that end a process because of an error in native code; SIGKILL may mean that memory is short here.
 _CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
-MAX_CHECKED_JOBS = 50_000  # that the hook `check` gets; the CellProfiler example checks this many in about 10 s
 _MAX_ROUNDS = 4  # in each, the hook may ask for more files
 FileFetcher = Callable[[str, Path], bool]  # (address, path) -> whether the file was stored there
 _INCOMPLETE_STATES = ("missing module", "unavailable")
@@ -58,53 +60,54 @@ class OwnWorker:
 
 @dataclass(frozen=True)
 class IncompleteCheck:
-    """Why the project's own worker could not check all samples.
+    """Why the project's own worker could not check all jobs.
 
     `state`: `missing module`, `unavailable`, `time limit`, `no serve` (its code does not call `serve`), `ended` (its
-    process was killed), or `no file`. `detail`: the name of the module, the error, the limit in seconds, the exit code,
-    or the address of a file that the hook `check` needs.
+    process was killed), `many jobs` (not all were given to it), or `no file`. `detail`: the name of the module, the
+    error, the limit in seconds, the exit code, the number of jobs that it checked, or the address of a file that the
+    hook `check` needs.
     """
 
     state: str
     detail: str
 
 
-def check_samples(
-    worker: OwnWorker, job_file: JobFile, samples: Sequence[CheckedMessage], seconds: float = TIME_LIMIT_SECONDS,
+def check_jobs(
+    worker: OwnWorker, job_file: JobFile, count: int, seconds: float = TIME_LIMIT_SECONDS,
     fetch: FileFetcher = lambda address, path: False,
 ) -> IncompleteCheck | None:  # fmt: skip
-    """Raise InputError with every problem that the project's own `make_job` has with the samples, and `check` with all
-    jobs.
+    """Raise InputError with every problem that the project's own `make_job`, or its hook `check`, has with the jobs of
+    a valid Job file.
 
-    Return None if all were checked; otherwise, return why not. `seconds`: the time limit of each round. `fetch`: gets
-    the files that `check` needs.
+    Return None if all jobs were checked; otherwise, return why not. `count`: the number of jobs. `seconds`: the time
+    limit of each round, which is longer for very many jobs. `fetch`: gets the files that `check` needs.
     """
-    if "command" in job_file.shared and _is_shipped_code(worker):
+    has_shipped_code = _is_shipped_code(worker)
+    if has_shipped_code and "command" in job_file.shared:
         return None  # it builds jobs with the code that has already checked all of them
     with tempfile.TemporaryDirectory(prefix="submitJob-") as name:
         folder = Path(name).resolve()
         files = _FetchedFiles(folder, fetch)
-        count = _write_messages(folder, samples)
+        wanted = 1 if has_shipped_code else count  # which refuses all jobs for the same reason
+        given = _write_messages(folder / MESSAGES_FILE, job_file, wanted)
+        seconds = max(seconds, given * TIME_LIMIT_SECONDS_PER_JOB)
         exit_code, verdicts = _run_round(worker, folder, seconds)
         for _ in range(_MAX_ROUNDS):
             if not files.fetch_needed(verdicts):
                 break
-            checked = job_file.iter_checked_messages(lambda _: None)
-            count = _write_messages(folder, itertools.islice(checked, MAX_CHECKED_JOBS))
             exit_code, verdicts = _run_round(worker, folder, seconds)
-    problems, seen = InputProblems(), set[tuple[str, str, str]]()
-    if exit_code is not None and -exit_code in _CRASH_SIGNALS and len(verdicts) < len(samples):
-        place = f"{job_file.groups_key}[{samples[len(verdicts)].number}]"
-        problems.add(_build_crash_error(worker, place, signal.Signals(-exit_code)))
+        number = _read_last_number(folder)
+    problems = InputProblems()
+    is_complete = any(verdict["state"] == "checked" for verdict in verdicts)
+    if exit_code is not None and -exit_code in _CRASH_SIGNALS and number and not is_complete:
+        problems.add(_build_crash_error(worker, f"{job_file.groups_key}[{number}]", signal.Signals(-exit_code)))
     for problem in _iter_problems(worker, job_file, verdicts):
-        place = "" if problem.file == job_file.path else problem.key  # the same reason for several jobs is shown once
-        if (reason := (str(problem.file), place, problem.remedy + problem.problem)) not in seen:
-            seen.add(reason)
-            problems.add(problem)
+        problems.add(problem)
     problems.raise_if_any()
-    incomplete = _explain_incomplete_check(verdicts, count, exit_code, seconds)
-    missing = files.missing_address
-    return incomplete or (IncompleteCheck("no file", missing) if missing else None)
+    incomplete = _explain_incomplete_check(verdicts, exit_code, seconds)
+    if incomplete is None and files.missing_address:
+        return IncompleteCheck("no file", files.missing_address)
+    return IncompleteCheck("many jobs", f"{given:,}") if incomplete is None and given < wanted else incomplete
 
 
 class _FetchedFiles:
@@ -127,16 +130,6 @@ class _FetchedFiles:
         return bool(needed)
 
 
-def _write_messages(folder: Path, messages: Iterable[CheckedMessage]) -> int:
-    """Write the messages that the worker will check, and return how many there are."""
-    count = 0
-    with (folder / MESSAGES_FILE).open("w", encoding="utf-8") as file:
-        for message in messages:
-            file.write(json.dumps({"number": message.number, "body": message.body}) + "\n")
-            count += 1
-    return count
-
-
 def _run_round(worker: OwnWorker, folder: Path, seconds: float) -> tuple[int | None, list[dict[str, Any]]]:
     """Run the worker's check; return its exit code, or None if it took too long, and its verdicts."""
     (folder / VERDICTS_FILE).unlink(missing_ok=True)
@@ -147,7 +140,24 @@ def _is_shipped_code(worker: OwnWorker) -> bool:
     """Return whether the project's containers run the shipped generic-worker.py, without any changes."""
     script, _ = find_worker_files(worker.folder, worker.default_folder)
     shipped = worker.default_folder / "generic-worker.py"
-    return script == shipped or script.read_bytes() == shipped.read_bytes()
+    return script.exists() and (script == shipped or script.read_bytes() == shipped.read_bytes())
+
+
+def _write_messages(path: Path, job_file: JobFile, count: int) -> int:
+    """Write the first `count` messages or, if these are too many, every second, third, … of them; return how many."""
+    step, size, written = -(-count // MAX_CHECKED_JOBS), 0, 0
+    with path.open("w", encoding="utf-8") as file:
+        for index, body in enumerate(itertools.islice(job_file.iter_bodies(), count)):
+            if index % step == 0 and size < MAX_CHECKED_BYTES:
+                written += 1
+                size += file.write(json.dumps({"number": index + 1, "body": body}) + "\n")
+    return written
+
+
+def _read_last_number(folder: Path) -> str:
+    """Return the number of the last job that the worker began to check, or "" if there is none."""
+    path = folder / NUMBER_FILE
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
 def _run_check(worker: OwnWorker, folder: Path, seconds: float) -> int | None:
@@ -191,8 +201,13 @@ def _read_verdicts(path: Path) -> list[dict[str, Any]]:
 
 
 def _iter_problems(worker: OwnWorker, job_file: JobFile, verdicts: Sequence[Mapping[str, Any]]) -> Iterator[InputError]:
-    code = worker.folder / "generic-worker.py"
+    """Yield an error for each reason. The same reason for several jobs is shown once, with the first of them."""
+    code, seen = worker.folder / "generic-worker.py", set[tuple[object, ...]]()
     for verdict in verdicts:
+        reason = tuple(verdict.get(name) for name in ("state", "error", "name", "file", "line"))
+        if reason in seen:
+            continue
+        seen.add(reason)
         job = f"{job_file.groups_key}[{verdict['number']}]"
         if verdict["state"] == "refused":
             remedy = f"correct the job file, or make_job in {code}" if code.exists() else "correct the job file"
@@ -220,13 +235,13 @@ def _build_code_error(worker: OwnWorker, verdict: Mapping[str, Any], place: str)
 
 
 def _explain_incomplete_check(
-    verdicts: Sequence[Mapping[str, Any]], sample_count: int, exit_code: int | None, seconds: float
+    verdicts: Sequence[Mapping[str, Any]], exit_code: int | None, seconds: float
 ) -> IncompleteCheck | None:
     for verdict in verdicts:
         if verdict["state"] in _INCOMPLETE_STATES:
             return IncompleteCheck(verdict["state"], verdict["name"] or verdict["error"])
     if exit_code is None:
         return IncompleteCheck("time limit", f"{seconds:g}")
-    if len(verdicts) < sample_count:
+    if not any(verdict["state"] == "checked" for verdict in verdicts):
         return IncompleteCheck("ended", str(exit_code)) if exit_code else IncompleteCheck("no serve", "")
     return None

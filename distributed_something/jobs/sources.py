@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn
 
 from distributed_something.core.errors import InputError, InputProblems
-from distributed_something.core.files import parse_json, read_text_file
+from distributed_something.core.files import drop_comments, parse_json, read_text_file
 from distributed_something.core.text import format_value
 from distributed_something.worker import (
     TableError,
@@ -98,7 +98,7 @@ def build_group_source(groups: object, key: str, job_file: Path, list_objects: O
 
 
 def _build_list_source(entries: list[Any], key: str, job_file: Path) -> GroupSource:
-    groups = [entry[0] if _is_printed_group(entry) else entry for entry in entries]
+    groups = [_drop_group_comments(entry[0] if _is_printed_group(entry) else entry) for entry in entries]
 
     def read_checked(on_problem: ProblemHandler) -> Iterator[JobGroup]:
         for number, group in enumerate(groups, 1):
@@ -126,6 +126,10 @@ def _is_printed_group(value: object) -> bool:
 
 def _is_group(value: object) -> bool:
     return isinstance(value, (dict, str)) and bool(value)
+
+
+def _drop_group_comments(value: Any) -> Any:
+    return drop_comments(value) if isinstance(value, dict) else value
 
 
 def _build_listed_source(path: Path, key: str, job_file: Path) -> GroupSource:
@@ -223,13 +227,13 @@ def _parse_json_lines(lines: IO[str], path: Path, on_problem: ProblemHandler) ->
             continue
         place = f"line {number}"
         try:
-            group = parse_json(line, path)
+            group = _drop_group_comments(parse_json(line, path))
         except InputError as error:
             detail = error.key.removeprefix("line 1, ")  # the parser receives only this line
             key = f"{place}, {detail}" if detail else place
             on_problem(InputError(path, key, error.problem, error.remedy))
             continue
-        if _is_group(group):
+        if isinstance(group, (dict, str)) and group:
             yield group
         else:
             remedy = 'write an object such as {"well": "A01"}'

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .admission.replacement import build_replacement_document
     from .attempt.attempt import AGAIN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE, RETRY_RUN_ATTRIBUTE
     from .batches import split_into_batches
-    from .container.check_messages import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, VERDICTS_FILE
+    from .container.check_messages import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, NUMBER_FILE, VERDICTS_FILE
     from .container.serve import serve
     from .container.test_job import TEST_RUN_VARIABLE
     from .job.addresses import CREDENTIALS_PROBLEM
@@ -84,7 +84,7 @@ _MODULES = {
     "admission.replacement": "build_replacement_document",
     "attempt.attempt": "AGAIN_ATTRIBUTE RETRY_JOB_ATTRIBUTE RETRY_RUN_ATTRIBUTE",
     "batches": "split_into_batches",
-    "container.check_messages": "CHECK_VARIABLE FILES_FILE MESSAGES_FILE VERDICTS_FILE",
+    "container.check_messages": "CHECK_VARIABLE FILES_FILE MESSAGES_FILE NUMBER_FILE VERDICTS_FILE",
     "container.test_job": "TEST_RUN_VARIABLE",
     "job.addresses": "CREDENTIALS_PROBLEM",
     "job.message_inputs": "hide_message_credentials",
@@ -103,10 +103,10 @@ _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name i
 
 __all__ = [
     "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "FILES_FILE",
-    "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE",
-    "RUNS_PREFIX", "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadMessage", "Failed", "Folders",
-    "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings",
-    "TableError", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group",
+    "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "NUMBER_FILE", "RETRY_JOB_ATTRIBUTE",
+    "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadMessage",
+    "Failed", "Folders", "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result",
+    "RunKeys", "Settings", "TableError", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group",
     "build_replacement_document", "fill_key", "fill_shell", "find_named_permission", "find_permission_in_text",
     "find_undecodable_text", "get_error_code", "hide_message_credentials", "is_access_denied", "is_macos_file",
     "is_missing_object", "is_run_closed", "iter_table_rows", "job_from_message", "job_id", "list_paused_containers",

@@ -7,10 +7,10 @@ APP_NAME = 'ExampleFly'
 DOCKERHUB_TAG = 'user/distributed-cellprofiler:4.2.8'
 
 AWS_REGION = 'us-east-1'
-AWS_BUCKET = 'your-bucket-name'         # for records and logs; also used if any of the next three is missing
-SOURCE_BUCKET = AWS_BUCKET              # contains the images
-WORKSPACE_BUCKET = AWS_BUCKET           # contains pipelines and data files
-DESTINATION_BUCKET = AWS_BUCKET         # receives the results
+AWS_BUCKET = 'your-bucket-name'         # for records and logs
+SOURCE_BUCKET = AWS_BUCKET              # contains the images; AWS_BUCKET if this is missing or 'False'
+WORKSPACE_BUCKET = AWS_BUCKET           # contains pipelines and data files; if missing or 'False', SOURCE_BUCKET
+DESTINATION_BUCKET = AWS_BUCKET         # receives the results; if missing or 'False', AWS_BUCKET
 UPLOAD_FLAGS = ''                       # for another account's bucket: '--acl bucket-owner-full-control'
 
 CLUSTER_MACHINES = 2

@@ -785,7 +785,7 @@ def test_the_credentials_determine_the_account_and_its_partition() -> None:
 
 def test_user_defined_constants_add_buckets_to_read_or_write() -> None:
     own = {"SOURCE_BUCKET": "images", "DESTINATION_BUCKET": "results", "WORKSPACE_BUCKET": "app-bucket",
-           "ODD_BUCKET": "Not A Bucket", "MY_NAME": "ada"}  # fmt: skip
+           "ODD_BUCKET": "Not A Bucket", "NO_BUCKET": "false", "MY_NAME": "ada"}  # fmt: skip
     settings = SETTINGS.model_copy(update={"own": own})
 
     assert collect_buckets(settings, read=["public", "results"], write=["more"]) == Buckets(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,41 @@ def test_setup_warns_about_a_constant_with_a_name_similar_to_a_known_one(
         "write MEMORY, unless MEMORI is a constant of your own",
         "run.py: not in this test",
     ]
+
+
+@pytest.mark.parametrize(
+    ("image", "base"),
+    [
+        ("cellprofiler/distributed-cellprofiler:2.0.0_4.2.4", " base=cellprofiler/cellprofiler:4.2.4,"),
+        ("cellprofiler/distributed-fiji:latest", " base=fiji/fiji:fiji-openjdk-8,"),
+    ],
+)
+def test_setup_says_that_a_published_image_contains_the_old_worker_and_how_to_build_the_new_one(
+    project: Path, container_options: list[bool], image: str, base: str
+) -> None:
+    with (project / "config.py").open("a") as config:
+        config.write(f"DOCKERHUB_TAG = {image!r}\n")
+    warning, *_ = run_in_project("--local", "setup").err.splitlines()
+    assert warning.startswith(f"warning: config.py: DOCKERHUB_TAG: {image} contains the published system's worker")
+    assert f"run make push{base}" in warning
+
+
+def test_check_names_the_placeholders_of_the_config_and_the_fleet_file_in_one_answer(project: Path) -> None:
+    with (project / "config.py").open("a") as config:
+        config.write("AWS_BUCKET = 'your-bucket-name'\nSOURCE_BUCKET = 'bucket-name'\n")
+    interface = {"DeviceIndex": 0, "SubnetId": "subnet-WWWWWWWW", "Groups": ["sg-ZZZZZZZZZ"]}
+    specification = {"KeyName": "your_key_file_name", "NetworkInterfaces": [interface]}
+    fleet = {"IamFleetRole": "arn:aws:iam::111122223333:role/fleet", "LaunchSpecifications": [specification]}
+    (project / "files" / "fleet.json").write_text(json.dumps(fleet))
+    for command in ("check", "startCluster"):
+        lines = run_in_project(command, "files/fleet.json").err.splitlines()
+        assert [line.partition(": ")[2].split(": ")[1] for line in lines] == [
+            "AWS_BUCKET",
+            "SOURCE_BUCKET",
+            "LaunchSpecifications[0].KeyName",
+            "LaunchSpecifications[0].NetworkInterfaces[0].SubnetId",
+            "LaunchSpecifications[0].NetworkInterfaces[0].Groups[0]",
+        ]
 
 
 def test_the_config_is_read_once(project: Path, container_options: list[bool]) -> None:

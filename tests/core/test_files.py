@@ -62,6 +62,11 @@ def test_a_new_file_is_flushed_to_disk_before_it_replaces_the_old_one(
     [
         ("", "line 1, column 1: the file is empty; write one JSON object: { … }"),
         ('{"a": 1,}', "line 1, column 8: trailing comma before }; remove it"),
+        ('{"a": 1},\n', "line 1, column 9: trailing comma at the end of the file; remove it"),
+        ('{"a": [1,\n  ], "b": 2}', "line 1, column 9: trailing comma before ]; remove it"),
+        ('["a",,"b"]', "line 1, column 6: missing value before the comma; add it, or remove the comma"),
+        ('{"a": 1}\n# end', 'line 2, column 1: JSON does not allow comments; remove it, or write "_comment": "…"'),
+        ('[1, // one\n 2]', 'line 1, column 5: JSON does not allow comments; remove it, or write "_comment": "…"'),
         ("[1,\n 2,\n]", "line 2, column 3: trailing comma before ]; remove it"),
         ('{\n  "groups": [\n    {"a": 1},\n  ],\n}', "line 3, column 13: trailing comma before ]; remove it"),
         ("[,]", "line 1, column 2: missing value before the comma; add it, or remove the comma"),

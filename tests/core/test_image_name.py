@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import InputError
-from distributed_something.core.image_name import IMAGE_NAME_FORMAT, parse_image_reference, parse_project_image
+from distributed_something.core.image_name import (
+    IMAGE_NAME_FORMAT,
+    find_published_base,
+    parse_image_reference,
+    parse_project_image,
+)
 from distributed_something.project.new import (
     build_default_image,
     check_app_name_option,
@@ -71,3 +76,25 @@ def test_a_config_accepts_a_name_that_a_registry_rejects() -> None:
     assert load_image_from_config("ada//x") == "ada//x"
     with pytest.raises(InputError, match="--image: 'ada//x' is not an image name"):
         parse_image_option("ada//x")
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("cellprofiler/distributed-cellprofiler:2.0.0_4.2.4", "cellprofiler/cellprofiler:4.2.4"),
+        ("cellprofiler/distributed-cellprofiler:1.2.1_3.1.9", "cellprofiler/cellprofiler:3.1.9"),
+        ("docker.io/cellprofiler/distributed-cellprofiler:latest", "cellprofiler/cellprofiler:4.2.8"),
+        ("cellprofiler/distributed-cellprofiler", "cellprofiler/cellprofiler:4.2.8"),
+        ("cellprofiler/distributed-fiji:latest", "fiji/fiji:fiji-openjdk-8"),
+        ("erinweisbart/distributed-bioformats2raw:0.0.19", "openmicroscopy/bioformats2raw:0.9.1"),
+        ("erinweisbart/distributed-helloworld:1", ""),
+        ("user/distributed-cellprofiler:4.2.8", None),
+        ("quay.io/cellprofiler/distributed-cellprofiler:1", None),
+        ("cellprofiler/cellprofiler:4.2.8", None),
+        ("lab/distributed-fiji:latest", None),
+    ],
+)
+def test_an_image_of_the_published_system_is_recognized_with_the_image_it_is_built_from(
+    name: str, base: str | None
+) -> None:
+    assert find_published_base(name) == base

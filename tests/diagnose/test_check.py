@@ -503,6 +503,14 @@ def test_an_image_that_is_not_in_ecr_is_reported_as_wrong(aws: Account) -> None:
     assert "make push" in finding.remedy
 
 
+def test_an_image_of_the_published_system_is_reported_with_the_command_that_builds_this_one(aws: Account) -> None:
+    image = "cellprofiler/distributed-cellprofiler:2.0.0_4.2.4"
+    finding = get_only_problem(run_checks(aws, DOCKERHUB_TAG=image), FindingLevel.WRONG)
+    assert finding.message.startswith(f"{image} contains the published system's worker")
+    assert "make push base=cellprofiler/cellprofiler:4.2.4" in finding.remedy
+    assert choose_exit_code([finding]) == 2
+
+
 def test_a_repository_that_is_not_in_ecr_is_reported_as_wrong(aws: Account) -> None:
     aws.refuse_call("ecr.BatchGetImage", "RepositoryNotFoundException")
     assert get_only_problem(run_checks(aws), FindingLevel.WRONG).topic == "image"
@@ -994,13 +1002,21 @@ def build_image(*devices: tuple[str, int]) -> dict[str, Any]:
             ["warning"],
         ),  # the second disk exists only on Amazon Linux 1
         ((("/dev/xvdcz", 30, None),), ["warning", "warning"]),
-        ((("/dev/xvda", 30, "snap-gone"),), ["wrong"]),
+        ((("/dev/xvda", 30, "snap-image"),), ["ok"]),  # DescribeSnapshots does not return Amazon's snapshots
+        ((("/dev/xvda", 22, "snap-image"),), ["wrong"]),
+        ((("/dev/xvda", 40, "snap-mine"),), ["ok"]),
+        ((("/dev/xvda", 39, "snap-mine"),), ["wrong"]),
+        ((("/dev/xvda", 30, "snap-unseen"),), ["warning"]),
+        ((("/dev/xvda", 30, "snap-image"), ("/dev/xvdcz", 30, "snap-unseen")), ["warning"]),
         ((), ["ok"]),
     ],
 )
 def test_disks_are_compared_with_the_machine_image(volumes: Any, expected: list[str]) -> None:
     specification = LaunchSpecification("m5.large", image="ami-1", volumes=volumes)
-    findings = list(judge_disks([specification, specification], {"ami-1": build_image(("/dev/xvda", 30))}, {}))
+    image = build_image(("/dev/xvda", 30))
+    image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"] = "snap-image"
+    snapshots = {"snap-mine": {"VolumeSize": 40}}
+    findings = list(judge_disks([specification, specification], {"ami-1": image}, snapshots))
     assert list_levels(findings) == expected
 
 
@@ -1140,7 +1156,9 @@ def test_a_type_missing_in_one_zone_gets_a_warning_and_in_all_zones_is_reported_
 
 
 def test_a_launch_specification_contains_all_values_from_the_fleet_file() -> None:
-    (specification,) = build_launch_specifications(build_launch_specs(build_settings(), copy.deepcopy(FLEET)))
+    (specification,) = build_launch_specifications(
+        build_settings(), build_launch_specs(build_settings(), copy.deepcopy(FLEET))
+    )
     assert (specification.machine_type, specification.subnets, specification.groups) == (
         "m5.large",
         ("subnet-1",),
@@ -1178,7 +1196,8 @@ def build_template_data() -> dict[str, Any]:
 
 def test_a_launch_template_is_read_as_part_of_the_fleet_file() -> None:
     (specification,) = build_launch_specifications(
-        build_launch_specs(build_settings(), build_template_fleet(SubnetId="subnet-9"), build_template_data())
+        build_settings(),
+        build_launch_specs(build_settings(), build_template_fleet(SubnetId="subnet-9"), build_template_data()),
     )
     assert (specification.machine_type, specification.subnets, specification.groups) == (
         "m5.large",
@@ -1191,7 +1210,7 @@ def test_a_launch_template_is_read_as_part_of_the_fleet_file() -> None:
 
 def test_overrides_apply_even_if_the_launch_template_cannot_be_read() -> None:
     (specification,) = build_launch_specifications(
-        build_launch_specs(build_settings(), build_template_fleet(SubnetId="subnet-9"))
+        build_settings(), build_launch_specs(build_settings(), build_template_fleet(SubnetId="subnet-9"))
     )
     assert (specification.machine_type, specification.subnets, specification.unread) == (
         "m5.large",

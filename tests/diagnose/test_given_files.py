@@ -168,7 +168,7 @@ def test_problems_of_the_config_and_the_file_and_a_missing_setup_are_reported_to
     (project / "files" / "fleet.json").write_text('{"LaunchSpecifications": []}')
     lines = run("startCluster", "files/fleet.json").err.splitlines()
     assert [line.split("; ")[0].removeprefix("run.py: ") for line in lines] == [
-        "files/fleet.json: LaunchSpecifications: [] is not a list of launch specifications",
+        "files/fleet.json: LaunchSpecifications: this key is missing",
         "files/fleet.json: IamFleetRole: this key is missing",
         f"config.py: {MISSING_RESOURCES.split('; ')[0]}",
     ]

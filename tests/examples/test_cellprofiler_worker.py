@@ -73,11 +73,6 @@ def test_the_options_for_plugins_and_always_continue_are_the_last_options(
     (tmp_path / "plugins" / "active_plugins").mkdir(parents=True)
     monkeypatch.setenv("PLUGINS_PATH", str(tmp_path / "plugins"))
     assert f"--plugins-directory={tmp_path}/plugins/active_plugins" in make_job(cellprofiler, tmp_path).command
-    monkeypatch.setenv("UPDATE_PLUGINS", "True")
-    with pytest.raises(
-        cellprofiler.BadMessage, match="UPDATE_PLUGINS: 'True' is not supported; add the plugins to the"
-    ):
-        make_job(cellprofiler, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +86,16 @@ def test_the_options_for_plugins_and_always_continue_are_the_last_options(
         ({"Metadata_Well": "A01", "Metadata_Site": "2"}, "Metadata_Well", "Metadata_Well=A01,Metadata_Site=2", "A01"),
         ({"Metadata": {"Metadata_Well": "A01"}}, None, "Metadata_Well=A01", "A01"),
         ({"Well": "A01", "Site": 3}, None, "Well=A01,Site=3", "A01-3"),
+        ({"Metadata_WellType": "T", "Metadata_Well": "B"}, "Metadata_WellType/Metadata_Well",
+         "Metadata_WellType=T,Metadata_Well=B", "T/B"),
+        # The published rule: keys are replaced one after the other, wherever they occur.
         ({"Metadata_Well": "B", "Metadata_WellType": "T"}, "Metadata_WellType/Metadata_Well",
-         "Metadata_Well=B,Metadata_WellType=T", "T/B"),
+         "Metadata_Well=B,Metadata_WellType=T", "BType/B"),
+        (PLATE, "Metadata_Plate/analysis/Metadata_Plate-Metadata_Well-Metadata_Site", PLATE["Metadata"],
+         "Plate1/analysis/Plate1-A01-1"),
+        ({"Metadata": "Metadata_Plate=P1,Metadata_Well=A01"}, "plate_Metadata_Plate/Metadata_Well.results",
+         "Metadata_Plate=P1,Metadata_Well=A01", "plate_P1/A01.results"),
+        ({"Metadata": "Metadata_Plate=batch/P1"}, "Metadata_Plate", "Metadata_Plate=batch/P1", "batch/P1"),
     ],
 )  # fmt: skip
 def test_option_g_contains_all_keys_and_output_structure_names_the_results_folder(
@@ -119,7 +122,7 @@ def test_jobs_share_a_folder_if_output_structure_lacks_one_of_their_keys(
 def test_a_job_has_its_own_folder_if_output_structure_has_all_of_its_keys(
     cellprofiler: ModuleType, tmp_path: Path
 ) -> None:
-    group = {"Metadata_Well": "A01", "Metadata_WellType": "T"}
+    group = {"Metadata_WellType": "T", "Metadata_Well": "A01"}
     assert not make_job(cellprofiler, tmp_path, group).shared_location
     full = make_job(cellprofiler, tmp_path, group, output_structure="Metadata_WellType/Metadata_Well")
     assert not full.shared_location
@@ -209,7 +212,7 @@ def test_a_job_uses_the_three_buckets_and_the_upload_flags(
     monkeypatch.setenv("DESTINATION_BUCKET", "partner")
     monkeypatch.setenv("UPLOAD_FLAGS", "--acl bucket-owner-full-control --metadata-directive REPLACE")
     job = make_job(cellprofiler, tmp_path)  # other buckets are not mounted, so all inputs are fetched
-    keys = ("projects/analysis.cppipe", "projects/list_of_images.csv", "projects/input/")
+    keys = ("projects/analysis.cppipe", "projects/list_of_images.csv")
     assert job.inputs == {f"s3://lab/{key}": f"lab/{key}" for key in keys}
     assert job.command[4] == f"{tmp_path}/input/lab/projects/analysis.cppipe"
     assert job.own["images"].bucket == "cellpainting-gallery"

@@ -4,6 +4,7 @@ correctly.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributed_something.worker.job.checks import find_failure
+from distributed_something.worker.job.job import parse_message
 from tests.examples import example_hooks
 from tests.support.paths import ROOT
 
@@ -56,6 +58,23 @@ def test_placeholders_in_the_output_location_stand_for_the_groups_values(fiji: M
     assert job.output_location == f"projects/Plate_1/B1/{job.id}"
     with pytest.raises(fiji.BadMessage, match=r"`output_file_location`: the placeholder {plate} has no value"):
         make_job(fiji, tmp_path, output_file_location="projects/{plate}")
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        {"Metadata": {"Well": "A1", "Plate": "Plate_1"}},
+        {"group": {"Metadata": {"Well": "A1", "Plate": "Plate_1"}}},
+        {"Metadata": {"Well": "A1", "Plate": "Plate_1"}, "_comment": "from our script"},
+    ],
+)
+def test_a_published_message_is_the_same_job_as_its_group(
+    fiji: ModuleType, tmp_path: Path, published: dict[str, Any]
+) -> None:
+    settings = example_hooks.build_settings(tmp_path, MOUNT_S3="True", EXPECTED_NUMBER_FILES="7")
+    message = parse_message(json.dumps(JOB | published))
+    job, expected = fiji.make_job(message, fiji.Folders(tmp_path), settings), make_job(fiji, tmp_path)
+    assert (job.id, job.command, job.output_location) == (expected.id, expected.command, expected.output_location)
 
 
 @pytest.mark.parametrize(

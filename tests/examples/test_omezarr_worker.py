@@ -18,6 +18,7 @@ import pytest
 import zarr
 from PIL import Image
 
+from distributed_something.worker.job.job import parse_message
 from distributed_something.worker.program.explanations.telling_line import find_telling_line
 from tests.examples import example_hooks
 from tests.support.project import ROOT
@@ -59,6 +60,17 @@ def test_a_job_fetches_and_converts_a_plate_and_uploads_it_next_to_other_plates(
     assert not job.output_dir.exists()
     assert job.upload_arguments == {}
     assert job.has_done_document  # so that a later run does not convert the plate again
+
+
+@pytest.mark.parametrize("published", [{"plate": "PLATEA"}, {"plate": "PLATEA", "_comment": "from our script"}])
+@pytest.mark.parametrize("group", ["PLATEA", {"plate": "PLATEA"}])
+def test_a_published_message_is_the_same_job_as_its_group(
+    omezarr: ModuleType, tmp_path: Path, published: dict[str, Any], group: Any
+) -> None:
+    message = parse_message(json.dumps(JOB | published))
+    job = omezarr.make_job(message, omezarr.Folders(tmp_path), example_hooks.build_settings(tmp_path))
+    expected = make_job(omezarr, tmp_path, group)
+    assert (job.id, job.commands, job.output_location) == (expected.id, expected.commands, expected.output_location)
 
 
 @pytest.mark.parametrize("value", [False, None, "", "false", "False"])

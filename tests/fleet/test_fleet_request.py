@@ -423,7 +423,7 @@ def test_the_fleet_and_its_machines_end_after_the_hours_in_the_config() -> None:
         ),
         (
             build_template_file({"WeightedCapacity": 2}),
-            r"Overrides\[0\]\.WeightedCapacity: the config determines this; remove this key",
+            r"Overrides\[0\]\.WeightedCapacity: 2 is not 1, but CLUSTER_MACHINES counts .*; remove this key",
         ),
         (
             build_template_file(LaunchTemplateId="lt-1", LaunchTemplateName="lab"),
@@ -465,7 +465,7 @@ def test_all_problems_in_a_file_with_an_invalid_structure_are_reported_together(
         "LaunchSpecifications[2].BlockDeviceMappings[0].Ebs: 30 is not an object",
         "LaunchSpecifications[2].TagSpecifications[0].Tags: 'x' is not a list of objects",
         "LaunchSpecifications[2].SecurityGroups[0]: the group has no GroupId",
-        "IamFleetRole: None is not a string",
+        "IamFleetRole: this key is missing",
         "LaunchSpecifications[3].ImageId: 'ami-XXXXXXXX' is a placeholder",
         "LaunchSpecifications: 4 launch specifications do not match 1 MACHINE_TYPE in the config",
         "ON_DEMAND_MACHINES: 3 is more than CLUSTER_MACHINES (2), which includes on-demand machines",
@@ -478,7 +478,11 @@ def test_all_problems_in_a_file_with_an_invalid_structure_are_reported_together(
 def test_all_problems_in_a_file_with_a_valid_structure_are_reported_together(tmp_path: Path) -> None:
     content = build_file(
         {"ImageId": "ami-FILL_IN", "WeightedCapacity": 2, "AddressingType": "public"},
-        {"KeyName": "your-key", "TagSpecifications": [{"ResourceType": "vpc"}], "InstanceRequirements": {}},
+        {
+            "KeyName": "your-key",
+            "TagSpecifications": [{"ResourceType": "vpc"}],
+            "InstanceRequirements": {"VCpuCount": {"Min": 2}},
+        },
         Type="instant",
         TagSpecifications=[{"ResourceType": "spot-fleet-request"}, {"ResourceType": "volume"}],
     )

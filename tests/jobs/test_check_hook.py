@@ -11,7 +11,7 @@ import pytest
 
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.jobs.job_file import load_job_file
-from distributed_something.jobs.own_worker import IncompleteCheck, OwnWorker, check_samples
+from distributed_something.jobs.own_worker import IncompleteCheck, OwnWorker, check_jobs
 from distributed_something.jobs.run_job import build_one_job_container
 from distributed_something.jobs.submission.plan import plan_submission
 from distributed_something.jobs.uploads.checked_files import MAX_FILE_BYTES, CheckedFiles
@@ -47,7 +47,7 @@ def check(folder: Path, files: dict[str, str], content: dict[str, Any] = JOB) ->
     bucket.objects = {name: text.encode() for name, text in files.items()}
     source = CheckedFiles("app-bucket", job_file.uploads, lambda: build_s3(bucket))
     worker = OwnWorker(folder / "worker", ROOT / "worker", build_one_job_container(SETTINGS))
-    return check_samples(worker, job_file, plan_submission(job_file).samples, fetch=source.fetch)
+    return check_jobs(worker, job_file, plan_submission(job_file).count, fetch=source.fetch)
 
 
 def build_s3(bucket: FakeBucket, size: int = 1) -> Any:

@@ -58,6 +58,49 @@ def test_a_message_has_the_shared_keys_and_its_group(tmp_path: Path) -> None:
     assert bodies == [shared | {"group": well} for well in WELLS]
 
 
+PUBLISHED_KEYS = '"pipeline": "w/a.cppipe", "data_file": "w/l.csv", "input": "w/in", "output": "w/out"'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"_comment": "a", {PUBLISHED_KEYS}, "_comment": "b", "groups": [{{"Metadata": "Metadata_Plate=P1"}}]}}',
+        f'{{{PUBLISHED_KEYS}, "groups": [{{"_comment": 1, "Metadata": "Metadata_Plate=P1", "_comment": 2}}]}}',
+        f'{{{PUBLISHED_KEYS}, "my_comment_1": {{"a": 1, "a": 2}}, "groups": [{{"Metadata": "Metadata_Plate=P1"}}]}}',
+    ],
+)
+def test_comments_may_be_repeated_and_are_not_sent(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(text)
+    (body,) = load_job_file(path, fail_if_listed).iter_bodies()
+    expected = json.loads(f'{{{PUBLISHED_KEYS}, "group": {{"Metadata": "Metadata_Plate=P1"}}}}')
+    assert json.loads(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('{"_comment": 1, "data_file": "a.csv", "data_file": "a.csv", "groups": [{"w": 1}]}', "data_file"),
+        ('{"_comment": 1, "_comment": 2, "groups": [{"w": 1, "w": 2}]}', "w"),
+    ],
+)
+def test_other_keys_may_not_be_repeated(tmp_path: Path, text: str, key: str) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"{key}'?: duplicate key"):
+        load_job_file(path, fail_if_listed)
+
+
+def test_comments_in_lines_of_a_table_are_not_sent(tmp_path: Path) -> None:
+    (tmp_path / "wells.jsonl").write_text('{"well": "A01", "_comment": "first"}\n{"_comment": "last", "well": "A02"}\n')
+    assert read_groups(tmp_path, "wells.jsonl") == [{"well": "A01"}, {"well": "A02"}]
+
+
+def test_a_group_that_contains_only_a_comment_is_not_a_job(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a job"):
+        write_job_file(tmp_path, COMMAND | {"groups": [{"well": "A01"}, {"_comment": "x"}]})
+
+
 def test_a_message_without_shared_keys_has_only_its_group(tmp_path: Path) -> None:
     bodies = list(write_job_file(tmp_path, {"groups": WELLS}).iter_bodies())
     assert [json.loads(body) for body in bodies] == [{"group": well} for well in WELLS]

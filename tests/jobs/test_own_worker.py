@@ -11,9 +11,9 @@ import pytest
 from distributed_something.core.errors import InputError
 from distributed_something.jobs import own_worker
 from distributed_something.jobs.job_file import load_job_file
-from distributed_something.jobs.own_worker import IncompleteCheck, OwnWorker, check_samples
+from distributed_something.jobs.own_worker import IncompleteCheck, OwnWorker, check_jobs
 from distributed_something.jobs.run_job import build_one_job_container
-from distributed_something.jobs.submission.plan import MAX_SAMPLES, plan_submission
+from distributed_something.jobs.submission.plan import plan_submission
 from tests.support.fakes import SETTINGS
 from tests.support.paths import ROOT
 
@@ -50,7 +50,7 @@ class Project:
         job_file = load_job_file(path, lambda bucket, prefix: [])
         settings = SETTINGS.model_copy(update={"own": constants})
         worker = OwnWorker(self.code.parent, self.default_folder, build_one_job_container(settings))
-        return check_samples(worker, job_file, plan_submission(job_file).samples, seconds)
+        return check_jobs(worker, job_file, plan_submission(job_file).count, seconds)
 
     def find_problems(self, content: dict[str, Any] = JOB, **constants: str) -> list[tuple[str, str, str]]:
         """Return the file's name, the key, and the problem of each error."""
@@ -84,21 +84,24 @@ def test_no_process_is_started_for_shipped_code_because_it_has_checked_all_jobs(
     assert project.check() is None
 
 
-def test_the_first_job_and_the_first_with_each_new_set_of_group_keys_are_checked(project: Project) -> None:
-    project.write_hook("raise BadMessage(f'no {group}')")
-    groups: list[object] = [
-        {"well": 1, "site": 1}, {"site": 2, "well": 2}, {"well": 3}, "four", {"well": 5, "site": 5}, "six", {"well": 7},
-    ]  # fmt: skip
-    problems = project.find_problems({"groups": groups})
-    assert [key for _, key, _ in problems] == ["groups[1]", "groups[3]", "groups[4]"]
-    assert problems[2][2] == "the worker refuses this job: no four"
+def test_every_job_is_given_to_the_projects_own_make_job(project: Project) -> None:
+    project.write_hook("if isinstance(group, str) or group['well'] in (3, 999):", "    raise BadMessage(f'no {group}')")
+    groups: list[object] = [{"well": number} for number in range(1, 1001)]
+    groups[499] = "five hundred"
+    problems = project.find_problems({"command": "work", "groups": groups})
+    assert [key for _, key, _ in problems] == ["groups[3]", "groups[500]", "groups[999]"]
+    assert problems[1][2] == "the worker refuses this job: no five hundred"
 
 
-def test_the_number_of_samples_is_limited(tmp_path: Path) -> None:
-    path = tmp_path / "job.json"
-    path.write_text(json.dumps({"command": "work", "groups": [{f"key{n}": n} for n in range(MAX_SAMPLES + 5)]}))
-    plan = plan_submission(load_job_file(path, lambda bucket, prefix: []))
-    assert [sample.number for sample in plan.samples] == list(range(1, MAX_SAMPLES + 1))
+def test_of_very_many_jobs_some_are_checked_from_the_first_to_the_last(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_worker, "MAX_CHECKED_JOBS", 4)
+    content = {"command": "work", "groups": [{"well": number} for number in range(1, 11)]}
+    project.write_hook("if group['well'] in (2, 9):", "    raise BadMessage('not checked')")
+    assert project.check(content) == IncompleteCheck("many jobs", "4")  # jobs 1, 4, 7, and 10
+    project.write_hook("if group['well'] == 7:", "    raise BadMessage('seven')")
+    assert [key for _, key, _ in project.find_problems(content)] == ["groups[7]"]
 
 
 def test_the_hook_has_the_tasks_environment_its_own_modules_and_an_existing_folder(project: Project) -> None:
@@ -226,5 +229,5 @@ def test_the_worker_of_each_example_accepts_its_job_files(tmp_path: Path, name: 
         copy = tmp_path / path.name
         copy.write_text(json.dumps(content))
         job_file = load_job_file(copy, lambda bucket, prefix: [])
-        incomplete = check_samples(worker, job_file, plan_submission(job_file).samples)
+        incomplete = check_jobs(worker, job_file, plan_submission(job_file).count)
         assert incomplete is None or incomplete.state == "no file"  # the data is not in a bucket

@@ -123,6 +123,16 @@ def test_all_placeholders_of_an_examples_config_are_reported_at_once_before_aws_
     assert {"AWS_BUCKET", "DOCKERHUB_TAG"} <= set(keys)
 
 
+def test_all_placeholders_of_a_published_config_are_named(tmp_path: Path) -> None:
+    own = "SOURCE_BUCKET = 'bucket-name'\nWORKSPACE_BUCKET = 'False'\nDESTINATION_BUCKET = 'your-bucket-name'\n"
+    text = PUBLISHED.replace("a-lab.images", "bucket-name").replace("my-key.pem", "your_key_file_name.pem") + own
+    path = write_config(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        check_placeholders_replaced(load_settings(path), path)
+    keys = {problem.key for problem in caught.value.problems}
+    assert keys == {"AWS_BUCKET", "SSH_KEY_NAME", "SOURCE_BUCKET", "DESTINATION_BUCKET"}
+
+
 def test_if_newer_keys_are_missing_the_defaults_match_the_published_behavior(tmp_path: Path) -> None:
     loaded = load_settings(write_config(tmp_path, PUBLISHED))
     assert loaded.JOB_RETRIES == 10

@@ -174,7 +174,7 @@ class RetryPlanner:
         with_groups = [job for job in self.jobs if job.message is not None and has_group(job.message)]
         batch = self.batch if self.to_send else self._build_batch(with_groups)
         if isinstance(batch.source, JobFile):
-            check_own_worker(self.context, batch.source, batch.plan.samples)
+            check_own_worker(self.context, batch.source, batch.plan.count)
 
     def _check_messages(self) -> None:
         """Raise InputError if there is nothing to send, although jobs failed or have no record."""

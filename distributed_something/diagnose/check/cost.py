@@ -128,7 +128,7 @@ def check_cost(lookups: Lookups) -> Iterator[Finding]:
     settings, markets = lookups.settings, []
     if lookups.spot_machines:
         markets = build_spot_markets(lookups.prices.value, settings.MACHINE_PRICE, lookups.now)
-    yield judge_cost(settings, markets)
+    yield judge_cost(settings.model_copy(update={"ASSIGN_IP": lookups.has_public_addresses}), markets)
     yield from judge_log_cost(settings)
     yield from judge_nat_cost(lookups.subnets.result or {}, list((lookups.routes.result or {}).values()))
     if settings.ON_DEMAND_MACHINES:

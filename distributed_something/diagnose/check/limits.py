@@ -221,7 +221,7 @@ def _shares_address(lookups: Lookups) -> bool:
     """Return whether the machines share one address on the internet, because a NAT gateway is between."""
     subnets, tables = lookups.subnets.result or {}, list((lookups.routes.result or {}).values())
     targets = {find_default_route_target(name, subnet["VpcId"], tables) for name, subnet in subnets.items()}
-    return "nat" in targets or not lookups.settings.ASSIGN_IP
+    return "nat" in targets or not lookups.has_public_addresses
 
 
 def judge_docker_hub_pulls(machines: int) -> Iterator[Finding]:

@@ -108,8 +108,15 @@ class Lookups:
         `check_launch_template` reports the error.
         """
         if self.fleet is None:
-            return [LaunchSpecification(name) for name in self.settings.MACHINE_TYPE]
-        return build_launch_specifications(build_launch_specs(self.settings, self.fleet, self.template.result))
+            is_public = self.settings.ASSIGN_IP
+            return [LaunchSpecification(name, has_public_address=is_public) for name in self.settings.MACHINE_TYPE]
+        specs = build_launch_specs(self.settings, self.fleet, self.template.result)
+        return build_launch_specifications(self.settings, specs)
+
+    @property
+    def has_public_addresses(self) -> bool:
+        """Whether all machines get a public address."""
+        return all(specification.has_public_address for specification in self.specifications)
 
     @property
     def spot_machines(self) -> int:

@@ -124,12 +124,17 @@ def _judge_specification_disks(
 def _judge_volumes(
     specification: LaunchSpecification, image_disks: Mapping[str, Any], snapshots: Mapping[str, Any], root: str
 ) -> Iterator[Finding]:
+    own_disks = {disk["SnapshotId"]: disk for disk in image_disks.values() if "SnapshotId" in disk}
     for device, size, snapshot in specification.volumes:
-        if snapshot and snapshot not in snapshots:
-            message = f"there is no snapshot {snapshot} for {device}"
-            yield build_wrong_finding("disk", message, "remove SnapshotId from the Fleet file", is_user_error=True)
+        # DescribeSnapshots does not return the snapshots of Amazon's own images, although machines can start from them.
+        source = snapshots.get(snapshot) or own_disks.get(snapshot) if snapshot else image_disks.get(device, {})
+        if source is None:
+            message = f"the snapshot {snapshot} for {device} is not visible to this account: it may not exist"
+            remedy = (
+                "if no machine starts, remove SnapshotId from the Fleet file; the image's own snapshot is then used"
+            )
+            yield build_warning_finding("disk", message, remedy)
             continue
-        source = snapshots[snapshot] if snapshot else image_disks.get(device, {})
         minimum_size = source.get("VolumeSize", 0)
         if size is not None and size < minimum_size:
             yield build_wrong_finding(

@@ -68,7 +68,7 @@ def check_key_pairs(lookups: Lookups) -> Iterator[Finding]:
 def check_internet_routes(lookups: Lookups) -> Iterator[Finding]:
     """Check that machines in each subnet can reach AWS."""
     yield from judge_internet_routes(
-        lookups.subnets.value, list(lookups.routes.value.values()), has_public_address=lookups.settings.ASSIGN_IP
+        lookups.subnets.value, list(lookups.routes.value.values()), has_public_address=lookups.has_public_addresses
     )
 
 
@@ -180,8 +180,8 @@ def judge_internet_routes(
     if public_subnets and not has_public_address:
         yield build_warning_finding(
             "way to AWS",
-            f"ASSIGN_IP is False, but machines in {format_names(public_subnets)} need a public address to reach the "
-            "internet",
+            f"ASSIGN_IP is False, in the config or as AssociatePublicIpAddress in the Fleet file, but machines in "
+            f"{format_names(public_subnets)} need a public address to reach the internet",
             "set ASSIGN_IP to 'True', or use a subnet with a NAT gateway",
         )
     if hidden_subnets:

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from distributed_something.core.errors import MAX_PROBLEMS_SHOWN, InputError, InputProblems
-from distributed_something.jobs.job_file import CheckedMessage, JobFile
+from distributed_something.jobs.job_file import JobFile
 from distributed_something.jobs.sources import build_problem_collector
 from distributed_something.jobs.submission.prior_results import ResultPlaces, build_result_places
 
-MAX_SAMPLES = 100  # messages that submitJob gives to the project's own make_job
 _SHARD_COUNT = 256
 _NUMBERS_SHOWN = 3  # of identical jobs
 
@@ -25,8 +24,7 @@ _NUMBERS_SHOWN = 3  # of identical jobs
 class SubmissionPlan:
     """The number of jobs, the body of the first message, and a digest of all messages.
 
-    `jobs_digest`: as in SubmissionDocument. `places`: where the results will be. `samples`: the first message, and the
-    first with each new set of group keys; at most MAX_SAMPLES.
+    `jobs_digest`: as in SubmissionDocument. `places`: where the results will be.
     """
 
     count: int
@@ -34,7 +32,6 @@ class SubmissionPlan:
     digest: str
     jobs_digest: str = ""
     places: ResultPlaces = field(default_factory=ResultPlaces)
-    samples: tuple[CheckedMessage, ...] = ()
 
 
 def plan_submission(job_file: JobFile) -> SubmissionPlan:
@@ -42,7 +39,7 @@ def plan_submission(job_file: JobFile) -> SubmissionPlan:
     problems = InputProblems()
     shards = [array("Q") for _ in range(_SHARD_COUNT)]
     digest, count, first, ids_sum = hashlib.sha256(), 0, "", 0
-    places, samples = build_result_places(job_file), list[CheckedMessage]()
+    places = build_result_places(job_file)
     for message in job_file.iter_checked_messages(build_problem_collector(problems)):
         first = first or message.body
         count += 1
@@ -51,14 +48,12 @@ def plan_submission(job_file: JobFile) -> SubmissionPlan:
         shards[identity_hash >> 56].append(identity_hash)
         ids_sum += identity_hash  # does not depend on the order
         places.add_job(message)
-        if message.has_new_keys and len(samples) < MAX_SAMPLES:
-            samples.append(message)
     for error in _iter_duplicate_errors(job_file, shards):
         problems.add(error)
     problems.raise_if_any()
     if not count:
         raise InputError(job_file.path, job_file.groups_key, "it contains no jobs", "list at least one")
-    return SubmissionPlan(count, first, digest.hexdigest(), f"{ids_sum % 2**64:016x}", places, tuple(samples))
+    return SubmissionPlan(count, first, digest.hexdigest(), f"{ids_sum % 2**64:016x}", places)
 
 
 def _hash_id(text: str) -> int:

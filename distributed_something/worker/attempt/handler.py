@@ -30,6 +30,7 @@ from distributed_something.worker.attempt.publishing.program_failure import clas
 from distributed_something.worker.attempt.publishing.result_publisher import ResultPublisher
 from distributed_something.worker.attempt.work_folder import (
     build_job_folders,
+    build_own_environment,
     give_folders,
     make_job_folder,
     remove_job_folder,
@@ -344,7 +345,7 @@ class JobHandler:
         identity = give_folders(folders, user) if user else None
         return ProgramSurroundings(
             folders.root, folders.log, job.shell, self._settings.program_may_use_aws, identity,
-            home=choose_home(user, folders.root) if user else "", own_env=_build_own_environment(job, folders),
+            home=choose_home(user, folders.root) if user else "", own_env=build_own_environment(job, folders),
             monotonic=self._clock.monotonic, now=self._clock.now,
         )  # fmt: skip
 
@@ -387,12 +388,6 @@ class JobHandler:
             raise LostLease
         if self._stop.is_due:
             raise Interruption
-
-
-def _build_own_environment(job: Job, folders: Folders) -> dict[str, str]:
-    """Return the environment variables that only this job's program gets."""
-    shared = {"SHARED_DIR": str(folders.shared_dir)} if job.shared_inputs else {}
-    return {"TMPDIR": str(folders.short_temp_dir)} | shared
 
 
 def get_attempt_job(attempt: Attempt) -> Job:

@@ -1,7 +1,7 @@
 """Checks messages with a project's own `make_job`; `submitJob` starts the worker this way before it sends any jobs.
 
-No queue is read, nothing is downloaded, and no program runs. A file in the folder says what `make_job` did with each
-message. The hook `check` can read files of a job, such as its table: it calls `folders.fetch`, a verdict names the
+No queue is read, nothing is downloaded, and no program runs. A file in the folder says which messages `make_job` did
+not accept. The hook `check` can read files of a job, such as its table: it calls `folders.fetch`, a verdict names the
 files, and `submitJob` fetches them and starts the check again. Run as a module, with the path of a generic-worker.py,
 this also reports an error outside the hooks, which would end each container at once.
 """
@@ -26,6 +26,8 @@ from distributed_something.worker.job.worker_settings import Settings
 CHECK_VARIABLE = "CHECK_MESSAGES_FOLDER"  # the worker's environment variable for the folder that contains MESSAGES_FILE
 MESSAGES_FILE, VERDICTS_FILE = "messages.jsonl", "verdicts.jsonl"
 FILES_FILE = "files.json"  # the path of each file that `submitJob` has fetched, by its address; null: not available
+NUMBER_FILE = "number.txt"  # the number of the last message that was given to `make_job`, for one that crashes Python
+MAX_VERDICTS = 100  # after that many messages that were not accepted, the others are not checked
 
 MakeJob = Callable[[dict[str, Any], Folders, Settings], Job]
 CheckJob = Callable[[Job, Folders], None]
@@ -44,39 +46,46 @@ class FileUnavailable(Exception):
 
 
 def check_messages(folder: Path, settings: Settings, make_job: MakeJob, check: CheckJob | None = None) -> int:
-    """Give each message in `folder` to `make_job` and its job to `check`, and write one verdict for each.
+    """Give each message in `folder` to `make_job`, and its job to `check`. Return the exit code 0.
 
-    Return the exit code 0.
+    Write a verdict for each message that is not accepted, up to MAX_VERDICTS, one for each list of files that `check`
+    needs, and one with the state `checked` at the end.
     """
     job_folders = Folders(folder / "job", _build_fetch(folder))
     job_folders.root.mkdir(exist_ok=True)
-    with (folder / MESSAGES_FILE).open(encoding="utf-8") as messages:
+    needed, verdict_count = set[str](), 0
+    with (folder / MESSAGES_FILE).open(encoding="utf-8") as messages, (folder / NUMBER_FILE).open("wb") as number_file:
         for line in messages:
-            sample = json.loads(line)
+            given = json.loads(line)
+            os.pwrite(number_file.fileno(), f"{given['number']:<20}".encode(), 0)
             try:
-                message = parse_message(sample["body"])
-                job = make_job(message, job_folders, settings)
-                if not isinstance(job, Job):
-                    raise TypeError(f"make_job returned a value of type {type(job).__name__}, not a Job")
-                confine_job(job, job_id(message), job_folders)
-                verdict: dict[str, Any] = _check_job(job, job_folders, check)
+                _check_message(given["body"], job_folders, settings, make_job, check)
+            except FilesNeeded as error:
+                if new := [address for address in error.addresses if address not in needed]:
+                    needed.update(new)
+                    _write_verdict(folder, {"state": "files needed", "files": new, "number": given["number"]})
+            except FileUnavailable:  # `submitJob` knows
+                continue
             except (Exception, SystemExit) as error:
-                verdict = describe_hook_error(error)
-            _write_verdict(folder, verdict | {"number": sample["number"]})
+                _write_verdict(folder, describe_hook_error(error) | {"number": given["number"]})
+                verdict_count += 1
+                if verdict_count == MAX_VERDICTS:
+                    break
+    _write_verdict(folder, {"state": "checked", "number": None})
     return 0
 
 
-def _check_job(job: Job, job_folders: Folders, check: CheckJob | None) -> dict[str, Any]:
-    try:
-        if check is not None:
-            check(job, job_folders)
-    except FilesNeeded as needed:
-        return {"state": "files needed", "files": needed.addresses}
-    except FileUnavailable:
-        return {"state": "file unavailable"}
-    except Failed as error:
-        return {"state": "refused", "error": str(error)}
-    return {"state": "accepted"}
+def _check_message(body: str, folders: Folders, settings: Settings, make_job: MakeJob, check: CheckJob | None) -> None:
+    message = parse_message(body)
+    job = make_job(message, folders, settings)
+    if not isinstance(job, Job):
+        raise TypeError(f"make_job returned a value of type {type(job).__name__}, not a Job")
+    confine_job(job, job_id(message), folders)
+    if check is not None:
+        try:
+            check(job, folders)
+        except Failed as error:
+            raise BadMessage(str(error)) from None
 
 
 def _build_fetch(folder: Path) -> Callable[[Inputs], None]:

@@ -7,7 +7,7 @@ import json
 import os
 import reprlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -26,19 +26,17 @@ from distributed_something.worker.job.message_inputs import parse_inputs
 from distributed_something.worker.job.placeholders import (
     TemplateError,
     ValueTexts,
+    merge_values,
     parse_template,
-    split_command,
 )
-from distributed_something.worker.job.shell.shell_values import fill_shell, fill_words
+from distributed_something.worker.job.shell.command_builder import Command, parse_command
 from distributed_something.worker.job.upload_flags import BadFlags, parse_upload_flags
 from distributed_something.worker.job.worker_settings import JobDefaults
 from distributed_something.worker.safe_path import SafePath
 
-Command = list[str] | str  # words, or one string for a shell
 CommandCheck = Callable[[], str | None]  # returns why the job failed, or None
 Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
 FieldBuilder = Callable[[ValueTexts], Any]
-CommandBuilder = Callable[[ValueTexts], Command | list[list[str]]]
 _REFUSED_PARTS = frozenset({"", ".", ".."})  # of an output location, between slashes
 SHORT_TEMP_DIR, MAX_TEMP_DIR_BYTES = Path("/tmp"), 64  # 43 bytes remain for a socket's name
 MAX_JOB_SECONDS = 11 * 3600  # SQS ends the lease of a received message after 12 hours
@@ -213,6 +211,8 @@ def parse_message(body: str) -> dict[str, Any]:
         raise BadMessage(f"the message is not valid JSON in UTF-8 ({error})") from None
     if not isinstance(message, dict):
         raise BadMessage("the message is not a JSON object")
+    for name in [name for name in message if "_comment" in name]:  # as in Job files
+        del message[name]
     add_missing_group(message)
     if not isinstance(message.get("group"), (dict, str)):
         raise BadMessage("`group` is missing from the message, or is neither an object nor a string")
@@ -251,10 +251,8 @@ class JobTemplate:
         if self._problem:
             raise BadMessage(self._problem)
         identity = self._identifier.build_id(group)
-        # The group's values override the shared keys, and the worker's values override both.
-        group_values = group if isinstance(group, dict) else {}
         own_values = {**self._worker_values, "job": identity}
-        texts = ValueTexts({**self._shared, "group": group, **group_values, **own_values}, own_values)
+        texts = ValueTexts({**merge_values(self._shared, group), **own_values}, own_values)
         try:
             return Job(**self._fields, **{name: build(texts) for name, build in self._builders.items()})
         except (BadAddress, TemplateError) as error:
@@ -280,7 +278,7 @@ class JobTemplate:
         is_shared = self._fields["shared_location"]
         parsers: dict[str, Callable[[], FieldBuilder]] = {
             "id": lambda: lambda texts: texts["job"],
-            "command": lambda: _parse_command(shared),
+            "command": lambda: parse_command(shared),
             "inputs": lambda: parse_inputs(shared, "inputs", allow_unsafe=defaults.allow_unsafe_inputs),
             # Web addresses are refused here, so there are no unsafe ones.
             "shared_inputs": lambda: parse_inputs(shared, "shared_inputs", allow_unsafe=True),
@@ -299,9 +297,9 @@ def fill_key(message: Mapping[str, Any], key: str, values: Mapping[str, object] 
     For the keys that only a generic-worker.py knows. Raise BadMessage if the key is not a non-empty string, if nothing
     fills a placeholder, or if a part of a path between slashes would be blank.
     """
-    template, group = _read_text(message, key, ""), message.get("group")
-    all_values = {**message, **(group if isinstance(group, dict) else {}), **(values or {})}
-    texts, parsed = ValueTexts(all_values), parse_template(template)
+    template = _read_text(message, key, "")
+    texts = ValueTexts({**merge_values(message, message.get("group")), **(values or {})})
+    parsed = parse_template(template)
     try:
         filled = parsed.fill(texts)
     except TemplateError as error:
@@ -311,15 +309,16 @@ def fill_key(message: Mapping[str, Any], key: str, values: Mapping[str, object] 
     return filled
 
 
-def upload_arguments(flags: object) -> dict[str, object]:
+def upload_arguments(flags: object, name: str = "`upload_flags`") -> dict[str, object]:
     """Return the S3 request arguments for `aws s3 cp` flags, such as `--acl bucket-owner-full-control`.
 
-    The result is empty for "", false, and null. Raise BadMessage if the flags are invalid.
+    The result is empty for "", false, and null. Raise BadMessage if the flags are invalid. `name`: where the flags are
+    written, for this error.
     """
     try:
         return parse_upload_flags(flags)
     except BadFlags as error:
-        raise BadMessage(f"`upload_flags`: {error}") from None
+        raise BadMessage(f"{name}: {error}") from None
 
 
 def _list_worker_values(shared: Mapping[str, Any], folders: Folders) -> dict[str, str]:
@@ -341,33 +340,6 @@ def _get_scripts_folder() -> str:
     generic-worker.py.
     """
     return os.environ.get("WORKER_SCRIPTS_DIR") or str(Path(sys.argv[0]).resolve().parent / "scripts")
-
-
-def _parse_command(shared: Mapping[str, Any]) -> CommandBuilder:
-    command = shared.get("command")
-    if isinstance(command, list) and any(isinstance(part, list) for part in command):
-        builders = [_parse_words(part if isinstance(part, list) else None) for part in command]
-        return lambda texts: [build(texts) for build in builders]
-    if shared.get("shell") is True:
-        if not isinstance(command, str) or not command.strip():
-            raise BadMessage(f"`shell` is set, but `command` is {reprlib.repr(command)}, not a non-empty string")
-        return lambda texts: fill_shell(command, texts)
-    return _parse_words(command)
-
-
-def _parse_words(command: object) -> Callable[[ValueTexts], list[str]]:
-    parts: Iterable[object] = (
-        split_command(command) if isinstance(command, str) else command if isinstance(command, list) else ()
-    )
-    words = tuple(part if isinstance(part, str) else json.dumps(part) for part in parts)
-
-    def build_words(texts: ValueTexts) -> list[str]:
-        filled = fill_words(words, texts)
-        if not filled or not filled[0]:
-            raise BadMessage("`command` is missing from the message or empty")
-        return filled
-
-    return build_words
 
 
 def _parse_location(text: str, *, is_shared: bool) -> Callable[[ValueTexts], str]:

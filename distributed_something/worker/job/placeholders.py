@@ -106,6 +106,17 @@ def fill_placeholders(template: str, values: Mapping[str, object]) -> str:
     return parse_template(template).fill(ValueTexts(values))
 
 
+def merge_values(shared: Mapping[str, object], group: object) -> dict[str, object]:
+    """Return the placeholder values: the shared keys, overridden by the group's values.
+
+    A group that is a string is the value of {group}, and of {plate} unless there is a shared key of this name: it may
+    come from `plates`, or from `plate` in a message of the published system.
+    """
+    if isinstance(group, dict):
+        return {**shared, "group": group, **group}
+    return {"plate": group, **shared, "group": group}
+
+
 def _is_blank(text: str) -> bool:
     return not text.replace("/", "").strip()
 

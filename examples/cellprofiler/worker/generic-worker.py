@@ -1,8 +1,11 @@
 """CellProfiler worker, which processes one group of images per job.
 
-It accepts Job files and configs for Distributed-CellProfiler. A job fetches the pipeline, the data file, `input`, and
-only the images that its group needs (see data_file.py), and then runs CellProfiler. With MOUNT_S3 and without
+It accepts Job files and configs for Distributed-CellProfiler. A job fetches the pipeline, the data file, only the
+images that its group needs (see data_file.py), and its `inputs`, and then runs CellProfiler. With MOUNT_S3 and without
 DOWNLOAD_FILES, it reads these files from the mounted bucket instead.
+
+`input` is CellProfiler's default input folder. It is never fetched, because published Job files often name a folder
+with all images, or one that does not exist. What a pipeline reads from this folder must be listed in `inputs`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 
 from data_file import MOUNT_FOLDER, ImageSource, check_group, find_create_batch_files
 from images import find_image_damage
+from plugins import build_plugin_options, check_plugins
 
 from distributed_something.worker import (
     EXIT_CODE_ACCEPTED,
@@ -33,7 +37,7 @@ from distributed_something.worker import (
 )
 
 DONE_FILE = "cp.is.done"
-PLUGINS_FOLDER = "/home/ubuntu/CellProfiler-plugins"
+DEFAULT_INPUT = "default_input"  # bucket names have no underscore, so no bucket's folder has this name
 DATA_OPTIONS = {".csv": "--data-file={}", ".txt": "--file-list={}", ".h5": ""}
 
 
@@ -45,11 +49,9 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     """
     metadata = _parse_metadata(message["group"])
     pipeline, data_file, output = (_get_key(message, name, metadata) for name in ("pipeline", "data_file", "output"))
-    default_input = f"{_get_key(message, 'input', metadata)}/" if message.get("input") else ""
     suffix = Path(data_file).suffix.lower()
-    source, workspace, destination = (
-        os.environ.get(f"{name}_BUCKET") or settings.aws_bucket for name in ("SOURCE", "WORKSPACE", "DESTINATION")
-    )
+    source = _get_bucket("SOURCE_BUCKET", settings.aws_bucket)
+    workspace = _get_bucket("WORKSPACE_BUCKET", source)
     mounted = settings.mount_s3 and not _is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
     root, out = MOUNT_FOLDER if mounted else f"{folders.input_dir}/{workspace}", folders.output_dir
     if suffix not in DATA_OPTIONS:
@@ -57,31 +59,38 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     if suffix == ".h5" and not mounted:
         raise BadMessage(f"`data_file`: {data_file!r} refers to images in {MOUNT_FOLDER}; set MOUNT_S3 = 'True'")
 
-    input_folder = f"{root}/{fill_key(message, 'input', metadata)}" if default_input else f"{folders.input_dir}"
-    command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
+    default_input = fill_key(message, "input", metadata) if message.get("input") else ""
+    local_input = folders.input_dir / DEFAULT_INPUT
+    command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}"]
+    command += ["-i", f"{root}/{default_input}" if mounted and default_input else f"{local_input}"]
     command += ["-o", f"{out}", "-d", f"{out}/{DONE_FILE}"]
     command += [DATA_OPTIONS[suffix].format(f"{root}/{data_file}")] if DATA_OPTIONS[suffix] else []
-    command += ["-g", ",".join(map("=".join, metadata.items())), *_build_plugin_options()]
+    command += ["-g", ",".join(map("=".join, metadata.items())), *build_plugin_options()]
     command += ["--always-continue"] if _is_true("ALWAYS_CONTINUE") else []
     output_folder, is_shared = _build_output_folder(message, metadata)
-    keys = [pipeline, data_file, *([default_input] if default_input else [])]
-    return job_from_message(
+    job = job_from_message(
         message, folders, settings,
         command=command,
-        inputs={} if mounted else {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in keys},
         input_bucket=workspace,
-        output_bucket=destination,
+        output_bucket=_get_bucket("DESTINATION_BUCKET", settings.aws_bucket),
         output_location=f"{output}/{output_folder}".rstrip("/"),
         shared_location=is_shared,
         may_replace=is_shared,  # as in the published implementation; the summary names such files
         leave_out=[DONE_FILE],
-        upload_arguments=upload_arguments(os.environ.get("UPLOAD_FLAGS", "")),
+        upload_arguments=upload_arguments(os.environ.get("UPLOAD_FLAGS", ""), "config.py: UPLOAD_FLAGS"),
         own={
-            "data_file": Path(root, data_file), "metadata": metadata,
+            "data_file": Path(root, data_file), "metadata": metadata, "default_input": local_input,
             "checked": {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in (pipeline, data_file)},
             "images": None if mounted else ImageSource(source, default_input, folders.input_dir),
         },
     )  # fmt: skip
+    if mounted and job.inputs:
+        raise BadMessage("`inputs`: the bucket is mounted; put these files into the folder `input` of the bucket")
+    keys = () if mounted else (pipeline, data_file)
+    own_inputs = job.inputs if isinstance(job.inputs, dict) else dict.fromkeys(job.inputs, "")
+    job.inputs = {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in keys}
+    job.inputs |= {address: f"{DEFAULT_INPUT}/{path}" for address, path in own_inputs.items()}
+    return job
 
 
 def check(job: Job, folders: Folders) -> None:
@@ -100,6 +109,8 @@ def check(job: Job, folders: Folders) -> None:
 
 def prepare(job: Job, folders: Folders) -> None:
     """Fetch the group's images. Raise Failed if an image is truncated, because CellProfiler would measure it anyway."""
+    check_plugins()
+    job.own["default_input"].mkdir(parents=True, exist_ok=True)
     if job.own["images"] is None:
         return
     images = job.own["images"].collect_group_images(job.own["data_file"], job.own["metadata"])
@@ -122,38 +133,31 @@ def _parse_metadata(group: dict[str, Any] | str) -> dict[str, str]:
     text = group.get("Metadata", group) if isinstance(group, dict) else group
     pairs = [pair.partition("=")[::2] for pair in text.split(",")] if isinstance(text, str) else list(text.items())
     metadata = {key: value if isinstance(value, str) else str(value) for key, value in pairs}
-    if not metadata or not all(key and value and not re.search("[,=]", key + value) for key, value in metadata.items()):
-        raise BadMessage(f"`group`: {text!r} is not K=V,K=V; write keys and values without commas and equals signs")
+    if not metadata or not all(map(_is_plain, (*metadata, *metadata.values()))):
+        problem = "write keys and values without commas and equals signs, and without spaces around them"
+        raise BadMessage(f"`group`: {text!r} is not K=V,K=V; {problem}")
     return metadata
+
+
+def _is_plain(text: str) -> bool:
+    return bool(text) and text == text.strip() and not re.search("[,=]", text)
 
 
 def _build_output_folder(message: dict[str, Any], metadata: dict[str, str]) -> tuple[str, bool]:
     """Return the folder for the job's results below `output`, and whether several jobs share this folder.
 
-    The folder is named according to `output_structure`, in which keys of the group need no braces. Jobs share it if a
-    key of the group is neither in `output_structure` nor a placeholder in `output`.
+    The folder is named according to `output_structure`, in which the values replace the keys one after the other, in
+    the group's order, as in the published implementation. Jobs share the folder if a key of the group is neither
+    replaced nor a placeholder in `output`.
     """
     if not message.get("output_structure"):
         return "-".join(metadata.values()), False
-    structure = fill_key(message, "output_structure", {key: key for key in metadata})  # {Metadata_Well} without braces
-    longest_first = "|".join(map(re.escape, sorted(metadata, key=len, reverse=True)))
-    folder = re.sub(longest_first, lambda match: metadata[match[0]], structure)
-    used_keys = {*re.findall(longest_first, structure), *list_placeholders(message["output"])}
-    return folder.strip("/"), not used_keys.issuperset(metadata)
-
-
-def _build_plugin_options() -> list[str]:
-    """Return the option for plugins.
-
-    Newer versions of CellProfiler-plugins have the working plugins in active_plugins/.
-    """
-    if not _is_true("USE_PLUGINS"):
-        return []
-    if _is_true("UPDATE_PLUGINS"):
-        raise BadMessage("UPDATE_PLUGINS: 'True' is not supported; add the plugins to the image in worker/Dockerfile")
-    folder = os.environ.get("PLUGINS_PATH") or PLUGINS_FOLDER
-    active = Path(folder, "active_plugins")
-    return [f"--plugins-directory={active if active.is_dir() else folder}"]
+    folder = fill_key(message, "output_structure", {key: key for key in metadata})  # {Metadata_Well} without braces
+    is_shared, used_in_output = False, list_placeholders(message["output"])
+    for key, value in metadata.items():
+        is_shared = is_shared or (key not in folder and key not in used_in_output)
+        folder = folder.replace(key, value)
+    return folder.strip("/"), is_shared
 
 
 def _get_key(message: dict[str, Any], name: str, metadata: dict[str, str]) -> str:
@@ -162,6 +166,12 @@ def _get_key(message: dict[str, Any], name: str, metadata: dict[str, str]) -> st
     if not isinstance(key, str) or not key.strip("/"):
         raise BadMessage(f"`{name}`: {key!r} is not a key in the bucket; write a path such as 'projects/{name}'")
     return fill_key(message, name, metadata).strip("/")
+
+
+def _get_bucket(name: str, default: str) -> str:
+    """Return a bucket in the config. In published configs, 'False' means that it is not set."""
+    value = os.environ.get(name, "").strip()
+    return default if value.lower() in ("", "false") else value
 
 
 def _is_true(name: str) -> bool:

@@ -41,6 +41,8 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     invalid.
     """
     shared, group, location = message.get("shared_metadata", {}), message["group"], message.get("output_file_location")
+    if isinstance(group, dict) and group.keys() == {"Metadata"} and isinstance(group["Metadata"], dict):
+        group = group["Metadata"]  # as in messages of the published implementation
     if not isinstance(shared, dict) or not isinstance(group, dict):
         raise BadMessage('`shared_metadata` or `group` is not an object; write parameters, such as {"well": "A01"}')
     if not isinstance(location, str):

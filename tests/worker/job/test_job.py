@@ -85,6 +85,42 @@ def test_braces_in_awk_and_json_are_not_placeholders(shell: bool) -> None:
     assert (words if isinstance(words, list) else shlex.split(words)) == expected
 
 
+def parse_job(message: dict[str, Any]) -> Job:
+    """Return the job for a message as a worker reads it from the queue."""
+    return job_from_message(parse_message(json.dumps(message)), FOLDERS, DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("published", "group", "command"),
+    [
+        ({"plate": "P1"}, "P1", "convert {group}"),
+        ({"plate": "P1"}, "P1", "convert {plate} {job}"),
+        ({"plate": "P1"}, {"plate": "P1"}, "convert {plate}"),
+        ({"Metadata": "Metadata_Plate=P1"}, {"Metadata": "Metadata_Plate=P1"}, "convert {Metadata}"),
+        ({"Metadata": {"well": "A01"}}, {"well": "A01"}, "convert {well}"),
+        ({"Metadata": {"well": "A01"}, "_comment": "x", "my_comment2": [1]}, {"well": "A01"}, "convert {well}"),
+    ],
+)
+def test_a_message_in_a_published_form_is_the_same_job_as_its_group(
+    published: dict[str, Any], group: Any, command: str
+) -> None:
+    shared = {"command": command, "output_location": "results/{job}"}
+    first, second = parse_job(shared | published), parse_job(shared | {"group": group})
+    assert (first.id, first.command, first.output_location) == (second.id, second.command, second.output_location)
+
+
+def test_a_shared_key_named_plate_keeps_its_value_if_groups_are_strings() -> None:
+    assert build_job(group="x", plate="P9", command="prog {plate} {group}").command == ["prog", "P9", "x"]
+
+
+@pytest.mark.parametrize(
+    "message", [{}, {"plate": 7}, {"Metadata": ["a"]}, {"plate": None}, {"group": 1, "plate": "P"}]
+)
+def test_a_message_without_a_group_is_invalid(message: dict[str, Any]) -> None:
+    with pytest.raises(BadMessage, match="`group` is missing"):
+        parse_job({"command": "true"} | message)
+
+
 def test_values_reach_a_shell_command_in_variables() -> None:
     command = build_job(group={"v": "it's"}, command="echo {v}", shell=True).command
     assert command == """DS_VALUE_1='it'"'"'s'; echo "${DS_VALUE_1}\""""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from distributed_something.core.image_name import ContainerImageReference, parse_image_reference
+from distributed_something.core.image_name import (
+    ContainerImageReference,
+    find_published_base,
+    parse_image_reference,
+)
 from distributed_something.core.text import format_names
 from distributed_something.diagnose.check.container_image.ecr import EcrImage
 from distributed_something.diagnose.check.container_image.http import Fetch
@@ -37,8 +41,10 @@ def check_container_image(lookups: Lookups) -> Iterator[Finding]:
     Without `lookups.fetch`, which is how the local cloud is checked, only the name is checked.
     """
     tag = lookups.settings.DOCKERHUB_TAG
-    image = parse_image_reference(tag)
-    if image is None:
+    image, published_base = parse_image_reference(tag), find_published_base(tag)
+    if published_base is not None:
+        yield judge_published_image(tag, published_base, is_local=lookups.is_local)
+    elif image is None:
         yield build_wrong_finding(
             "image",
             f"{tag!r} is not an image name",
@@ -55,6 +61,24 @@ def check_container_image(lookups: Lookups) -> Iterator[Finding]:
         )
     else:
         yield from _check_manifest(lookups, image, lookups.fetch)
+
+
+def judge_published_image(name: str, base: str, *, is_local: bool) -> Finding:
+    """Return a finding about an image of a published implementation. Most local runs use no image."""
+    problem, remedy = explain_published_image(name, base)
+    if is_local:
+        return build_warning_finding("image", problem, remedy)
+    return build_wrong_finding("image", problem, remedy, is_user_error=True)
+
+
+def explain_published_image(name: str, base: str) -> tuple[str, str]:
+    """Return what is wrong with an image of a published implementation, and what to do.
+
+    `base`: the program's image from which it is built; "" if it has none.
+    """
+    problem = f"{name} contains the published system's worker, which does not understand the jobs of this one"
+    build = f"make push base={base}, which adds this system's worker to the same program" if base else "make push"
+    return problem, f"set DOCKERHUB_TAG to a name of your own, such as 'user/project:tag', and run {build}"
 
 
 def _check_manifest(lookups: Lookups, image: ContainerImageReference, fetch: Fetch) -> Iterator[Finding]:
