@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .container.check_messages import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, NUMBER_FILE, VERDICTS_FILE
     from .container.serve import serve
     from .container.test_job import TEST_RUN_VARIABLE
+    from .image_files import find_image_damage
     from .job.addresses import CREDENTIALS_PROBLEM
     from .job.checks import EXIT_CODE_ACCEPTED, missing_files, missing_key, missing_text, usual_failure, wrong_text
     from .job.failures import (
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     # for generic-worker.py
+    "image_files": "find_image_damage",
     "job.checks": "EXIT_CODE_ACCEPTED missing_files missing_key missing_text usual_failure wrong_text",
     "job.failures": "Failed find_named_permission find_permission_in_text get_error_code is_access_denied"
     " is_missing_object",
@@ -107,13 +109,13 @@ __all__ = [
     "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadMessage",
     "Failed", "Folders", "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result",
     "RunKeys", "Settings", "TableError", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group",
-    "build_replacement_document", "fill_key", "fill_shell", "find_named_permission", "find_permission_in_text",
-    "find_undecodable_text", "get_error_code", "hide_message_credentials", "is_access_denied", "is_macos_file",
-    "is_missing_object", "is_run_closed", "iter_table_rows", "job_from_message", "job_id", "list_paused_containers",
-    "list_placeholders", "make_visible", "missing_files", "missing_key", "missing_text", "open_table_text",
-    "parse_shell_template", "parse_upload_flags", "read_stored_record", "read_table_names",
-    "reject_foreign_responses", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
-    "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "build_replacement_document", "fill_key", "fill_shell", "find_image_damage", "find_named_permission",
+    "find_permission_in_text", "find_undecodable_text", "get_error_code", "hide_message_credentials",
+    "is_access_denied", "is_macos_file", "is_missing_object", "is_run_closed", "iter_table_rows",
+    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "make_visible", "missing_files",
+    "missing_key", "missing_text", "open_table_text", "parse_shell_template", "parse_upload_flags",
+    "read_stored_record", "read_table_names", "reject_foreign_responses", "reject_truncated_responses", "serve",
+    "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -14,7 +14,9 @@ def read_nuclei_count(example: Example, position: int) -> float:
     return float(row["Count_Nuclei"])
 
 
-def test_the_fly_nuclei_are_counted_and_a_truncated_image_or_an_empty_group_is_reported(tmp_path: Path) -> None:
+def test_the_fly_nuclei_are_counted_and_a_truncated_image_is_reported_and_a_group_without_images_is_refused(
+    tmp_path: Path,
+) -> None:
     with open_example("cellprofiler", tmp_path) as example:
         content = json.loads((example.folder / "files" / "exampleJob.json").read_text())
         table = example.folder / "data" / "workspace" / "load_data.csv"
@@ -23,7 +25,14 @@ def test_the_fly_nuclei_are_counted_and_a_truncated_image_or_an_empty_group_is_r
         image = (example.folder / "data" / "images" / "01_POS002_D.TIF").read_bytes()
         (example.folder / "data" / "images" / "cut.TIF").write_bytes(image[:400_000])
         content["groups"] += [{"Metadata_Position": "300"}, {"Metadata": "Metadata_Position=9"}]
-        (example.folder / "files" / "exampleJob.json").write_text(json.dumps(content))
+        job_file = example.folder / "files" / "exampleJob.json"
+        job_file.write_text(json.dumps(content))
+        example.run("setup")
+        refused = example.run("submitJob", str(job_file), check=False)
+        assert refused.returncode == 2
+        problem = "groups[5]: the worker refuses this job: load_data.csv has no row with Metadata_Position=9"
+        assert problem in refused.stderr
+        job_file.write_text(json.dumps(content | {"groups": content["groups"][:-1]}))
 
         summary = example.run_four_commands()
         assert "jobs done       3" in summary
@@ -35,9 +44,5 @@ def test_the_fly_nuclei_are_counted_and_a_truncated_image_or_an_empty_group_is_r
 
         reasons = sorted(record["reason"] for record in example.read_records() if record["state"] == "failed")
         truncated = "images/cut.TIF is truncated: it has 400,000 of 1,008,766 bytes"
-        assert reasons == [
-            "load_data.csv has no row with Metadata_Position=9",
-            f"the image s3://your-bucket-name/project_folder/{truncated}",
-        ]
-        assert reasons[0] in summary
+        assert reasons == [f"the image s3://your-bucket-name/project_folder/{truncated}"]
         assert "/images/cut.TIF is" in summary  # the rest does not fit on the line

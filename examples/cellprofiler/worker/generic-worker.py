@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from data_file import MOUNT_FOLDER, ImageSource, check_group, find_create_batch_files
-from images import find_image_damage
 from plugins import build_plugin_options, check_plugins
 
 from distributed_something.worker import (
@@ -29,6 +28,7 @@ from distributed_something.worker import (
     Result,
     Settings,
     fill_key,
+    find_image_damage,
     job_from_message,
     list_placeholders,
     serve,

@@ -1,4 +1,4 @@
-"""Detects truncated image files, because CellProfiler reads and measures them without reporting an error."""
+"""Detects truncated image files, because many programs read and measure them without reporting an error."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 # TIFF 6.0 and BigTIFF: the tags with the offsets and lengths of strips or tiles, and the number types used in these
 # tags.
-OFFSET_TAGS, LENGTH_TAGS = (273, 324), (279, 325)
-NUMBER_FORMATS = {3: "H", 4: "I", 16: "Q"}
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-MAX_PAGES = 100_000
+_OFFSET_TAGS, _LENGTH_TAGS = (273, 324), (279, 325)
+_NUMBER_FORMATS = {3: "H", 4: "I", 16: "Q"}
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_MAX_PAGES = 100_000
 
 
 def find_image_damage(path: Path) -> str | None:
@@ -25,9 +25,9 @@ def find_image_damage(path: Path) -> str | None:
         start = file.read(8)
         if not start:
             return "is empty"
-        if start == PNG_START:
+        if start == _PNG_START:
             file.seek(-min(size, 64), 2)
-            return None if PNG_END in file.read() else f"is truncated: its {size:,} bytes contain no end marker"
+            return None if _PNG_END in file.read() else f"is truncated: its {size:,} bytes contain no end marker"
         if start[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return None
         try:
@@ -47,17 +47,17 @@ def _iter_part_ends(file: BinaryIO, order: str) -> Iterator[int]:
     big = read(2, "H") == (43,)
     count, word, entry = ("Q", "Q", 20) if big else ("H", "I", 12)
     page = read(8 if big else 4, word)[0]
-    for _ in range(MAX_PAGES):
+    for _ in range(_MAX_PAGES):
         if not page:
             return
         first, entries = page + struct.calcsize(order + count), read(page, count)[0]
         values: dict[int, tuple[int, ...]] = {}
         for start in range(first, first + entries * entry, entry):
             tag, kind, number = read(start, f"HH{word}")
-            if tag in OFFSET_TAGS + LENGTH_TAGS and kind in NUMBER_FORMATS:
-                code, offset = f"{number}{NUMBER_FORMATS[kind]}", start + entry - struct.calcsize(order + word)
+            if tag in _OFFSET_TAGS + _LENGTH_TAGS and kind in _NUMBER_FORMATS:
+                code, offset = f"{number}{_NUMBER_FORMATS[kind]}", start + entry - struct.calcsize(order + word)
                 fits = struct.calcsize(order + code) <= struct.calcsize(order + word)
                 values[tag] = read(offset if fits else read(offset, word)[0], code)
-        for offsets, lengths in zip(OFFSET_TAGS, LENGTH_TAGS, strict=True):
+        for offsets, lengths in zip(_OFFSET_TAGS, _LENGTH_TAGS, strict=True):
             yield from map(sum, zip(values.get(offsets, ()), values.get(lengths, ()), strict=False))
         page = read(first + entries * entry, word)[0]
