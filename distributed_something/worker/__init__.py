@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .container.check_messages import CHECK_VARIABLE, MESSAGES_FILE, VERDICTS_FILE
     from .container.serve import serve
     from .container.test_job import TEST_RUN_VARIABLE
+    from .hooks.delivery import Delivery, describe_delivery, list_results
     from .job.checks import EXIT_CODE_ACCEPTED, missing_files, missing_key, missing_text, usual_failure, wrong_text
     from .job.failures import (
         Failed,
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
         is_access_denied,
         is_missing_object,
     )
-    from .job.job import MAX_JOB_SECONDS, BadMessage, Folders, Job, JobTemplate, job_from_message, upload_arguments
+    from .job.job import BadMessage, Folders, Job, JobTemplate, job_from_message, upload_arguments
     from .job.job_id import JobIdentifier, job_id
+    from .job.message_values import MAX_JOB_SECONDS
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result
     from .job.run_keys import RUNS_PREFIX, AppKeys, RunKeys
@@ -51,11 +53,13 @@ _MODULES = {
     " is_missing_object",
     "job.job": "BadMessage Folders Job JobTemplate MAX_JOB_SECONDS job_from_message upload_arguments",
     "job.job_id": "JobIdentifier job_id",
+    "job.message_values": "MAX_JOB_SECONDS",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result",
     "job.shell.shell_values": "fill_shell",
     "job.worker_settings": "JobDefaults Settings",
     "container.serve": "serve",
+    "hooks.delivery": "Delivery describe_delivery list_results",
     # for the rest of distributed_something
     "admission.closing": "is_run_closed",
     "admission.pauses": "MAX_PAUSE_DOCUMENTS list_paused_containers",
@@ -77,12 +81,12 @@ _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name i
 __all__ = [
     "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS",
     "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE",
-    "VERDICTS_FILE", "AppKeys", "BadMessage", "Failed", "Folders", "Job", "JobDefaults", "JobIdentifier",
+    "VERDICTS_FILE", "AppKeys", "BadMessage", "Delivery", "Failed", "Folders", "Job", "JobDefaults", "JobIdentifier",
     "JobTemplate", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
-    "build_machine_log_group", "build_replacement_document", "fill_shell", "find_named_permission",
+    "build_machine_log_group", "build_replacement_document", "describe_delivery", "fill_shell", "find_named_permission",
     "find_permission_in_text", "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed",
-    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "make_visible", "missing_files",
-    "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags", "read_stored_record",
+    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "list_results", "make_visible",
+    "missing_files", "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags", "read_stored_record",
     "reject_truncated_responses", "serve", "split_command", "split_into_batches", "split_lines", "upload_arguments",
     "usual_failure", "wrong_text",
 ]  # fmt: skip

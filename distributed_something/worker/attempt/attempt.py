@@ -9,6 +9,7 @@ from math import inf
 from typing import Any
 
 from distributed_something.worker.attempt.lease import Lease
+from distributed_something.worker.hooks.delivery import Delivery
 from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.shared_inputs.store import SharedFiles
@@ -66,6 +67,7 @@ class Attempt:
     shared: SharedFiles = field(default_factory=SharedFiles)
     inputs: list[InputFile] = field(default_factory=list)
     outputs: list[ResultFile] = field(default_factory=list)
+    delivered: list[Delivery] = field(default_factory=list)  # by the hook `deliver`
     # Other jobs' files in a shared location that this attempt replaced: `key` and `job`, the other job.
     overwritten: list[dict[str, str]] = field(default_factory=list)
     # For a job that is already done: whether this run's record is about the same message, and if not, which run the
@@ -85,6 +87,11 @@ class Attempt:
     def measure_seconds(self, now: float) -> float:
         """Return how long the attempt has taken, without the time in which it waited for a slot."""
         return self.used_seconds + (0.0 if self.stage_started is None else max(0.0, now - self.stage_started))
+
+    @property
+    def bytes_out(self) -> int:
+        """The size of the job's results in bytes."""
+        return sum(file.size for file in self.outputs or self.delivered)
 
     @property
     def number(self) -> int:

@@ -29,6 +29,7 @@ from distributed_something.worker.attempt.outcomes import AttemptFinisher, descr
 from distributed_something.worker.attempt.publishing.result_publisher import ResultPublisher
 from distributed_something.worker.attempt.work_folder import (
     build_job_folders,
+    build_own_environment,
     give_folders,
     make_job_folder,
     remove_job_folder,
@@ -45,8 +46,9 @@ from distributed_something.worker.job.failures import (
     StaleMessage,
     UploadError,
 )
-from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Folders, Inputs, Job, parse_message
+from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message_values import MAX_JOB_SECONDS
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.logs.capped_log import remove_middle
 from distributed_something.worker.program.explanations.script_faults import explain_exit
@@ -69,15 +71,17 @@ class JobHandler:
         self, context: WorkerContext, hooks: Hooks, keeper: LeaseKeeper, stop: StopState, finisher: AttemptFinisher,
         tools: ProgramTools,
     ) -> None:  # fmt: skip
-        self._context, self._s3, self._settings = context, context.s3, context.settings
+        self._context, self._settings = context, context.settings
         self._clock = context.clock
         self._keeper, self._stop, self._finisher, self._tools = keeper, stop, finisher, tools
-        self._buckets, self._publisher = OutputBuckets(context.s3), ResultPublisher(context, finisher)
+        self._buckets = OutputBuckets(context.get_s3)
         folder = context.settings.work_dir / f"shared-{secrets.token_hex(6)}"
         self.shared_inputs = SharedInputs(folder, context.clock.sleep)
         self._hooks = HookRunner(
-            hooks, context.settings.hook_seconds, context.clock.monotonic, lambda: stop.announce_end(inf)
-        )
+            hooks, context.settings.hook_seconds, context.settings.max_transfer_seconds, context.clock.monotonic,
+            lambda: stop.announce_end(inf),
+        )  # fmt: skip
+        self._publisher = ResultPublisher(context, finisher, self._hooks)
         self._attempts: dict[Path, Attempt] = {}  # that have not ended yet, by their folders
         self._lock = threading.Lock()
 
@@ -261,8 +265,8 @@ class JobHandler:
             raise
         attempt.listed_objects = prior.listed_objects
         if prior.outputs is not None:
-            attempt.outputs, attempt.is_recorded = prior.outputs, prior.is_recorded
-            attempt.results_of = prior.results_of
+            attempt.outputs, attempt.delivered = prior.outputs, prior.delivered
+            attempt.is_recorded, attempt.results_of = prior.is_recorded, prior.results_of
             raise JobAlreadyDone
 
     def _prepare_inputs(self, attempt: Attempt, job: Job) -> None:
@@ -277,7 +281,8 @@ class JobHandler:
         self._hooks.prepare_job(attempt.name, job, folders, fetch, partial(self._check_can_start, attempt))
 
     def _check_output_bucket(self, job: Job) -> None:
-        self._buckets.require_bucket(job.output_bucket)
+        if job.upload_results:
+            self._buckets.require_bucket(job.output_bucket, job.output_endpoint)
 
     def _provide_shared_inputs(self, attempt: Attempt, job: Job) -> None:
         attempt.shared = self.shared_inputs.provide_files(
@@ -293,8 +298,9 @@ class JobHandler:
         attempt.bytes_in += sum(file.size for file in files)
 
     def _build_source(self, job: Job) -> InputSource:
-        allow_unsafe, transfers = self._settings.allow_unsafe_inputs, self._context.transfers
-        return InputSource(self._s3, job.input_bucket, job.input_arguments, allow_unsafe, transfers)
+        s3, transfers = self._context.get_s3(job.input_endpoint), self._context.get_transfers(job.input_endpoint)
+        allow_unsafe = self._settings.allow_unsafe_inputs
+        return InputSource(s3, job.input_bucket, job.input_arguments, allow_unsafe, transfers)
 
     def _limit_fetch(self, attempt: Attempt) -> Callable[[], None]:
         """Return a check that ends the fetch of an attempt's inputs if it must stop or takes too long."""
@@ -334,7 +340,7 @@ class JobHandler:
         identity = give_folders(folders, user) if user else None
         return ProgramSurroundings(
             folders.root, folders.log, job.shell, self._settings.program_may_use_aws, identity,
-            home=choose_home(user, folders.root) if user else "", own_env=_build_own_environment(job, folders),
+            home=choose_home(user, folders.root) if user else "", own_env=build_own_environment(job, folders),
             monotonic=self._clock.monotonic, now=self._clock.now,
         )  # fmt: skip
 
@@ -342,9 +348,7 @@ class JobHandler:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
         attempt.shared.check_unchanged()
-        check = self._finisher.limit_upload(lambda: self._check_can_continue(attempt))
-        with check_requests(check):
-            attempt.outputs = self._publisher.upload_results(attempt, job, check)
+        self._publisher.publish_results(attempt, job, partial(self._check_can_continue, attempt))
         self._finisher.record_done(attempt)
 
     def _check_program_result(self, attempt: Attempt, job: Job) -> None:
@@ -386,12 +390,6 @@ class JobHandler:
             raise LostLease
         if self._stop.is_due:
             raise Interruption
-
-
-def _build_own_environment(job: Job, folders: Folders) -> dict[str, str]:
-    """Return the environment variables that only this job's program gets."""
-    shared = {"SHARED_DIR": str(folders.shared_dir)} if job.shared_inputs else {}
-    return {"TMPDIR": str(folders.short_temp_dir)} | shared
 
 
 def get_attempt_job(attempt: Attempt) -> Job:

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from distributed_something.worker.job.job import Folders
+from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.program.privileges import ProgramIdentity, ProgramUser, choose_identity
 
 LONG_PATH_CHARACTERS = 900  # up to 4 bytes each; with a 255-byte name added, still below the kernel's limit of 4,096
@@ -73,6 +73,12 @@ def remove_job_folder(folders: Folders) -> None:
         with suppress(OSError):
             path.unlink()
     _remove_folder(folders.root)
+
+
+def build_own_environment(job: Job, folders: Folders) -> dict[str, str]:
+    """Return the environment variables that only this job's program gets."""
+    shared = {"SHARED_DIR": str(folders.shared_dir)} if job.shared_inputs else {}
+    return {"TMPDIR": str(folders.short_temp_dir)} | shared
 
 
 def remove_temp_dir(folders: Folders) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distributed_something.worker.hooks.hook_calls import confine_job
+from distributed_something.worker.hooks.hook_calls import check_destination, confine_job
 from distributed_something.worker.job.failures import AWS_ERRORS
 from distributed_something.worker.job.job import BadMessage, Folders, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
@@ -29,7 +29,7 @@ MESSAGES_FILE, VERDICTS_FILE = "messages.jsonl", "verdicts.jsonl"
 MakeJob = Callable[[dict[str, Any], Folders, Settings], Job]
 
 
-def check_messages(folder: Path, settings: Settings, make_job: MakeJob) -> int:
+def check_messages(folder: Path, settings: Settings, make_job: MakeJob, *, has_deliver: bool = False) -> int:
     """Give each message in `folder` to `make_job`, write one verdict for each, and return the exit code 0."""
     job_folders = Folders(folder / "job")
     job_folders.root.mkdir()
@@ -42,6 +42,7 @@ def check_messages(folder: Path, settings: Settings, make_job: MakeJob) -> int:
                 if not isinstance(job, Job):
                     raise TypeError(f"make_job returned a value of type {type(job).__name__}, not a Job")
                 confine_job(job, job_id(message), job_folders)
+                check_destination(job, has_deliver=has_deliver)
                 verdict: dict[str, Any] = {"state": "accepted"}
             except (Exception, SystemExit) as error:
                 verdict = describe_hook_error(error)

@@ -18,6 +18,9 @@ _BUCKET_NAME_PATTERN = re.compile(
 # IPv6 networks whose addresses end in an IPv4 address: IPv4-compatible, NAT64, and local NAT64.
 _IPV4_NETWORKS = (ip_network("::/96"), ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
 _AWS_LINK_NETWORK = IPv6Network("fd00:ec2::/32")  # where AWS offers instance metadata, names, and time over IPv6
+# A name or IP address, perhaps with a port and a path. Placeholders are impossible, because the values that they stand
+# for are not trusted.
+_ENDPOINT_PATTERN = re.compile(r"https?://[\w.:\[\]-]+(/[\w.~/-]*)?", re.ASCII)
 _THIS_NETWORK = ip_network("0.0.0.0/8")  # Linux connects 0.0.0.0 to the machine itself
 
 
@@ -75,18 +78,45 @@ def check_web_address(url: str, *, allow_unsafe: bool) -> None:
     parts = urlsplit(url)
     if not is_url(url) or not parts.hostname:
         raise BadAddress(f"{url!r} is not a valid web address")
+    if problem := find_unsafe_part(url, allow_unsafe=allow_unsafe):
+        raise BadAddress(f"the input {url!r} {problem}")
+
+
+def find_unsafe_part(url: str, *, allow_unsafe: bool) -> str | None:
+    """Return why the config does not allow this web address, or None. Names are not resolved."""
     if allow_unsafe:
-        return
+        return None
+    parts = urlsplit(url)
     if parts.scheme != "https":
         remedy = "use https://, or set ALLOW_UNSAFE_INPUTS = 'True' in the config"
-        raise BadAddress(f"the input {url!r} is not encrypted, so anyone on the way could change it; {remedy}")
+        return f"is not encrypted, so anyone on the way could change it; {remedy}"
+    host = parts.hostname or ""
     try:
-        is_internal = parts.hostname.rstrip(".") == "localhost" or is_internal_ip(parts.hostname)
+        is_internal = host.rstrip(".") == "localhost" or is_internal_ip(host)
     except ValueError:  # a name, which is checked when it is resolved
         is_internal = False
     if is_internal:
         remedy = "use a public address, or set ALLOW_UNSAFE_INPUTS = 'True' in the config"
-        raise BadAddress(f"the input {url!r} is an address of the machine itself; {remedy}")
+        return f"is an address of the machine itself; {remedy}"
+    return None
+
+
+def check_endpoint(url: str, *, allow_unsafe: bool) -> None:
+    """Raise BadAddress if `url` is not the address of an S3 server, or if the config does not allow it.
+
+    `allow_unsafe`: as ALLOW_UNSAFE_INPUTS in the config. Names are not resolved.
+    """
+    try:
+        parts = urlsplit(url)
+        host, has_login, _ = parts.hostname, parts.username is not None or parts.password is not None, parts.port
+    except ValueError as error:
+        raise BadAddress(f"{url!r} is not the address of an S3 server ({error})") from None
+    if has_login:  # which must not be shown
+        raise BadAddress("the address contains a user or password; credentials never belong in a message")
+    if not host or not _ENDPOINT_PATTERN.fullmatch(url):
+        raise BadAddress(f"{url!r} is not the address of an S3 server; write one such as 'https://s3.example.org:9000'")
+    if problem := find_unsafe_part(url, allow_unsafe=allow_unsafe):
+        raise BadAddress(f"{url!r} {problem}")
 
 
 def check_input_address(text: str, bucket: str) -> None:
