@@ -245,6 +245,7 @@ def parse_job_file(
     with problems.collect():
         groups_key = _parse_groups_key(path, content)
         source = build_group_source(content[groups_key], groups_key, path, list_objects)
+        _check_listing(path, groups_key, content)
     if source is not None and (uploads is None or not source.is_valid):
         job_file = JobFile(path, groups_key, shared, source, {}, defaults)
         job_file.report_problems(build_problem_collector(problems), has_valid_keys=uploads is not None)
@@ -299,6 +300,14 @@ def _parse_groups_key(path: Path, content: dict[str, Any]) -> str:
     if not keys:
         raise InputError(path, "groups", "this key is missing", 'list the jobs: "groups": [{…}, …]')
     return keys[0]
+
+
+def _check_listing(path: Path, groups_key: str, content: Mapping[str, Any]) -> None:
+    """Raise InputError if the jobs are to be listed from a bucket, which is AWS's, but their inputs are elsewhere."""
+    groups = content[groups_key]
+    if isinstance(groups, dict) and "s3" in groups and content.get("input_endpoint"):
+        problem = "objects can be listed only in AWS, but `input_endpoint` is another server"
+        raise InputError(path, groups_key, problem, "list the jobs in a table, or as objects, with their keys")
 
 
 def _parse_uploads(path: Path, uploads: object) -> dict[Path, str]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from distributed_something.core.errors import InputError
 from distributed_something.core.files import build_value_error
 from distributed_something.core.text import find_similar_name
-from distributed_something.worker import MAX_JOB_SECONDS, list_placeholders, parse_upload_flags
+from distributed_something.worker import MAX_JOB_SECONDS, check_endpoint, list_placeholders, parse_upload_flags
 
 MAX_JOB_MINUTES = MAX_JOB_SECONDS / 60
 GROUPS_KEYS = ("groups", "plates")
@@ -52,6 +52,16 @@ def _validate_upload_flags(value: object) -> object:
         raise build_value_error(str(error), "cannot be used") from None
 
 
+def _validate_endpoint(value: object) -> object:
+    """Return the address. Whether the config allows it is checked with the jobs."""
+    try:
+        if value and isinstance(value, str):
+            check_endpoint(value, allow_unsafe=True)
+    except ValueError as error:
+        raise build_value_error(str(error), "cannot be used") from None
+    return value
+
+
 class KnownJobKeys(BaseModel):
     """The keys that the shipped worker uses. All other keys are for the user's own code."""
 
@@ -69,6 +79,8 @@ class KnownJobKeys(BaseModel):
     keep_failed: StrictBool = False
     shared_location: StrictBool = False
     requester_pays: StrictBool = False
+    input_endpoint: Annotated[StrictStr | None, BeforeValidator(_validate_endpoint)] = None
+    output_endpoint: Annotated[StrictStr | None, BeforeValidator(_validate_endpoint)] = None
     leave_out: list[NonEmptyText] = []
     upload_flags: Annotated[object, BeforeValidator(_validate_upload_flags)] = None
 

@@ -42,6 +42,7 @@ class AdviceCause(Enum):
     TIME = "the program needs more time"
     DISK = "the disk is full"
     ACCESS = "a bucket cannot be read or written"
+    DELIVERY = "results cannot be delivered"
     HOOK = "worker/generic-worker.py fails"
     REFUSED = "worker/generic-worker.py gives a reason not to run the program"
     CRASH = "workers die while they run the jobs"
@@ -102,6 +103,7 @@ _CAUSES_BY_REASON_CLASS = {
     "disk": AdviceCause.DISK,
     "aws": AdviceCause.ACCESS,
     "upload": AdviceCause.ACCESS,
+    "delivery": AdviceCause.DELIVERY,
     "worker code": AdviceCause.HOOK,
     "machine": AdviceCause.MACHINE,
     CRASH_CLASS: AdviceCause.CRASH,
@@ -330,6 +332,7 @@ _CORRECTIONS_BY_CAUSE = {
         "The disk is full. The container's log names the job that filled it. Limit what this job writes, or raise"
         " EBS_VOL_SIZE in the config."
     ),
+    AdviceCause.DELIVERY: "Make sure that the place to which deliver() sends the results accepts them{reason}.",
     AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
     AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",
     AdviceCause.REFUSED: "Correct worker/generic-worker.py or the data: the worker refuses the jobs{reason}.",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .container.serve import serve
     from .container.test_job import TEST_RUN_VARIABLE
     from .hooks.delivery import Delivery, describe_delivery, list_results
+    from .job.addresses import check_endpoint
     from .job.checks import EXIT_CODE_ACCEPTED, missing_files, missing_key, missing_text, usual_failure, wrong_text
     from .job.failures import (
         Failed,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     )
     from .job.job import BadMessage, Folders, Job, JobTemplate, job_from_message, upload_arguments
     from .job.job_id import JobIdentifier, job_id
-    from .job.message_values import MAX_JOB_SECONDS
+    from .job.message_keys import MAX_JOB_SECONDS
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result
     from .job.run_keys import RUNS_PREFIX, AppKeys, RunKeys
@@ -53,7 +54,7 @@ _MODULES = {
     " is_missing_object",
     "job.job": "BadMessage Folders Job JobTemplate MAX_JOB_SECONDS job_from_message upload_arguments",
     "job.job_id": "JobIdentifier job_id",
-    "job.message_values": "MAX_JOB_SECONDS",
+    "job.message_keys": "MAX_JOB_SECONDS",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result",
     "job.shell.shell_values": "fill_shell",
@@ -68,6 +69,7 @@ _MODULES = {
     "batches": "split_into_batches",
     "container.check_messages": "CHECK_VARIABLE MESSAGES_FILE VERDICTS_FILE",
     "container.test_job": "TEST_RUN_VARIABLE",
+    "job.addresses": "check_endpoint",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
     "job.shell.shell_template": "parse_shell_template",
     "job.upload_flags": "parse_upload_flags",
@@ -81,14 +83,14 @@ _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name i
 __all__ = [
     "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS",
     "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE",
-    "VERDICTS_FILE", "AppKeys", "BadMessage", "Delivery", "Failed", "Folders", "Job", "JobDefaults", "JobIdentifier",
-    "JobTemplate", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
-    "build_machine_log_group", "build_replacement_document", "describe_delivery", "fill_shell", "find_named_permission",
-    "find_permission_in_text", "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed",
-    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "list_results", "make_visible",
-    "missing_files", "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags", "read_stored_record",
-    "reject_truncated_responses", "serve", "split_command", "split_into_batches", "split_lines", "upload_arguments",
-    "usual_failure", "wrong_text",
+    "VERDICTS_FILE", "AppKeys", "BadMessage", "Delivery", "Failed", "Folders", "Job", "JobDefaults",
+    "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
+    "build_machine_log_group", "build_replacement_document", "check_endpoint", "describe_delivery", "fill_shell",
+    "find_named_permission", "find_permission_in_text", "get_error_code", "is_access_denied", "is_missing_object",
+    "is_run_closed", "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "list_results",
+    "make_visible", "missing_files", "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags",
+    "read_stored_record", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
+    "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -37,6 +37,7 @@ _REMEDIES_BY_CAUSE = {
     AdviceCause.MEMORY: "raise MEMORY in the config, or lower DOCKER_CORES",
     AdviceCause.TIME: "raise timeout_minutes in {job_file}, or add --timeout {minutes} to retry",
     AdviceCause.DISK: "raise EBS_VOL_SIZE in the config, for the machines of the next startCluster",
+    AdviceCause.DELIVERY: "make sure that the place to which deliver() sends the results accepts them",
     AdviceCause.ACCESS: "correct the bucket or the permission that the reason names",
     AdviceCause.HOOK: "correct worker/generic-worker.py{build}",
     AdviceCause.REFUSED: "correct worker/generic-worker.py{build}, or the data",

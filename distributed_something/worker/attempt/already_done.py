@@ -29,10 +29,10 @@ class PriorResults:
     """The results of earlier attempts at a job.
 
     `outputs`: the job's uploaded files if it is done, else None. `delivered`: the files that `deliver` sent elsewhere.
-    `listed_objects`: the objects at the job's output
-    location, or None if they were not listed. `is_recorded`: whether the record from this run is about the same
-    message, which was then delivered twice. If it is not, the job was already done, and `results_of` says which run
-    the results are from (None if unknown) and how old they are (a UTC timestamp).
+    `listed_objects`: the objects at the job's output location, or None if they were not listed. `is_recorded`: whether
+    the record from this run is about the same message, which was then delivered twice. If it is not, the job was
+    already done, and `results_of` says which run the results are from (None if unknown) and how old they are (a UTC
+    timestamp).
     """
 
     outputs: list[ResultFile] | None

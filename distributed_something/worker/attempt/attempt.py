@@ -89,6 +89,12 @@ class Attempt:
         return self.used_seconds + (0.0 if self.stage_started is None else max(0.0, now - self.stage_started))
 
     @property
+    def server_names(self) -> str:
+        """The servers to which the attempt sends requests, for its reason if one of them refuses a request."""
+        endpoints = {self.job.input_endpoint, self.job.output_endpoint} - {""} if self.job else ()
+        return " or ".join(("AWS", *sorted(endpoints)))
+
+    @property
     def bytes_out(self) -> int:
         """The size of the job's results in bytes."""
         return sum(file.size for file in self.outputs or self.delivered)

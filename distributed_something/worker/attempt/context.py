@@ -14,7 +14,7 @@ from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
 from distributed_something.worker.program.privileges import ProgramUser, find_program_user
 from distributed_something.worker.transfer.crt.transfers import CrtTransfers
-from distributed_something.worker.transfer.endpoints import EndpointClients
+from distributed_something.worker.transfer.endpoints.clients import EndpointClients
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ from distributed_something.worker.job.failures import (
 )
 from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
-from distributed_something.worker.job.message_values import MAX_JOB_SECONDS
+from distributed_something.worker.job.message_keys import MAX_JOB_SECONDS
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.logs.capped_log import remove_middle
 from distributed_something.worker.program.explanations.script_faults import explain_exit
@@ -196,7 +196,7 @@ class JobHandler:
         except Failed as error:
             return self._judge_failure(attempt, str(error), error.reason_class)
         except AWS_ERRORS as error:
-            return partial(finisher.record_failure, attempt, f"AWS: {error}", "aws")
+            return partial(finisher.record_failure, attempt, f"{attempt.server_names}: {error}", "aws")
         except OSError as error:
             return self._judge_failure(attempt, f"this machine: {error}", "machine")
         except (Exception, SystemExit) as error:  # an error in a hook must end this attempt, not the slot

@@ -33,7 +33,7 @@ from distributed_something.worker.machine.metadata import InstanceMetadata, get_
 from distributed_something.worker.machine.mount import format_mount_obstacle
 from distributed_something.worker.program.launcher import UTF8_OPTIONS
 from distributed_something.worker.program.privileges import NoSuchUser, find_program_user, hide_process
-from distributed_something.worker.transfer.endpoints import read_endpoint_credentials
+from distributed_something.worker.transfer.endpoints.credentials import read_endpoint_credentials
 
 # run-worker.sh moves LD_PRELOAD to this variable so that it does not affect the worker.
 PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"
@@ -52,6 +52,7 @@ def serve(
     invalid).
     """
     _use_utf8()
+    hooks = Hooks(make_job, prepare, failure, deliver)
     try:
         settings = read_worker_settings()
         if folder := os.environ.pop(CHECK_VARIABLE, ""):
@@ -65,9 +66,7 @@ def serve(
         print(f"worker: {error}", file=sys.stderr)
         return 2
     hide_process()
-    hooks = Hooks(make_job, prepare, failure, deliver)
-    if preload := os.environ.pop(PROGRAM_PRELOAD_VARIABLE, ""):
-        os.environ["LD_PRELOAD"] = preload
+    _set_preload()
     if folder := os.environ.pop(ONE_JOB_VARIABLE, ""):  # removed so that the program does not inherit it
         return run_one_job(Path(folder), settings, hooks)
     notices: SimpleQueue[float] = SimpleQueue()  # seconds until the end; SimpleQueue is safe in signal handlers
@@ -77,11 +76,21 @@ def serve(
     metadata = InstanceMetadata()
     settings = replace(settings, machine=get_machine_id(metadata))
     exit_code = Container(settings, _choose_hooks(hooks), notices, metadata).serve()
-    if threading.active_count() > 1:  # Python would wait for threads that hang in a request
+    _end_process(exit_code)
+    return exit_code
+
+
+def _set_preload() -> None:
+    if preload := os.environ.pop(PROGRAM_PRELOAD_VARIABLE, ""):
+        os.environ["LD_PRELOAD"] = preload
+
+
+def _end_process(exit_code: int) -> None:
+    """End this process at once if threads still run, because Python would wait for those that hang in a request."""
+    if threading.active_count() > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)
-    return exit_code
 
 
 def _choose_hooks(own: Hooks) -> Hooks:

@@ -35,7 +35,7 @@ from distributed_something.worker.machine.mount import BucketMount, MountError, 
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
 from distributed_something.worker.safe_path import SafePath
-from distributed_something.worker.transfer.endpoints import EndpointClients
+from distributed_something.worker.transfer.endpoints.clients import EndpointClients
 from distributed_something.worker.transfer.result_files import get_output_folder, list_result_files
 
 ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # the worker's environment variable for the folder that contains MESSAGE_FILE

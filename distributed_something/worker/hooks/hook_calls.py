@@ -221,7 +221,7 @@ class HookRunner:
         except subprocess.SubprocessError as error:
             raise DeliveryError(f"the results could not be delivered: {describe_program_error(error)}") from None
         except (ConnectionError, TimeoutError, gaierror) as error:
-            raise DeliveryError(f"the results could not be delivered: {error or type(error).__name__}") from None
+            raise DeliveryError(f"the results could not be delivered: {str(error) or type(error).__name__}") from None
         confine_job(job, identity, folders)
         return check_deliveries(job, deliveries)
 

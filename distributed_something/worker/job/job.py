@@ -23,10 +23,10 @@ from distributed_something.worker.job.addresses import (
     is_url,
 )
 from distributed_something.worker.job.job_id import JobIdentifier, add_missing_group
-from distributed_something.worker.job.message_inputs import parse_inputs
-from distributed_something.worker.job.message_values import (
+from distributed_something.worker.job.message_keys import (
     MAX_JOB_SECONDS,
     BadValue,
+    parse_inputs,
     read_boolean,
     read_endpoint,
     read_file_count,

@@ -14,7 +14,7 @@ from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
 from distributed_something.worker.transfer.crt.transfers import CrtTransfers, build_transfers
-from distributed_something.worker.transfer.endpoints import EndpointCredentials
+from distributed_something.worker.transfer.endpoints.credentials import EndpointCredentials
 from distributed_something.worker.transfer.response_length import reject_truncated_responses
 from distributed_something.worker.transfer.retry import watch_requests
 from distributed_something.worker.transfer.s3_file import MAX_PARALLEL_REQUESTS

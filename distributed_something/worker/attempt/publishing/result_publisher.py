@@ -59,7 +59,7 @@ class ResultPublisher:
             try:
                 return self._hooks.deliver_results(attempt.name, job, attempt.folders, check)
             except DeliveryError as error:
-                log.warning("%s of %s; trying again in %d s", error, attempt.name, pause)
+                log.warning("%s: %s; trying again in %d s", attempt.name, error, pause)
             sleep_with_checks(pause, check, self._context.clock.sleep)
         return self._hooks.deliver_results(attempt.name, job, attempt.folders, check)
 
