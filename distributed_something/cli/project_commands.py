@@ -27,7 +27,7 @@ _Checked = TypeVar("_Checked")
     examples=(
         "newProject ../seqtk --base biocontainers/seqtk:v1.3-1-deb_cv1",
         "newProject ../my-cells --from cellprofiler --app-name MyCells",
-        "newProject ../my-cells --from cellprofiler --config OLD/config.py --files OLD/files",
+        "newProject ../new --from fiji --config old/config.py --files old",
     ),
     next_step="Read README.md in the new project: it shows how to build the image and run it.",
 )

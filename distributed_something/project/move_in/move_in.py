@@ -30,7 +30,7 @@ _OTHER_PART = "not copied; copy it yourself if you need it"
 
 @dataclass(frozen=True)
 class OldProject:
-    """What is moved into a new project: a config and a folder `files`, either of which may be None."""
+    """What is moved into a new project: a config and a folder `files`, each may be None."""
 
     config: OldConfig | None = None
     files: Path | None = None
