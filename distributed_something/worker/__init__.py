@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .container.serve import serve
     from .container.test_job import TEST_RUN_VARIABLE
     from .hooks.delivery import Delivery, describe_delivery, list_results
-    from .job.addresses import check_endpoint
+    from .job.addresses import BadAddress, check_endpoint
     from .job.checks import EXIT_CODE_ACCEPTED, missing_files, missing_key, missing_text, usual_failure, wrong_text
     from .job.failures import (
         Failed,
@@ -69,7 +69,7 @@ _MODULES = {
     "batches": "split_into_batches",
     "container.check_messages": "CHECK_VARIABLE MESSAGES_FILE VERDICTS_FILE",
     "container.test_job": "TEST_RUN_VARIABLE",
-    "job.addresses": "check_endpoint",
+    "job.addresses": "BadAddress check_endpoint",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
     "job.shell.shell_template": "parse_shell_template",
     "job.upload_flags": "parse_upload_flags",
@@ -83,7 +83,7 @@ _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name i
 __all__ = [
     "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS",
     "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE",
-    "VERDICTS_FILE", "AppKeys", "BadMessage", "Delivery", "Failed", "Folders", "Job", "JobDefaults",
+    "VERDICTS_FILE", "AppKeys", "BadAddress", "BadMessage", "Delivery", "Failed", "Folders", "Job", "JobDefaults",
     "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
     "build_machine_log_group", "build_replacement_document", "check_endpoint", "describe_delivery", "fill_shell",
     "find_named_permission", "find_permission_in_text", "get_error_code", "is_access_denied", "is_missing_object",

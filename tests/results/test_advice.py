@@ -237,6 +237,7 @@ def build_hopeless_outcome(*failing: tuple[str, int | None], left: int = 60) -> 
         ("time-out", -15, AdviceCause.TIME, ("submitJob files/job.json --replace", *MACHINES)),
         ("out of memory", None, AdviceCause.MEMORY, ("setup", *MACHINES)),
         ("upload", None, AdviceCause.ACCESS, ("setup", *MACHINES)),
+        ("delivery", None, AdviceCause.DELIVERY, ("setup", *MACHINES)),
         ("worker code", None, AdviceCause.HOOK, ("setup", *MACHINES)),
     ],
 )

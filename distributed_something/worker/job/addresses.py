@@ -17,6 +17,7 @@ _BUCKET_NAME_PATTERN = re.compile(
 
 # IPv6 networks whose addresses end in an IPv4 address: IPv4-compatible, NAT64, and local NAT64.
 _IPV4_NETWORKS = (ip_network("::/96"), ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+_ENDPOINT_REMEDY = "write one such as 'https://s3.example.org:9000'"
 _AWS_LINK_NETWORK = IPv6Network("fd00:ec2::/32")  # where AWS offers instance metadata, names, and time over IPv6
 # A name or IP address, perhaps with a port and a path. Placeholders are impossible, because the values that they stand
 # for are not trusted.
@@ -28,7 +29,14 @@ MAX_KEY_BYTES = 1024  # of a key in UTF-8; S3's limit
 
 
 class BadAddress(ValueError):
-    """An invalid input address. The error message contains the address."""
+    """An invalid address. The error message contains the address, unless that contains a password.
+
+    `problem` and `remedy`: the two parts of the message; the remedy may be missing.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem, self.remedy = problem, remedy
 
 
 def count_key_bytes(key: str) -> int:
@@ -78,18 +86,18 @@ def check_web_address(url: str, *, allow_unsafe: bool) -> None:
     parts = urlsplit(url)
     if not is_url(url) or not parts.hostname:
         raise BadAddress(f"{url!r} is not a valid web address")
-    if problem := find_unsafe_part(url, allow_unsafe=allow_unsafe):
-        raise BadAddress(f"the input {url!r} {problem}")
+    if unsafe := find_unsafe_part(url, allow_unsafe=allow_unsafe):
+        raise BadAddress(f"the input {url!r} {unsafe[0]}", unsafe[1])
 
 
-def find_unsafe_part(url: str, *, allow_unsafe: bool) -> str | None:
-    """Return why the config does not allow this web address, or None. Names are not resolved."""
+def find_unsafe_part(url: str, *, allow_unsafe: bool) -> tuple[str, str] | None:
+    """Return why the config does not allow this web address, and what to do, or None. Names are not resolved."""
     if allow_unsafe:
         return None
     parts = urlsplit(url)
     if parts.scheme != "https":
         remedy = "use https://, or set ALLOW_UNSAFE_INPUTS = 'True' in the config"
-        return f"is not encrypted, so anyone on the way could change it; {remedy}"
+        return "is not encrypted, so anyone on the way could change it", remedy
     host = parts.hostname or ""
     try:
         is_internal = host.rstrip(".") == "localhost" or is_internal_ip(host)
@@ -97,7 +105,7 @@ def find_unsafe_part(url: str, *, allow_unsafe: bool) -> str | None:
         is_internal = False
     if is_internal:
         remedy = "use a public address, or set ALLOW_UNSAFE_INPUTS = 'True' in the config"
-        return f"is an address of the machine itself; {remedy}"
+        return "is an address of the machine itself", remedy
     return None
 
 
@@ -110,13 +118,14 @@ def check_endpoint(url: str, *, allow_unsafe: bool) -> None:
         parts = urlsplit(url)
         host, has_login, _ = parts.hostname, parts.username is not None or parts.password is not None, parts.port
     except ValueError as error:
-        raise BadAddress(f"{url!r} is not the address of an S3 server ({error})") from None
+        raise BadAddress(f"{url!r} is not the address of an S3 server ({error})", _ENDPOINT_REMEDY) from None
     if has_login:  # which must not be shown
-        raise BadAddress("the address contains a user or password; credentials never belong in a message")
+        remedy = "remove it; credentials belong in the image, never in a message"
+        raise BadAddress("the address contains a user or password", remedy)
     if not host or not _ENDPOINT_PATTERN.fullmatch(url):
-        raise BadAddress(f"{url!r} is not the address of an S3 server; write one such as 'https://s3.example.org:9000'")
-    if problem := find_unsafe_part(url, allow_unsafe=allow_unsafe):
-        raise BadAddress(f"{url!r} {problem}")
+        raise BadAddress(f"{url!r} is not the address of an S3 server", _ENDPOINT_REMEDY)
+    if unsafe := find_unsafe_part(url, allow_unsafe=allow_unsafe):
+        raise BadAddress(f"{url!r} {unsafe[0]}", unsafe[1])
 
 
 def check_input_address(text: str, bucket: str) -> None:
