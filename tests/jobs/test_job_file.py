@@ -483,8 +483,8 @@ def test_the_address_of_a_server_is_checked_without_showing_a_password(tmp_path:
         "groups": [{"n": 1}],
     }  # fmt: skip
     assert find_load_problems(tmp_path, content) == [
-        "job.json: input_endpoint: the address contains a user or password; remove it; credentials belong in the image, "
-        "never in a message",
+        "job.json: input_endpoint: the address contains a user or password; remove it; credentials belong in the "
+        "image, never in a message",
         "job.json: output_endpoint: 'store' is not the address of an S3 server; write one such as "
         "'https://s3.example.org:9000'",
     ]
