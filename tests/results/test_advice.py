@@ -184,8 +184,8 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
         classify_failure(FailedJob("a", 0.0, "{reason}", name, exit_code=code)): (name, code)
         for name, code in [
             ("program", 127), ("program", 1), ("bad message", None), ("missing input", None), ("disk", 1),
-            ("out of memory", 137), ("delivery", None), ("time-out", None), ("aws", None), ("worker code", None), ("crash", None),
-            ("program", None), ("machine", None),
+            ("out of memory", 137), ("time-out", None), ("aws", None), ("worker code", None), ("crash", None),
+            ("program", None), ("machine", None), ("delivery", None),
         ]
     }  # fmt: skip
     outcomes = {
