@@ -96,7 +96,7 @@ def build_key_row(key: BucketKey, account: AwsAccount) -> SetupRow | None:
     if not key.arn:
         return None
     owner = f"; its owner, account {key.account_id}, must also allow these roles in the key policy"
-    note = f"{key.arn}: the roles may use it{owner if key.account_id != account.account_id else ''}"
+    note = f"{key.arn}: setupAWS lets the roles use it{owner if key.account_id != account.account_id else ''}"
     return SetupRow("bucket key", key.bucket, SetupState.EXISTS, note)
 
 

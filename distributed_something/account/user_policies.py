@@ -242,7 +242,8 @@ def _allow_fleet_use(account: AwsAccount) -> list[dict[str, Any]]:
             on=[account.arn("ec2", "security-group/*"), f"arn:{account.partition}:ec2:*:*:vpc/*"],
         ),
         allow_actions(
-            "AllowSsh", "ec2:AuthorizeSecurityGroupIngress", on=account.arn("ec2", "security-group/*"),
+            "AllowSsh", "ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress",
+            on=account.arn("ec2", "security-group/*"),
             when={"StringEquals": {"aws:ResourceTag/made-by": "distributed-something"}},
         ),
         allow_actions("MakeLaunchTemplate", "ec2:CreateLaunchTemplate", on=templates),

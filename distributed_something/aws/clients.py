@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 
-from distributed_something.worker import reject_truncated_responses
+from distributed_something.worker import reject_foreign_responses, reject_truncated_responses
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -51,6 +51,7 @@ class Clients:
     def __init__(self, session: Session) -> None:
         self._session = session
         reject_truncated_responses(session)
+        reject_foreign_responses(session)
 
     def credentials(self) -> dict[str, str]:
         """Return the session's credentials as environment variables for a child process; empty if it has none.

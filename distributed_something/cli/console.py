@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from distributed_something.core.text import wrap_wide_lines
 from distributed_something.worker import make_visible
 
 if TYPE_CHECKING:
@@ -32,11 +34,17 @@ class Console:
         click.echo(_make_visible_text(text))
 
     def print_progress(self, text: str) -> None:
-        """Print what the command is doing. If a live display is active, the line appears above it."""
+        """Print what the command is doing. If a live display is active, the line appears above it.
+
+        In a terminal, lines end between words.
+        """
+        text = _make_visible_text(text)
+        if sys.stderr.isatty():
+            text = wrap_wide_lines(text)
         if self._screen is None:
-            click.echo(_make_visible_text(text), err=True)
+            click.echo(text, err=True)
         else:
-            self._screen.print(_make_visible_text(text), soft_wrap=True)
+            self._screen.print(text, soft_wrap=True)
 
 
 def _make_visible_text(text: str) -> str:

@@ -109,9 +109,9 @@ class Context:
         from distributed_something.core.monitor_file import build_monitor_file_path
         from distributed_something.results.command_line import FLEET_FILE_WORD, JOB_FILE_WORD, CommandLine
 
-        folder, app = self.project / "files", ""
+        folder, app, slots = self.project / "files", "", 0
         with suppress(InputError):
-            app = self.settings.APP_NAME
+            app, slots = self.settings.APP_NAME, self.settings.DOCKER_CORES
         job_files = tuple(str(shorten_path(path)) for path in list_files_of_kind(folder, "Job file"))
         fleet_files = list_files_of_kind(folder, "Fleet file")
         if folder / f"{app}Fleet.json" in fleet_files:  # written by fleetFile; the local cloud can use any of them
@@ -125,6 +125,7 @@ class Context:
             job_files=job_files,
             has_image=not self.local or self._runs_containers,
             is_pushed=not self.local,
+            slots=slots,
         )
 
     @cached_property
@@ -320,9 +321,20 @@ class Context:
         settings = self.settings
         if self.cloud is not None:
             os.environ.update(self.cloud.build_environment())
-            return Clients(boto3.Session(region_name=settings.AWS_REGION))
+            session = boto3.Session(region_name=settings.AWS_REGION)
+            session.events.register("after-call-error", self._check_cloud_runs)
+            return Clients(session)
         with translate_aws_errors("logging in to AWS"):
             return Clients(boto3.Session(profile_name=self.profile or None, region_name=settings.AWS_REGION))
+
+    def _check_cloud_runs(self, **_: object) -> None:
+        """Raise LocalCloudError if a call has failed because the local cloud was stopped in the meantime."""
+        from distributed_something.localcloud import LocalCloudError
+
+        if self.cloud is not None and not self.cloud.is_running:
+            what = "the local cloud was stopped, and the jobs in its queue are lost"
+            start = f"to run them, type: {self.format_command('setup')}; then submitJob and startCluster"
+            raise LocalCloudError(f"{what}; its results are in {shorten_path(self.cloud.layout.results)}; {start}")
 
     def list_objects(self, bucket: str, prefix: str, *, requester_pays: bool = False) -> Iterable[str]:
         """Yield the keys below a prefix. Clients are created only for Job files that list a bucket."""

@@ -136,6 +136,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
     from distributed_something.core.errors import AWSError, format_lookup_error
     from distributed_something.diagnose.why.job_causes import JobEvidence
     from distributed_something.results.job_source import find_job_source
+    from distributed_something.results.next_batch import find_next_batch
     from distributed_something.results.outcome import load_failures
     from distributed_something.results.summary import find_run_summary
     from distributed_something.run.monitor.history import load_history
@@ -146,7 +147,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
     s3, counts = context.clients.s3, evidence.counts
     has_pauses = any(paused.since is not None for paused in evidence.paused_machines)
     try:
-        summary, (history, _) = find_run_summary(s3, run), load_history(s3, run, evidence.at)
+        summary, history = find_run_summary(s3, run), load_history(s3, run, evidence.at)[0]
         if summary is None or not summary.is_clean:
             outcome = load_failures(s3, run, replaced_at=history.replaced_at)
             if outcome is None:
@@ -161,12 +162,12 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
         outcome = load_ended_outcome(context.clients, run, summary, replaced_at=history.replaced_at)
         ended = summary.ended or history.ended or summary.saved or evidence.at
         source = find_job_source(context.clients, run, ended, evidence.at)
+        batch = find_next_batch(context.clients, run, ended, evidence.at)
     except AWSError as error:
         context.console.print_progress(f"note: the failed jobs cannot be read ({format_lookup_error(error)})")
         return JobEvidence(has_pauses=has_pauses)
-    is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
-    is_regular = summary.reason == EndReason.RUN.value
     return JobEvidence(
-        outcome, source, has_ended=True, is_hopeless=is_hopeless, is_regular=is_regular,
-        has_no_machine=has_useless_replacements(history),
+        outcome, source, has_ended=True, is_hopeless=summary.reason == EndReason.NOTHING_WORKS.value,
+        is_regular=summary.reason == EndReason.RUN.value,
+        has_no_machine=has_useless_replacements(history), batch=batch,
     )  # fmt: skip

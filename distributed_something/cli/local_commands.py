@@ -128,7 +128,7 @@ def _export_results(context: Context, cloud: LocalCloud) -> None:
     from distributed_something.localcloud import LocalCloudError
 
     try:
-        count = cloud.export_all_buckets()
+        count = cloud.export_all_buckets(lambda text: context.console.print_progress(f"warning: {text}"))
     except LocalCloudError as error:
         context.console.print_progress(f"warning: {error}; they stay in the bucket, which the next start finds again")
         return

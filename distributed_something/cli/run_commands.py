@@ -32,7 +32,7 @@ def setup(context: Context) -> None:
     """Create the queue, log groups, cluster, and an empty service."""
     from distributed_something.core.clock import Clock
     from distributed_something.core.config_settings import find_misspelled_constants
-    from distributed_something.run.setup import set_up_run
+    from distributed_something.run.setup import require_bucket, set_up_run
 
     settings, print_progress = context.settings, context.console.print_progress
     for name, known in find_misspelled_constants(settings).items():
@@ -40,6 +40,7 @@ def setup(context: Context) -> None:
             f"warning: {context.config_file}: {name}: this is not a known constant, but its name is similar to"
             f" {known}; write {known}, unless {name} is a constant of your own"
         )
+    require_bucket(context.clients, settings)
     set_up_run(context.clients, settings, print_progress, Clock().sleep)
     context.print_next_command("submitJob")
 
@@ -118,7 +119,10 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
         build_run_context(context, monitor_file, run), run, cheapest=lowest_cost, pace=choose_pace(context)
     )
     if context.cloud is not None:
-        results = context.cloud.export_buckets([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
+        results = context.cloud.export_buckets(
+            [run.MONITOR_BUCKET_NAME], lambda text: context.console.print_progress(f"warning: {text}")
+        )
+        results /= run.MONITOR_BUCKET_NAME
         context.console.print_progress(format_row("results", shorten_path(results)))
     if not end.is_clean:
         raise SystemExit(ExitCode.CLOUD)

@@ -190,18 +190,23 @@ def _confirm_repetition(context: Context, job_file: Path, plan: SubmissionPlan) 
     """
     from distributed_something.core.errors import InputError
 
-    repeated = _find_repetition(context, plan)
+    repeated = _find_repetition(context, job_file, plan)
     if repeated is None:
         return
-    problem = _describe_repetition(*repeated, plan)
+    problem, again = _describe_repetition(*repeated, plan), "again" if _is_repetition(repeated[0], plan) else "as well"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        remedy = "add --yes to send them again, or --replace to remove the waiting jobs first"
+        remedy = f"add --yes to send them {again}, or --replace to remove the waiting jobs first"
         raise InputError(job_file, "", problem, remedy)
     lines = format_wrapped_lines(f"{job_file}: {problem}.", "", "", TERMINAL_COLUMNS)
     context.console.print_progress("\n".join(lines))
-    if not click.confirm("Send them again?", default=False, err=True):
+    if not click.confirm(f"Send them {again}?", default=False, err=True):
         context.console.print_progress("nothing was sent")
         raise SystemExit(ExitCode.INPUT)
+
+
+def _is_repetition(document: SubmissionDocument, plan: SubmissionPlan) -> bool:
+    """Return whether the submission had the same jobs, rather than only the same Job file."""
+    return bool({plan.digest, plan.jobs_digest} & {document.digest, document.jobs_digest} - {""})
 
 
 def _describe_repetition(document: SubmissionDocument, queue: QueueState, plan: SubmissionPlan) -> str:
@@ -212,12 +217,17 @@ def _describe_repetition(document: SubmissionDocument, queue: QueueState, plan: 
         jobs = f"{document.count:,} of its {format_count(plan.count, 'job')}"
         jobs = f"its {format_count(plan.count, 'job')}" if document.count == plan.count else jobs
         sent = f"{jobs} {'was' if plan.count == 1 else 'were'} already sent at {began}"
+    if document.ended is not None and not _is_repetition(document, plan):
+        jobs, verb = format_count(document.count, "job"), "was" if document.count == 1 else "were"
+        sent = f"it has changed since {jobs} of it {verb} sent at {began}"
     waiting = queue.counts.jobs  # may be 0 if the jobs were sent just now
     return f"{sent}, and the queue still has {format_count(waiting, 'job')}" if waiting else sent
 
 
-def _find_repetition(context: Context, plan: SubmissionPlan) -> tuple[SubmissionDocument, QueueState] | None:
-    """Return the earlier submission of the same jobs, if they may still wait, and the state of the queue."""
+def _find_repetition(
+    context: Context, job_file: Path, plan: SubmissionPlan
+) -> tuple[SubmissionDocument, QueueState] | None:
+    """Return the earlier submission of the same jobs or file, if they may still wait, and the state of the queue."""
     from distributed_something.aws.s3 import read_s3_time
     from distributed_something.core.errors import AWSError, format_lookup_error, translate_aws_errors
     from distributed_something.observe.documents.submissions import find_repeated_submission, list_queue_submissions
@@ -237,7 +247,7 @@ def _find_repetition(context: Context, plan: SubmissionPlan) -> tuple[Submission
         return None
     settling_seconds = 0.0 if context.local else SETTLING_SECONDS  # the local cloud's counts are exact
     digests = frozenset({plan.digest, plan.jobs_digest})
-    document = find_repeated_submission(submissions, queue, digests, now, settling_seconds)
+    document = find_repeated_submission(submissions, queue, digests, now, settling_seconds, str(job_file))
     return None if document is None else (document, queue)
 
 

@@ -59,6 +59,7 @@ JOINING_REMEDY = (
 )
 
 _BUILD_WORD = "{build}"  # in a remedy: how to build the image; see `fill_in_build`
+_MEMORY_WORD = "{memory}"  # what to change in the config if programs run out of memory; see `fill_in_build`
 CRASH_REMEDY = f"correct worker/generic-worker.py, or the library that it calls; {_BUILD_WORD}, and run setup"
 CRASH_REMEDY_WITHOUT_IMAGE = "correct worker/generic-worker.py, or the library that it calls, and run setup"
 IMAGE_REMEDY = "build the image with worker/Dockerfile (make build), and try it with run.py --local --containers"
@@ -280,7 +281,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"CannotPull",
         "the image cannot be pulled",
-        f"read AWS's message; correct DOCKERHUB_TAG or {_BUILD_WORD}, then run setup",
+        f"read the message; correct DOCKERHUB_TAG, or {_BUILD_WORD}; then run setup",
         87,
     ),
     FailurePattern(
@@ -292,7 +293,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"OutOfMemory",
         "containers are killed, probably because they run out of memory",
-        "raise MEMORY or lower DOCKER_CORES; then run setup",
+        f"{_MEMORY_WORD}; then run setup",
         80,
         exit_codes=(137,),
     ),
@@ -330,7 +331,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"CannotStartContainer|CannotCreateContainer|ContainerRuntime|TaskFailedToStart|ResourceInitialization",
         "containers cannot be started",
-        "read AWS's message; try the image on this computer with run.py --local --containers",
+        "read the message; try the image on this computer with run.py --local --containers",
         85,
         kinds=frozenset({"TaskFailedToStart"}),
     ),
@@ -359,11 +360,13 @@ _FAULTY_END_PREFIXES = ("Client.", "Server.Internal")
 _SPOT_END_CODES = {"Server.SpotInstanceShutdown", "Server.SpotInstanceTermination"}
 
 
-def fill_in_build(remedy: str, *, is_pushed: bool) -> str:
-    """Return the remedy with how to build the image. `is_pushed`: whether machines pull it, so that it is pushed."""
-    return remedy.replace(
-        _BUILD_WORD, "build and push the image (make push)" if is_pushed else "build the image (make build)"
-    )
+def fill_in_build(remedy: str, *, is_pushed: bool, memory: str = "raise MEMORY") -> str:
+    """Return the remedy with how to build the image, and what to change if programs run out of memory.
+
+    `is_pushed`: whether machines pull the image, so that it is pushed.
+    """
+    build = "build and push the image (make push)" if is_pushed else "build the image (make build)"
+    return remedy.replace(_BUILD_WORD, build).replace(_MEMORY_WORD, memory)
 
 
 def is_harmless_stop(kind: str, message: str) -> bool:

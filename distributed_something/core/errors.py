@@ -26,7 +26,7 @@ from distributed_something.worker import is_missing_object as is_missing_object
 AWSError = (ClientError, BotoCoreError, Boto3Error, ResponseParserError)
 
 MAX_PROBLEMS_SHOWN = 20  # lines printed about one file; more would scroll off the screen
-ACCESS_DENIED_REMEDY = "ask your administrator for this permission"
+ACCESS_DENIED_REMEDY = "ask your administrator for {permission}"
 _UNKNOWN_REMEDY = "try again; if it happens again, look up the code in AWS's documentation"
 _PROFILE_OPTION = " --profile PROFILE"  # in remedies; see `fill_in_profile`
 _CLOCK_REMEDY = "set this computer's clock: AWS rejects requests whose time is more than a few minutes off"
@@ -79,7 +79,7 @@ _REMEDIES: dict[str, tuple[str, ...]] = {
         "InvalidProxiesConfigError", "ProxyConnectionError",
     ),
     "something other than AWS answered, such as a proxy or the login page of a network; check your connection": (
-        "ResponseParserError",
+        "ForeignResponseError", "ResponseParserError",
     ),
     "AWS limits how often it can be called: wait a few minutes, and run the command again": THROTTLING_CODES,
     "AWS has a fault that passes: wait a few minutes, and run the command again": (
@@ -254,11 +254,13 @@ def find_remedy(error: BaseException) -> str:
         return (
             f"the bucket is in {region}: set AWS_REGION = '{region}' in the config" if region else _OTHER_REGION_REMEDY
         )
-    is_response = isinstance(error, ClientError)
-    codes = [get_error_code(error)] if is_response else [cls.__name__ for cls in type(error).__mro__]
-    remedy = next((_REMEDIES_BY_CODE[code] for code in codes if code in _REMEDIES_BY_CODE), None)
+    remedy = next((_REMEDIES_BY_CODE[code] for code in _list_codes(error) if code in _REMEDIES_BY_CODE), None)
     if remedy is None and is_access_denied(error):
-        return ACCESS_DENIED_REMEDY
+        is_encoded = get_error_code(error) == "UnauthorizedOperation"
+        permission = find_missing_permission(error) if is_encoded else None  # EC2 may not name it in clear text
+        return ACCESS_DENIED_REMEDY.format(
+            permission=f"the permission {permission}" if permission else "this permission"
+        )
     return remedy or _UNKNOWN_REMEDY
 
 
@@ -315,23 +317,24 @@ _LOGIN_ERROR_CODES = {
     "MissingAuthenticationToken", "NoAuthTokenError", "SSOError", "LoginError", "RefreshWithMFAUnsupportedError",
     "ProfileNotFound",
 } | _CLOCK_CODES  # fmt: skip
+_FOREIGN_RESPONSE_CODES = {"ForeignResponseError", "ResponseParserError"}
+_SETTINGS_ERROR_CODES = {
+    "BaseEndpointResolverError", "ConfigNotFound", "ConfigParseError", "EndpointResolutionError",
+    "InfiniteLoopConfigError", "InvalidConfigError", "InvalidProxiesConfigError", "InvalidRegionError", "OptInRequired",
+    "ProfileNotFound", "ProxyConnectionError", "SSLError", "UnknownRegionError",
+} | _OTHER_REGION_CODES  # fmt: skip
 _PERMISSIONS_BY_CALL = {  # calls whose permission has a different name
-    "HeadBucket": "s3:ListBucket",
-    "HeadObject": "s3:GetObject",
-    "GetBucketEncryption": "s3:GetEncryptionConfiguration",
-    "ListObjectsV2": "s3:ListBucket",
-    "CreateMultipartUpload": "s3:PutObject",
-}
+    "HeadBucket": "s3:ListBucket", "HeadObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket",
+    "GetBucketEncryption": "s3:GetEncryptionConfiguration", "CreateMultipartUpload": "s3:PutObject",
+}  # fmt: skip
 _CALLS_BY_SERVICE = {  # to find a call's service if AWS does not name the permission
-    "sts": ("GetCallerIdentity",),
+    "sts": ("GetCallerIdentity",), "kms": ("DescribeKey",), "servicequotas": ("GetServiceQuota",),
     "s3": ("GetBucketPolicy", "AbortMultipartUpload", "GetObject", "PutObject"),
     "iam": ("GetRole", "GetRolePolicy", "GetInstanceProfile", "SimulatePrincipalPolicy"),
-    "kms": ("DescribeKey",),
     "sqs": ("GetQueueUrl", "GetQueueAttributes", "ListQueueTags"),
     "ecs": ("DescribeClusters", "DescribeServices", "ListContainerInstances", "DescribeContainerInstances",
             "ListTasks", "DescribeTasks"),
     "ecr": ("BatchGetImage", "GetDownloadUrlForLayer"),
-    "servicequotas": ("GetServiceQuota",),
     "logs": ("DescribeLogStreams", "GetLogEvents"),
 }  # fmt: skip
 _SERVICES_BY_CALL = {call: service for service, calls in _CALLS_BY_SERVICE.items() for call in calls}
@@ -352,8 +355,22 @@ def find_missing_permission(error: BaseException) -> str | None:
 
 def is_login_error(error: BaseException) -> bool:
     """Return whether AWS rejects the caller's credentials or clock, so that no call can succeed."""
-    names = [get_error_code(error)] if isinstance(error, ClientError) else [cls.__name__ for cls in type(error).__mro__]
-    return not _LOGIN_ERROR_CODES.isdisjoint(names)
+    return not _LOGIN_ERROR_CODES.isdisjoint(_list_codes(error))
+
+
+def is_settings_error(error: BaseException) -> bool:
+    """Return whether the call fails until the user changes a setting: of TLS, a proxy, the profile, or the region."""
+    return not _SETTINGS_ERROR_CODES.isdisjoint(_list_codes(_find_cause(error)))
+
+
+def is_foreign_response(error: BaseException) -> bool:
+    """Return whether something other than AWS answered. This often passes, such as after a login to the network."""
+    return not _FOREIGN_RESPONSE_CODES.isdisjoint(_list_codes(error))
+
+
+def _list_codes(error: BaseException) -> list[str]:
+    """Return AWS's error code; if there was no response, the names of the exception's class and its bases."""
+    return [get_error_code(error)] if isinstance(error, ClientError) else [cls.__name__ for cls in type(error).__mro__]
 
 
 def is_clock_error(error: BaseException) -> bool:
@@ -374,3 +391,9 @@ def format_lookup_error(error: BaseException) -> str:
     if permission:
         return f"needs {permission}"
     return format_one_line(f"{get_error_code(error)}: {get_error_message(error)}")
+
+
+def explain_lookup_error(error: BaseException) -> str:
+    """Return why a lookup failed and, if no permission is missing, what to do."""
+    reason = format_lookup_error(error)
+    return reason if find_missing_permission(error) else f"{reason} — {find_remedy(error)}"

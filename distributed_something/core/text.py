@@ -6,7 +6,6 @@ Also finds names that are probably misspelled.
 from __future__ import annotations
 
 import re
-import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from math import floor, log10
@@ -177,12 +176,38 @@ def _measure_character(character: str) -> int:
 
 
 def format_wrapped_lines(text: str, first_indent: str, next_indent: str, width: int) -> list[str]:
-    """Return `text` in lines of at most `width` columns, indented as given. A single long word may be wider."""
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=first_indent,
-        subsequent_indent=next_indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    ) or [first_indent.rstrip()]
+    """Return `text` in lines of at most `width` columns, indented as given.
+
+    A word that does not fit, such as an address, is alone on its line, which is indented less. A word that is even
+    wider than `width` is not broken, so that it can be copied.
+    """
+    lines, line, has_word = list[str](), first_indent, False
+    for word in text.split():
+        columns = measure_columns(word)
+        if has_word and measure_columns(line) + 1 + columns > width:
+            lines.append(line)
+            line, has_word = next_indent, False
+        if not has_word and measure_columns(line) + columns > width:
+            lines += [line.rstrip()] if line.strip() else []
+            line = " " * min(len(next_indent), max(0, width - columns))
+        line += f" {word}" if has_word else word
+        has_word = True
+    return [*lines, line if has_word else line.rstrip()]
+
+
+def wrap_wide_lines(text: str, width: int = TERMINAL_COLUMNS) -> str:
+    """Return the text with the lines wrapped that are wider than `width`, below the text of a labeled line.
+
+    A line that ends with a backslash is part of a command and stays as it is.
+    """
+    return "\n".join(wrapped for line in text.split("\n") for wrapped in _wrap_line(line, width))
+
+
+def _wrap_line(line: str, width: int) -> list[str]:
+    if measure_columns(line) <= width or line.endswith("\\"):
+        return [line]
+    label = line[:LABEL_COLUMNS]
+    if label.strip() and label.endswith("  "):
+        return format_wrapped_lines(line[LABEL_COLUMNS:], label, " " * LABEL_COLUMNS, width)
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    return format_wrapped_lines(line, indent, indent, width)

@@ -22,6 +22,7 @@ SSH_GROUP_NAME = "distributed-something-ssh"
 SSH_PORT = 22
 MIN_PREFIX_LENGTHS = {4: 8, 6: 32}  # of the networks that --ssh-from accepts, by IP version
 _SSH_OPTION = "--ssh-from"
+_SOURCE_KEYS = ("IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs")  # of a rule in a security group
 
 SshSource = IPv4Network | IPv6Network
 
@@ -47,7 +48,7 @@ def ensure_security_group(
 ) -> str:
     """Return the ID of this package's security group in the VPC; create the group if it does not exist.
 
-    `ssh_source`: who may connect to the machines over SSH; it is added to those that may already. None for nobody.
+    `ssh_source`: who may connect to the machines over SSH, instead of those who may so far. None for nobody.
     Raise CloudError if the group admits anything else, or if someone else created it. In a VPC that another account
     shares, only this account's groups count.
     """
@@ -59,11 +60,33 @@ def ensure_security_group(
     group: Any = groups[0] if groups else {"GroupId": _create_security_group(ec2, name, vpc, sleep)}
     if groups:
         _check_security_group(name, group, is_ssh_group=ssh_source is not None)
-    if ssh_source is not None and not _has_rule(group, ssh_source):
-        with translate_aws_errors(f"allowing SSH in the security group {name}"):
-            permissions: Any = [_build_ssh_permission(ssh_source)]
-            ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=permissions)
+    if ssh_source is not None:
+        _replace_ssh_sources(ec2, name, group, ssh_source)
     return str(group["GroupId"])
+
+
+def _replace_ssh_sources(ec2: EC2Client, name: str, group: Mapping[str, Any], source: SshSource) -> None:
+    """Let `source` connect, and then nobody else: an address that its user no longer has belongs to a stranger."""
+    if not _has_rule(group, source):
+        with translate_aws_errors(f"allowing SSH in the security group {name}"):
+            permissions: Any = [_build_ssh_permission(source)]
+            ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=permissions)
+    if earlier := _list_other_permissions(group, source):
+        with translate_aws_errors(f"removing the earlier addresses from the security group {name}"):
+            ec2.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=earlier)
+
+
+def _list_other_permissions(group: Mapping[str, Any], source: SshSource) -> Any:
+    """Return the group's SSH rules as EC2 removes them, without `source`."""
+    permissions = []
+    for rule in group.get("IpPermissions", ()):
+        sources = {
+            key: [entry for entry in rule.get(key, ()) if str(source) not in entry.values()] for key in _SOURCE_KEYS
+        }
+        if any(sources.values()):
+            ports = {key: rule[key] for key in ("IpProtocol", "FromPort", "ToPort")}
+            permissions.append(ports | {key: entries for key, entries in sources.items() if entries})
+    return permissions
 
 
 def _check_security_group(name: str, group: Mapping[str, Any], *, is_ssh_group: bool) -> None:

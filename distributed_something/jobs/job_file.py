@@ -39,12 +39,14 @@ from distributed_something.jobs.sources import (
     raise_problem,
 )
 from distributed_something.worker import (
+    CREDENTIALS_PROBLEM,
     BadMessage,
     Folders,
     JobDefaults,
     JobIdentifier,
     JobTemplate,
     TemplateError,
+    hide_message_credentials,
     list_placeholders,
     parse_shell_template,
     split_command,
@@ -105,6 +107,12 @@ class JobFile:
         template, identifier = JobTemplate(self.shared, _SAMPLE_FOLDERS, self.defaults), JobIdentifier(self.shared)
         has_command = "command" in self.shared
         for number, body, group in self._iter_messages(self.groups.read, on_problem):
+            message: dict[str, Any] = {**self.shared, "group": group} if "@" in body else {}
+            if hide_message_credentials(message) != message:
+                problem = f"the address of an input {CREDENTIALS_PROBLEM}"
+                place = self._format_place(number)
+                on_problem(InputError(self.path, place, problem, "correct the job file or its table"))
+                continue
             keys = frozenset(group if isinstance(group, dict) else ())
             has_new_keys = keys not in known_keys
             if has_new_keys:

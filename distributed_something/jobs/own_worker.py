@@ -32,6 +32,8 @@ _NO_AWS = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
     "AWS_MAX_ATTEMPTS": "1",
 }
+# Signals that end a process because of an error in native code; SIGKILL may mean that memory is short here.
+_CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
 _INCOMPLETE_STATES = ("missing module", "unavailable")
 
 
@@ -75,6 +77,9 @@ def check_samples(
         exit_code = _run_check(worker, folder, seconds)
         verdicts = _read_verdicts(folder / VERDICTS_FILE)
     problems, seen = InputProblems(), set[tuple[str, str, str]]()
+    if exit_code is not None and -exit_code in _CRASH_SIGNALS and len(verdicts) < len(samples):
+        place = f"{job_file.groups_key}[{samples[len(verdicts)].number}]"
+        problems.add(_build_crash_error(worker, place, signal.Signals(-exit_code)))
     for problem in _iter_problems(worker, job_file, verdicts):
         place = "" if problem.file == job_file.path else problem.key  # the same reason for several jobs is shown once
         if (reason := (str(problem.file), place, problem.remedy + problem.problem)) not in seen:
@@ -92,8 +97,14 @@ def _is_shipped_code(worker: OwnWorker) -> bool:
 
 
 def _run_check(worker: OwnWorker, folder: Path, seconds: float) -> int | None:
-    """Run the worker's check and return its exit code, or None if it took too long."""
+    """Run the worker's check and return its exit code, or None if it took too long.
+
+    Raise InputError if there is no worker.
+    """
     script, scripts = find_worker_files(worker.folder.resolve(), worker.default_folder)
+    if not script.exists():
+        problem = "this file does not exist, and workers cannot start without it"
+        raise InputError(worker.folder / "generic-worker.py", "", problem, "restore it, for example from an older copy")
     env = build_process_environment(worker.container, scripts) | _NO_AWS | {
         "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1", CHECK_VARIABLE: str(folder),
     }  # fmt: skip
@@ -134,6 +145,11 @@ def _iter_problems(worker: OwnWorker, job_file: JobFile, verdicts: Sequence[Mapp
             yield InputError(job_file.path, job, f"the worker refuses this job: {verdict['error']}", remedy)
         elif verdict["state"] in ("broken", "unset variable"):
             yield _build_code_error(worker, verdict, "" if verdict["number"] is None else f" with {job}")
+
+
+def _build_crash_error(worker: OwnWorker, place: str, number: signal.Signals) -> InputError:
+    problem = f"make_job crashes Python with {place} ({number.name}: {signal.strsignal(number)})"
+    return InputError(worker.folder / "generic-worker.py", "", problem, "correct this file, or a library that it calls")
 
 
 def _build_code_error(worker: OwnWorker, verdict: Mapping[str, Any], place: str) -> InputError:

@@ -14,7 +14,7 @@ from distributed_something.aws.cloudwatch_logs import list_log_streams
 from distributed_something.aws.ecs import describe_service
 from distributed_something.core.aws_errors import is_harmless_stop
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.observe.service import StoppedTask, list_stopped_tasks, parse_service_events
+from distributed_something.observe.service import ServiceState, StoppedTask, list_stopped_tasks, parse_service_events
 from distributed_something.worker import RunKeys, build_machine_log_group, list_paused_containers
 
 if TYPE_CHECKING:
@@ -26,6 +26,19 @@ if TYPE_CHECKING:
 MAX_LOG_STREAMS = 50
 MAX_LOG_LINES = 5
 MAX_EMPTY_LOG_PAGES = 5  # pages of a stream that are read until one has any lines
+BLOCKED_PROTECTION_CODE = "DEPLOYMENT_BLOCKED"
+DENIED_PROTECTION_REMEDY = (
+    "run setupAWS, which lets the containers' role use ecs:UpdateTaskProtection, and then setup, which gives the"
+    " containers this role"
+)
+SURPLUS_PROTECTION_REMEDY = (
+    "wait: more containers are protected than the service should have; the monitor raises its count to theirs, or some"
+    " of them end their jobs"
+)
+BLOCKED_PROTECTION_REMEDY = (
+    "wait: a deployment, such as after setup, exchanges the containers, and those with jobs are exchanged only when"
+    " their jobs have ended; new containers take jobs"
+)
 MAX_FAILED_TASKS_READ = 3  # whose logs are read, until one of them has lines
 
 
@@ -34,11 +47,20 @@ class PausedMachine:
     """A machine whose worker takes no jobs, and the reason.
 
     `since`: when jobs had failed so often that it paused (seconds since 1970); None if it pauses for another reason.
+    `protection`: ECS's code ("" if it has none) if it pauses because ECS refuses to protect it from scale-in, and
+    `refused_since` the time of the first refusal.
     """
 
     machine: str
     reason: str
     since: float | None = None
+    protection: str | None = None
+    refused_since: float | None = None
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether the containers' role may not protect them, which does not change by itself."""
+        return self.protection is not None and "AccessDenied" in self.protection
 
 
 @dataclass(frozen=True)
@@ -55,13 +77,14 @@ class StartFailure:
 
     `kind`, `message`, and `exit_codes`: ECS's report about the newest container that failed or, if none was even
     started, the newest event of the service; empty if ECS reports nothing. `lines`: the last lines of a container's
-    log.
+    log. `started`: how many containers started and stopped again.
     """
 
     kind: str = ""
     message: str = ""
     exit_codes: tuple[int, ...] = ()
     lines: tuple[str, ...] = ()
+    started: int = 0
 
 
 def find_start_failure(clients: Clients, file: MonitorFile) -> StartFailure:
@@ -70,7 +93,8 @@ def find_start_failure(clients: Clients, file: MonitorFile) -> StartFailure:
     start = file.MONITOR_START_TIME / 1000
     if tasks := select_failed_tasks(list_stopped_tasks(clients.ecs, cluster, service), start):
         lines = read_failed_task_lines(clients.logs, file.MONITOR_LOG_GROUP_NAME, file.MONITOR_APP_NAME, tasks)
-        return StartFailure(tasks[0].kind, tasks[0].message, tasks[0].exit_codes, lines)
+        started = sum(bool(task.exit_codes) for task in tasks)  # a container that never started has no exit code
+        return StartFailure(tasks[0].kind, tasks[0].message, tasks[0].exit_codes, lines, started)
     events = [
         event for event in parse_service_events(describe_service(clients.ecs, cluster, service)) if event.at >= start
     ]
@@ -116,27 +140,41 @@ def _list_task_log_lines(logs: CloudWatchLogsClient, group: str, app: str, task_
 
 
 def list_paused_machines(s3: S3Client, bucket: str, keys: RunKeys, now: float) -> tuple[PausedMachine, ...]:
-    """Return the newest containers that are paused at `now` because several jobs failed in a row or the disk is full.
+    """Return the newest containers that are paused at `now` because jobs failed, the disk is full, or ECS refuses.
 
     Lists the bucket's files about pauses and reads at most five of them. AWS errors are not caught.
     """
-    documents = list_paused_containers(s3, bucket, keys, now)
-    return tuple(
-        PausedMachine(document["machine"], document["reason"], _parse_pause_start(document)) for document in documents
+    return tuple(_parse_pause(document) for document in list_paused_containers(s3, bucket, keys, now))
+
+
+def _parse_pause(document: Mapping[str, Any]) -> PausedMachine:
+    """Return the pause. Only one because of failed jobs has a planned end."""
+    try:
+        since = datetime.fromisoformat(document["since"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        since = None
+    code, has_end = document.get("protection"), bool(document.get("until"))
+    code = str(code) if code is not None else None
+    return PausedMachine(
+        document["machine"], document["reason"], since if has_end else None, code, None if code is None else since
     )
 
 
-def _parse_pause_start(document: Mapping[str, Any]) -> float | None:
-    """Return when the container paused because of failed jobs. A pause because of a full disk has no planned end."""
-    try:
-        return datetime.fromisoformat(document["since"]).timestamp() if document.get("until") else None
-    except (KeyError, TypeError, ValueError):
-        return None
+def format_paused_machine(paused: PausedMachine, service: ServiceState | None) -> str:
+    """Return the line that the monitor uses to report the pause, with what to do if ECS refuses protection."""
+    remedy = "" if paused.protection is None else f"; {choose_protection_remedy(paused, service)}"
+    return f"{paused.machine} takes no jobs: {paused.reason}{remedy}"
 
 
-def format_paused_machine(paused: PausedMachine) -> str:
-    """Return the line that the monitor uses to report the pause."""
-    return f"{paused.machine} takes no jobs: {paused.reason}"
+def choose_protection_remedy(paused: PausedMachine, service: ServiceState | None) -> str:
+    """Return what to do about ECS's refusal to protect a container from scale-in."""
+    if paused.is_denied:
+        return DENIED_PROTECTION_REMEDY
+    if paused.protection == BLOCKED_PROTECTION_CODE and service is not None and service.running > service.desired:
+        return SURPLUS_PROTECTION_REMEDY
+    if paused.protection == BLOCKED_PROTECTION_CODE:
+        return BLOCKED_PROTECTION_REMEDY
+    return "wait: the container asks again every minute; if this persists, look up ECS's reason in AWS's documentation"
 
 
 def find_log_tail(logs: CloudWatchLogsClient, log_group_name: str, app: str) -> LogTail | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.ec2_fleet import (
     FleetState,
@@ -31,8 +33,10 @@ from distributed_something.core.errors import (
     AWSError,
     CloudError,
     explain_aws_error,
-    format_lookup_error,
+    explain_lookup_error,
+    is_foreign_response,
     is_login_error,
+    is_settings_error,
 )
 from distributed_something.core.monitor_file import MonitorFile, build_run_name
 from distributed_something.fleet.launch_specs import list_requested_types
@@ -177,14 +181,14 @@ def observe_active_subject(clients: Clients, settings: Settings) -> DiagnosisSub
     try:
         fleet = find_active_fleet(clients.ec2, settings.APP_NAME)
     except CloudError as error:
-        return replace(subject, fleet_error=format_lookup_error(error.__cause__ or error))
+        return replace(subject, fleet_error=explain_lookup_error(error.__cause__ or error))
     if fleet is None:
         return subject
     return replace(subject, fleet=fleet.id, start=fleet.start, run=build_run_name(fleet.start))
 
 
 def gather_evidence(clients: Clients, subject: DiagnosisSubject, now: float) -> Evidence:
-    """Return one observation of the run. Raise CloudError only if AWS rejects the credentials."""
+    """Return one observation of the run. Raise CloudError only if no lookup can succeed."""
     collector = _EvidenceCollector({"fleet": subject.fleet_error} if subject.fleet_error else {})
     queue: QueueState | None = collector.look_up("counts", lambda: observe_queue(clients.sqs, subject.queue))
     if collector.has_observed("counts"):
@@ -221,13 +225,16 @@ class _EvidenceCollector:
         self.lookup_errors = lookup_errors
 
     def look_up(self, part: str, call: Callable[[], Any]) -> Any:
-        """Return the result of `call`; None after an AWS error. Raise CloudError if AWS rejects the credentials."""
+        """Return the result of `call`; None after an AWS error. Raise CloudError if no other lookup can succeed."""
         try:
             self.parts[part] = call()
         except AWSError as error:
-            if is_login_error(error):
+            has_no_response = is_foreign_response(error) or (
+                is_settings_error(error) and not isinstance(error, ClientError)
+            )
+            if is_login_error(error) or has_no_response:  # every other lookup would fail too
                 raise explain_aws_error("looking at the run", error) from error
-            self.lookup_errors[part] = format_lookup_error(error)
+            self.lookup_errors[part] = explain_lookup_error(error)
         return self.parts.get(part)
 
     def has_observed(self, part: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from distributed_something.aws.sqs import find_queue, is_missing_queue_error
+from distributed_something.worker import ForeignResponseError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -86,8 +87,13 @@ def count_jobs(sqs: SQSClient, name: str | None) -> int:
 
 
 def _parse_counts(attributes: Mapping[Any, str]) -> QueueCounts:
-    """Return the counts; delayed messages count as waiting jobs."""
-    waiting, running, delayed = (int(attributes.get(name, "0")) for name in _COUNT_ATTRIBUTES)
+    """Return the counts; delayed messages count as waiting jobs.
+
+    Raise ForeignResponseError if one is missing: SQS always returns them, and an empty queue is what ends a run.
+    """
+    if missing := [name for name in _COUNT_ATTRIBUTES if name not in attributes]:
+        raise ForeignResponseError(operation="GetQueueAttributes", problem=f"has no {missing[0]}")
+    waiting, running, delayed = (int(attributes[name]) for name in _COUNT_ATTRIBUTES)
     return QueueCounts(waiting + delayed, running)
 
 

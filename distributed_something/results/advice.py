@@ -14,11 +14,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from distributed_something.core.text import LABEL_COLUMNS, TERMINAL_COLUMNS, format_row, format_wrapped_lines
+from distributed_something.core.text import (
+    LABEL_COLUMNS,
+    TERMINAL_COLUMNS,
+    format_count,
+    format_row,
+    format_wrapped_lines,
+)
 from distributed_something.results.causes import format_exit_code, group_failures
 from distributed_something.results.command_line import CommandLine, format_command_lines, format_next_command
 from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
+from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.worker import MAX_JOB_SECONDS
 
@@ -43,6 +50,7 @@ class AdviceCause(Enum):
     DISK = "the disk is full"
     ACCESS = "a bucket cannot be read or written"
     DELIVERY = "results cannot be delivered"
+    WEB = "a web server does not give an input"
     HOOK = "worker/generic-worker.py fails"
     REFUSED = "worker/generic-worker.py gives a reason not to run the program"
     CRASH = "workers die while they run the jobs"
@@ -50,6 +58,8 @@ class AdviceCause(Enum):
     LOST = "jobs have neither ended nor are they in the queue"
     WAITING = "jobs are still in the queue"
     REPLACED = "the jobs in the queue have been replaced since"
+    SENT_AGAIN = "failed jobs have been sent again since"
+    NEXT_BATCH = "other jobs have been sent since"
 
 
 class Recipe(Enum):
@@ -80,7 +90,8 @@ class Advice:
 
     `jobs`: how many failed or failing jobs have this cause. `example`: one that failed in the most frequent way.
     `has_failed`, `has_waiting`: whether jobs have failed and whether jobs are in the queue. `source`: where the jobs
-    came from. `minutes`: a longer time limit for jobs that ran out of time; None if their limit is unknown.
+    came from. `minutes`: a longer time limit for jobs that ran out of time; None if their limit is unknown. `batch`:
+    the jobs that were sent after the run; None if there are none.
     """
 
     cause: AdviceCause
@@ -91,6 +102,7 @@ class Advice:
     has_waiting: bool
     source: JobSource = UNKNOWN_SOURCE
     minutes: float | None = None
+    batch: NextBatch | None = None
 
 
 _CAUSES_BY_REASON_CLASS = {
@@ -102,6 +114,7 @@ _CAUSES_BY_REASON_CLASS = {
     "time-out": AdviceCause.TIME,
     "disk": AdviceCause.DISK,
     "aws": AdviceCause.ACCESS,
+    "web": AdviceCause.WEB,
     "upload": AdviceCause.ACCESS,
     "delivery": AdviceCause.DELIVERY,
     "worker code": AdviceCause.HOOK,
@@ -119,17 +132,22 @@ def needs_advice(outcome: RunOutcome, *, is_hopeless: bool) -> bool:
 
 
 def choose_advice(
-    outcome: RunOutcome, *, is_hopeless: bool, has_no_machine: bool = False, source: JobSource = UNKNOWN_SOURCE
-) -> Advice | None:
+    outcome: RunOutcome, *, is_hopeless: bool, has_no_machine: bool = False, source: JobSource = UNKNOWN_SOURCE,
+    batch: NextBatch | None = None,
+) -> Advice | None:  # fmt: skip
     """Return what to do after a run with this outcome; None if every job is done.
 
     `is_hopeless`: whether the run ended because nothing works; its queue is then kept. No job may have failed for good
     by then, so the jobs in the queue whose attempts failed count too. `has_no_machine`: whether nothing works because
-    machines do not join the cluster. `source`: where the run's jobs came from.
+    machines do not join the cluster. `source`: where the run's jobs came from. `batch`: what was sent after the run.
     """
     has_failed, has_waiting = outcome.counts.failed > 0, outcome.left > 0
     if not needs_advice(outcome, is_hopeless=is_hopeless):
         return None
+    if batch is not None and (repeated := select_repeated_jobs(outcome, batch)):
+        has_others = len(repeated) < len(outcome.failures)
+        cause, recipe = AdviceCause.SENT_AGAIN, Recipe.CONTINUE
+        return Advice(cause, recipe, len(repeated), None, has_others, has_waiting=True, source=source, batch=batch)
     failures = outcome.all_failures if is_hopeless else outcome.failures
     causes = Counter(map(classify_failure, failures))
     if is_hopeless and has_no_machine:
@@ -148,7 +166,17 @@ def choose_advice(
         recipe = _spare_other_jobs(recipe, cause, source, has_waiting=has_waiting)
     same = [failed for failed in failures if classify_failure(failed) is cause]
     example = _find_example(outcome, same)
-    return Advice(cause, recipe, jobs, example, has_failed, has_waiting, source, choose_longer_limit(same))
+    return Advice(cause, recipe, jobs, example, has_failed, has_waiting, source, choose_longer_limit(same), batch)
+
+
+def select_repeated_jobs(outcome: RunOutcome, batch: NextBatch) -> list[FailedJob]:
+    """Return the run's failed jobs that `retry` sent again after it and that have not ended yet."""
+    return [failed for failed in outcome.failures if failed.job in batch.repeated]
+
+
+def build_batch_advice(batch: NextBatch) -> Advice:
+    """Return how to run the jobs that were sent after a run."""
+    return Advice(AdviceCause.NEXT_BATCH, Recipe.CONTINUE, batch.jobs, None, False, has_waiting=True, batch=batch)
 
 
 def choose_longer_limit(failures: Iterable[FailedJob]) -> float | None:
@@ -211,7 +239,7 @@ def list_next_commands(advice: Advice, line: CommandLine) -> list[str]:
 
 def list_sending_commands(advice: Advice, line: CommandLine) -> list[str]:
     """Return the first of these commands: those that send the jobs, without those that start and watch machines."""
-    return list_next_commands(advice, line)[: -len(_list_start_commands(line))]
+    return list_next_commands(advice, line)[: -len(_list_start_commands(advice, line))]
 
 
 def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
@@ -221,7 +249,7 @@ def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
     to add the failed jobs to those in the queue.
     """
     line = line.select_job_file(advice.source.job_file)
-    if advice.cause is AdviceCause.WAITING and advice.has_failed:
+    if advice.cause in (AdviceCause.WAITING, AdviceCause.SENT_AGAIN) and advice.has_failed:
         return [line.format_retry(has_waiting=True)]
     if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM):
         return _list_recipe_commands(Recipe.REBUILD, advice, line)
@@ -233,7 +261,7 @@ def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
 
 
 def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> list[str]:
-    retry = line.list_retry_words(has_waiting=advice.has_waiting)
+    retry = line.list_retry_words(has_waiting=advice.has_waiting or advice.batch is not None)
     correction, longer = ("--with", line.job_file), ("--timeout", format_minutes(advice.minutes))
     originals = advice.source.retried_runs
     send: dict[Recipe, list[tuple[str, ...]]] = {
@@ -251,7 +279,7 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
         Recipe.SUBMIT: [("setup",), ("submitJob", line.job_file)],
         Recipe.CONTINUE: [],
     }
-    commands = [*send[recipe], *_list_start_commands(line)]
+    commands = [*send[recipe], *_list_start_commands(advice, line)]
     build = [line.format_build_command()] if recipe is Recipe.REBUILD and line.has_image else []
     return [*build, *(line.format_command(*command) for command in commands)]
 
@@ -262,8 +290,10 @@ def _list_retries(runs: Sequence[str], first: str, options: tuple[str, ...]) -> 
     return [("retry", run, *([mode] if mode else []), *options) for run, mode in zip(runs, modes, strict=False)]
 
 
-def _list_start_commands(line: CommandLine) -> list[tuple[str, ...]]:
-    return [("startCluster", line.fleet_file), ("monitor", line.next_monitor_file or line.monitor_file)]
+def _list_start_commands(advice: Advice, line: CommandLine) -> list[tuple[str, ...]]:
+    monitor = ("monitor", line.next_monitor_file or line.monitor_file)
+    is_active = advice.batch is not None and advice.batch.is_active
+    return [monitor] if is_active else [("startCluster", line.fleet_file), monitor]
 
 
 def format_advice(advice: Advice, line: CommandLine) -> str:
@@ -294,12 +324,26 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
             )
         case AdviceCause.MESSAGE:
             return f"Correct {line.job_file}; the reason says what is wrong{_format_reason(advice)}."
+        case AdviceCause.MEMORY:
+            return f"The program needs more memory. In the config, {line.memory_remedy}."
         case AdviceCause.TIME if advice.minutes is None:
             return "The program needs more time. Replace MINUTES with a longer limit."
+        case AdviceCause.SENT_AGAIN | AdviceCause.NEXT_BATCH:
+            return _explain_batch(advice)
         case AdviceCause.WAITING if advice.has_failed:
             text = "New machines continue with the jobs in the queue, which does not contain the failed jobs."
             return f"{text} To add them, correct their cause, and type first:"
     return _CORRECTIONS_BY_CAUSE[advice.cause].replace("{reason}", _format_reason(advice))
+
+
+def _explain_batch(advice: Advice) -> str:
+    assert advice.batch is not None
+    batch, verb = advice.batch, "was" if advice.jobs == 1 else "were"
+    noun, sent = ("failed job", "sent again") if advice.cause is AdviceCause.SENT_AGAIN else ("job", "sent")
+    state = "machines are working on them" if batch.is_active else "no machines are running"
+    text = f"{format_count(advice.jobs, noun)} {verb} {sent} after this run."
+    text += f" The queue holds {format_count(batch.jobs, 'job')}; {state}."
+    return f"{text} To add the other failed jobs, correct their cause, and type first:" if advice.has_failed else text
 
 
 def _explain_program(advice: Advice, line: CommandLine) -> str:
@@ -326,7 +370,6 @@ def _format_reason(advice: Advice) -> str:
 _CORRECTIONS_BY_CAUSE = {
     AdviceCause.NO_MACHINE: "Machines do not join the cluster. Correct the Fleet file, or what its machines need.",
     AdviceCause.NO_CONTAINER: "The workers do not start or do not work. Correct worker/generic-worker.py.",
-    AdviceCause.MEMORY: "The program needs more memory. In the config, raise MEMORY or lower DOCKER_CORES.",
     AdviceCause.TIME: "The program needs more time. The command doubles the time limit.",
     AdviceCause.DISK: (
         "The disk is full. The container's log names the job that filled it. Limit what this job writes, or raise"
@@ -334,6 +377,7 @@ _CORRECTIONS_BY_CAUSE = {
     ),
     AdviceCause.DELIVERY: "Make sure that the place to which deliver() sends the results accepts them{reason}.",
     AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
+    AdviceCause.WEB: "Correct the address of the input, or do what the reason says about its web server{reason}.",
     AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",
     AdviceCause.REFUSED: "Correct worker/generic-worker.py or the data: the worker refuses the jobs{reason}.",
     AdviceCause.CRASH: (

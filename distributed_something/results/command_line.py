@@ -66,6 +66,7 @@ class CommandLine:
     run's name. `next_monitor_file`: the file that `startCluster` writes for the next run; "" if it is the same.
     `job_files`: all Job files in the project's `files/` folder. `has_image`: whether workers run in containers, so that
     a corrected image must be built; `is_pushed`: whether it must also be pushed, because it is not used from here.
+    `slots`: how many programs a container runs at once (DOCKER_CORES); 0 if unknown.
     """
 
     options: tuple[str, ...] = ()
@@ -77,6 +78,12 @@ class CommandLine:
     job_files: tuple[str, ...] = ()
     has_image: bool = True
     is_pushed: bool = True
+    slots: int = 0
+
+    @property
+    def memory_remedy(self) -> str:
+        """What to change in the config if programs run out of memory. A single program cannot get fewer neighbors."""
+        return "raise MEMORY" if self.slots == 1 else "raise MEMORY or lower DOCKER_CORES"
 
     def format_command(self, *arguments: str) -> str:
         """Return the command as a user would type it."""
@@ -107,7 +114,9 @@ class CommandLine:
         line = self
         if file.MONITOR_FLEET_FILE and line.fleet_file == FLEET_FILE_WORD:
             line = replace(line, fleet_file=file.MONITOR_FLEET_FILE)
-        return replace(line, has_image=file.MONITOR_HAS_IMAGE) if file.MONITOR_COMMAND else line
+        if not file.MONITOR_COMMAND:  # the file of an older version
+            return line
+        return replace(line, has_image=file.MONITOR_HAS_IMAGE, slots=line.slots or file.MONITOR_JOBS_PER_TASK)
 
     def select_job_file(self, used: str) -> CommandLine:
         """Return this command line with the Job file that was used, as it was typed then; "" if unknown.

@@ -30,6 +30,11 @@ _PATHS = re.compile(
 )
 _IDS_AND_NUMBERS = re.compile(
     r"""
+    (?P<term>(?<![^\W_])(?:
+        utf-?(?:8|16|32) | iso-?8859-\d+ | latin-?1 | (?-i:S3|EC2) | md5 | sha-?(?:1|256|512) | ipv[46]
+        | u?int(?:8|16|32|64) | float(?:16|32|64) | x86_64 | python[23]
+    )(?![^\W_]))                                                          # words that contain digits
+    |
     \b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b     # UUID
     | \b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?   # date and time
     | \b0x[0-9a-f]+\b
@@ -42,6 +47,9 @@ _IDS_AND_NUMBERS = re.compile(
 )
 _CAPITAL_ID = re.compile(r"\b(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z0-9]{8,}\b")  # such as a request ID of AWS
 _PLAIN_NUMBER = re.compile(r"[\d.,+-]*")
+# A dotted name in code, such as java.io.FileNotFoundException: it has no ending that a file may have. Its parts are
+# ordinary words, also if a job's group has such a value.
+_CODE_NAME = re.compile(r"(?<![\w./\\-])(?:[^\W\d]\w*\.)+(?:[^\W\d]\w{5,}|[A-Z][a-z]\w*)(?![\w./\\-]*[\w/\\-])")
 # `_` separates words in file names, although it is a word character in regular expressions.
 _NO_WORD_BEFORE, _NO_WORD_AFTER = r"(?<![^\W_])", r"(?![^\W_])"
 
@@ -56,10 +64,21 @@ def mask_line(line: str, values: Iterable[str] = ()) -> str:
     text = _QUOTED_FILE.sub(rf"\g<quote>{PATH}\g<end>", text)
     text = _PATHS.sub(_mask_path, text)
     text = _CAPITAL_ID.sub(NUMBER, text)
-    return _IDS_AND_NUMBERS.sub(NUMBER, text)
+    return _IDS_AND_NUMBERS.sub(lambda match: match["term"] or NUMBER, text)
 
 
 def _mask_values(text: str, values: Iterable[str]) -> str:
+    """Mask the values, except in names in code, if the value is an ordinary word."""
+    parts, end = list[str](), 0
+    values = list(values)
+    words = [value for value in values if not value.isalpha()]
+    for name in _CODE_NAME.finditer(text):
+        parts += [_mask_words(text[end : name.start()], values), _mask_words(name[0], words)]
+        end = name.end()
+    return "".join([*parts, _mask_words(text[end:], values)])
+
+
+def _mask_words(text: str, values: Iterable[str]) -> str:
     present = {value for value in values if value in text and not _PLAIN_NUMBER.fullmatch(value)}
     for value in sorted(present, key=lambda value: (-len(value), value)):
         escaped = re.escape(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,13 @@ from distributed_something.core.text import (
     format_count,
     format_duration,
     format_one_line,
+    format_wrapped_lines,
     format_wrapped_row,
     measure_columns,
     shorten_text,
     wrap_text,
 )
+from distributed_something.observe.containers import StartFailure
 from distributed_something.results.causes import (
     FAILED_TITLE,
     FAILING_TITLE,
@@ -67,6 +69,7 @@ class RunSummary:
     jobs: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the counts in the JSON document
     report: str = field(default="", compare=False)
     saved: float | None = field(default=None, compare=False)  # when it was saved, in seconds since 1970
+    start_failure: StartFailure | None = field(default=None, compare=False)  # if no container took a job
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outco
         return
     document = {"app": file.MONITOR_APP_NAME, "run": file.run, "reason": summary.reason, "clean": summary.is_clean,
                 "complete": summary.is_complete, "ended": summary.ended, "report": summary.report,
+                "start_failure": None if summary.start_failure is None else asdict(summary.start_failure),
                 "jobs": _build_counts(outcome),
                 "failures": None if outcome is None else [*map(_build_failure, outcome.groups[:MAX_GROUPS_SAVED])],
                 "failing": None if outcome is None else
@@ -128,7 +132,22 @@ def find_saved_summary(s3: S3Client, bucket: str, keys: RunKeys) -> RunSummary |
         str(document.get("reason")), *flags, texts[1].rstrip("\n"),
         ended if isinstance(ended, int | float) else None, jobs if isinstance(jobs, dict) else {},
         str(document.get("report") or ""), modified.timestamp() if modified else None,
+        _parse_start_failure(document.get("start_failure")),
     )  # fmt: skip
+
+
+def _parse_start_failure(content: object) -> StartFailure | None:
+    """Return why no container took a job; None if the summary does not say so, as in older versions."""
+    if not isinstance(content, dict):
+        return None
+    codes, lines, started = (content.get(name) for name in ("exit_codes", "lines", "started"))
+    return StartFailure(
+        str(content.get("kind") or ""),
+        str(content.get("message") or ""),
+        tuple(code for code in codes if isinstance(code, int)) if isinstance(codes, list) else (),
+        tuple(map(str, lines)) if isinstance(lines, list) else (),
+        started if isinstance(started, int) else 0,
+    )
 
 
 def format_run_outcome(
@@ -146,7 +165,7 @@ def format_run_outcome(
             format_wrapped_row("cost", f"{format_cost(cost)} USD (estimate: machines without disks and addresses)")
         )
     lines += [
-        format_wrapped_row("machines", outcome.machines),
+        format_wrapped_row("machines", _format_machines(outcome, cost)),
         format_wrapped_row("records, logs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.jobs}"),
     ]
     if has_table:
@@ -175,11 +194,11 @@ def format_failures(outcome: RunOutcome, cost: float | None = None) -> list[str]
     return lines
 
 
-def format_retry_example(outcome: RunOutcome, retry_command: str) -> str:
-    """Return how to run only the jobs of one cause again; "" if no job failed. `retry_command`: for all failed jobs."""
-    if not outcome.groups:
+def format_retry_example(groups: Sequence[FailureGroup], retry_command: str) -> str:
+    """Return how to run only the jobs of one group again; "" without groups. `retry_command`: for all failed jobs."""
+    if not groups:
         return ""
-    command = wrap_command(f"{retry_command} --only {outcome.groups[0].id}", TERMINAL_COLUMNS - len(RETRY_INDENT))
+    command = wrap_command(f"{retry_command} --only {groups[0].id}", TERMINAL_COLUMNS - len(RETRY_INDENT))
     title = "to run only the jobs of one cause again, give its ID, for example:"
     return "\n".join([title, *(f"{RETRY_INDENT}{line}" for line in command)])
 
@@ -254,7 +273,12 @@ def _format_group(group: FailureGroup, cost: float | None) -> list[str]:
     details += map(format_shared_value, group.shared[:MAX_SHARED_VALUES_SHOWN])
     lines = [_format_columns(f"{group.id:<{ID_COLUMNS}}{group.cause}", f"{len(group.jobs):,}", _format_cost(cost))]
     lines += [" " * ID_COLUMNS + shorten_text(detail, TERMINAL_COLUMNS - ID_COLUMNS) for detail in details]
-    return [*lines, f"{'':{ID_COLUMNS}}log: {example.log}"] if example.log else lines
+    indent = " " * ID_COLUMNS
+    return (
+        [*lines, *format_wrapped_lines(f"log: {example.log}", indent, indent, TERMINAL_COLUMNS)]
+        if example.log
+        else lines
+    )
 
 
 def _format_columns(text: str, jobs: str, cost: str | None) -> str:
@@ -262,6 +286,11 @@ def _format_columns(text: str, jobs: str, cost: str | None) -> str:
     width = TERMINAL_COLUMNS - len(numbers) - 1
     shown = shorten_text(text, width)
     return f"{shown}{' ' * (width - measure_columns(shown))} {numbers}"
+
+
+def _format_machines(outcome: RunOutcome, cost: float | None) -> str:
+    """Return how many machines there were. A run that cost something had some, although nobody counted them."""
+    return f"{outcome.machines:,}" if outcome.machines or not cost else "unknown"
 
 
 def _format_cost(cost: float | None) -> str | None:

@@ -19,6 +19,7 @@ from distributed_something.aws.ec2_fleet import format_fleet_problem
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import UserFacingError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.text import wrap_wide_lines
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.resources import ResourceKind
 from distributed_something.observe.snapshot import RunCaches
@@ -60,7 +61,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     if tick.end_reason is not None:
         return _finish_run(clients, file, tick, clock)
     snapshot, cost = tick.snapshot, tick.history.cost
-    messages = [*map(format_paused_machine, snapshot.paused), *map(format_fleet_problem, snapshot.problems)]
+    messages = [format_paused_machine(paused, snapshot.service) for paused in snapshot.paused]
+    messages += map(format_fleet_problem, snapshot.problems)
     messages += filter(None, [format_unusable_machines(tick.history), format_cost_warning(cost, file.MONITOR_MAX_COST)])
     messages += [PROTECTION_DENIED_MESSAGE] if snapshot.is_protection_denied else []
     counts = {"jobs": snapshot.jobs, "done": snapshot.totals.done, "dead": snapshot.totals.failed}
@@ -70,11 +72,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 def run_ticks(clients: Clients, file: MonitorFile, pace: Pace, clock: Clock) -> Tick:
     """Run one tick, or several while machines are becoming idle; return the last tick.
 
-    No tick starts after the next call is due. AWS errors are not caught.
+    No tick starts after the next call is due. Raise CloudError if AWS rejects an action; other AWS errors are not
+    caught.
     """
     caches, next_call = RunCaches(clients.s3, file), clock.now() + pace.interval_seconds
     while True:
         tick = run_tick(clients, file, caches, clock.now(), cheapest=False, pace=pace)
+        if tick.failure is not None:
+            raise tick.failure  # so that the function's log shows it; the next call repeats the action
         if (
             tick.end_reason is not None
             or not tick.is_scaling_down
@@ -97,7 +102,7 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
         if tick.end_reason is EndReason.RUN:
             text, is_done = _clean_up_once(clients, file, tick, ended_run, clock)
         else:
-            text, is_done = stop_unfinished_run(clients, file, tick), True
+            text, is_done = wrap_wide_lines(stop_unfinished_run(clients, file, tick)), True
     except UserFacingError as error:
         text, is_done = str(error), False
     if is_done:
@@ -112,7 +117,8 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
     is_known, is_complete = outcome is not None, outcome is not None and outcome.is_complete
     report, text = text, "\n".join(filter(None, [text, steps]))
     is_clean = is_done and is_known  # `monitor` replaces a summary that is not clean
-    summary = RunSummary(reason, is_clean, is_complete, text, ended_run.ended, report=report)
+    summary = RunSummary(reason, is_clean, is_complete, text, ended_run.ended, report=report,
+                         start_failure=ended_run.start_failure)  # fmt: skip
     save_run_summary(clients.s3, file, summary, outcome)
     if is_done:
         delete_run_rule(clients, file)

@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from distributed_something.aws.ec2_fleet import observe_fleet
 from distributed_something.aws.task_definition import STOP_SECONDS
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.core.text import format_row
+from distributed_something.core.text import format_row, wrap_wide_lines
 from distributed_something.observe.service import observe_service
 from distributed_something.observe.snapshot import observe_run
 from distributed_something.results.summary import RunSummary, find_run_summary, save_run_summary
@@ -66,6 +67,9 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     at the start, or if machines cannot be stopped.
     """
     clients, clock = context.clients, context.clock
+    earlier = _find_earlier_summary(clients, run)
+    if earlier is not None and earlier.is_clean and not _has_machines(clients, run):
+        return _report_earlier_end(context, run, earlier, is_clean=True)  # what exists now is the next run's
     if cheapest:
         save_cheapest_mode(clients.s3, run)
     view = RunView.open(clients, run)
@@ -76,7 +80,7 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     if tick.end_reason is EndReason.RUN:
         lines, is_clean = _clean_up(context, run, tick, ended_run, pace)
     else:
-        lines, is_clean = [stop_unfinished_run(clients, run, tick)], True
+        lines, is_clean = [wrap_wide_lines(stop_unfinished_run(clients, run, tick))], True
         ended_run.tick = _observe_stopped_run(context, view, tick, pace)
     earlier = _find_earlier_summary(clients, run)
     is_known = watcher.has_found_run or tick.history.start is not None
@@ -144,7 +148,7 @@ def _report_end(
     end = RunEnd(is_clean, outcome is not None and outcome.is_complete)
     summary = RunSummary(
         reason.value if reason else "", end.is_clean, end.is_complete, "\n".join([*lines, text]), ended_run.ended,
-        report=report,
+        report=report, start_failure=ended_run.start_failure,
     )  # fmt: skip
     with suppress(*AWSError):  # the summary is printed in any case
         save_run_summary(context.clients.s3, run, summary, outcome)
@@ -162,6 +166,13 @@ def _report_earlier_end(context: RunContext, run: MonitorFile, earlier: RunSumma
         text = format_earlier_end(context.clients, run, earlier, context.command_line, context.clock.now())
     context.output.print_result(f"{EARLIER_END_MESSAGE}\n{text}")
     return RunEnd(is_clean, earlier.is_complete)
+
+
+def _has_machines(clients: Clients, run: MonitorFile) -> bool:
+    """Return whether the run's fleet is active or still has machines. Raise CloudError if AWS reports an error."""
+    with translate_aws_errors("looking for the run's fleet"):
+        fleet = observe_fleet(clients.ec2, run.MONITOR_FLEET_ID)
+    return fleet is not None and (fleet.is_active or bool(fleet.machines))
 
 
 def _find_earlier_summary(clients: Clients, run: MonitorFile) -> RunSummary | None:

@@ -9,14 +9,23 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
-from distributed_something.observe.containers import StartFailure, find_worker_crash
+from distributed_something.observe.containers import StartFailure, find_start_failure, find_worker_crash
 from distributed_something.observe.documents.run_start import observe_submitted_jobs
 from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.queue import count_jobs
-from distributed_something.results.advice import CRASH_CLASS, Advice, choose_advice, format_advice, needs_advice
+from distributed_something.results.advice import (
+    CRASH_CLASS,
+    Advice,
+    AdviceCause,
+    build_batch_advice,
+    choose_advice,
+    format_advice,
+    needs_advice,
+)
 from distributed_something.results.command_line import build_run_line
 from distributed_something.results.job_source import find_job_source
 from distributed_something.results.job_table import JobTable
+from distributed_something.results.next_batch import NextBatch, find_next_batch
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.summary import (
     DeadLetters,
@@ -93,24 +102,51 @@ def choose_ended_advice(
     if not needs_advice(outcome, is_hopeless=is_hopeless):
         return None
     source, has_no_machine = find_job_source(clients, file, ended, now), has_useless_replacements(history)
-    return choose_advice(outcome, is_hopeless=is_hopeless, has_no_machine=has_no_machine, source=source)
+    batch = find_next_batch(clients, file, ended, now) if now > ended else None
+    return choose_advice(outcome, is_hopeless=is_hopeless, has_no_machine=has_no_machine, source=source, batch=batch)
 
 
-def format_earlier_end(clients: Clients, file: MonitorFile, summary: RunSummary, line: CommandLine, now: float) -> str:
-    """Return the text of an earlier end, with the commands as the user types them here. AWS errors are not caught."""
-    if not summary.report:
-        return summary.text
+def load_end_advice(clients: Clients, file: MonitorFile, now: float) -> tuple[bool, Advice | None] | None:
+    """Return whether the run ended because nothing works, and the advice of `status`; None without a recorded end.
+
+    AWS errors are not caught.
+    """
+    summary = find_run_summary(clients.s3, file)
+    if summary is None or not summary.is_clean:
+        return None
+    return summary.reason == EndReason.NOTHING_WORKS.value, _load_earlier_end(clients, file, summary, now)[1]
+
+
+def _load_earlier_end(
+    clients: Clients, file: MonitorFile, summary: RunSummary, now: float
+) -> tuple[RunOutcome, Advice | None, NextBatch | None]:
     history, now = load_history(clients.s3, file, now)
     outcome = load_ended_outcome(clients, file, summary, replaced_at=history.replaced_at)
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     ended = summary.ended or history.ended or summary.saved or now
     advice = choose_ended_advice(clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now)
+    return outcome, advice, advice.batch if advice else find_next_batch(clients, file, ended, now)
+
+
+def format_earlier_end(clients: Clients, file: MonitorFile, summary: RunSummary, line: CommandLine, now: float) -> str:
+    """Return the text of an earlier end, with the commands as the user types them here. AWS errors are not caught.
+
+    If other jobs have been sent since, the commands are those that run them.
+    """
+    if not summary.report:
+        return summary.text
+    outcome, advice, batch = _load_earlier_end(clients, file, summary, now)
+    if batch is not None and (advice is None or advice.cause is not AdviceCause.SENT_AGAIN):
+        return "\n".join([summary.report, format_advice(build_batch_advice(batch), line)])
     return "\n".join(filter(None, [summary.report, _format_steps(outcome, advice, line)]))
 
 
 def _format_steps(outcome: RunOutcome, advice: Advice | None, line: CommandLine) -> str:
     """Return the commands that run failed jobs again, and what to do first; "" if every job is done."""
-    example = format_retry_example(outcome, line.format_retry(has_waiting=outcome.left > 0))
+    batch = advice.batch if advice else None
+    repeated = batch.repeated if batch else frozenset()
+    others = [group for group in outcome.groups if any(failed.job not in repeated for failed in group.jobs)]
+    example = format_retry_example(others, line.format_retry(has_waiting=batch is not None or outcome.left > 0))
     return "\n".join(filter(None, [example, format_advice(advice, line) if advice else ""]))
 
 
@@ -123,6 +159,8 @@ class EndedRun:
     def __init__(self, clients: Clients, file: MonitorFile, tick: Tick) -> None:
         self._clients, self._file, self.tick = clients, file, tick
         self._crash = self._find_worker_crash() if tick.snapshot.totals.failed else None
+        is_unstarted = tick.end_reason is EndReason.NOTHING_WORKS and tick.history.unstarted_since is not None
+        self.start_failure = self._find_start_failure() if is_unstarted else None
         self._table = JobTable()
         self._has_saved_table = False
 
@@ -140,13 +178,15 @@ class EndedRun:
         self._table = JobTable()  # a new one, in case reading was attempted before
         snapshot, history, s3 = self.tick.snapshot, self.tick.history, self._clients.s3
         if history.ended is None or history.start is None:
-            return load_run_outcome(
+            return self._add_machines(load_run_outcome(
                 s3, self._file, snapshot.submitted, snapshot.jobs, self._table, replaced_at=history.replaced_at
-            )
+            ))  # fmt: skip
         # Jobs that were submitted after the end belong to the next run, which may use the same queue.
         reader = SubmissionReader(s3, self._file.MONITOR_BUCKET_NAME, self._file.MONITOR_APP_NAME)
         submitted = observe_submitted_jobs(reader, self._file, history.start, snapshot.at, until=history.ended)
-        return load_run_outcome(s3, self._file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at)
+        return self._add_machines(
+            load_run_outcome(s3, self._file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at)
+        )
 
     def count_recorded_failures(self) -> int:
         """Return the same as `load_recorded_failures`."""
@@ -197,6 +237,16 @@ class EndedRun:
         with suppress(*AWSError):
             return find_worker_crash(self._clients, self._file)
         return None
+
+    def _find_start_failure(self) -> StartFailure | None:
+        """Return why no container took a job; None if AWS does not say so."""
+        with suppress(*AWSError):
+            return find_start_failure(self._clients, self._file)
+        return None
+
+    def _add_machines(self, outcome: RunOutcome) -> RunOutcome:
+        """Return the outcome with the machines that no container reported, as far as the monitor saw them."""
+        return replace(outcome, machines=max(outcome.machines, self.tick.history.machines))
 
     def _find_dead_letters(self) -> DeadLetters | None:
         name = self._file.MONITOR_DEAD_LETTER_QUEUE

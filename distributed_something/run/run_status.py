@@ -38,6 +38,7 @@ from distributed_something.results.summary import RunSummary, find_run_summary
 from distributed_something.run.monitor.budget import classify_cost, format_cost_warning
 from distributed_something.run.monitor.history import RunHistory, compute_cost_since, load_history
 from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason
+from distributed_something.run.monitor.start_failure import format_start_outcome
 from distributed_something.run.monitor.unusable import format_unusable_machines
 from distributed_something.run.run_outcome import choose_ended_advice, load_ended_outcome
 
@@ -205,7 +206,9 @@ class Message(NamedTuple):
 def list_messages(view: RunView, snapshot: RunSnapshot, history: RunHistory) -> list[Message]:
     """Return what a person who watches the run should know."""
     limit = view.file.MONITOR_MAX_COST
-    messages = [Message(paused, "paused", format_paused_machine(paused)) for paused in snapshot.paused]
+    messages = [
+        Message(paused, "paused", format_paused_machine(paused, snapshot.service)) for paused in snapshot.paused
+    ]
     messages += [Message(problem.cause, "fleet", format_fleet_problem(problem)) for problem in snapshot.problems]
     if text := format_unusable_machines(history):
         messages.append(Message(("unusable", history.unusable_count), "machines", text))
@@ -243,7 +246,8 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory,
         machines=MachineNumbers(interrupted_attempts=progress.interrupted_attempts),
         speed=measure_average_speed(progress, start),
         slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
-        reason="" if summary.reason == "run" else summary.reason,
+        reason="" if summary.reason == "run" else summary.reason, start_failure=summary.start_failure,
+        messages=[format_start_outcome(summary.start_failure)] if summary.start_failure else [],
         advice=choose_ended_advice(
             view.clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now
         ),

@@ -28,7 +28,7 @@ from distributed_something.aws.s3 import read_s3_time
 from distributed_something.aws.sqs import ensure_queues, find_queue
 from distributed_something.aws.sts import identify_account, resolve_owner
 from distributed_something.aws.task_definition import build_task_definition
-from distributed_something.core.errors import InputError, translate_aws_errors
+from distributed_something.core.errors import CloudError, InputError, is_access_denied, translate_aws_errors
 from distributed_something.core.names import EXAMPLE_ACCOUNT_ID
 from distributed_something.core.tags import build_tags
 from distributed_something.core.text import format_row
@@ -138,6 +138,22 @@ def is_queue_empty(clients: Clients, settings: Settings, now: float, *, has_exac
         now = read_s3_time(clients.s3, settings.AWS_BUCKET, now)
         submissions = list_queue_submissions(clients.s3, settings.AWS_BUCKET, settings.APP_NAME, queue, now)
     return not has_recent_submission(submissions, now, COUNT_DELAY_SECONDS)
+
+
+def require_bucket(clients: Clients, settings: Settings) -> None:
+    """Raise InputError if the bucket does not exist, or CloudError if it cannot be used from here.
+
+    Whoever may not list it may still use it, so a missing permission is not an error.
+    """
+    try:
+        with translate_aws_errors(f"looking for the bucket {settings.AWS_BUCKET}"):
+            clients.s3.head_bucket(Bucket=settings.AWS_BUCKET)
+    except CloudError as error:
+        if error.code in MISSING_BUCKET_CODES:
+            problem = f"the bucket {settings.AWS_BUCKET} does not exist"
+            raise InputError("config", "AWS_BUCKET", problem, "create the bucket, or correct AWS_BUCKET") from error
+        if error.__cause__ is None or not is_access_denied(error.__cause__):
+            raise
 
 
 def set_up_run(

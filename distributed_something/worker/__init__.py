@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .container.serve import serve
     from .container.test_job import TEST_RUN_VARIABLE
     from .hooks.delivery import Delivery, describe_delivery, list_results
-    from .job.addresses import BadAddress, check_endpoint
+    from .job.addresses import CREDENTIALS_PROBLEM, BadAddress, check_endpoint
     from .job.checks import EXIT_CODE_ACCEPTED, missing_files, missing_key, missing_text, usual_failure, wrong_text
     from .job.failures import (
         Failed,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from .job.job import BadMessage, Folders, Job, JobTemplate, job_from_message, upload_arguments
     from .job.job_id import JobIdentifier, job_id
-    from .job.message_keys import MAX_JOB_SECONDS
+    from .job.message_keys import MAX_JOB_SECONDS, hide_message_credentials
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result
     from .job.run_keys import RUNS_PREFIX, AppKeys, RunKeys
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from .job.upload_flags import parse_upload_flags
     from .job.worker_settings import JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
+    from .responses.foreign_response import ForeignResponseError, reject_foreign_responses
+    from .responses.response_length import reject_truncated_responses
     from .stored_record import read_stored_record
-    from .transfer.response_length import reject_truncated_responses
     from .visible_text import make_visible, split_lines
 
 _MODULES = {
@@ -54,7 +55,7 @@ _MODULES = {
     " is_missing_object",
     "job.job": "BadMessage Folders Job JobTemplate MAX_JOB_SECONDS job_from_message upload_arguments",
     "job.job_id": "JobIdentifier job_id",
-    "job.message_keys": "MAX_JOB_SECONDS",
+    "job.message_keys": "MAX_JOB_SECONDS hide_message_credentials",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result",
     "job.shell.shell_values": "fill_shell",
@@ -69,28 +70,30 @@ _MODULES = {
     "batches": "split_into_batches",
     "container.check_messages": "CHECK_VARIABLE MESSAGES_FILE VERDICTS_FILE",
     "container.test_job": "TEST_RUN_VARIABLE",
-    "job.addresses": "BadAddress check_endpoint",
+    "job.addresses": "BadAddress CREDENTIALS_PROBLEM check_endpoint",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
     "job.shell.shell_template": "parse_shell_template",
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
     "stored_record": "read_stored_record",
-    "transfer.response_length": "reject_truncated_responses",
+    "responses.foreign_response": "ForeignResponseError reject_foreign_responses",
+    "responses.response_length": "reject_truncated_responses",
     "visible_text": "make_visible split_lines",
 }
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
-    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS",
-    "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE",
-    "VERDICTS_FILE", "AppKeys", "BadAddress", "BadMessage", "Delivery", "Failed", "Folders", "Job", "JobDefaults",
-    "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
-    "build_machine_log_group", "build_replacement_document", "check_endpoint", "describe_delivery", "fill_shell",
-    "find_named_permission", "find_permission_in_text", "get_error_code", "is_access_denied", "is_missing_object",
-    "is_run_closed", "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "list_results",
-    "make_visible", "missing_files", "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags",
-    "read_stored_record", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
-    "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "MAX_JOB_SECONDS",
+    "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX",
+    "TEST_RUN_VARIABLE", "VERDICTS_FILE", "AppKeys", "BadAddress", "BadMessage", "Delivery", "Failed", "Folders",
+    "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings",
+    "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group", "build_replacement_document",
+    "check_endpoint", "describe_delivery", "fill_shell", "find_named_permission", "find_permission_in_text",
+    "get_error_code", "hide_message_credentials", "is_access_denied", "is_missing_object", "is_run_closed",
+    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "list_results", "make_visible",
+    "missing_files", "missing_key", "missing_text", "parse_shell_template", "parse_upload_flags",
+    "read_stored_record", "reject_foreign_responses", "reject_truncated_responses", "serve", "split_command",
+    "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -28,6 +28,15 @@ def make_visible(line: str) -> str:
     return _SURROGATE.sub("\ufffd", remove_escape_sequences(line).translate(_SYMBOLS))
 
 
+def show_name(name: str) -> str:
+    r"""Return the name of a file with an escape sequence, such as `\xe9`, for each byte that is not UTF-8."""
+    try:
+        encoded = name.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # it does not come from a disk
+        encoded = name.encode(errors="backslashreplace")
+    return make_visible(encoded.decode(errors="backslashreplace"))
+
+
 def remove_escape_sequences(line: str) -> str:
     """Return the line without ANSI escape sequences, such as those for colors."""
     return _ESCAPE_SEQUENCE.sub("", line) if "\x1b" in line else line

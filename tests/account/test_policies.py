@@ -522,8 +522,9 @@ def test_a_user_may_create_a_security_group_in_a_network_that_another_account_sh
 def test_a_user_may_open_only_security_groups_that_fleet_file_created() -> None:
     group = "arn:aws:ec2:us-east-1:111122223333:security-group/sg-1"
     ours = {"aws__ResourceTag___made-by": "distributed-something"}
-    assert is_allowed(CONTROL, "ec2:AuthorizeSecurityGroupIngress", group, **ours)
-    assert not is_allowed(CONTROL, "ec2:AuthorizeSecurityGroupIngress", group)
+    for action in ("ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress"):
+        assert is_allowed(CONTROL, action, group, **ours)
+        assert not is_allowed(CONTROL, action, group)
 
 
 def test_session_manager_is_an_option_that_gives_machines_five_permissions() -> None:

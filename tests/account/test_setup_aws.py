@@ -838,7 +838,7 @@ def test_roles_get_the_keys_of_their_buckets_and_for_buckets_that_are_only_read_
         (monitor, "distributed-something-app-bucket-key"): both,
     }
     assert [row.note for row in rows if row.kind == "bucket key"] == [
-        f"{own}: the roles may use it", f"{source}: the roles may use it",
+        f"{own}: setupAWS lets the roles use it", f"{source}: setupAWS lets the roles use it",
     ]  # fmt: skip
     assert {row.state for row in set_up(clients, buckets)} == {SetupState.EXISTS}
     destroy(clients)
@@ -874,7 +874,8 @@ def test_a_key_of_another_account_is_reported_with_what_its_owner_must_do() -> N
         row = build_key_row(find_bucket_key(clients, ACCOUNT, "shared"), ACCOUNT)
     assert row is not None
     assert row.note == (
-        f"{arn}: the roles may use it; its owner, account 444455556666, must also allow these roles in the key policy"
+        f"{arn}: setupAWS lets the roles use it; its owner, account 444455556666, must also allow these roles in the"
+        " key policy"
     )
 
 

@@ -31,7 +31,7 @@ from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.run.run_context import RunContext
-from distributed_something.run.setup import set_up_run
+from distributed_something.run.setup import require_bucket, set_up_run
 from distributed_something.run.start import start_run
 from tests.support.fakes import (
     ANY,
@@ -388,6 +388,29 @@ def test_a_dead_letter_queue_in_another_account_is_refused_except_in_the_local_c
         aws.expect_error("sqs.get_queue_url", "AccessDenied")
         with pytest.raises(CloudError, match="looking for the queues"):
             set_up_run(aws.clients, settings, lambda text: None, time.sleep)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "problem"),
+    [
+        (
+            "404",
+            InputError,
+            "AWS_BUCKET: the bucket app-bucket does not exist; create the bucket, or",
+        ),
+        ("301", CloudError, "the bucket is in another region than AWS_REGION"),
+        ("403", None, ""),
+    ],
+)
+def test_setup_begins_with_a_look_at_the_bucket(
+    aws: ExactClients, code: str, error: type[Exception] | None, problem: str
+) -> None:
+    aws.expect_error("s3.head_bucket", code, request={"Bucket": "app-bucket"})
+    if error is None:
+        require_bucket(aws.clients, SETTINGS)
+    else:
+        with pytest.raises(error, match=problem):
+            require_bucket(aws.clients, SETTINGS)
 
 
 def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: ExactClients, time: FakeTime) -> None:

@@ -177,10 +177,25 @@ def test_the_next_command_is_monitor_while_a_run_is_active(project: Project) -> 
     assert last == "next: python run.py monitor files/AppSpotFleetRequestId.json"
 
 
-def test_other_jobs_are_sent_without_a_question(project: Project) -> None:
+def test_a_changed_job_file_is_not_added_to_its_waiting_jobs_without_a_question(project: Project) -> None:
+    """Such as after a correction of the command, without --replace."""
+    project.submit()
+    project.write_jobs(61, command="better {n}")
+    code, error = project.submit()
+    assert code == ExitCode.INPUT
+    assert "job.json: it has changed since 60 jobs of it were sent at 20" in error
+    assert error.endswith("the queue still has 60 jobs; add --yes to send them as well, or --replace to remove the "
+                          "waiting jobs first\n")  # fmt: skip
+    assert len(project.sqs.received) == 60
+    assert project.submit("--replace")[0] == ExitCode.DONE
+    assert len(project.sqs.received) == 61
+
+
+def test_jobs_of_another_file_are_sent_without_a_question(project: Project) -> None:
     project.submit()
     project.write_jobs(61)
-    assert project.submit()[0] == ExitCode.DONE
+    (project.folder / "job.json").rename(project.folder / "other.json")
+    assert main(["submitJob", "other.json"]) == ExitCode.DONE
     assert len(project.sqs.received) == 121
 
 

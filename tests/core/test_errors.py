@@ -189,7 +189,8 @@ def test_the_error_for_an_impossible_plate_size_lists_the_possible_sizes() -> No
                                   "UnauthorizedOperation"])  # fmt: skip
 def test_every_error_code_for_a_missing_permission_refers_users_to_the_administrator(code: str) -> None:
     error = explain_aws_error("reading it", ClientError({"Error": {"Code": code, "Message": "no"}}, "GetThing"))
-    assert str(error) == f"while reading it: {code}: no — ask your administrator for this permission"
+    permission = "the permission ec2:GetThing" if code == "UnauthorizedOperation" else "this permission"
+    assert str(error) == f"while reading it: {code}: no — ask your administrator for {permission}"
 
 
 def test_a_comma_instead_of_a_decimal_point_is_recognized(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from distributed_something.core.text import (
     format_one_line,
     format_row,
+    format_wrapped_lines,
     format_wrapped_row,
     measure_columns,
     shorten_text,
     wrap_text,
+    wrap_wide_lines,
 )
 
 
@@ -47,5 +49,29 @@ def test_a_row_is_wrapped_beside_its_label_or_below_it_if_an_address_needs_the_s
     assert long.splitlines()[1] == f"{'':16}after 60 days)"
     assert address.splitlines() == ["all jobs", f"  s3://bucket/{'x' * 50}/jobs.tsv"]
     word = "w" * 300
-    assert format_wrapped_row("all jobs", word).splitlines() == ["all jobs", f"  {word}"], "it can be copied"
+    assert format_wrapped_row("all jobs", word).splitlines() == ["all jobs", word], "it can be copied"
     assert max(map(len, (*long.splitlines(), *address.splitlines()))) <= 80
+
+
+def test_words_are_wrapped_by_the_columns_that_they_take() -> None:
+    lines = format_wrapped_lines("画像画像 " * 40, "label           ", " " * 16, 80)
+    assert max(map(measure_columns, lines)) == 78
+    assert "".join(line[16:] for line in lines).replace(" ", "") == "画像画像" * 40
+
+
+@pytest.mark.parametrize(("columns", "indent"), [(60, 16), (70, 10), (80, 0), (200, 0)])
+def test_an_address_that_does_not_fit_is_alone_on_a_line_that_is_indented_less(columns: int, indent: int) -> None:
+    address = f"s3://{'x' * (columns - 5)}"
+    lines = format_wrapped_lines(f"Its log: {address} Correct it.", f"{'what to do':<16}", " " * 16, 80)
+    assert lines == ["what to do      Its log:", f"{' ' * indent}{address}", f"{'':16}Correct it."]
+
+
+def test_wide_lines_are_wrapped_below_their_text_and_commands_are_not_changed() -> None:
+    row = f"{'machines':<16}{'word ' * 20}"
+    command = f"  python run.py --project {'p' * 70} \\"
+    text = wrap_wide_lines(f"short\n{row}\n{command}\n  {'word ' * 20}\nrun.py: {'word ' * 20}")
+    assert text.splitlines()[0] == "short"
+    assert command in text.splitlines()
+    assert [line for line in text.splitlines() if line != command and len(line) > 80] == []
+    assert [line.count("word") for line in text.splitlines()[1:3]] == [13, 7]
+    assert text.splitlines()[2].startswith(f"{'':16}word")

@@ -12,7 +12,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError, InvalidConfigError, NoCredentialsError, ProxyConnectionError, SSLError
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -86,8 +86,9 @@ from distributed_something.fleet.launch_specs import (
 )
 from distributed_something.fleet.network import find_default_route_target
 from distributed_something.observe.queue import QueueCounts
+from distributed_something.worker import ForeignResponseError
 from tests.support.account import Account, emulate_account
-from tests.support.fakes import DEAD_URL, MISSING_QUEUE, QUEUE_URL, SETTINGS
+from tests.support.fakes import DEAD_URL, MISSING_QUEUE, QUEUE_URL, SETTINGS, build_client_error, build_queue_counts
 from tests.support.offline import CONFIG, format_config, run_command, write_project
 
 NOW = datetime(2026, 11, 23, 10, 45, tzinfo=UTC)
@@ -155,10 +156,9 @@ def respond_to_queue_url(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def respond_to_queue_attributes(parameters: dict[str, Any]) -> dict[str, Any]:
     if parameters["QueueUrl"] == DEAD_URL:
-        return {"Attributes": {"ApproximateNumberOfMessages": "0"}}
+        return {"Attributes": build_queue_counts()}
     redrive_policy = json.dumps({"deadLetterTargetArn": f"arn:aws:sqs:us-east-1:{ACCOUNT}:AppDead"})
-    counts = {"ApproximateNumberOfMessages": "1200", "ApproximateNumberOfMessagesNotVisible": "3"}
-    return {"Attributes": counts | {"RedrivePolicy": redrive_policy}}
+    return {"Attributes": build_queue_counts(1200, 3) | {"RedrivePolicy": redrive_policy}}
 
 
 def allow_simulated_actions(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -379,6 +379,38 @@ def test_an_expired_login_is_reported_with_a_way_to_log_in_again(aws: Account) -
     finding = run_checks(aws)[1]
     assert finding.message == "ExpiredToken: it ended — at noon"
     assert finding.remedy == "log in again (for SSO: aws sso login)"
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (SSLError(endpoint_url="https://sts", error="self-signed certificate"), "set AWS_CA_BUNDLE"),
+        (ProxyConnectionError(proxy_url="http://proxy", error="407"), "correct HTTPS_PROXY"),
+        (InvalidConfigError(error_msg="The source profile lab is missing"), "correct your profile in ~/.aws/config"),
+        (ForeignResponseError(operation="GetCallerIdentity", problem="is an HTML page"), "something other than AWS"),
+        (build_client_error("RequestTimeTooSkewed"), "set this computer's clock"),
+    ],
+)
+def test_what_makes_every_call_fail_is_wrong_with_its_own_advice_and_nothing_contradicts_it(
+    aws: Account, error: Exception, advice: str
+) -> None:
+    aws.responses["sts.GetCallerIdentity"] = error
+    findings = run_checks(aws)
+    assert findings[1].level is FindingLevel.WRONG
+    assert advice in findings[1].remedy
+    assert aws.calls == ["sts.GetCallerIdentity"]
+    assert "log in" not in " ".join(finding.remedy for finding in findings if finding is not findings[1])
+    assert choose_exit_code(findings) == 1
+
+
+def test_a_bucket_behind_a_redirect_is_wrong_and_names_its_region(aws: Account) -> None:
+    redirect = {
+        "Error": {"Code": "301", "Message": "Moved"},
+        "ResponseMetadata": {"HTTPHeaders": {"x-amz-bucket-region": "eu-west-1"}},
+    }
+    aws.responses["s3.HeadBucket"] = ClientError(redirect, "HeadBucket")
+    finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
+    assert finding.remedy == "the bucket is in eu-west-1: set AWS_REGION = 'eu-west-1' in the config"
 
 
 @pytest.mark.parametrize("name", ["fleet.json", "my: fleet; the second.json"])

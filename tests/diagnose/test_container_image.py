@@ -92,6 +92,13 @@ def test_an_image_for_another_processor_is_wrong_and_says_how_to_build_it(
     assert "make push" in finding.remedy
 
 
+def test_an_image_for_windows_only_is_wrong_although_its_processor_fits(registry: FakeRegistry) -> None:
+    registry.documents[MANIFEST] = {"schemaVersion": 2, "manifests": [WINDOWS, ATTESTATION]}
+    finding = check_image(registry)
+    assert finding.level is FindingLevel.WRONG
+    assert finding.message == f"{registry.host}/user/app:1 is for windows/amd64, which m5.large cannot run"
+
+
 def test_an_image_for_several_processors_runs_on_all_of_them(registry: FakeRegistry) -> None:
     registry.documents[MANIFEST] = build_index("amd64", "arm64")
     finding = check_image(registry, "user/app:1", "m5.large", "m6g.large")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ProxyConnectionError, SSLError
 from botocore.response import StreamingBody
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from distributed_something.core.aws_errors import (
     TASK_FAILURE_PATTERNS,
     AWSEvent,
 )
+from distributed_something.core.errors import CloudError
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.diagnose.why.job_causes import JobEvidence, diagnose_failing_jobs
 from distributed_something.diagnose.why.rank import rank_causes
@@ -45,9 +47,11 @@ from distributed_something.results.advice import AdviceCause, format_advice
 from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
+from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
+from distributed_something.worker import ForeignResponseError
 from tests.support.account import Account, emulate_account
-from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START
+from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START, build_queue_counts
 
 NOW = START + 3600
 SUBJECT = build_subject_from_run(MONITOR_FILE)
@@ -406,6 +410,15 @@ def test_after_a_run_its_failures_are_the_only_causes_and_the_advice_of_status_f
     assert len(lines) == len(set(lines))
 
 
+def test_failed_jobs_that_were_sent_again_only_need_machines() -> None:
+    repeated = frozenset(failed.job for failed in FAILURES)
+    jobs = replace(ENDED, batch=NextBatch(len(repeated), repeated))
+    text = format_diagnosis(HEALTHY, rank_causes(HEALTHY, jobs, LINE), jobs, LINE)
+    assert "sent again after this run" in text
+    assert "run.py retry" not in text
+    assert [line.split()[-2] for line in text.splitlines()[-2:]] == ["startCluster", "monitor"]
+
+
 def test_after_a_run_in_which_every_job_is_done_there_is_no_problem() -> None:
     done = JobEvidence(build_outcome(done=3), has_ended=True, is_regular=True)
     assert rank_causes(REMOVED, done, LINE) == []
@@ -609,7 +622,17 @@ def test_if_the_containers_failed_before_the_fleet_ended_the_failure_comes_first
     tasks = (build_stopped_task(EXITED, 1), build_stopped_task(EXITED, 1), build_stopped_task("Scaling activity"))
     cause = find_first_cause(replace(IDLE, fleet=ENDED_FLEET, machines=(), stopped_tasks=tasks))
     assert "stops with an error" in cause.title
-    assert cause.remedy.endswith("run setup; then run startCluster")
+    assert cause.remedy.endswith("run setup; then type:")
+    assert cause.list_commands(LINE) == [
+        LINE.format_command("startCluster", LINE.fleet_file),
+        *LINE.list_run_commands(["monitor"]),
+    ]
+    ended = JobEvidence(build_outcome(left=9), has_ended=True, is_hopeless=True)
+    evidence = replace(IDLE, fleet=ENDED_FLEET, machines=(), stopped_tasks=tasks)
+    text = format_diagnosis(evidence, rank_causes(evidence, ended, LINE), ended, LINE)
+    assert text.count("startCluster") == 1, "the commands are those of status, once"
+    commands = re.findall(r"--local (\w+)", text.partition("next: ")[2])
+    assert commands == ["setup", "startCluster", "monitor"]
 
 
 @pytest.mark.parametrize("fleet", [ENDED_FLEET, None])
@@ -689,6 +712,38 @@ def test_failed_attempts_are_named_while_machines_pause_although_other_jobs_are_
     titles = [cause.title for cause in rank_causes(PAUSED, replace(jobs, has_pauses=True), LINE)]
     assert titles[0].startswith("machines have paused")
     assert any(title.startswith("5 jobs in the queue failed so far") for title in titles)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (ProxyConnectionError(proxy_url="http://proxy", error="refused"), "correct HTTPS_PROXY"),
+        (SSLError(endpoint_url="https://sqs", error="self-signed"), "set AWS_CA_BUNDLE"),
+        (ForeignResponseError(operation="GetQueueUrl", problem="is a redirect"), "something other than AWS answered"),
+    ],
+)
+def test_what_makes_every_lookup_fail_is_said_once_with_its_advice(error: Exception, advice: str) -> None:
+    with emulate_account(dict(RESPONSES)) as aws:
+        aws.responses["sqs.GetQueueUrl"] = error
+        with pytest.raises(CloudError, match=advice):
+            gather_evidence(aws.clients, SUBJECT, NOW)
+
+
+def test_a_part_that_could_not_be_looked_up_comes_with_advice() -> None:
+    with emulate_account(dict(RESPONSES)) as aws:
+        aws.refuse_call("ecs.DescribeServices", "ThrottlingException", "slow down")
+        evidence = gather_evidence(aws.clients, SUBJECT, NOW)
+    assert evidence.lookup_errors["service"].startswith("ThrottlingException: slow down — AWS limits how often")
+
+
+def test_refused_protection_is_named_with_its_remedy_and_not_blamed_on_the_queues_rights() -> None:
+    refused = tuple(PausedMachine("i-1", f"ECS refuses: {code}", None, code, NOW) for code in ("AccessDenied", "X"))
+    for paused, remedy in zip(refused, ("run setupAWS", "wait: "), strict=True):
+        evidence = replace(HEALTHY, counts=QueueCounts(96, 0), log_tail=None, paused_machines=(paused,))
+        (cause,) = rank_causes(evidence)
+        assert cause.title == "containers take no jobs, because ECS refuses to protect them from scale-in"
+        assert cause.evidence == f"i-1: ECS refuses: {paused.protection}"
+        assert cause.remedy.startswith(remedy)
 
 
 def test_the_pause_of_a_terminated_machine_is_ignored() -> None:
@@ -869,8 +924,7 @@ HISTORY: list[dict[str, Any]] = [
 ]  # fmt: skip
 RESPONSES: dict[str, Any] = {
     "sqs.GetQueueUrl": {"QueueUrl": QUEUE_URL},
-    "sqs.GetQueueAttributes": {"Attributes": {
-        "ApproximateNumberOfMessages": "9", "ApproximateNumberOfMessagesNotVisible": "1",
+    "sqs.GetQueueAttributes": {"Attributes": build_queue_counts(9, 1) | {
         "RedrivePolicy": json.dumps({"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:AppDead"})}},
     "ecs.DescribeServices": {"services": [
         {"serviceName": "AppService", "status": "ACTIVE", "desiredCount": 6, "runningCount": 0, "pendingCount": 1,

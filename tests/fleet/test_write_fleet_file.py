@@ -389,13 +389,15 @@ SSH_GROUP = OWN_GROUP | {"IpPermissions": [build_ssh_rule(IpRanges=[{"CidrIp": "
         ("2001:db8::7", build_ssh_rule(Ipv6Ranges=[{"CidrIpv6": "2001:db8::7/128"}])),
     ],
 )
-def test_an_address_may_log_in_over_ssh_and_through_no_other_port(
+def test_an_address_may_log_in_over_ssh_and_no_earlier_one_and_through_no_other_port(
     region: Region, tmp_path: Path, address: str, rule: dict[str, Any]
 ) -> None:
     region.group_name, region.groups = SSH_GROUP_NAME, [SSH_GROUP]
     region.stub_responses()
     request = {"GroupId": GROUP, "IpPermissions": [rule]}
     region.ec2.add_response("authorize_security_group_ingress", {"Return": True}, request)
+    request = {"GroupId": GROUP, "IpPermissions": SSH_GROUP["IpPermissions"]}
+    region.ec2.add_response("revoke_security_group_ingress", {"Return": True}, request)
 
     summary = write_file(region, tmp_path / "fleet.json", constants={"SSH_KEY_NAME": "lab"}, ssh_from=address)
 
@@ -426,6 +428,20 @@ def test_a_missing_group_for_ssh_is_created_beside_the_one_that_admits_nothing(r
 def test_an_address_that_may_connect_already_is_not_added_again(region: Region, tmp_path: Path) -> None:
     region.group_name, region.groups = SSH_GROUP_NAME, [SSH_GROUP]
     region.stub_responses()
+
+    write_file(region, tmp_path / "fleet.json", constants={"SSH_KEY_NAME": "lab"}, ssh_from="198.51.100.1")
+
+
+def test_of_several_addresses_in_one_rule_the_given_one_stays(region: Region, tmp_path: Path) -> None:
+    rule = build_ssh_rule(
+        IpRanges=[{"CidrIp": "198.51.100.1/32", "Description": "Ada"}, {"CidrIp": "203.0.113.0/24"}],
+        Ipv6Ranges=[{"CidrIpv6": "2001:db8::7/128"}], PrefixListIds=[], UserIdGroupPairs=[],
+    )  # fmt: skip
+    region.group_name, region.groups = SSH_GROUP_NAME, [OWN_GROUP | {"IpPermissions": [rule]}]
+    region.stub_responses()
+    removed = build_ssh_rule(IpRanges=[{"CidrIp": "203.0.113.0/24"}], Ipv6Ranges=[{"CidrIpv6": "2001:db8::7/128"}])
+    request = {"GroupId": GROUP, "IpPermissions": [removed]}
+    region.ec2.add_response("revoke_security_group_ingress", {"Return": True}, request)
 
     write_file(region, tmp_path / "fleet.json", constants={"SSH_KEY_NAME": "lab"}, ssh_from="198.51.100.1")
 

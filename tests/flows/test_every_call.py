@@ -509,9 +509,9 @@ def test_a_submission_document_is_updated_every_ten_seconds_and_errors_do_not_st
     expect_document(aws, replace(DOCUMENT, count=30), "AccessDenied")
 
     writer.begin(DOCUMENT)
-    writer.update(replace(DOCUMENT, count=10))
+    writer.update(DOCUMENT, 10)
     time.sleep(10)
-    writer.update(replace(DOCUMENT, count=20))
+    writer.update(DOCUMENT, 20)
 
     assert writer.write(replace(DOCUMENT, count=30)) == "needs s3:PutObject"
 

@@ -37,10 +37,11 @@ def test_a_worker_that_cannot_be_imported_ends_the_run_with_its_last_lines_and_n
         assert end.returncode == 3
         lines = end.stdout.splitlines()
         assert re.fullmatch(
-            r"no container has started in \d+ s, although machines are running\. The machines were stopped, and the"
+            r"\d+ containers started and stopped without taking a job in \d+ s\. The machines were stopped, and the"
             r" queue was kept",
-            lines[0],
+            " ".join(lines[:2]),
         )
+        assert "machines        2" in lines, "although no container reported its machine"
         assert "ECS             Essential container in task exited (exit code 1)" in lines
         assert "  | ModuleNotFoundError: No module named 'numpyy'" in lines
         assert "in the queue    4" in lines

@@ -32,7 +32,7 @@ from tests.support.project import Project, create_project
 
 IMPATIENT_PACE = StepPace(0.1, dict.fromkeys(WATCHED_STEPS, 3.0), 3.0)
 LINE = CommandLine(has_image=False)
-BROKEN_WORKER = 'import sys\nprint("no licence was found", flush=True)\nsys.exit(3)\n'
+BROKEN_WORKER = 'import sys\nprint("no license was found", flush=True)\nsys.exit(3)\n'
 
 
 class InterruptedView(StepView):
@@ -181,7 +181,7 @@ def test_a_container_that_fails_is_named_with_its_last_line(lab: Lab) -> None:
 
     text = explain(outcome)
     assert "its containers fail" in text
-    assert "| no licence was found" in text
+    assert "| no license was found" in text
     assert "testRun again" in text
     assert (outcome.remaining, lab.list_rest()) == ([], [])
 

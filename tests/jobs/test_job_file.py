@@ -308,6 +308,25 @@ def test_a_value_that_a_shell_could_execute_is_reported_with_its_job(tmp_path: P
     assert "{n} is used in arithmetic" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        {"command": "sh <<END\necho {n}\nEND", "shell": True},
+        {"command": "echo 'echo {n}' > run.sh; sh run.sh", "shell": True},
+        {"command": "bash -c 'echo {n}'"},
+        {"command": [["true"], ["bash", "-c", "echo {n}"]]},
+    ],
+)
+def test_a_value_that_a_command_hands_to_another_shell_is_reported_with_its_job(
+    tmp_path: Path, command: dict[str, object]
+) -> None:
+    content = {**command, "groups": [{"n": "A01"}, {"n": "$(id)"}]}
+    with pytest.raises(InputError) as caught:
+        list(write_job_file(tmp_path, COMMAND | content).iter_checked_messages())
+    assert "groups[2]" in str(caught.value)
+    assert "{n} becomes text that `" in str(caught.value)
+
+
 def test_all_invalid_rows_in_a_table_are_reported_together_with_invalid_shared_keys(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("well\nA01,x\nA02\nA03,x\n")
     lines = find_load_problems(tmp_path, {"command": 7, "groups": "jobs.csv"})
@@ -513,3 +532,45 @@ def test_objects_of_another_server_cannot_be_listed_as_jobs(tmp_path: Path) -> N
     }  # fmt: skip
     (problem,) = find_load_problems(tmp_path, content)
     assert problem.startswith("job.json: groups: objects can be listed only in AWS, but `input_endpoint` is another ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"inputs": ["https://me:secret@host/{well}"]},
+        {"inputs": ["{url}"]},
+        {"inputs": {"https://me:secret@host/a": "a"}},
+        {"shared_inputs": ["s3://me:secret@bucket/a"]},
+        {"inputs": ["ftp://secret@host/a"], "allow": True},
+    ],
+)
+@pytest.mark.parametrize("command", [COMMAND, {}])
+def test_a_password_in_an_address_is_refused_without_showing_it(
+    tmp_path: Path, content: dict[str, object], command: dict[str, object]
+) -> None:
+    url = (
+        "https://me:secret@host/a"
+        if content["inputs" if "inputs" in content else "shared_inputs"] == ["{url}"]
+        else "x"
+    )
+    job_file = write_job_file(tmp_path, command | content | {"groups": [{"well": "A01", "url": url}]})
+    with pytest.raises(InputError, match="the address of an input contains a user name or password") as refused:
+        plan_submission(job_file)
+    assert "copy the file to S3, or fetch it in the command" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [
+        ("ftp://host/a", "use https://"), ("HTTPS://host/a", "write https://"), ("/", "is blank"),
+        ("https://2130706433/a", "the machine itself"), ("https://0x7f.1/a", "the machine itself"),
+        ("https://127.0.0.1./a", "the machine itself"), ("https://169.254.169.254/", "credentials; no input is there"),
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_an_input_is_refused(tmp_path: Path, address: str, remedy: str) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(COMMAND | {"inputs": [address], "groups": WELLS}))
+    job_file = load_job_file(path, fail_if_listed, allow_unsafe_inputs=False)
+    with pytest.raises(InputError, match=remedy):
+        plan_submission(job_file)

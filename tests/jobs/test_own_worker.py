@@ -38,6 +38,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder, self.code = folder, folder / "worker" / "generic-worker.py"
         self.code.parent.mkdir()
+        self.default_folder = ROOT / "worker"
 
     def write_hook(self, *lines: str) -> None:
         self.code.write_text(HOOK.format(body="\n".join(f"    {line}" for line in lines)))
@@ -48,7 +49,7 @@ class Project:
         path.write_text(json.dumps(content))
         job_file = load_job_file(path, lambda bucket, prefix: [])
         settings = SETTINGS.model_copy(update={"own": constants})
-        worker = OwnWorker(self.code.parent, ROOT / "worker", build_one_job_container(settings))
+        worker = OwnWorker(self.code.parent, self.default_folder, build_one_job_container(settings))
         return check_samples(worker, job_file, plan_submission(job_file).samples, seconds)
 
     def find_problems(self, content: dict[str, Any] = JOB, **constants: str) -> list[tuple[str, str, str]]:
@@ -192,6 +193,18 @@ def test_a_hook_that_takes_too_long_is_ended_and_is_not_an_error(project: Projec
 def test_a_process_that_ends_early_is_not_an_error(project: Project) -> None:
     project.write_hook("os._exit(7)")
     assert project.check() == IncompleteCheck("ended", "7")
+
+
+def test_a_hook_that_crashes_python_is_an_error(project: Project) -> None:
+    project.write_hook("os.kill(os.getpid(), 11)")
+    with pytest.raises(InputError, match=r"make_job crashes Python with groups\[1\] \(SIGSEGV: Segmentation fault\)"):
+        project.check()
+
+
+def test_a_worker_that_does_not_exist_is_an_error(project: Project) -> None:
+    project.default_folder = project.code.parent
+    with pytest.raises(InputError, match=r"generic-worker\.py: this file does not exist"):
+        project.check()
 
 
 def test_code_that_does_not_call_serve_is_not_an_error(project: Project) -> None:

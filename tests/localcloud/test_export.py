@@ -12,6 +12,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ClientError
 
+from distributed_something.localcloud.client import export
 from distributed_something.localcloud.client.export import build_safe_path, build_safe_paths, export_buckets
 from tests.support.local_lab import Lab
 
@@ -43,6 +44,36 @@ def test_no_object_is_written_outside_its_buckets_folder() -> None:
 
 def test_a_key_that_is_also_a_folder_gets_a_different_name() -> None:
     assert {key: str(path) for key, path in build_safe_paths(["a", "a/b"]).items()} == {"a": "a%", "a/b": "a/b"}
+
+
+def test_objects_that_cannot_be_copied_are_left_out_and_named_and_the_others_are_copied(lab: Lab) -> None:
+    lab.cloud.ensure_buckets(["figs"])
+    s3, warnings = lab.cloud.build_client("s3"), list[str]()
+    for key in ("a", "b/c", "z"):
+        s3.put_object(Bucket="figs", Key=key, Body=b"1")
+    s3.put_object(Bucket="figs", Key="b/old", Body=b"1", StorageClass="DEEP_ARCHIVE")
+    results = lab.cloud.export_buckets(["figs"], warnings.append) / "figs"
+    assert sorted(path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()) == [
+        "a", "b/c", "z",
+    ]  # fmt: skip
+    assert warnings == ["s3://figs/b/old was left out: it is archived"]
+    for number in range(8):
+        s3.put_object(Bucket="figs", Key=f"x/{number}", Body=b"1", StorageClass="GLACIER")
+    warnings.clear()
+    lab.cloud.export_buckets(["figs"], warnings.append)
+    assert len(warnings) == 6
+    assert warnings[-1] == "4 more objects were left out"
+
+
+def test_an_object_whose_path_the_disk_refuses_is_left_out_and_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "MAX_NAME_BYTES", 1000)
+    lab.cloud.ensure_buckets(["kiwis"])
+    s3, warnings = lab.cloud.build_client("s3"), list[str]()
+    for key in (300 * "n", "z"):
+        s3.put_object(Bucket="kiwis", Key=key, Body=b"1")
+    results = lab.cloud.export_buckets(["kiwis"], warnings.append) / "kiwis"
+    assert [path.name for path in results.iterdir()] == ["z"]
+    assert warnings == [f"s3://kiwis/{300 * 'n'} was left out: File name too long"]
 
 
 # faults

@@ -8,14 +8,16 @@ import select
 import signal
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from distributed_something.cli.context import Context
 from distributed_something.cli.main import main
-from distributed_something.localcloud import find_local_cloud
+from distributed_something.localcloud import LocalCloudError, find_local_cloud
 from distributed_something.localcloud.base import health
 from distributed_something.localcloud.base.layout import build_layout
 from distributed_something.localcloud.base.processes import (
@@ -167,6 +169,41 @@ def test_stop_goes_on_if_the_results_cannot_be_exported(plums: Project) -> None:
     assert "warning: the results could not be copied to files: " in text
     assert text.endswith("the local cloud is stopped\n")
     assert not is_running(plums)
+
+
+def test_stop_copies_all_results_except_archived_ones_which_it_names(plums: Project) -> None:
+    submit_jobs(plums, 1)
+    for key, storage_class in (("a", "STANDARD"), ("b", "GLACIER"), ("c", "STANDARD")):
+        plums.build_client("s3").put_object(Bucket="tryout-bucket", Key=key, Body=b"1", StorageClass=storage_class)
+    text = plums.run("stop").stderr
+    assert "warning: s3://tryout-bucket/b was left out: it is archived\n" in text
+    assert (plums.folder / "local" / "tryout-bucket" / "c").read_text() == "1"
+
+
+def test_stop_deletes_the_links_of_workers_that_were_killed_and_no_others(plums: Project) -> None:
+    submit_jobs(plums, 1)
+    own = Path(f"/tmp/job-{uuid.uuid4().hex[:12]}.tmp")
+    other = Path(f"/tmp/job-{uuid.uuid4().hex[:12]}.tmp")
+    own.symlink_to(build_layout(plums.folder).tasks / "t" / "job.tmp")
+    other.symlink_to(plums.folder / "elsewhere")
+    try:
+        plums.run("stop")
+        assert not own.is_symlink()
+        assert other.is_symlink()
+    finally:
+        other.unlink()
+
+
+def test_a_command_that_is_watching_when_the_local_cloud_stops_ends_and_says_what_to_type(plums: Project) -> None:
+    context = Context(local=True, project=plums.folder)
+    context.clients.sqs.list_queues()
+    plums.run("stop")
+    with pytest.raises(LocalCloudError) as error:
+        context.clients.impatient_s3.list_buckets()
+    text = str(error.value)
+    assert text.startswith("the local cloud was stopped, and the jobs in its queue are lost; its results are in ")
+    assert f"--local --project {plums.folder} setup" in text
+    assert "\n" not in text
 
 
 def test_ctrl_c_while_the_processes_end_has_no_effect() -> None:

@@ -18,6 +18,7 @@ from distributed_something.observe.containers import (
     format_paused_machine,
     list_paused_machines,
 )
+from distributed_something.observe.service import ServiceState
 from tests.support.fakes import MONITOR_FILE, RUN, START, ExactClients, expect_exact_calls
 
 STREAMS_QUERY = {"logGroupName": "AppLogs_perInstance", "orderBy": "LastEventTime", "descending": True, "limit": 50}
@@ -29,17 +30,47 @@ def aws() -> Iterator[ExactClients]:
         yield stubbed_aws
 
 
-def test_a_paused_container_is_reported_with_its_machine_and_reason(aws: ExactClients) -> None:
+def read_pause(aws: ExactClients, **content: Any) -> PausedMachine:
+    """Return what is reported about a container that wrote a health document with this content."""
     prefix = f"runs/App/{RUN}/machines/"
     listed_object = {"Key": f"{prefix}i-1-c1.json", "LastModified": datetime.fromtimestamp(START, UTC)}
     aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": prefix}, Contents=[listed_object])
-    document = {"machine": "i-1", "container": "c1", "reason": "its disk is full", "state": "paused"}
+    document = {"machine": "i-1", "container": "c1", "state": "paused"} | content
     body = json.dumps(document).encode()
     query = {"Bucket": "app-bucket", "Key": listed_object["Key"]}
     aws.expect_call("s3.get_object", query, Body=StreamingBody(io.BytesIO(body), len(body)))
     (paused,) = list_paused_machines(aws.clients.s3, "app-bucket", MONITOR_FILE.keys, START + 60)
+    return paused
+
+
+def test_a_paused_container_is_reported_with_its_machine_and_reason(aws: ExactClients) -> None:
+    paused = read_pause(aws, reason="its disk is full")
     assert paused == PausedMachine("i-1", "its disk is full")
-    assert format_paused_machine(paused) == "i-1 takes no jobs: its disk is full"
+    assert format_paused_machine(paused, None) == "i-1 takes no jobs: its disk is full"
+
+
+@pytest.mark.parametrize(
+    ("code", "service", "advice"),
+    [
+        (
+            "AccessDeniedException",
+            ServiceState(2, 2, 0),
+            "run setupAWS, which lets the containers'",
+        ),
+        ("DEPLOYMENT_BLOCKED", ServiceState(2, 2, 0), "wait: a deployment"),
+        ("DEPLOYMENT_BLOCKED", ServiceState(2, 5, 0), "wait: more containers are protected than"),
+        ("DEPLOYMENT_BLOCKED", None, "wait: a deployment"),
+        ("ThrottlingException", ServiceState(2, 2, 0), "wait: the container asks again"),
+        ("", None, "wait: the container asks again"),
+    ],
+)
+def test_refused_protection_is_reported_with_a_remedy_for_its_cause(
+    aws: ExactClients, code: str, service: ServiceState | None, advice: str
+) -> None:
+    paused = read_pause(aws, reason="ECS refuses", protection=code, since="2026-11-23T10:45:00.000Z", until=None)
+    assert (paused.protection, paused.since, paused.refused_since) == (code, None, START)
+    line = format_paused_machine(paused, service)
+    assert line.startswith(f"i-1 takes no jobs: ECS refuses; {advice}")
 
 
 def test_without_a_log_group_there_is_no_log_tail(aws: ExactClients) -> None:

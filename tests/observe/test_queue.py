@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from distributed_something.observe.queue import QueueCounts, QueueState, count_jobs, observe_queue
+from distributed_something.worker import ForeignResponseError
 from tests.support.fakes import MISSING_QUEUE, QUEUE_ATTRIBUTES, QUEUE_URL, ExactClients, expect_exact_calls
 
 
@@ -34,9 +35,17 @@ def test_delayed_messages_count_as_waiting_jobs(aws: ExactClients) -> None:
 
 
 def test_a_queue_may_have_no_jobs_and_no_dead_letter_queue(aws: ExactClients) -> None:
-    prepare_queue(aws, CreatedTimestamp="1795430700")
+    prepare_queue(aws, **dict.fromkeys(QUEUE_ATTRIBUTES[:3], "0"), CreatedTimestamp="1795430700")
     queue = observe_queue(aws.clients.sqs, "AppQueue")
     assert queue == QueueState(QUEUE_URL, QueueCounts(0, 0), 1_795_430_700.0, None)
+
+
+@pytest.mark.parametrize("missing", QUEUE_ATTRIBUTES[:3])
+def test_a_response_without_a_count_is_an_error_and_no_empty_queue(aws: ExactClients, missing: str) -> None:
+    counts = dict.fromkeys(set(QUEUE_ATTRIBUTES[:3]) - {missing}, "0")
+    prepare_queue(aws, **counts, CreatedTimestamp="1795430700")
+    with pytest.raises(ForeignResponseError, match=missing):
+        count_jobs(aws.clients.sqs, "AppQueue")
 
 
 def test_attributes_of_a_missing_queue_are_not_requested(aws: ExactClients) -> None:

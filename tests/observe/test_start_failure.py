@@ -59,7 +59,7 @@ def test_the_newest_failed_container_is_reported_with_its_last_lines(aws: ExactC
     expect_tasks(aws, build_task(1, 60), build_task(2, 120), build_task(3, 90))
     expect_log(aws, 2, "Traceback (most recent call last):", "ImportError: no\n")
     assert find_failure(aws) == StartFailure(
-        "EssentialContainerExited", EXITED, (1,), ("Traceback (most recent call last):", "ImportError: no")
+        "EssentialContainerExited", EXITED, (1,), ("Traceback (most recent call last):", "ImportError: no"), started=3
     )
 
 
@@ -77,6 +77,23 @@ def test_a_worker_that_died_is_reported_with_its_exit_code_and_its_last_lines(aw
     assert "exit code 3" in " ".join(" ".join(text).split())
     assert text[-1] == "  | native code: abort"
     assert max(map(len, text)) <= 80
+
+
+@pytest.mark.parametrize(("codes", "text"), [
+    ([], "no container has started in 20 s, although machines are running."),
+    ([1, 1, 1], "3 containers started and stopped without taking a job in 20 s."),
+])  # fmt: skip
+def test_containers_that_start_and_stop_are_not_containers_that_never_start(
+    aws: ExactClients, codes: list[int], text: str
+) -> None:
+    tasks = [build_task(1, 60, containers=[{"exitCode": code}]) for code in codes] or [
+        build_task(1, 60, containers=[{}])
+    ]
+    expect_tasks(aws, *tasks)
+    for _ in tasks:
+        expect_log(aws, 1)
+    clients: Any = aws.clients
+    assert describe_start_failure(clients, MONITOR_FILE, 20).startswith(text)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from distributed_something.core.text import TERMINAL_COLUMNS
 from distributed_something.results.advice import (
     AdviceCause,
+    build_batch_advice,
     choose_advice,
     classify_failure,
     format_advice,
@@ -20,6 +21,7 @@ from distributed_something.results.advice import (
 from distributed_something.results.command_line import CommandLine, build_run_line, describe_command_line
 from distributed_something.results.job_counter import FailedJob, JobCounts, build_failed_job
 from distributed_something.results.job_source import JobSource
+from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from tests.support.fakes import MONITOR_FILE
 
@@ -60,6 +62,7 @@ def list_commands(outcome: RunOutcome, *, is_hopeless: bool, line: CommandLine =
         ("signal", -9, AdviceCause.MEMORY),
         ("signal", -11, AdviceCause.PROGRAM),
         ("missing input", None, AdviceCause.MISSING_INPUT),
+        ("web", None, AdviceCause.WEB),
         ("bad message", None, AdviceCause.MESSAGE),
         ("time-out", -15, AdviceCause.TIME),
         ("worker code", None, AdviceCause.HOOK),
@@ -184,8 +187,8 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
         classify_failure(FailedJob("a", 0.0, "{reason}", name, exit_code=code)): (name, code)
         for name, code in [
             ("program", 127), ("program", 1), ("bad message", None), ("missing input", None), ("disk", 1),
-            ("out of memory", 137), ("time-out", None), ("aws", None), ("worker code", None), ("crash", None),
-            ("program", None), ("machine", None), ("delivery", None),
+            ("out of memory", 137), ("time-out", None), ("aws", None), ("web", None), ("worker code", None),
+            ("crash", None), ("program", None), ("machine", None), ("delivery", None),
         ]
     }  # fmt: skip
     outcomes = {
@@ -194,13 +197,16 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
         AdviceCause.LOST: build_outcome(lost=1),
         AdviceCause.WAITING: build_outcome(done=1, left=1),
         AdviceCause.REPLACED: build_outcome(left=1),
+        AdviceCause.SENT_AGAIN: build_outcome(("program", 1)),
     }
     source = JobSource(is_replaced=cause is AdviceCause.REPLACED)
-    outcome = outcomes.get(cause) or build_outcome(failures[cause])
+    batch = NextBatch(1, frozenset({"job-0"})) if cause is AdviceCause.SENT_AGAIN else None
+    outcome = outcomes.get(cause) or build_outcome(failures.get(cause, ("program", 1)))
     is_hopeless = cause not in (AdviceCause.LOST, AdviceCause.WAITING)
     advice = choose_advice(
-        outcome, is_hopeless=is_hopeless, has_no_machine=cause is AdviceCause.NO_MACHINE, source=source
+        outcome, is_hopeless=is_hopeless, has_no_machine=cause is AdviceCause.NO_MACHINE, source=source, batch=batch
     )
+    advice = build_batch_advice(NextBatch(1)) if cause is AdviceCause.NEXT_BATCH else advice
     assert advice is not None
     assert advice.cause is cause
     text, _, commands = format_advice(advice, LOCAL).partition("\nnext: ")
@@ -368,3 +374,33 @@ def test_a_monitor_without_a_project_advises_commands_as_they_were_typed_at_the_
     assert (line.has_image, line.is_pushed) == (False, False)
     assert replace(line, has_image=True).format_build_command() == "python ../run.py --project 'my plates' buildImage"
     assert build_run_line(MONITOR_FILE).format_command("setup") == "python run.py setup"
+
+
+# Jobs that were sent after the run
+
+
+@pytest.mark.parametrize(("is_active", "commands"), [(False, MACHINES), (True, MACHINES[1:])])
+def test_failed_jobs_that_were_sent_again_only_need_machines(is_active: bool, commands: tuple[str, ...]) -> None:
+    outcome = build_outcome(("program", 1), ("program", 2), done=3)
+    every, some = (NextBatch(2, frozenset(jobs), is_active) for jobs in (("job-0", "job-1"), ("job-1",)))
+    advice = choose_advice(outcome, is_hopeless=False, batch=every)
+    assert advice is not None
+    assert list_next_commands(advice, LOCAL) == [LOCAL.format_command(*command.split()) for command in commands]
+    assert "retry" not in format_advice(advice, LOCAL)
+    advice = choose_advice(outcome, is_hopeless=False, batch=some)
+    assert advice is not None
+    assert "1 failed job was sent again after this run." in " ".join(format_advice(advice, LOCAL).split())
+    assert list_alternative_commands(advice, LOCAL) == [LOCAL.format_retry(has_waiting=True)]
+
+
+def test_retry_needs_yes_while_other_jobs_are_in_the_queue() -> None:
+    advice = choose_advice(build_outcome(("program", 1), done=3), is_hopeless=False, batch=NextBatch(4))
+    assert advice is not None
+    assert "retry files/AppSpotFleetRequestId.json --yes --with" in list_next_commands(advice, LOCAL)[0]
+
+
+@pytest.mark.parametrize(("slots", "text"), [(1, "raise MEMORY."), (2, "raise MEMORY or lower DOCKER_CORES.")])
+def test_a_container_that_runs_one_program_at_a_time_can_only_get_more_memory(slots: int, text: str) -> None:
+    advice = choose_advice(build_outcome(("out of memory", 137)), is_hopeless=False)
+    assert advice is not None
+    assert text in " ".join(format_advice(advice, replace(LOCAL, slots=slots)).split())

@@ -22,6 +22,8 @@ from distributed_something.results.mask import mask_line
     ("images/plate/a and images/a.tif", "PATH and PATH"),
     ("and/or I/O 3/4 km/h", "and/or I/O #/# km/h"),
     ("No module named 'scipy.io'; can't open it", "No module named 'scipy.io'; can't open it"),
+    ("the name 'PATH' is not UTF-8, but S3 allows only 1,024", "the name 'PATH' is not UTF-8, but S3 allows only #"),
+    ("cannot cast float32 to int64 (sha256 of EC2-7, S31)", "cannot cast float32 to int64 (sha256 of EC2-#, S#)"),
     ("RequestId J2V1B3XQ89ZZ", "RequestId #"),
     ("Segmentation fault (core dumped)", "Segmentation fault (core dumped)"),
     ("two\nlines\x07", "two lines\\x#"),
@@ -49,3 +51,15 @@ def test_the_mask_of_any_line_is_one_line_and_does_not_depend_on_the_order_of_th
     masked = mask_line(line, values)
     assert masked.isprintable()
     assert masked == mask_line(line, values[::-1])
+
+
+@pytest.mark.parametrize(("line", "value", "masked"), [
+    ("Caused by: java.io.FileNotFoundException: no java", "java", "Caused by: java.io.FileNotFoundException: no #"),
+    ("sklearn.exceptions.NotFittedError: fit first", "exceptions", "sklearn.exceptions.NotFittedError: fit first"),
+    ("numpy.linalg.LinAlgError: Singular matrix", "linalg", "numpy.linalg.LinAlgError: Singular matrix"),
+    ("cannot read liver.tif", "liver", "cannot read #.tif"),
+    ("cannot read liver.ndpi of liver.", "liver", "cannot read #.ndpi of #."),
+    ("no P7.io.FileNotFoundException", "P7", "no #.io.FileNotFoundException"),
+])  # fmt: skip
+def test_an_ordinary_word_in_a_name_in_code_is_not_a_value(line: str, value: str, masked: str) -> None:
+    assert mask_line(line, [value]) == masked

@@ -135,7 +135,7 @@ def test_a_reason_is_not_cut_off_and_is_shown_beside_the_log_if_the_log_does_not
 ])  # fmt: skip
 def test_the_command_that_runs_the_jobs_of_one_cause_again_is_shown(command: str) -> None:
     outcome = build_outcome([FailedJob("a", 1.0, "r", "disk")])
-    text = format_retry_example(outcome, command)
+    text = format_retry_example(outcome.groups, command)
     _, hint, shown = text.partition("to run only the jobs of one cause again, give its ID, for example:\n")
     assert hint
     assert max(map(len, shown.splitlines())) <= 80
@@ -157,7 +157,7 @@ def test_nothing_about_failures_is_wider_than_a_terminal_except_the_address_of_a
                           group={"plate": wide})] * 3  # fmt: skip
     failures.append(FailedJob("b", 1.0, "r\n\x1b[31m" * 100, "aws"))
     lines = format_failures_of(build_outcome(failures, total_seconds=9.0), 123456.0)
-    widths = [measure_columns(line) for line in lines if "log: " not in line]
+    widths = [measure_columns(line) for line in lines if "s3://" not in line]
     assert max(widths) <= 80
     assert all(line.isprintable() for line in lines)
     assert sum("…" in line for line in lines) >= 5
@@ -224,7 +224,7 @@ def test_the_text_and_the_numbers_are_saved(bucket: Any) -> None:
         "app": "App", "run": RUN, "reason": "run", "clean": True, "complete": False, "ended": None, "report": "",
         "jobs": {"submitted": 20, "done": 5, "already_there": 4, "failed": 3, "repeated": 2, "replaced": 0, "left": 1,
                  "unread": 2, "unrecorded": 3, "overwritten_files": 0},
-        "failing": [],
+        "failing": [], "start_failure": None,
         "failures": [{
             "id": group.id, "cause": "exit code 3: no image #", "reason_class": "program", "exit_code": 3, "jobs": 1,
             "example": {"job": "a", "telling_line": "no image 5", "log": "s3://b/log"},
@@ -329,3 +329,10 @@ def test_jobs_that_failed_after_they_were_replaced_have_a_row_and_are_not_missin
     assert format_lines(RunOutcome(65, JobCounts(done=59, failed=1, replaced=5), 0, [], 2))[0] == (
         "verdict         1 of 60 jobs failed"
     )
+
+
+@pytest.mark.parametrize(("machines", "cost", "shown"), [(2, 0.5, "2"), (0, 0.5, "unknown"), (0, 0.0, "0")])
+def test_a_run_that_cost_something_had_machines(machines: int, cost: float, shown: str) -> None:
+    outcome = replace(COMPLETE, machines=machines)
+    text = format_run_outcome(outcome, MONITOR_FILE, 60.0, None, cost)
+    assert f"machines        {shown}\n" in text

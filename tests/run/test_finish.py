@@ -120,8 +120,9 @@ def test_a_run_that_ends_with_jobs_in_its_queue_is_not_complete_and_its_summary_
     assert command.run.actions == ["records", "summary"], "nothing is deleted"
     assert command.run.summary == command.output.printed
     lines = command.run.summary.splitlines()
-    assert "has ended, but jobs are still waiting" in lines[0]
-    assert lines[1:5] == [
+    assert "has ended, but jobs are still waiting" in " ".join(lines[:2])
+    assert max(map(len, lines)) <= 80
+    assert lines[2:6] == [
         "verdict         5 jobs left in the queue", "jobs done       7", "jobs failed     0", "in the queue    5"
     ]  # fmt: skip
 
@@ -142,7 +143,7 @@ def test_jobs_that_end_while_the_last_containers_stop_are_in_the_summary(command
     command.run.account.responses["ecs.DescribeServices"] = describe_services
     command.run_command()
     lines = command.run.summary.splitlines()
-    assert lines[2:5] == ["jobs done       9", "jobs failed     0", "in the queue    3"]
+    assert lines[3:6] == ["jobs done       9", "jobs failed     0", "in the queue    3"]
 
 
 def test_the_summary_does_not_wait_for_a_container_that_never_stops(command: MonitorCommand) -> None:

@@ -37,7 +37,16 @@ from distributed_something.run.dashboard import build_dashboard
 from distributed_something.worker.machine.idle_alarm import build_alarm_request
 from tests.support.account import Account, emulate_account
 from tests.support.emulated_runs import RunFactory, build_tags, emulated_account
-from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START, FakeTime
+from tests.support.fakes import (
+    MISSING_QUEUE,
+    MONITOR_FILE,
+    QUEUE_URL,
+    RUN,
+    SETTINGS,
+    START,
+    FakeTime,
+    build_queue_counts,
+)
 from tests.support.run_account import EMPTY_ACCOUNT
 
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
@@ -354,7 +363,7 @@ def test_all_pages_of_all_responses_are_read(empty_account: Account) -> None:
         "sqs.ListQueues": build_pages("QueueUrls", "NextToken", QueueUrls=[QUEUE_URL]),
         "sqs.ListQueueTags": {"Tags": {"app": "App"}},
         "sqs.ListDeadLetterSourceQueues": build_pages("queueUrls", "NextToken", queueUrls=[QUEUE_URL]),
-        "sqs.GetQueueAttributes": {"Attributes": {"ApproximateNumberOfMessages": "0"}},
+        "sqs.GetQueueAttributes": {"Attributes": build_queue_counts()},
         "ecs.ListClusters": build_pages("clusterArns", "nextToken", clusterArns=[f"{arn}:cluster/app-cluster"]),
         "ecs.DescribeClusters": {
             "clusters": [{"clusterName": "app-cluster", "status": "ACTIVE", "tags": [{"key": "app", "value": "App"}]}]

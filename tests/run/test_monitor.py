@@ -8,7 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import EndpointConnectionError, UnauthorizedSSOTokenError
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    InvalidRegionError,
+    ProxyConnectionError,
+    SSLError,
+    UnauthorizedSSOTokenError,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +24,7 @@ from distributed_something.core.errors import CloudError
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import PausedMachine
 from distributed_something.observe.documents.journals import RunTotals
+from distributed_something.observe.machines import UnusableMachine
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.service import ServiceState
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot
@@ -32,8 +40,10 @@ from distributed_something.run.monitor.policy import (
     MonitorAction,
     Pace,
     TaskCountChange,
+    UnusableMachineTermination,
     choose_actions,
 )
+from distributed_something.worker import ForeignResponseError
 from tests.support.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, FakeBucket, FakeTime, build_client_error
 
 PACE = Pace(interval_seconds=30.0, settling_seconds=75.0)
@@ -352,6 +362,103 @@ def test_watching_survives_a_clock_that_is_wrong_for_a_moment_but_does_not_start
         Watcher(monkeypatch, build_client_error("RequestTimeTooSkewed")).watch()
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (SSLError(endpoint_url="https://sqs", error="self-signed certificate"), "set AWS_CA_BUNDLE"),
+        (ProxyConnectionError(proxy_url="http://proxy", error="407"), "correct HTTPS_PROXY"),
+        (build_client_error("PermanentRedirect"), "the bucket is in another region"),
+        (InvalidRegionError(region_name="us east"), "correct AWS_REGION"),
+    ],
+)
+def test_watching_does_not_start_with_a_wrong_setting_but_survives_one_later(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, advice: str
+) -> None:
+    """A laptop may move to a network with a proxy during the run, and back."""
+    first = Watcher(monkeypatch, error)
+    with pytest.raises(CloudError, match=advice) as caught:
+        first.watch()
+    assert (first.time.slept, caught.value.exit_code) == ([], 1)
+    watcher = Watcher(monkeypatch, 2, error, 0)
+    watcher.watch()
+    assert [advice in line for line in watcher.lines] == [True]
+
+
+def test_watching_survives_a_login_page_even_at_the_first_observation(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ForeignResponseError(operation="GetQueueUrl", problem="is an HTML page")
+    watcher = Watcher(monkeypatch, page, 2, page, page, 0)
+    watcher.watch()
+    assert count_jobs(watcher.snapshots[0]) == 2
+    assert ["something other than AWS answered" in line for line in watcher.lines] == [True] * 3
+
+
+def test_a_rejected_action_is_named_with_its_permission_and_repeated_even_at_the_first_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watcher = Watcher(monkeypatch, 3, 3, 0)
+    denied = ClientError(
+        {"Error": {"Code": "UnauthorizedOperation", "Message": "You are not authorized. Encoded message: abc"}},
+        "TerminateInstances",
+    )
+    outcomes: list[Exception | None] = [denied, denied, None]
+
+    def carry_out(_clients: object, _file: object, action: MonitorAction) -> None:
+        if isinstance(action, IdleMachineTermination) and (error := outcomes.pop(0)):
+            raise error
+
+    def choose(snapshot: RunSnapshot, *args: Any, **options: Any) -> list[MonitorAction]:
+        return [IdleMachineTermination(())] if outcomes else choose_actions(snapshot, *args, **options)
+
+    monkeypatch.setattr(loop, "choose_actions", choose)
+    monkeypatch.setattr(loop, "carry_out_action", carry_out)
+    watcher.watch()
+    assert len(watcher.lines) == 2
+    assert watcher.lines[0].startswith("while terminating idle machines (they still cost money): UnauthorizedOperation")
+    assert watcher.lines[0].endswith("for the permission ec2:TerminateInstances (retrying)")
+    assert [count_jobs(snapshot) for snapshot in watcher.snapshots][:3] == [3, 3, 0]
+
+
+def test_watching_ends_if_the_login_expires_during_an_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = Watcher(monkeypatch, 3)
+    monkeypatch.setattr(loop, "choose_actions", lambda *_, **__: [IdleMachineTermination(())])
+
+    def carry_out(*_: object) -> None:
+        raise build_client_error("ExpiredToken")
+
+    monkeypatch.setattr(loop, "carry_out_action", carry_out)
+    with pytest.raises(CloudError, match="log in again"):
+        watcher.watch()
+
+
+def test_only_machines_that_ec2_has_terminated_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EC2 refuses the second of two calls at first. Each call terminates at most 100 machines."""
+    machines = [UnusableMachine(f"i-{number}", START - 900) for number in range(150)]
+    watcher = Watcher(monkeypatch, 3)
+    errors, calls = [build_client_error("UnauthorizedOperation")], []
+
+    def carry_out(_clients: object, _file: object, action: MonitorAction) -> None:
+        assert isinstance(action, UnusableMachineTermination)
+        if calls and errors:
+            raise errors.pop()
+        calls.append(len(action.machines))
+        for machine in action.machines:
+            machines.remove(machine)
+
+    monkeypatch.setattr(
+        loop, "choose_actions", lambda *_, **__: [UnusableMachineTermination(tuple(machines))] if machines else []
+    )
+    monkeypatch.setattr(loop, "carry_out_action", carry_out)
+    counts = []
+    for _ in range(3):
+        tick = run_tick(
+            watcher.clients, OLD_MONITOR_FILE, RunCaches(watcher.clients.s3, OLD_MONITOR_FILE), watcher.time.time,
+            cheapest=False, pace=PACE,
+        )  # fmt: skip
+        counts.append((tick.history.unusable_count, tick.history.unusable_rounds, tick.failure is not None))
+    assert calls == [100, 50]
+    assert counts == [(100, 1, True), (150, 1, False), (150, 1, False)]
+
+
 NO_TOTALS = RunTotals()
 
 
@@ -436,6 +543,26 @@ def test_failures_and_pauses_of_jobs_that_were_replaced_do_not_end_a_run(
     snapshots[1:] = [replace(snapshot, replaced_at=REPLACED_AT) for snapshot in snapshots[1:]]
     ends = [EndReason.NOTHING_WORKS in actions for actions in follow(NEW_FILE, *snapshots)]
     assert ends == [False] * 4 + [is_hopeless]
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "is_hopeless"),
+    [
+        ("AccessDeniedException", 600.0, True),
+        ("AccessDeniedException", 599.0, False),
+        ("DEPLOYMENT_BLOCKED", 3000.0, False),
+        ("", 3000.0, False),
+    ],
+)
+def test_a_run_ends_if_its_role_may_not_protect_containers_but_other_refusals_end_by_themselves(
+    code: str, seconds: float, is_hopeless: bool
+) -> None:
+    history = RunHistory()
+    paused = tuple(PausedMachine(f"i-{n}", "refused", None, code, START) for n in (1, 2))
+    for at in (START + seconds, START + seconds + PACE.settling_seconds):
+        snapshot = replace(build_snapshot(10), at=at, paused=paused, service=ServiceState(2, 2, 0))
+        history = update_history(history, snapshot, PACE.settling_seconds)
+    assert (EndReason.NOTHING_WORKS in decide(snapshot, history)) == is_hopeless
 
 
 def test_no_run_ends_while_jobs_are_being_sent() -> None:
@@ -528,3 +655,12 @@ def test_a_fleet_that_ec2_does_not_list_counts_as_ended_unless_it_is_new(
     assert decide(replace(snapshot, queue=QueueCounts(0, 5)), RunHistory()) == [], (
         "workers may still be running the jobs"
     )
+
+
+def test_the_history_remembers_how_many_machines_there_were() -> None:
+    history = RunHistory()
+    for number, machines in enumerate([(), ("i-1", "i-2"), ("i-2",), ()]):
+        fleet = FleetState("active", 2, machines)
+        snapshot = RunSnapshot(START + number, None, RunTotals(), None, fleet, None)
+        history = update_history(history, snapshot, PACE.settling_seconds)
+    assert history.machines == 2

@@ -238,8 +238,10 @@ def describe_call(call: Call, folder: Path) -> str:
     """Return a request without text for people and without the name of the project's folder."""
     key = str(call.parameters.get("Key", ""))
     stored = key.endswith(STORED_TEXTS)
-    # moto does not seed upload ids, and StartAfter contains the real time when moto created the queue.
+    # moto does not seed upload ids, StartAfter contains the real time when moto created the queue, and botocore adds a
+    # random token to requests without one.
     ignored = {"UploadId", "StartAfter", *(("Body",) if stored else ())}
+    ignored |= {"ClientToken"} if call.operation == "RunInstances" else set()
     parameters = {key: _read(value) for key, value in call.parameters.items() if key not in ignored}
     if key.endswith("/summary.json") and "Body" in parameters:
         parameters["Body"] = json.loads(parameters["Body"]) | {"report": ""}

@@ -15,6 +15,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.submission import RetryList, build_submission_time
 from distributed_something.core.text import measure_columns
 from distributed_something.jobs.submission.retry import write_retry_list
+from distributed_something.observe.containers import StartFailure
 from distributed_something.observe.snapshot import observe_run
 from distributed_something.results import status as status_package
 from distributed_something.results.advice import Recipe
@@ -37,7 +38,7 @@ from distributed_something.run.run_status import (
 )
 from distributed_something.run.screen.print_status import print_status
 from distributed_something.worker.machine.times import build_utc_timestamp
-from tests.support.fakes import MONITOR_FILE, START, FakeOutput
+from tests.support.fakes import MONITOR_FILE, START, FakeOutput, build_queue_counts
 from tests.support.run_account import RunAccount, emulate_run_account
 from tests.support.run_documents import RunDocuments
 
@@ -175,6 +176,20 @@ CANCELED_FLEET = {
 }  # fmt: skip
 
 
+def test_a_run_whose_containers_did_not_work_shows_their_last_lines(run: Run) -> None:
+    run.begin(5, ended=None)
+    failure = StartFailure("EssentialContainerExited", "exited", (1,), ("ImportError: no cells",), started=12)
+    summary = RunSummary("nothing works", True, False, "text", START + 90, start_failure=failure)
+    save_run_summary(run.account.clients.s3, run.file, summary, None)
+    status, output = run.observe(), FakeOutput()
+    assert build_document(run, status)["messages"] == ["12 containers started and stopped without taking a job"]
+    print_status(run.view, status, output, LINE, as_json=False)
+    lines = output.printed.splitlines()
+    assert "12 containers started and stopped without taking a job" in output.printed
+    assert lines.index("  | ImportError: no cells") < lines.index("the container's last lines:") + 2
+    assert "cause           the worker stops with an error" in lines
+
+
 def test_a_job_that_ends_while_the_last_containers_stop_is_not_counted_twice(run: Run) -> None:
     run.begin(12, ended=START + 50)
     run.write_journal(0, 0)
@@ -196,7 +211,7 @@ def test_programs_of_lost_machines_are_not_running(run: Run) -> None:
         "runningCount": 1,
         "pendingCount": 1,
     }
-    queue = {"ApproximateNumberOfMessages": "10", "ApproximateNumberOfMessagesNotVisible": "6"}
+    queue = build_queue_counts(10, 6)
     run.account.account.responses["ecs.DescribeServices"] = {"services": [service]}
     run.account.account.responses["sqs.GetQueueAttributes"] = {"Attributes": queue}
     run.begin(16)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from io import StringIO
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.console import Console
 
 from distributed_something.core.text import format_cost
 from distributed_something.results.causes import FailureGroup, group_failures
@@ -264,3 +267,41 @@ def test_a_message_is_printed_once() -> None:
         for _ in range(3):
             view.print_once("key", "i-1 takes no jobs")
     assert output.progress == ["i-1 takes no jobs"]
+
+
+# The end of a live screen
+
+
+@pytest.fixture
+def terminal() -> FakeOutput:
+    output = FakeOutput()
+    output.screen = Console(file=StringIO(), force_terminal=True, width=80, height=24, color_system=None)
+    return output
+
+
+def read_screen(output: FakeOutput) -> str:
+    """Return what was written to the terminal since the last call."""
+    file: Any = output.screen.file
+    text = str(file.getvalue())
+    file.truncate(0)
+    file.seek(0)
+    return text
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_the_screen_at_the_end_does_not_say_that_the_run_continues(terminal: FakeOutput, is_removed: bool) -> None:
+    with StatusView(terminal, FOOTER, lambda status: [0.1], is_removed=is_removed) as view:
+        view.show_status(STATUS)
+        assert FOOTER in read_screen(terminal)
+    last = read_screen(terminal)
+    assert FOOTER not in last
+    assert "PlateScreen" in last
+    # A live screen that is removed is erased, line by line, after it was drawn for the last time.
+    assert ("\x1b[2K" in last.rpartition("PlateScreen")[2]) == is_removed
+
+
+def test_after_ctrl_c_the_screen_stays_as_it_was(terminal: FakeOutput) -> None:
+    with suppress(KeyboardInterrupt), StatusView(terminal, FOOTER, lambda status: [0.1]) as view:
+        view.show_status(STATUS)
+        raise KeyboardInterrupt
+    assert FOOTER in read_screen(terminal).split("PlateScreen")[-1]

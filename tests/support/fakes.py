@@ -49,6 +49,12 @@ QUEUE_ATTRIBUTES = [
     "CreatedTimestamp", "RedrivePolicy",
 ]  # fmt: skip
 
+
+def build_queue_counts(waiting: int = 0, running: int = 0) -> dict[str, str]:
+    """Return the attributes with the counts of a queue. SQS always returns all that are requested."""
+    return dict(zip(QUEUE_ATTRIBUTES, (str(waiting), str(running), "0"), strict=False))
+
+
 SETTINGS = Settings(
     APP_NAME="App",
     DOCKERHUB_TAG="tests/app:1",
@@ -193,7 +199,7 @@ class FakeSqs:
         return {"QueueUrl": QUEUE_URL}
 
     def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
-        waiting = {"ApproximateNumberOfMessages": str(len(self.received))}
+        waiting = build_queue_counts(len(self.received))
         waiting["MaximumMessageSize"] = str(self._max_message_bytes)
         return {"Attributes": waiting | {"CreatedTimestamp": str(int(self.created))}}
 

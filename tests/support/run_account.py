@@ -12,7 +12,16 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.worker import AppKeys
 from tests.support.account import Account, emulate_account
-from tests.support.fakes import MISSING_QUEUE, QUEUE_URL, RUN, START, FakeBucket, build_client_error, build_etag
+from tests.support.fakes import (
+    MISSING_QUEUE,
+    QUEUE_URL,
+    RUN,
+    START,
+    FakeBucket,
+    build_client_error,
+    build_etag,
+    build_queue_counts,
+)
 from tests.support.run_documents import RunDocuments
 
 QUEUE_NAME = QUEUE_URL.rsplit("/", 1)[-1]
@@ -46,7 +55,7 @@ class RunAccount:
             "s3.PutObject": lambda parameters: self.bucket.put_object(**parameters),
             "s3.ListObjectsV2": self.list_objects,
             "sqs.GetQueueUrl": self._get_queue_url,
-            "sqs.GetQueueAttributes": lambda _: {"Attributes": {"ApproximateNumberOfMessages": str(self.jobs)}},
+            "sqs.GetQueueAttributes": lambda _: {"Attributes": build_queue_counts(self.jobs)},
             "sqs.ListQueueTags": {},
             "sqs.DeleteQueue": self._delete_queue,
             "events.RemoveTargets": {},

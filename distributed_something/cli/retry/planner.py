@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed_something.cli.context import Context
+from distributed_something.cli.retry.other_jobs import build_queue_error, find_end, find_run_with_failures
 from distributed_something.core.text import (
     LABEL_COLUMNS,
     TERMINAL_COLUMNS,
     format_count,
-    format_names,
-    format_one_line,
     format_row,
     format_wrapped_lines,
+    wrap_text,
 )
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from distributed_something.observe.queue import QueueState
     from distributed_something.results.outcome import RunOutcome
     from distributed_something.results.retry.memory_advice import MemoryEstimate
-    from distributed_something.results.retry.retry_jobs import RetryJob
+    from distributed_something.results.retry.retry_jobs import QueueView, RetryJob
 
 MAX_GROUPS_SHOWN = 20
-MAX_RUNS_SHOWN = 3  # names of runs on one line
+MAX_CAUSE_LINES = 4
 MANY_JOBS = 1000  # reading the records of more jobs takes several seconds
 SUBMIT_REMEDY = "send the Job file again, which skips the jobs that are done"
 
@@ -99,6 +99,20 @@ class RetryPlanner:
         name = self.context.settings.SQS_QUEUE_NAME
         with translate_aws_errors(f"looking for the queue {name}"):
             return observe_queue(self.context.clients.sqs, name)
+
+    @cached_property
+    def view(self) -> QueueView:
+        """What the queue tells about jobs that were sent before."""
+        from distributed_something.aws.s3 import read_s3_time
+        from distributed_something.core.clock import Clock
+        from distributed_something.core.errors import translate_aws_errors
+        from distributed_something.observe.queue import SETTLING_SECONDS
+        from distributed_something.results.retry.retry_jobs import QueueView
+
+        with translate_aws_errors("reading the time in AWS"):
+            now = read_s3_time(self.context.clients.s3, self.run.MONITOR_BUCKET_NAME, Clock().now())
+        settling_seconds = 0.0 if self.context.local else SETTLING_SECONDS  # the local cloud's counts are exact
+        return QueueView(self.queue, now, settling_seconds)
 
     @cached_property
     def outcome(self) -> RunOutcome:
@@ -184,43 +198,33 @@ class RetryPlanner:
 
     def _check_queue(self) -> None:
         """Raise InputError if the queue holds more jobs than an interrupted `retry` sent."""
-        from distributed_something.core.errors import InputError
-
         waiting = self.queue.counts.jobs if self.queue else 0
         if waiting <= self.choice.interrupted_jobs or self.choice.yes or self.choice.replace:
             return
-        problem = f"it still holds {format_count(waiting, 'job')}"
         if self.choice.dry_run:
-            note = f"note: the queue {self.context.settings.SQS_QUEUE_NAME} {problem[3:]}; retry will need --yes"
-            self.context.console.print_progress(note)
+            jobs, queue = format_count(waiting, "job"), self.context.settings.SQS_QUEUE_NAME
+            self.context.console.print_progress(f"note: the queue {queue} still holds {jobs}; retry will need --yes")
             return
-        remedy = "run startCluster and monitor until they are done, or add --yes to send the failed jobs as well"
-        raise InputError(f"queue {self.context.settings.SQS_QUEUE_NAME}", "", problem, remedy)
+        raise build_queue_error(self.context, waiting)
 
     def _load_selected_jobs(self) -> list[RetryJob]:
-        from distributed_something.aws.s3 import read_s3_time
-        from distributed_something.core.clock import Clock
         from distributed_something.core.errors import InputError, translate_aws_errors
-        from distributed_something.observe.queue import SETTLING_SECONDS
         from distributed_something.results.causes import group_failures
-        from distributed_something.results.retry.retry_jobs import QueueView, RetryReader, RetryState, count_states
+        from distributed_something.results.retry.retry_jobs import RetryReader, RetryState, count_states
         from distributed_something.results.retry.retry_selection import select_failures
 
         failures = self.outcome.failures
         if self.choice.only and not failures:
-            earlier = self._list_earlier_runs()
-            shown = f" (earlier runs: {format_names(earlier, MAX_RUNS_SHOWN)})" if earlier else ""
-            remedy = f"leave out --only, or give the name of the run whose jobs failed{shown}"
-            raise InputError("--only", "", f"no job of the run {self.run.run} failed", remedy)
+            earlier = find_run_with_failures(self.context, self.run, self.view)
+            commands = [self.context.format_command("retry", earlier)] if earlier else []
+            remedy = f"jobs failed in the run {earlier}: type" if earlier else "no earlier run has failed jobs to send"
+            raise InputError("--only", "", f"no job of the run {self.run.run} failed", remedy, commands=commands)
         selected = select_failures(group_failures(failures), self.choice.only)
         if not selected:
             return []
         if len(selected) >= MANY_JOBS:
             self.context.console.print_progress(f"reading the records of {len(selected):,} failed jobs …")
-        s3 = self.context.clients.s3
-        now = read_s3_time(s3, self.run.MONITOR_BUCKET_NAME, Clock().now())
-        settling_seconds = 0.0 if self.context.local else SETTLING_SECONDS  # the local cloud's counts are exact
-        reader = RetryReader(s3, self.run, QueueView(self.queue, now, settling_seconds))
+        reader = RetryReader(self.context.clients.s3, self.run, self.view)
         names = {failed.job for failed in selected}
         others = [failed for failed in failures if failed.job not in names]
         with translate_aws_errors("reading the records of the failed jobs"):
@@ -261,11 +265,7 @@ class RetryPlanner:
         if self.left_out:
             text = f"{format_count(self.left_out, 'other failed job')}; to send them later, type:"
             rows(format_row("not selected", text))
-            from distributed_something.results.command_line import format_command_lines
-
-            indent = " " * LABEL_COLUMNS
-            command = self.context.format_command("retry", self.run.run, *self._list_correction())
-            rows("\n".join(format_command_lines(command, indent, indent)))
+            self._print_command(self.context.format_command("retry", self.run.run, *self._list_correction()))
 
     def _list_correction(self) -> tuple[str, ...]:
         """Return the options that correct the messages, which the jobs that are sent later need too."""
@@ -284,8 +284,9 @@ class RetryPlanner:
         show(format_row("to send", format_count(count, "job") if count else "no jobs"))
         groups = group_failures([job.failed for job in self.to_send])
         for group in groups[:MAX_GROUPS_SHOWN]:
-            text = format_one_line(f"{group.id} {format_count(len(group.jobs), 'job')}: {group.cause}")
-            show("\n".join(_wrap_row("", text)))
+            text = f"{group.id} {format_count(len(group.jobs), 'job')}: {group.cause}"
+            lines = wrap_text(text, TERMINAL_COLUMNS - LABEL_COLUMNS, MAX_CAUSE_LINES)
+            show("\n".join(format_row("", line) for line in lines))
         if len(groups) > MAX_GROUPS_SHOWN:
             show(format_row("", f"and {len(groups) - MAX_GROUPS_SHOWN} more groups"))
 
@@ -297,23 +298,32 @@ class RetryPlanner:
                 rows("each of these jobs has succeeded since, or a corrected job has taken its place")
             return
         rows(f"no job of the run {self.run.run} has failed{' so far' if self.outcome.left else ''}")
-        if earlier := self._list_earlier_runs():
-            rows(format_row("earlier runs", format_names(earlier, MAX_RUNS_SHOWN)))
-            from distributed_something.results.command_line import format_command_lines
+        if self.outcome.left:
+            self._explain_waiting_jobs()
+        elif earlier := find_run_with_failures(self.context, self.run, self.view):
+            rows(format_row("failed jobs", f"in the run {earlier}; to send them, type:"))
+            self._print_command(self.context.format_command("retry", earlier))
 
-            rows(format_row("", "to send the failed jobs of the newest of them, type:"))
-            indent = " " * LABEL_COLUMNS
-            command = self.context.format_command("retry", earlier[0])
-            rows("\n".join(format_command_lines(command, indent, indent)))
+    def _explain_waiting_jobs(self) -> None:
+        """Print what to do about the run's jobs in the queue, although some of them may fail at each attempt."""
+        from distributed_something.results.advice import format_advice
 
-    def _list_earlier_runs(self) -> list[str]:
-        """Return the names of the app's runs before this one, newest first."""
-        from distributed_something.core.errors import translate_aws_errors
-        from distributed_something.run.monitor_file_copy import list_newest_runs
+        rows, line = self.context.console.print_progress, self.context.build_run_line(None, self.run)
+        end, failing = find_end(self.context, self.run), len(self.outcome.failing)
+        if failing:
+            left = format_count(self.outcome.left, "job")
+            rows(format_row("in the queue", f"{left}; attempts of {format_count(failing, 'job')} have failed"))
+        if end is not None and end.advice is not None:
+            rows(format_advice(end.advice, line))
+        elif failing:
+            rows(format_row("", "to see why, and what to do, type:"))
+            self._print_command(line.format_command("why", self.run.run))
 
-        with translate_aws_errors("listing the earlier runs"):
-            runs = list_newest_runs(self.context.clients.s3, self.context.settings)
-        return [run for run in runs if run < self.run.run]
+    def _print_command(self, command: str) -> None:
+        from distributed_something.results.command_line import format_command_lines
+
+        indent = " " * LABEL_COLUMNS
+        self.context.console.print_progress("\n".join(format_command_lines(command, indent, indent)))
 
     def _print_memory_advice(self) -> None:
         from distributed_something.results.retry.memory_advice import estimate_memory

@@ -115,7 +115,11 @@ def find_causes(
     reason: StopReason, evidence: Evidence, outcome: RunOutcome, lines: tuple[str, ...], line: CommandLine
 ) -> list[Cause]:
     """Return the causes of the stop, the most likely one first."""
-    found = [select_remedy(cause, line) for diagnose in _DIAGNOSES[reason.step] for cause in diagnose(evidence)]
+    found = [
+        select_remedy(cause, line, has_advice=True)
+        for diagnose in _DIAGNOSES[reason.step]
+        for cause in diagnose(evidence)
+    ]
     found += _diagnose_role(lines)
     found += _diagnose_jobs(outcome, line)
     if not found and reason.step in _STEP_CAUSES:

@@ -16,7 +16,9 @@ from distributed_something.core.errors import (
     find_missing_permission,
     find_remedy,
     format_lookup_error,
+    is_foreign_response,
     is_login_error,
+    is_settings_error,
 )
 from distributed_something.core.names import CHINA_DOMAIN_SUFFIX, SHARED_APP
 from distributed_something.core.tags import parse_tags
@@ -35,14 +37,14 @@ FLEET_SERVICE_PRINCIPAL, EC2_SERVICE_PRINCIPAL = "spotfleet.amazonaws.com", "ec2
 
 
 def check_login(lookups: Lookups) -> Iterator[Finding]:
-    """Check that AWS accepts the credentials.
+    """Check that AWS answers and accepts the credentials.
 
-    `GetCallerIdentity` needs no permission, so if it fails, the credentials are invalid.
+    `GetCallerIdentity` needs no permission, so if it fails, the credentials or the way to AWS are wrong.
     """
     try:
         identity = lookups.identity.value
     except AWSError as error:
-        if not is_login_error(error):
+        if not (is_login_error(error) or is_settings_error(error) or is_foreign_response(error)):
             raise
         remedy = fill_in_profile(find_remedy(error), lookups.settings.AWS_PROFILE)
         yield build_wrong_finding("account", format_lookup_error(error), remedy)

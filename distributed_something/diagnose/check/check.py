@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.clients import Clients
-from distributed_something.core.errors import AWSError, InputError, find_missing_permission, format_lookup_error
+from distributed_something.core.errors import (
+    AWSError,
+    InputError,
+    fill_in_profile,
+    find_missing_permission,
+    find_remedy,
+    format_lookup_error,
+    is_settings_error,
+)
 from distributed_something.diagnose.check.account import (
     MISSING_PERMISSION_REMEDY,
     check_bucket,
@@ -64,6 +72,7 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
+SKIPPED_REMEDY = "correct the account's problem, which is shown above, then run check again"
 CheckFunction = Callable[[Lookups], Iterable[Finding]]
 FLEET_FILE_TOPIC = "fleet file"
 CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
@@ -96,7 +105,6 @@ CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
     ("log export", check_log_export),
     ("names", check_name_owners),
 )
-RETRY_REMEDY = "run check again; if the error persists, look up its code in AWS's documentation"
 
 
 def run_preflight_checks(
@@ -144,7 +152,7 @@ def _build_problem_finding(problem: InputError) -> Finding:
 
 
 def iter_findings(checks: Iterable[tuple[str, CheckFunction]], lookups: Lookups) -> Iterator[Finding]:
-    """Yield the findings of these checks in order. After a failed login, skip the checks that call AWS."""
+    """Yield the findings of these checks in order. Skip those that call AWS if it rejects or cannot get any call."""
     skipped_topics: list[str] = []
     has_login_failed = False
     for topic, check_function in checks:
@@ -156,15 +164,18 @@ def iter_findings(checks: Iterable[tuple[str, CheckFunction]], lookups: Lookups)
                 has_login_failed = has_login_failed or (topic == "account" and finding.level is FindingLevel.WRONG)
                 yield finding
         except AWSError as error:
-            yield build_lookup_warning(topic, error)
+            yield build_lookup_finding(topic, error, lookups.settings.AWS_PROFILE)
     if skipped_topics:
-        yield build_warning_finding("not checked", ", ".join(skipped_topics), "log in, then run check again")
+        yield build_warning_finding("not checked", ", ".join(skipped_topics), SKIPPED_REMEDY)
 
 
-def build_lookup_warning(topic: str, error: BaseException) -> Finding:
-    """Return a warning with the permission that the lookup needs or, for other errors, AWS's error code and message."""
+def build_lookup_finding(topic: str, error: BaseException, profile: str) -> Finding:
+    """Return a finding with the permission that the lookup needs or, for other errors, AWS's error code and message.
+
+    It is a warning, except for an error that every command meets until the user changes a setting.
+    """
     permission = find_missing_permission(error)
-    remedy = MISSING_PERMISSION_REMEDY if permission else RETRY_REMEDY
-    return build_warning_finding(
-        topic, f"could not be looked up: {format_lookup_error(error)}", remedy, details={"right": permission}
-    )
+    remedy = MISSING_PERMISSION_REMEDY if permission else fill_in_profile(find_remedy(error), profile)
+    build_finding = build_wrong_finding if is_settings_error(error) else build_warning_finding
+    message = f"could not be looked up: {format_lookup_error(error)}"
+    return build_finding(topic, message, remedy, details={"right": permission})

@@ -34,6 +34,7 @@ class Cause:
 
     `weight`: how likely the cause is (0 to 100). `remedy`: "" if another cause has the same one. `commands`: what to
     type. `steps`: the same for commands of a run, as names in RUN_COMMANDS. `remedy_without_image`: as for a pattern.
+    `needs_new_run`: whether the run has ended because of this, so that machines must be started again.
     """
 
     weight: int
@@ -43,6 +44,7 @@ class Cause:
     commands: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
     remedy_without_image: str = ""
+    needs_new_run: bool = False
 
     def list_commands(self, line: CommandLine) -> list[str]:
         """Return the commands as the user types them."""

@@ -89,15 +89,17 @@ def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
     for pattern, tasks in group_by_pattern(TASK_FAILURE_PATTERNS, failed_tasks):
         if pattern is None:
             continue
-        proof, weight, end = format_reports(tasks), round(pattern.weight * share), ""
+        proof, weight = format_reports(tasks), round(pattern.weight * share)
         if pattern.exit_codes and log:
             proof += f"; its log ends: {log[-1]}"
             # ECS reports only an exit code for a program of the wrong processor type; its log has the words.
             pattern = find_failure_pattern(TASK_FAILURE_PATTERNS, "", log[-1]) or pattern
         if has_ended_run:
-            weight, end = FAILED_RUN_WEIGHT, "; then run startCluster"
-        without_image = f"{pattern.remedy_without_image}{end}" if pattern.remedy_without_image else ""
-        yield Cause(weight, pattern.cause, proof, f"{pattern.remedy}{end}", remedy_without_image=without_image)
+            weight = FAILED_RUN_WEIGHT
+        yield Cause(
+            weight, pattern.cause, proof, pattern.remedy, remedy_without_image=pattern.remedy_without_image,
+            needs_new_run=has_ended_run,
+        )  # fmt: skip
 
 
 def _diagnose_crashes(evidence: Evidence) -> Iterator[Cause]:
@@ -128,7 +130,8 @@ def diagnose_silent_workers(evidence: Evidence) -> Iterator[Cause]:
     service, counts, log_tail = evidence.service, evidence.counts, evidence.log_tail
     if not (service and service.running and counts and counts.waiting and not counts.running):
         return
-    if not evidence.has_observed("log_tail"):
+    is_explained = any(paused.protection is not None for paused in evidence.paused_machines)
+    if is_explained or not evidence.has_observed("log_tail"):
         return
     silence = evidence.at - log_tail.at if log_tail else None
     if silence is None or silence > SILENT_WORKER_SECONDS:

@@ -21,6 +21,7 @@ from distributed_something.results.advice import (
 from distributed_something.results.causes import FailureGroup
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
+from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.summary import format_shared_value
 
@@ -28,17 +29,19 @@ MAX_GROUPS = 10  # as in `status`; the largest ones
 # If no job is done, or none is left: failures explain this better than missing machines do.
 EVERY_JOB_WEIGHT = 100
 SOME_JOBS_WEIGHT = 58
+_START_CAUSES = (AdviceCause.NO_MACHINE, AdviceCause.NO_CONTAINER)  # these keep jobs from running at all
 _REPLACING_RECIPES = (Recipe.RESUBMIT, Recipe.REPLACE, Recipe.REPLACE_LONGER)
 _REMEDIES_BY_CAUSE = {
     AdviceCause.NO_PROGRAM: "correct the command in {job_file}, or install the program {place}",
     AdviceCause.PROGRAM: "read the log; correct the command in {job_file}, or the program",
     AdviceCause.MESSAGE: "correct {job_file}",
     AdviceCause.MISSING_INPUT: "upload the missing inputs",
-    AdviceCause.MEMORY: "raise MEMORY in the config, or lower DOCKER_CORES",
+    AdviceCause.MEMORY: "{memory} in the config",
     AdviceCause.TIME: "raise timeout_minutes in {job_file}, or add --timeout {minutes} to retry",
     AdviceCause.DISK: "raise EBS_VOL_SIZE in the config, for the machines of the next startCluster",
     AdviceCause.DELIVERY: "make sure that the place to which deliver() sends the results accepts them",
     AdviceCause.ACCESS: "correct the bucket or the permission that the reason names",
+    AdviceCause.WEB: "correct the address of the input, or do what the reason says about its web server",
     AdviceCause.HOOK: "correct worker/generic-worker.py{build}",
     AdviceCause.REFUSED: "correct worker/generic-worker.py{build}, or the data",
     AdviceCause.CRASH: "correct worker/generic-worker.py, a library that it calls, or the program{build}",
@@ -54,7 +57,7 @@ class JobEvidence:
     `has_ended`: whether the run's end is recorded. `is_hopeless`: whether it ended because nothing works or, before its
     end, whether no job has succeeded. `is_regular`: whether it ended because no jobs were left; all its resources were
     then removed. `has_pauses`: whether machines pause because jobs failed in a row. `is_test`: whether these are the
-    jobs of `testRun`, which nobody sends again.
+    jobs of `testRun`, which nobody sends again. `batch`: jobs sent after its end.
     """
 
     outcome: RunOutcome | None = None
@@ -65,16 +68,18 @@ class JobEvidence:
     has_pauses: bool = False
     has_no_machine: bool = False
     is_test: bool = False
+    batch: NextBatch | None = None
 
     @property
     def advice(self) -> Advice | None:
-        """The advice that `status` gives too; None if neither failures nor missing machines explain the end."""
+        """The advice that `status` gives too; None if failures, machines, and workers do not explain the end."""
         if self.outcome is None or not (self.has_ended or self.is_hopeless):
             return None
         advice = choose_advice(
-            self.outcome, is_hopeless=self.is_hopeless, has_no_machine=self.has_no_machine, source=self.source
-        )
-        return advice if advice and (advice.jobs or advice.cause is AdviceCause.NO_MACHINE) else None
+            self.outcome, is_hopeless=self.is_hopeless, has_no_machine=self.has_no_machine, source=self.source,
+            batch=self.batch,
+        )  # fmt: skip
+        return advice if advice and (advice.jobs or advice.cause in _START_CAUSES) else None
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,7 @@ def _format_remedy(cause: AdviceCause, group: FailureGroup, line: CommandLine) -
     place, build = ("in the image", ", and build the image again") if line.has_image else ("on this computer", "")
     minutes = format_minutes(choose_longer_limit(group.jobs))
     remedy = _REMEDIES_BY_CAUSE.get(cause, "read the record")
-    return remedy.format(job_file=line.job_file, place=place, build=build, minutes=minutes)
+    return remedy.format(job_file=line.job_file, place=place, build=build, minutes=minutes, memory=line.memory_remedy)
 
 
 def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is_first: bool) -> tuple[str, ...]:
@@ -177,9 +182,14 @@ def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is
         return tuple(list_sending_commands(advice, line)) if is_first else ()
     if advice is not None and advice.recipe in _REPLACING_RECIPES:  # these send all jobs again
         return ()
-    if group.failed is None or jobs.is_test:
+    is_sent = (
+        jobs.batch is not None
+        and group.failed is not None
+        and jobs.batch.repeated.issuperset(failed.job for failed in group.failed.jobs)
+    )
+    if group.failed is None or jobs.is_test or is_sent:
         return ()
-    has_waiting = jobs.outcome is not None and jobs.outcome.left > 0
+    has_waiting = jobs.batch is not None or (jobs.outcome is not None and jobs.outcome.left > 0)
     return (line.format_retry("--only", group.failed.id, has_waiting=has_waiting),)
 
 

@@ -15,7 +15,11 @@ from distributed_something.diagnose.why.cause import (
     list_live_machines,
     list_running_machines,
 )
+from distributed_something.observe.containers import PausedMachine, choose_protection_remedy
 from distributed_something.observe.evidence import Evidence
+
+DENIED_PROTECTION_WEIGHT = 88  # no container of the run can work
+REFUSED_PROTECTION_WEIGHT = 79  # which ends by itself
 
 
 def diagnose_failed_launches(evidence: Evidence) -> Iterator[Cause]:
@@ -123,8 +127,9 @@ def diagnose_paused_machines(evidence: Evidence) -> Iterator[Cause]:
         for paused in evidence.paused_machines
         if live_ids is None or not paused.machine.startswith("i-") or paused.machine in live_ids
     ]
-    by_disk = [paused for paused in current if paused.since is None]
+    by_disk = [paused for paused in current if paused.since is None and paused.protection is None]
     by_failures = [paused for paused in current if paused.since is not None]
+    yield from _diagnose_refused_protection(evidence, current)
     if by_failures:
         yield Cause(
             85,
@@ -138,6 +143,21 @@ def diagnose_paused_machines(evidence: Evidence) -> Iterator[Cause]:
             "machines have paused because their disk is full",
             f"{_format_few_names([paused.machine for paused in by_disk])}: {by_disk[0].reason}",
             "raise EBS_VOL_SIZE in the config, for the machines of the next startCluster",
+        )
+
+
+def _diagnose_refused_protection(evidence: Evidence, paused_machines: list[PausedMachine]) -> Iterator[Cause]:
+    """Find containers that take no jobs, because ECS might stop them at any time. One cause for each of ECS's codes."""
+    by_code: dict[str, list[PausedMachine]] = {}
+    for paused in paused_machines:
+        if paused.protection is not None:
+            by_code.setdefault(paused.protection, []).append(paused)
+    for group in by_code.values():
+        yield Cause(
+            DENIED_PROTECTION_WEIGHT if group[0].is_denied else REFUSED_PROTECTION_WEIGHT,
+            "containers take no jobs, because ECS refuses to protect them from scale-in",
+            f"{_format_few_names([paused.machine for paused in group])}: {group[0].reason}",
+            choose_protection_remedy(group[0], evidence.service),
         )
 
 

@@ -42,7 +42,7 @@ from distributed_something.diagnose.why.queue_causes import (
     diagnose_orphaned_leases,
 )
 from distributed_something.observe.evidence import Evidence
-from distributed_something.results.command_line import CommandLine
+from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 
 DIAGNOSES: tuple[Callable[[Evidence], Iterable[Cause]], ...] = (
     diagnose_missing_queue,
@@ -80,7 +80,12 @@ def rank_causes(evidence: Evidence, jobs: JobEvidence | None = None, line: Comma
     """
     jobs, line = jobs or JobEvidence(), line or CommandLine()
     failing = list(diagnose_failing_jobs(jobs, line))
-    found = [(diagnose, select_remedy(cause, line)) for diagnose in DIAGNOSES for cause in diagnose(evidence)]
+    has_advice = jobs.has_ended and jobs.advice is not None  # its commands follow all causes
+    found = [
+        (diagnose, select_remedy(cause, line, has_advice=has_advice))
+        for diagnose in DIAGNOSES
+        for cause in diagnose(evidence)
+    ]
     if is_all_removed(evidence, jobs):
         found = []
     elif jobs.has_ended and jobs.is_hopeless:
@@ -92,11 +97,17 @@ def rank_causes(evidence: Evidence, jobs: JobEvidence | None = None, line: Comma
     return [*failing, *causes] if jobs.has_ended else sorted([*failing, *causes], key=_get_rank)
 
 
-def select_remedy(cause: Cause, line: CommandLine) -> Cause:
-    """Return the cause with the remedy for the place where workers run: in containers or, on this computer, without."""
+def select_remedy(cause: Cause, line: CommandLine, *, has_advice: bool = False) -> Cause:
+    """Return the cause with the remedy for the place where workers run: in containers or, on this computer, without.
+
+    `has_advice`: whether the commands to type next are printed below all causes.
+    """
     is_other = not line.has_image and cause.remedy_without_image != ""
     remedy = cause.remedy_without_image if is_other else cause.remedy
-    return replace(cause, remedy=fill_in_build(remedy, is_pushed=line.is_pushed))
+    remedy = fill_in_build(remedy, is_pushed=line.is_pushed, memory=line.memory_remedy)
+    if not cause.needs_new_run or has_advice:
+        return replace(cause, remedy=remedy)
+    return replace(cause, remedy=f"{remedy}; then type:", steps=RUN_COMMANDS[-2:])
 
 
 def _get_rank(cause: Cause) -> tuple[int, str]:

@@ -52,6 +52,15 @@ NEUTRAL_VARIABLES = {
 }
 
 
+CERTIFICATE_VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+"""Variables that name a file with certificates, which workers need for inputs from the web."""
+
+
+def build_certificate_variables(user: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of `user`, the shell's environment, that name certificates, with absolute paths."""
+    return {name: os.path.abspath(user[name]) for name in CERTIFICATE_VARIABLES if user.get(name)}
+
+
 def build_endpoint_variables(moto: str, ministack: str) -> dict[str, str]:
     """Return botocore's endpoint variables. Services without a variable of their own use moto."""
     urls = dict.fromkeys(MOTO_SERVICES, moto) | dict.fromkeys(MINISTACK_SERVICES, ministack)

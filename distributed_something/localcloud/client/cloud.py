@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_something.localcloud.base.container_engine import check_engine
 from distributed_something.localcloud.base.endpoints import (
+    build_certificate_variables,
     build_command_environment,
     build_worker_environment,
 )
@@ -76,6 +77,11 @@ class LocalCloud:
         """Return the variables for a worker whose environment is otherwise empty: endpoints and dummy credentials."""
         return build_worker_environment(self.state.moto, self.state.ministack, self.region)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether this local cloud still runs. If it was stopped and started again, it is another one."""
+        return find_live_state(self.layout) == self.state
+
     def ensure_buckets(self, names: Iterable[str]) -> None:
         """Create the buckets that do not exist yet."""
         from distributed_something.localcloud.client.fill_in import ensure_buckets
@@ -98,19 +104,22 @@ class LocalCloud:
 
         return adapt_fleet_file(self.build_client, fleet)
 
-    def export_buckets(self, buckets: Iterable[str]) -> Path:
-        """Copy all new and changed objects in the buckets to PROJECT/local/BUCKET/KEY. Return PROJECT/local."""
-        self._export_buckets(buckets)
+    def export_buckets(self, buckets: Iterable[str], warn: Callable[[str], None] = lambda text: None) -> Path:
+        """Copy all new and changed objects in the buckets to PROJECT/local/BUCKET/KEY. Return PROJECT/local.
+
+        `warn` is called with a line about each object that cannot be copied.
+        """
+        self._export_buckets(buckets, warn)
         return self.layout.results
 
-    def _export_buckets(self, buckets: Iterable[str]) -> int:
+    def _export_buckets(self, buckets: Iterable[str], warn: Callable[[str], None]) -> int:
         from distributed_something.localcloud.client.export import DOWNLOAD_THREADS, export_buckets
 
         s3 = self.build_client("s3", connections=DOWNLOAD_THREADS)
         with lock_cloud(self.layout, "export.lock"):  # two monitors may end at the same time
-            return export_buckets(s3, self.layout, buckets)
+            return export_buckets(s3, self.layout, buckets, warn)
 
-    def export_all_buckets(self) -> int:
+    def export_all_buckets(self, warn: Callable[[str], None]) -> int:
         """Copy all new and changed objects to files, as `export_buckets` does, and return their number.
 
         Raise LocalCloudError if that fails.
@@ -118,7 +127,7 @@ class LocalCloud:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return self._export_buckets(self.list_bucket_names())
+            return self._export_buckets(self.list_bucket_names(), warn)
         except (OSError, BotoCoreError, ClientError) as error:
             raise LocalCloudError(f"the results could not be copied to files: {error}") from error
 
@@ -233,6 +242,7 @@ def launch_cloud(layout: CloudLayout, default_worker: Path) -> CloudState:
 def spawn_daemon(layout: CloudLayout, default_worker: Path) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment.pop(TASK_MARK, None)
+    environment |= build_certificate_variables(os.environ)
     environment |= {CLOUD_MARK: layout.key, "PYTHONPATH": str(IMPORT_ROOT)}
     with open(layout.log, "ab") as log:
         return subprocess.Popen(

@@ -2,24 +2,35 @@
 
 An index of ETags makes repeated exports fast. An object key can be any text, but a file name cannot. Parts of a key
 that are not valid file names are therefore percent-encoded, and nothing is ever written outside the bucket's folder.
+An object that cannot be copied, such as an archived one, is left out and named, and the others are copied.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from distributed_something.localcloud.base.layout import CloudLayout
 
 DOWNLOAD_THREADS = 16
 MAX_NAME_BYTES = 255
 """Longest file name on common file systems."""
+MAX_NAMED_OBJECTS = 5  # of those that are left out
+_ARCHIVED_CODE = "InvalidObjectState"
+_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # all objects have these, not only one
+
+
+def ignore_warning(text: str) -> None:
+    """Do nothing with a warning."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +48,32 @@ class ExportItem:
         return is_unchanged and self.path.is_file() and self.path.stat().st_size == self.size
 
 
-def export_buckets(s3: Any, layout: CloudLayout, buckets: Iterable[str]) -> int:
+def export_buckets(
+    s3: Any, layout: CloudLayout, buckets: Iterable[str], warn: Callable[[str], None] = ignore_warning
+) -> int:
     """Copy all new and changed objects in the buckets to LOCAL/BUCKET/KEY, and return their number.
 
-    Ignore buckets that do not exist.
+    Ignore buckets that do not exist. `warn` is called with a line about each object that cannot be copied, at most
+    MAX_NAMED_OBJECTS, and one about the others.
     """
     index_file = layout.root / "exported.json"
-    index, count = read_export_index(index_file), 0
+    index, count, problems = read_export_index(index_file), 0, list[str]()
     existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     for bucket in dict.fromkeys(buckets):
         if bucket not in existing:
             continue
         stale = [item for item in iter_export_items(s3, bucket, layout.results) if not item.is_current(index)]
         with ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
-            list(pool.map(lambda item: download_object(s3, item), stale))
-        count += len(stale)
-        index |= {f"{item.bucket}/{item.key}": item.etag for item in stale}
+            results = list(pool.map(lambda item: try_download(s3, item), stale))
+        copied = [item for item, problem in zip(stale, results, strict=True) if problem is None]
+        problems += filter(None, results)
+        count += len(copied)
+        index |= {f"{item.bucket}/{item.key}": item.etag for item in copied}
     index_file.write_text(json.dumps(index))
+    for problem in problems[:MAX_NAMED_OBJECTS]:
+        warn(problem)
+    if (others := len(problems) - MAX_NAMED_OBJECTS) > 0:
+        warn(f"{others:,} more {'object was' if others == 1 else 'objects were'} left out")
     return count
 
 
@@ -104,6 +124,28 @@ def clear_target_path(item: ExportItem) -> None:
     item.path.parent.mkdir(parents=True, exist_ok=True)
     if item.path.is_dir():
         shutil.rmtree(item.path)
+
+
+def try_download(s3: Any, item: ExportItem) -> str | None:
+    """Download an object, and return what is wrong if S3 refuses to give this object or the disk its name, else None.
+
+    Other errors, which all objects have, are raised.
+    """
+    try:
+        download_object(s3, item)
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500:
+            raise
+        details = error.response.get("Error", {})
+        code = str(details.get("Code", ""))
+        reason = "it is archived" if code == _ARCHIVED_CODE else f"{code}: {details.get('Message', '')}"
+    except OSError as error:
+        if error.errno is None or error.errno in _DISK_ERRNOS:
+            raise
+        reason = str(error.strerror)
+    else:
+        return None
+    return " ".join(f"s3://{item.bucket}/{item.key} was left out: {reason}".split())
 
 
 def download_object(s3: Any, item: ExportItem) -> None:

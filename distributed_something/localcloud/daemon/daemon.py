@@ -144,7 +144,7 @@ class CloudDaemon:
         """Export all buckets after a schedule ends, because no command is running that could export the results."""
         cloud = LocalCloud(self.layout, self.state, "us-east-1")
         try:
-            cloud.export_buckets(cloud.list_bucket_names())
+            cloud.export_buckets(cloud.list_bucket_names(), log.warning)
         except Exception:  # `stop` may end the emulator during the export
             log.exception("the results could not be exported")
 

@@ -25,6 +25,7 @@ from distributed_something.localcloud.base.container_engine import (
     get_image_digest,
     inspect_image,
 )
+from distributed_something.localcloud.base.endpoints import build_certificate_variables
 from distributed_something.localcloud.base.layout import IMPORT_ROOT, CloudLayout
 from distributed_something.localcloud.base.processes import CLOUD_MARK, TASK_MARK, kill_marked_processes
 
@@ -109,6 +110,7 @@ class ProcessRunner:
             "LANG": os.environ.get("LANG", "C.UTF-8"),
             "PYTHONPATH": str(IMPORT_ROOT),
             "PYTHONUNBUFFERED": "1",
+            **build_certificate_variables(os.environ),
             **order.environment,
             "TMPDIR": str(folder / "tmp"),
             "WORKER_SCRIPTS_DIR": str(self._find_scripts_folder()),

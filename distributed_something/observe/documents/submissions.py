@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
@@ -116,25 +117,30 @@ def find_repeated_submission(
     digests: frozenset[str],
     now: float,
     settling_seconds: float,
+    path: str = "",
 ) -> SubmissionDocument | None:
     """Return the latest of this queue's submissions that sent the same jobs, if they may still wait.
 
-    `digests`: of the messages and of the job IDs; one of them must be the same. SQS's counts may not include jobs that
-    were sent in the last `settling_seconds`.
+    `digests`: of the messages and of the job IDs; one of them must be the same. Otherwise, the latest one from the Job
+    file at `path` is returned, which may have been changed since. SQS's counts may not include jobs that were sent in
+    the last `settling_seconds`.
     """
     sent = list(submissions)
     replaced = max((document.began for document in sent if document.replaced), default=0.0)
-    same = [
-        document
-        for document in sent
-        if digests & {document.digest, document.jobs_digest} - {""}
-        and document.began >= replaced
-        and (document.count or document.ended is None)
-    ]
+    current = [item for item in sent if item.began >= replaced and (item.count or item.ended is None)]
+    same = [item for item in current if digests & {item.digest, item.jobs_digest} - {""}]
+    same = same or [item for item in current if path and item.path and _is_same_path(item.path, path)]
     is_settled = all(document.end is not None and now - document.end > settling_seconds for document in same)
     if not same or (is_settled and not queue.counts.jobs):
         return None
     return max(same, key=lambda document: document.time)
+
+
+def _is_same_path(first: str, second: str) -> bool:
+    """Return whether both may be the same file, typed in different folders: they have the same name and folder."""
+    parts = [PurePath(path).parts[-2:] for path in (first, second)]
+    shorter = min(map(len, parts))
+    return parts[0][-shorter:] == parts[1][-shorter:]
 
 
 def _is_submission_key(key: str, prefix: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from distributed_something.results.retry.retry_jobs import RetryJob
 
 MIB = 1024 * 1024
-STEP_MIB = 256
+STEP_MIB = 64
 RESERVE = 0.15  # added to the measured peak, which is sampled only once a second
 NEAR_LIMIT = 0.9  # from this part of the limit on, the peak shows only that the program needs more than the limit
 OUT_OF_MEMORY = "out of memory"
@@ -45,7 +45,7 @@ def estimate_memory(jobs: Iterable[RetryJob], slots: int, memory: int) -> Memory
     limit_mib = memory if limit is None else round(limit / MIB)
     needed = 0 if peak is None else peak * slots * (1 + RESERVE) / MIB
     is_guess = peak is None or peak / MIB >= NEAR_LIMIT * limit_mib or needed <= limit_mib
-    enough = _round_up(2 * limit_mib if is_guess else needed)
+    enough = 2 * limit_mib if is_guess else _round_up(needed)
     return MemoryEstimate(
         len(killed),
         None if peak is None else math.ceil(peak / MIB),

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+from distributed_something.observe.containers import StartFailure
 from distributed_something.results.advice import Advice
 from distributed_something.results.causes import FailureGroup, list_telling_lines
 from distributed_something.results.status.forecast import Estimate, Speed
@@ -93,7 +94,8 @@ class RunStatus:
     happened, newest first. `attempt_seconds`: how long all attempts have taken together. `advice`: what to do if the
     run has ended and not every job is done. `speed`: None if it is not known yet; the average once no jobs are left.
     `failures`: the failed jobs by cause. `failing`: the jobs that have not ended and whose latest attempt failed, by
-    cause, after the run or while no job has succeeded.
+    cause, after the run or while no job has succeeded. `start_failure`: why no container took a job, if
+    the run ended because of that.
     """
 
     app: str
@@ -116,6 +118,7 @@ class RunStatus:
     reason: str = ""
     messages: Sequence[str] = ()
     advice: Advice | None = None
+    start_failure: StartFailure | None = None
 
     @property
     def elapsed(self) -> float:
@@ -130,6 +133,16 @@ class RunStatus:
         """
         is_over = self.state in (RunState.ENDING, RunState.DONE, RunState.FAILED) and not self.jobs.waiting
         return 1.0 if is_over and self.jobs.submitted else self.jobs.share
+
+    def is_repeated(self, group: FailureGroup) -> bool:
+        """Return whether `retry` has sent all jobs of the group again, and they have not ended yet."""
+        batch = self.advice.batch if self.advice else None
+        return batch is not None and all(failed.job in batch.repeated for failed in group.jobs)
+
+    @property
+    def has_retry(self) -> bool:
+        """Whether jobs failed that `retry` can send again."""
+        return bool(self.jobs.failed) and not (self.failures and all(map(self.is_repeated, self.failures)))
 
     @property
     def has_failures(self) -> bool:
@@ -164,7 +177,7 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
             "failed": status.jobs.failed, "running": status.jobs.running, "waiting": status.jobs.waiting,
         },
         **_build_groups(status, retry_command, group_costs),
-        "retry": retry_command if status.jobs.failed else None,
+        "retry": retry_command if status.has_retry else None,
         "cost": {
             "usd": _round_usd(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end, _round_usd),
             "max_usd": status.cost.limit,
@@ -182,11 +195,14 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
 
 
 def _build_groups(status: RunStatus, retry_command: str, costs: Sequence[float | None]) -> dict[str, Any]:
-    """Return the groups of failed and of failing jobs. The latter have no `retry`: most of them are in the queue."""
+    """Return the groups of failed and of failing jobs. Those have no `retry` whose jobs are in the queue."""
     count = len(status.failures)
     failures, failing = zip(status.failures, costs, strict=False), zip(status.failing, costs[count:], strict=True)
     return {
-        "failures": [_build_group(group, f"{retry_command} --only {group.id}", usd) for group, usd in failures],
+        "failures": [
+            _build_group(group, None if status.is_repeated(group) else f"{retry_command} --only {group.id}", usd)
+            for group, usd in failures
+        ],
         "failing": [_build_group(group, None, usd) for group, usd in failing],
     }
 

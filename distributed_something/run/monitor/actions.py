@@ -33,6 +33,22 @@ TERMINATED_MACHINES_PER_CALL = 100  # EC2 allows 1,000, but advises small batche
 DRAINED_MACHINES_PER_CALL = 10  # ECS's limit for UpdateContainerInstancesState
 
 
+def describe_action(action: MonitorAction) -> str:
+    """Return what the monitor does when it carries out this action, for error messages."""
+    match action:
+        case FleetTargetChange(machines):
+            return f"setting the fleet's target to {machines}"
+        case TaskCountChange(tasks):
+            return f"setting the number of containers to {tasks}"
+        case IdleMachineTermination():
+            return "terminating idle machines (they still cost money)"
+        case UnusableMachineTermination():
+            return "terminating machines that cannot work (they still cost money)"
+        case RunClosure():
+            return "stopping the workers from starting more jobs"
+    return "ending the run"
+
+
 def carry_out_action(clients: Clients, file: MonitorFile, action: MonitorAction) -> None:
     """Carry out one action, except for an EndReason, which the caller handles. AWS errors are not caught."""
     match action:
@@ -43,11 +59,18 @@ def carry_out_action(clients: Clients, file: MonitorFile, action: MonitorAction)
         case IdleMachineTermination(instances):
             _terminate_idle_machines(clients, file, instances)
         case UnusableMachineTermination(machines):
-            for batch in split_into_batches(machines, TERMINATED_MACHINES_PER_CALL):
-                clients.ec2.terminate_instances(InstanceIds=[machine.instance for machine in batch])
+            clients.ec2.terminate_instances(InstanceIds=[machine.instance for machine in machines])
         case RunClosure():
             body = json.dumps({"closed": True}).encode()
             clients.s3.put_object(Bucket=file.MONITOR_BUCKET_NAME, Key=file.keys.closed, Body=body)
+
+
+def split_action(action: MonitorAction) -> list[MonitorAction]:
+    """Return actions of one call each, so that the monitor can count the machines that EC2 has terminated."""
+    if not isinstance(action, UnusableMachineTermination):
+        return [action]
+    batches = split_into_batches(action.machines, TERMINATED_MACHINES_PER_CALL)
+    return [UnusableMachineTermination(tuple(batch)) for batch in batches]
 
 
 def _terminate_idle_machines(clients: Clients, file: MonitorFile, instances: tuple[ContainerInstance, ...]) -> None:

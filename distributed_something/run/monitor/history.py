@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+DENIED_PROTECTION_SECONDS = 10 * 60.0  # a new permission is usually known everywhere within a minute
+
+
 @dataclass(frozen=True)
 class RunHistory:
     """The information from all snapshots so far. Times are in seconds since 1970.
@@ -39,8 +42,9 @@ class RunHistory:
     no container has written its first journal. `recent`: (time, jobs) for each snapshot within the settling time.
     `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`: whether
     the monitor has closed the run because of MAX_COST. `disconnected`: (machine, time) for each machine whose ECS agent
-    is disconnected, and since when. `unusable_…`: terminated machines, as in `unusable.py`. `ended`: when the run had
-    no jobs left. From then on, the run is cleaned up even if new jobs appear under the same names.
+    is disconnected, and since when. `unusable_…`: terminated machines, as in `unusable.py`. `machines`: the most
+    that the fleet had at once in a snapshot. `ended`: when the run had no jobs left. From then on, the run is cleaned
+    up even if new jobs appear under the same names.
     """
 
     at: float | None = None
@@ -65,6 +69,7 @@ class RunHistory:
     unusable_rounds: int = 0
     unusable_at: float | None = None
     unusable_beside: int = 0
+    machines: int = 0
     ended: float | None = None
 
     @property
@@ -85,9 +90,11 @@ def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds:
     recent = tuple((at, jobs) for at, jobs in history.recent if snapshot.at - at <= settling_seconds)
     cost = history.cost + compute_cost_since(history, snapshot)
     at = max(history.at or snapshot.at, snapshot.at)  # snapshots from two monitors may arrive out of order
+    machines = max(history.machines, len(snapshot.fleet.machines) if snapshot.fleet else 0)
     updated = replace(
-        history, at=at, recent=(*recent, (snapshot.at, snapshot.jobs)), cost=cost, hourly=snapshot.hourly or 0.0
-    )
+        history, at=at, recent=(*recent, (snapshot.at, snapshot.jobs)), cost=cost, hourly=snapshot.hourly or 0.0,
+        machines=machines,
+    )  # fmt: skip
     updated = _update_replacement(updated, snapshot, settling_seconds)
     failing_since = snapshot.at if history.failing_since is None else history.failing_since
     updated = replace(updated, failing_since=failing_since if _is_failing(updated, snapshot) else None)
@@ -118,9 +125,18 @@ def compute_cost_since(history: RunHistory, snapshot: RunSnapshot) -> float:
 
 
 def list_counted_pauses(history: RunHistory, snapshot: RunSnapshot) -> list[PausedMachine]:
-    """Return the paused containers, without those that paused because of jobs that were replaced since."""
+    """Return the paused containers, without those that paused because of jobs that were replaced since.
+
+    Those that ECS refuses to protect count only if their role may not protect them, even after AWS had the time to make
+    a new permission known everywhere. Other refusals end by themselves.
+    """
     until = 0.0 if history.replaced_at is None else history.replaced_at + CLOCK_TOLERANCE_SECONDS
-    return [paused for paused in snapshot.paused if paused.since is None or paused.since > until]
+    return [
+        paused
+        for paused in snapshot.paused
+        if (paused.protection is None and (paused.since is None or paused.since > until))
+        or (paused.is_denied and snapshot.at - (paused.refused_since or snapshot.at) >= DENIED_PROTECTION_SECONDS)
+    ]
 
 
 def _update_replacement(history: RunHistory, snapshot: RunSnapshot, settling_seconds: float) -> RunHistory:
@@ -201,7 +217,7 @@ def _parse_history(content: Any, default: RunHistory) -> RunHistory:
         parse_submission_time(time)
     history = replace(default, **values, recent=recent, unfinished=unfinished, disconnected=disconnected)
     required = (history.empty_looks, history.cost, history.hourly, history.at,
-                history.unusable_count, history.unusable_rounds, history.unusable_beside)  # fmt: skip
+                history.unusable_count, history.unusable_rounds, history.unusable_beside, history.machines)  # fmt: skip
     optional = (history.empty_since, history.ended, history.failing_since, history.unstarted_since,
                 history.replaced_at, history.failed_before, history.attempts_before, history.unusable_at,
                 history.submissions_since, history.other_jobs, history.dead_letters)  # fmt: skip

@@ -8,7 +8,9 @@ action can be repeated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from botocore.exceptions import ClientError
@@ -18,9 +20,11 @@ from distributed_something.aws.ecs import stop_tasks
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import (
     AWSError,
+    CloudError,
     explain_aws_error,
     is_access_denied,
     is_login_error,
+    is_settings_error,
     needs_new_login,
     translate_aws_errors,
 )
@@ -28,11 +32,12 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.scaling import add_protected_tasks, add_unusable_machines
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
-from distributed_something.run.monitor.actions import carry_out_action
+from distributed_something.run.monitor.actions import carry_out_action, describe_action, split_action
 from distributed_something.run.monitor.budget import format_cost_so_far
 from distributed_something.run.monitor.history import RunHistory, load_history, save_history, update_history
 from distributed_something.run.monitor.policy import (
     EndReason,
+    MonitorAction,
     Pace,
     RunClosure,
     UnusableMachineTermination,
@@ -65,17 +70,22 @@ class Tick:
     """The outcome of one step of the monitor.
 
     `end_reason`: why the run is over, or None if it continues. `is_scaling_down`: whether the next tick should follow
-    soon, because machines are becoming idle.
+    soon, because machines are becoming idle. `failure`: the error of an action that AWS rejected, which the next tick
+    repeats; its cause is AWS's error.
     """
 
     snapshot: RunSnapshot
     history: RunHistory
     end_reason: EndReason | None
     is_scaling_down: bool = False
+    failure: CloudError | None = None
 
 
 def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float, *, cheapest: bool, pace: Pace) -> Tick:
-    """Observe the run, choose actions, and carry them out, except for ending the run. AWS errors are not caught."""
+    """Observe the run, choose actions, and carry them out, except for ending the run.
+
+    AWS errors while observing are not caught.
+    """
     history, now = load_history(clients.s3, file, now)
     snapshot = observe_run(clients, file, history.start, caches, now)
     snapshot = observe_details(clients, file, snapshot, history, caches, pace)
@@ -83,23 +93,41 @@ def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float,
     actions = choose_actions(snapshot, history, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if EndReason.RUN in actions and history.ended is None:
         history = replace(history, ended=snapshot.at)
-    for action in actions:
-        if isinstance(action, UnusableMachineTermination):
-            history = add_terminations(history, snapshot, action.machines)
     # Save the history before acting, so that an action that AWS always rejects cannot keep the run from ending.
     save_history(clients.s3, file, history)
-    try:
-        for action in actions:
-            carry_out_action(clients, file, action)
-    except ClientError as error:
-        # The next tick repeats the change. Until EC2 has accepted the fleet's new target, it would replace machines.
-        if not is_fleet_busy(error):
-            raise
-    if RunClosure() in actions:
-        history = replace(history, closed=True)
-        save_history(clients.s3, file, history)
+    history, failure = _carry_out_actions(clients, file, actions, snapshot, history)
     end_reason = next((action for action in actions if isinstance(action, EndReason)), None)
-    return Tick(snapshot, history, end_reason, has_surplus_containers(snapshot, file))
+    end_reason = None if failure else end_reason
+    return Tick(snapshot, history, end_reason, has_surplus_containers(snapshot, file), failure)
+
+
+def _carry_out_actions(
+    clients: Clients, file: MonitorFile, actions: Sequence[MonitorAction], snapshot: RunSnapshot, history: RunHistory
+) -> tuple[RunHistory, CloudError | None]:
+    """Carry out the actions in order, up to the first one that AWS rejects, which the next tick repeats.
+
+    Return the history with what AWS has done, and the error of the rejected action, if any.
+    """
+    for action in chain.from_iterable(map(split_action, actions)):
+        try:
+            carry_out_action(clients, file, action)
+        except AWSError as error:
+            # While a fleet is changing, EC2 refuses the new target. It would still replace terminated machines.
+            is_busy = isinstance(error, ClientError) and is_fleet_busy(error)
+            return history, None if is_busy else _explain_failed_action(action, error)
+        if isinstance(action, UnusableMachineTermination):
+            history = add_terminations(history, snapshot, action.machines)
+            save_history(clients.s3, file, history)
+        elif isinstance(action, RunClosure):
+            history = replace(history, closed=True)
+            save_history(clients.s3, file, history)
+    return history, None
+
+
+def _explain_failed_action(action: MonitorAction, error: BaseException) -> CloudError:
+    explained_error = explain_aws_error(describe_action(action), error)
+    explained_error.__cause__ = error
+    return explained_error
 
 
 def observe_details(
@@ -133,7 +161,7 @@ def watch_run(
     """Run ticks until the run is over; return the last tick, whose `end_reason` is not None.
 
     If AWS reports an error, print it and retry. Raise CloudError if the user must log in again, or if the first
-    snapshot fails because of a missing permission or a wrong clock.
+    snapshot fails because of a missing permission, a wrong clock, or a wrong setting.
     """
     caches, has_snapshot = RunCaches(clients.s3, file), False
     while True:
@@ -142,13 +170,17 @@ def watch_run(
             tick = run_tick(clients, file, caches, clock.now(), cheapest=cheapest, pace=pace)
         except AWSError as error:
             explained_error = explain_aws_error("looking at the run", error)
-            is_first_refusal = not has_snapshot and (is_access_denied(error) or is_login_error(error))
-            if is_first_refusal or needs_new_login(error):
+            is_lasting = is_access_denied(error) or is_login_error(error) or is_settings_error(error)
+            if (is_lasting and not has_snapshot) or needs_new_login(error):
                 raise explained_error from error
             listener.print_progress(f"{explained_error} (retrying)")
         else:
             has_snapshot = True
             listener.show_snapshot(tick.snapshot, tick.history)
+            if tick.failure is not None:
+                if tick.failure.__cause__ is not None and needs_new_login(tick.failure.__cause__):
+                    raise tick.failure
+                listener.print_progress(f"{tick.failure} (retrying)")
             if tick.end_reason is not None:
                 return tick
             pause = pace.short_interval_seconds if tick.is_scaling_down else pace.interval_seconds
@@ -176,8 +208,8 @@ def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> str:
     if tick.end_reason is EndReason.NOTHING_WORKS and has_every_job_failed(tick.snapshot):
         return ALL_JOBS_FAILED_MESSAGE
     if tick.end_reason is EndReason.NOTHING_WORKS:
-        paused = next(map(format_paused_machine, tick.snapshot.paused), None)
-        return NO_JOB_SUCCEEDS_MESSAGE.format(reason=f" ({paused})" if paused else "")
+        reasons = [format_paused_machine(paused, tick.snapshot.service) for paused in tick.snapshot.paused]
+        return NO_JOB_SUCCEEDS_MESSAGE.format(reason=f" ({reasons[0]})" if reasons else "")
     return FLEET_ENDED_MESSAGE.format(fleet=file.MONITOR_FLEET_ID)
 
 

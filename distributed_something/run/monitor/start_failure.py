@@ -19,6 +19,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.text import (
     LABEL_COLUMNS,
     TERMINAL_COLUMNS,
+    format_count,
     format_duration,
     format_one_line,
     format_row,
@@ -36,7 +37,10 @@ NO_CONTAINER_MESSAGE = (
     "no container has started in {duration}, although machines are running. The machines were stopped, and the queue"
     " was kept"
 )
-
+STOPPED_CONTAINERS_MESSAGE = (
+    "{containers} started and stopped without taking a job in {duration}. The machines were stopped, and the queue was"
+    " kept"
+)
 LOGGED_FAILURE_REMEDY = "correct what the lines below show, and type what `next` says"
 
 
@@ -46,12 +50,23 @@ def describe_start_failure(clients: Clients, file: MonitorFile, seconds: float) 
     `seconds`: how long the run has had machines. AWS errors become part of the text, because the machines must be
     stopped in any case.
     """
-    message = NO_CONTAINER_MESSAGE.format(duration=format_duration(seconds))
+    duration = format_duration(seconds)
+    message = NO_CONTAINER_MESSAGE.format(duration=duration)
     try:
         failure = find_start_failure(clients, file)
     except AWSError as error:
         return "\n".join([message, *_format_fact("cause", f"unknown: {format_lookup_error(error)}")])
+    if failure.started:
+        containers = format_count(failure.started, "container")
+        message = STOPPED_CONTAINERS_MESSAGE.format(containers=containers, duration=duration)
     return "\n".join([message, *format_start_failure(failure, build_run_line(file))])
+
+
+def format_start_outcome(failure: StartFailure) -> str:
+    """Return in a few words what became of the run's containers."""
+    if not failure.started:
+        return "no container has started"
+    return f"{format_count(failure.started, 'container')} started and stopped without taking a job"
 
 
 def describe_unusable_machines(history: RunHistory) -> str:
@@ -101,7 +116,7 @@ def format_worker_crash(failure: StartFailure, line: CommandLine) -> list[str]:
 def _select_remedy(remedy: str, remedy_without_image: str, line: CommandLine) -> str:
     if remedy_without_image and not line.has_image:
         remedy = remedy_without_image
-    return fill_in_build(remedy, is_pushed=line.is_pushed)
+    return fill_in_build(remedy, is_pushed=line.is_pushed, memory=line.memory_remedy)
 
 
 def format_log_line(line: str) -> str:

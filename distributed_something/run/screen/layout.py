@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
@@ -15,6 +15,7 @@ from distributed_something.core.text import (
     format_count,
     format_duration,
     format_one_line,
+    format_wrapped_lines,
     measure_columns,
     shorten_text,
     wrap_text,
@@ -72,9 +73,16 @@ def build_screen(status: RunStatus, group_costs: Sequence[float | None], footer:
     return [*lines, *others]
 
 
-def format_failure_details(groups: Sequence[FailureGroup], retry_command: str = "") -> list[str]:
-    """Return lines with an example of each of the largest groups, and the command that runs its jobs again, if any."""
-    lines = [line for group in groups[:MAX_DETAILED_GROUPS] for line in _format_details(group, retry_command)]
+def format_failure_details(
+    groups: Sequence[FailureGroup], retry_command: str = "", repeated: Collection[str] = ()
+) -> list[str]:
+    """Return lines with an example of each of the largest groups, and the command that runs its jobs again, if any.
+
+    `repeated`: the IDs of the groups whose jobs have been sent again.
+    """
+    lines = []
+    for group in groups[:MAX_DETAILED_GROUPS]:
+        lines += _format_details(group, "" if group.id in repeated else retry_command)
     if (more := len(groups) - MAX_DETAILED_GROUPS) > 0:
         lines += ["", f"… and {format_count(more, 'more cause')}: status --json lists all of them with their jobs"]
     return lines
@@ -90,7 +98,7 @@ def _format_details(group: FailureGroup, retry_command: str) -> list[str]:
     details += [f"| {line}" for line in wrap_telling_lines(example, columns - len("| "))]
     lines += [f"{DETAIL_INDENT}{shorten_text(detail, columns)}" for detail in details]
     if example.log:
-        lines.append(f"{DETAIL_INDENT}log: {example.log}")
+        lines += format_wrapped_lines(f"log: {example.log}", DETAIL_INDENT, DETAIL_INDENT, TERMINAL_COLUMNS)
     command = wrap_command(f"{retry_command} --only {group.id}", columns) if retry_command else []
     return [*lines, *(f"{DETAIL_INDENT}{line}" for line in command)]
 

@@ -11,6 +11,7 @@ from distributed_something.results.advice import format_advice
 from distributed_something.results.command_line import CommandLine, format_next_command
 from distributed_something.results.outcome import add_example_details
 from distributed_something.results.status.document import RunStatus, build_status_document
+from distributed_something.run.monitor.start_failure import format_start_failure
 from distributed_something.run.output import Output
 from distributed_something.run.run_status import RunView, compute_group_costs, observe_status
 from distributed_something.run.screen.layout import ScreenSize, build_screen, format_failure_details
@@ -21,7 +22,8 @@ PRINTED_ROWS = 40  # for a status that is printed once, which may be longer than
 
 def print_status(view: RunView, status: RunStatus, output: Output, line: CommandLine, *, as_json: bool) -> None:
     """Print the status to standard output and, after the run, what to do next. AWS errors are not caught."""
-    retry_command = line.format_retry(has_waiting=status.jobs.waiting + status.jobs.running > 0)
+    has_batch = status.advice is not None and status.advice.batch is not None
+    retry_command = line.format_retry(has_waiting=has_batch or status.jobs.left > 0)
     if not status.state.has_ended:
         failures, failing = (
             add_example_details(view.clients.s3, view.file, groups) for groups in (status.failures, status.failing)
@@ -32,7 +34,13 @@ def print_status(view: RunView, status: RunStatus, output: Output, line: Command
         output.print_result(json.dumps(build_status_document(status, retry_command, costs), indent=1))
         return
     lines = [line.plain.rstrip() for line in build_screen(status, costs, "", ScreenSize(height=PRINTED_ROWS))]
-    lines += [*format_failure_details(status.failures, retry_command), *format_failure_details(status.failing)]
+    repeated = {group.id for group in status.failures if status.is_repeated(group)}
+    lines += [
+        *format_failure_details(status.failures, retry_command, repeated),
+        *format_failure_details(status.failing),
+    ]
+    if status.start_failure is not None:
+        lines += ["", *format_start_failure(status.start_failure, line)]
     output.print_result("\n".join(lines))
     if status.advice is not None:
         output.print_result("\n" + format_advice(status.advice, line))
@@ -45,7 +53,7 @@ def watch_status(view: RunView, output: Output, clock: Clock, *, pause: float, f
 
     If AWS reports an error, print it and retry, unless this was the first look or the user must log in again.
     """
-    with StatusView(output, footer, compute_group_costs) as screen:
+    with StatusView(output, footer, compute_group_costs, is_removed=True) as screen:  # print_status shows the end
         status = None
         while True:
             try:

@@ -29,6 +29,7 @@ from typing import Any
 from distributed_something.worker.admission.elsewhere import EndsElsewhere
 from distributed_something.worker.job.run_keys import RunKeys
 from distributed_something.worker.job.worker_settings import DEFAULT_SICK_PAUSE_SECONDS
+from distributed_something.worker.machine.scale_in_protection import ProtectionRefusal
 from distributed_something.worker.machine.times import build_utc_timestamp
 
 MIN_FAILED_JOBS = 5  # different jobs, without a success in between
@@ -39,6 +40,7 @@ MIN_FREE_BYTES = 512 * 1024 * 1024
 MIN_FREE_FILES = 1000  # a disk with many small files can run out of inodes before it runs out of bytes
 MAX_REPORTED_JOBS = 10  # a health document lists only the most recent failed jobs
 MAX_REASON_CHARACTERS = 1000
+REPORT_SECONDS = 10 * 60.0  # between two documents about a pause without an end
 # Failures of these classes are not evidence against the machine.
 UNRELATED_REASON_CLASSES = frozenset(
     {"missing input", "bad message", "bad data", "crash", "interrupted", "lost lease", "shared file", "disk"}
@@ -52,13 +54,15 @@ log = logging.getLogger("worker")
 class Pause:
     """A pause during which the container takes no jobs.
 
-    Times are in seconds since 1970. `until` is None for a full disk, because the end of such a pause is not known.
+    Times are in seconds since 1970. `until` is None for a full disk and for refused protection, because the end of such
+    a pause is not known. `protection`: ECS's code if it refuses to protect the container from scale-in.
     """
 
     since: float
     until: float | None
     reason: str
     jobs: tuple[str, ...] = ()  # ids of the most recent failed jobs, oldest first
+    protection: str | None = None
 
 
 def has_disk_space(path: Path, min_bytes: int = MIN_FREE_BYTES) -> bool:
@@ -99,6 +103,7 @@ class ContainerHealth:
         self._sick_pause: Pause | None = None
         self._next_probe_at = 0.0
         self._full_disk_pause: Pause | None = None
+        self._protection_pause: Pause | None = None
         self._next_disk_check_at = 0.0
 
     @property
@@ -108,7 +113,16 @@ class ContainerHealth:
         An unhealthy container stays paused past `until`, until its probe has ended.
         """
         with self._lock:
-            return self._sick_pause or self._full_disk_pause
+            return self._sick_pause or self._full_disk_pause or self._protection_pause
+
+    def record_protection(self, refusal: ProtectionRefusal | None, now: float) -> None:
+        """Record whether ECS refuses to protect this container, which returns jobs until it is protected."""
+        with self._lock:
+            if refusal is None:
+                self._protection_pause = None
+            elif self._protection_pause is None or self._protection_pause.protection != refusal.code:
+                reason = f"ECS refuses to protect the container from scale-in: {refusal.reason}"
+                self._protection_pause = Pause(now, None, reason, protection=refusal.code)
 
     @property
     def are_jobs_at_fault(self) -> bool:
@@ -247,18 +261,21 @@ class HealthReporter:
         self._health, self._write = health, write
         self._build_document = partial(build_health_document, machine, container)
         self._reported: tuple[Pause | None, bool] = (None, False)
+        self._written_at = 0.0
 
     def tick(self, now: float) -> None:
         """Write a document if the pause has changed, or else check whether other machines show that it can end.
 
-        Errors from `write` are not caught; the next tick then writes the document.
+        A pause without an end is written again and again, because readers take an old document for one of a container
+        that has ended. Errors from `write` are not caught; the next tick then writes the document.
         """
         state = (self._health.current_pause, self._health.are_jobs_at_fault)
-        if state == self._reported:
+        is_outdated = state[0] is not None and state[0].until is None and now - self._written_at >= REPORT_SECONDS
+        if state == self._reported and not is_outdated:
             self._health.end_needless_pause()
             return
         self._write(self._build_document(state[0], now, are_jobs_at_fault=state[1]))
-        self._reported = state
+        self._reported, self._written_at = state, now
 
 
 def build_health_document(
@@ -266,7 +283,8 @@ def build_health_document(
 ) -> dict[str, Any]:
     """Return this container's health document: paused, with the reason and end of the pause, or working since `now`.
 
-    `jobs_at_fault`: whether jobs keep failing here, but the container takes jobs again. Times are in UTC.
+    `jobs_at_fault`: whether jobs keep failing here, but the container takes jobs again. `protection`, only if ECS
+    refuses to protect the container from scale-in: ECS's code, or "" if it has none. Times are in UTC.
     """
     names: dict[str, Any] = {"machine": machine, "container": container, "jobs_at_fault": are_jobs_at_fault}
     if pause is None:
@@ -274,7 +292,8 @@ def build_health_document(
         return names | {"state": "working", "since": since, "until": None, "reason": None, "jobs": []}
     since = build_utc_timestamp(pause.since)
     until = None if pause.until is None else build_utc_timestamp(pause.until)
-    reason = {"reason": pause.reason, "jobs": list(pause.jobs)}
+    reason: dict[str, Any] = {"reason": pause.reason, "jobs": list(pause.jobs)}
+    reason |= {} if pause.protection is None else {"protection": pause.protection}
     return names | {"state": "paused", "since": since, "until": until} | reason
 
 

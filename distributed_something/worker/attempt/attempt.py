@@ -12,6 +12,7 @@ from distributed_something.worker.attempt.lease import Lease
 from distributed_something.worker.hooks.delivery import Delivery
 from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.program_result import Result
+from distributed_something.worker.program.disk_guard import MAX_UNCOUNTED_ATTEMPTS
 from distributed_something.worker.shared_inputs.store import SharedFiles
 from distributed_something.worker.transfer.inputs import InputFile
 from distributed_something.worker.transfer.results import ResultFile
@@ -25,8 +26,15 @@ FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE = "failures", "tries"
 AGAIN_ATTRIBUTE = "again_since"
 # Attributes from `retry`: the run in which the job failed, and the ID that the job had there.
 RETRY_RUN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE = "retry_of", "retry_job"
+# An attribute of a message that was sent again because a program had changed a shared input: "1" if the job gets copies
+# of its shared inputs that no other job can change.
+OWN_COPIES_ATTRIBUTE = "own_shared_inputs"
 _KEPT_ATTRIBUTES = (AGAIN_ATTRIBUTE, RETRY_RUN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE)  # sent again unchanged
-MESSAGE_ATTRIBUTES = (FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE, *_KEPT_ATTRIBUTES)
+MESSAGE_ATTRIBUTES = (
+    FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE, OWN_COPIES_ATTRIBUTE, *_KEPT_ATTRIBUTES,
+)  # fmt: skip
+# Failures that another job's program may cause by changing a shared input.
+_NEIGHBOR_CLASSES = frozenset({"program", "signal", "worker code"})
 
 
 @dataclass
@@ -65,6 +73,7 @@ class Attempt:
     explanation: str | None = None  # of a failure that the log does not explain, instead of its most telling line
     bytes_in: int = 0
     shared: SharedFiles = field(default_factory=SharedFiles)
+    has_changed_inputs: bool = False  # whether a program, possibly of another job, changed one of them
     inputs: list[InputFile] = field(default_factory=list)
     outputs: list[ResultFile] = field(default_factory=list)
     delivered: list[Delivery] = field(default_factory=list)  # by the hook `deliver`
@@ -107,6 +116,20 @@ class Attempt:
     def uncounted_attempts(self) -> int:
         """How many earlier attempts did not count as failures."""
         return self.earlier_attempts - self.failures
+
+    @property
+    def needs_own_copies(self) -> bool:
+        """Whether the job's shared inputs must be copies of its own, so that it is known who changes them."""
+        return self.has_changed_inputs or _get_attribute(self.raw, OWN_COPIES_ATTRIBUTE) == "1"
+
+    def find_uncounted_change(self, reason_class: str) -> str | None:
+        """Return that a program has changed a shared input, if another job's program may thus have caused the failure
+        of class `reason_class`; None otherwise.
+
+        A job that never gets copies of its own, because the disk has no room for them, may be what changes it.
+        """
+        is_excused = not self.shared.are_own and self.uncounted_attempts < MAX_UNCOUNTED_ATTEMPTS
+        return self.shared.describe_change() if is_excused and reason_class in _NEIGHBOR_CLASSES else None
 
     @property
     def message_id(self) -> str:
@@ -163,7 +186,7 @@ def build_message_attributes(attempt: Attempt) -> dict[str, Any]:
     An interruption is not a failure. It counts as an attempt only if the program was started.
     """
     counts = {ATTEMPTS_ATTRIBUTE: attempt.earlier_attempts + attempt.has_started, FAILURES_ATTRIBUTE: attempt.failures}
-    texts = {FIRST_ID_ATTRIBUTE: attempt.message_id}
+    texts = {FIRST_ID_ATTRIBUTE: attempt.message_id, OWN_COPIES_ATTRIBUTE: "1" if attempt.needs_own_copies else ""}
     texts |= {name: _get_attribute(attempt.raw, name) for name in _KEPT_ATTRIBUTES}
     return {
         **{name: {"DataType": "Number", "StringValue": str(count)} for name, count in counts.items()},

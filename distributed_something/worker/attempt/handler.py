@@ -26,6 +26,7 @@ from distributed_something.worker.attempt.context import ProgramTools, StopState
 from distributed_something.worker.attempt.job_record import find_final_failure, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, describe_transfer_limit
+from distributed_something.worker.attempt.publishing.program_failure import classify_failure
 from distributed_something.worker.attempt.publishing.result_publisher import ResultPublisher
 from distributed_something.worker.attempt.work_folder import (
     build_job_folders,
@@ -35,6 +36,7 @@ from distributed_something.worker.attempt.work_folder import (
     remove_job_folder,
 )
 from distributed_something.worker.hooks.hook_calls import HookRunner, Hooks
+from distributed_something.worker.job.addresses import CREDENTIALS_PROBLEM
 from distributed_something.worker.job.failures import (
     AWS_ERRORS,
     Failed,
@@ -48,10 +50,9 @@ from distributed_something.worker.job.failures import (
 )
 from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
-from distributed_something.worker.job.message_keys import MAX_JOB_SECONDS
-from distributed_something.worker.job.program_result import Result
+from distributed_something.worker.job.message_keys import MAX_JOB_SECONDS, hide_message_credentials
 from distributed_something.worker.logs.capped_log import remove_middle
-from distributed_something.worker.program.explanations.script_faults import explain_exit
+from distributed_something.worker.machine.times import format_duration
 from distributed_something.worker.program.privileges import choose_home
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
 from distributed_something.worker.shared_inputs.store import SharedInputs
@@ -199,13 +200,16 @@ class JobHandler:
             return partial(finisher.record_failure, attempt, f"{attempt.server_names}: {error}", "aws")
         except OSError as error:
             return self._judge_failure(attempt, f"this machine: {error}", "machine")
-        except (Exception, SystemExit) as error:  # an error in a hook must end this attempt, not the slot
+        except Exception as error:  # an error in a hook must end this attempt, not the slot
             log.exception("the worker's own code failed on %s", attempt.name)
             return self._judge_failure(attempt, f"{type(error).__name__}: {error}", "worker code")
         return None
 
     def _judge_failure(self, attempt: Attempt, reason: str, reason_class: str) -> Callable[[], None]:
-        """Return the function that handles a failure, which does not count if another job had filled the disk."""
+        """Return the function that handles a failure, which does not count if another job may be its cause."""
+        if change := attempt.find_uncounted_change(reason_class):
+            attempt.has_changed_inputs, text = True, change if change == reason else f"{change} ({reason})"
+            return partial(self._finisher.return_interrupted, attempt, text)
         verdict = self._tools.disk.judge_failure(attempt.folders, reason_class, attempt.uncounted_attempts)
         if verdict is None:
             return partial(self._finisher.record_failure, attempt, reason, reason_class)
@@ -225,8 +229,11 @@ class JobHandler:
             self._prepare_job(attempt)
 
     def _prepare_job(self, attempt: Attempt) -> None:
-        attempt.message = parse_message(attempt.raw["Body"])
+        message = parse_message(attempt.raw["Body"])
+        attempt.message = hide_message_credentials(message)
         attempt.name = job_id(attempt.message)
+        if attempt.message != message:
+            raise BadMessage(f"the address of an input {CREDENTIALS_PROBLEM}")
         make_job_folder(attempt.folders)
         job = self._hooks.build_job(
             attempt.name, attempt.message, attempt.folders, self._settings, partial(self._check_can_start, attempt)
@@ -239,7 +246,7 @@ class JobHandler:
         if attempt.failures >= self._settings.job_retries:
             attempt.earlier_attempts -= 1  # the record is about the last attempt; this one runs nothing
             attempt.is_substitute = True
-            raise Failed(f"failed {attempt.failures} times; the worker of the last attempt was lost", "crash")
+            raise Failed("the worker of the last attempt was lost", "crash")
         if attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS < min(job.timeout_seconds, MAX_JOB_SECONDS):
             raise StaleMessage
         if attempt.listed_objects is None:  # otherwise, the output bucket exists
@@ -286,8 +293,9 @@ class JobHandler:
 
     def _provide_shared_inputs(self, attempt: Attempt, job: Job) -> None:
         attempt.shared = self.shared_inputs.provide_files(
-            self._build_source(job), job.shared_inputs, attempt.folders.shared_dir, self._limit_fetch(attempt)
-        )
+            self._build_source(job), job.shared_inputs, attempt.folders.shared_dir, self._limit_fetch(attempt),
+            own_copies=attempt.needs_own_copies,
+        )  # fmt: skip
         attempt.inputs += attempt.shared.list_inputs()
         attempt.bytes_in += attempt.shared.fetched_bytes
 
@@ -355,7 +363,7 @@ class JobHandler:
         result = attempt.result
         assert result is not None  # run_attempt() always runs before finish_attempt()
         if result.timed_out:
-            raise Failed(f"the program ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
+            raise Failed(f"the program ran longer than {format_duration(attempt.time_limit)}", "time-out")
         if result.stopped:
             self._check_can_continue(attempt)
             raise Failed("the worker stopped the program", "disk")
@@ -365,18 +373,9 @@ class JobHandler:
             attempt.name, job, attempt.folders, result, partial(self._check_can_continue, attempt)
         )
         if reason is not None:
-            raise self._classify_failure(reason, attempt, result)
+            runs_alone = self._settings.docker_cores == 1
+            raise classify_failure(reason, attempt, job, result, self._tools.oom_kills, runs_alone=runs_alone)
         self._check_can_continue(attempt)
-
-    def _classify_failure(self, reason: str, attempt: Attempt, result: Result) -> Failed:
-        runs_alone = self._settings.docker_cores == 1
-        if self._tools.oom_kills.claim_kill(attempt.oom_kills, result.exit_code, runs_alone=runs_alone):
-            return Failed(f"out of memory: the kernel killed the program ({reason})", "out of memory")
-        if result.exit_code < 0:
-            return Failed(f"killed by signal {-result.exit_code}", "signal")
-        commands = get_attempt_job(attempt).commands
-        attempt.explanation = explain_exit(result.exit_code, commands, attempt.folders.root)
-        return Failed(f"{reason}: {attempt.explanation}" if attempt.explanation else reason)
 
     def _check_can_start(self, attempt: Attempt) -> None:
         """Raise Interruption or LostLease if no program may be started."""

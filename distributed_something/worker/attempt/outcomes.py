@@ -50,6 +50,7 @@ from distributed_something.worker.job.failures import (
 )
 from distributed_something.worker.job.job_id import HASH_CHARACTERS
 from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.machine.times import format_duration
 from distributed_something.worker.program.explanations.telling_line import read_telling_line
 from distributed_something.worker.transfer.result_files import get_output_folder
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
@@ -353,7 +354,7 @@ def _check_lease(attempt: Attempt) -> None:
 
 def describe_transfer_limit(transfer: str, settings: Settings) -> str:
     """Return the reason for the end of a transfer that took too long."""
-    return f"{transfer} took longer than {settings.max_transfer_seconds / 60:g} minutes (MAX_TRANSFER_MINUTES)"
+    return f"{transfer} took longer than {format_duration(settings.max_transfer_seconds)} (MAX_TRANSFER_MINUTES)"
 
 
 def _has_failed_elsewhere(record: dict[str, Any]) -> bool:

@@ -108,7 +108,7 @@ class Container:
         self._protection = ScaleInProtection(lambda: bool(self._keeper.leases))
         self._intake = JobIntake(
             self._context, self._handler, self._stop, self.gate, read_boot_clock,
-            lambda: self._protection.request_for_job(self._clock.monotonic()),
+            self._request_protection,
         )  # fmt: skip
 
     def serve(self) -> int:
@@ -237,6 +237,11 @@ class Container:
         # These clients are used once; separate ones free their memory afterward.
         clients = Clients(1, self._settings.aws_region)
         ensure_idle_alarm(clients, self._metadata, self._settings.app_name, self._ended.wait)
+
+    def _request_protection(self) -> float:
+        pause = self._protection.request_for_job(self._clock.monotonic())
+        self.health.record_protection(self._protection.refusal if pause else None, self._clock.now())
+        return pause
 
     def _handle_spot_notice(self, end: float) -> None:
         log.warning("spot notice: EC2 will stop this machine in %.0f s", end - self._clock.now())

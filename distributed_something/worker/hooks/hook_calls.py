@@ -28,10 +28,11 @@ from distributed_something.worker.hooks.delivery import (
     describe_program_error,
 )
 from distributed_something.worker.job.checks import find_failure
-from distributed_something.worker.job.failures import Failed, describe_outside_folder
+from distributed_something.worker.job.failures import Failed, describe_input_folder, describe_outside_folder
 from distributed_something.worker.job.job import Folders, Inputs, Job
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.machine.times import format_duration
 from distributed_something.worker.program.launcher_process import MACHINE_ERRNOS
 
 CHECK_SECONDS = 0.5  # how often to check whether the hook must be given up
@@ -80,10 +81,8 @@ class HookCall:
             check()
             started = self._monotonic() if started is None else started
             if self._monotonic() - started - self._count_excluded_seconds() > self._limit:
-                minutes = round(self._limit / 60, 2)
-                raise HangingHook(
-                    f"the hook {self._name}() in generic-worker.py did not end within {minutes:g} minutes"
-                )
+                limit = format_duration(self._limit)
+                raise HangingHook(f"the hook {self._name}() in generic-worker.py did not end within {limit}")
         if self._error is not None:
             raise self._judge_error(self._error)
         result: _T = self._result
@@ -110,9 +109,14 @@ class HookCall:
 
         return call_function
 
-    def _judge_error(self, error: BaseException) -> BaseException:
-        """Return what to raise for an error of the hook: an OSError is the hook's fault, not the machine's, unless a
-        resource of the machine is short, the network failed, or it comes from fetching inputs."""
+    def _judge_error(self, error: BaseException) -> Exception:
+        """Return what to raise for an error of the hook.
+
+        An OSError is the hook's fault, not the machine's, unless a resource of the machine is short, the network
+        failed, or it comes from fetching inputs.
+        """
+        if not isinstance(error, Exception):  # such as sys.exit(), which must not end the slot or the container
+            return Failed(f"the hook {self._name}() in generic-worker.py raised {error!r}", "worker code")
         if not isinstance(error, OSError) or error is self._fetch_error or error.errno in MACHINE_ERRNOS:
             return error
         if isinstance(error, ConnectionError | TimeoutError | gaierror):
@@ -248,10 +252,19 @@ def check_destination(job: Job, *, has_deliver: bool) -> None:
 def confine_job(job: Job, identity: str, folders: Folders) -> None:
     """Keep a job that a hook has built or changed within limits: its ID, and its output folder.
 
-    Raise ValueError if the output folder is outside the job's folder.
+    Raise ValueError if the output folder is outside the job's folder, or contains or is a folder with inputs.
     """
     job.id = identity  # a hook that reuses an ID would mix up the records of two jobs
     if job.output_dir is not None:
         job.output_dir = Path(os.path.normpath(folders.root / job.output_dir))
         if not job.output_dir.is_relative_to(folders.root):
             raise ValueError(describe_outside_folder(job.output_dir))
+        if _has_inputs(job.output_dir, folders):
+            raise ValueError(describe_input_folder(job.output_dir))
+
+
+def _has_inputs(folder: Path, folders: Folders) -> bool:
+    """Return whether a folder contains the job's inputs or shared inputs. A folder below `input_dir` may be the
+    program's own."""
+    contains_inputs = any(path.is_relative_to(folder) for path in (folders.input_dir, folders.shared_dir))
+    return contains_inputs or folder.is_relative_to(folders.shared_dir)

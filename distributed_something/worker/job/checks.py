@@ -25,6 +25,7 @@ from typing import Any
 
 from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.program_result import Result
+from distributed_something.worker.visible_text import show_name
 
 MAX_CHECKED_BYTES = 4 * 1024 * 1024  # per file; parsed JSON takes about twenty times as much memory
 
@@ -189,7 +190,7 @@ def _read_start(path: Path) -> bytes:
 
 
 def _format_name(path: Path) -> str:
-    return path.name.encode("utf-8", "backslashreplace").decode()
+    return show_name(path.name)
 
 
 def _format_excerpt(text: str) -> str:

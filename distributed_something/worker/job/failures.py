@@ -78,6 +78,12 @@ def describe_outside_folder(output_dir: Path) -> str:
     return f"`output_dir` is {str(output_dir)!r}, which is outside the job's folder; use a folder below folders.root"
 
 
+def describe_input_folder(output_dir: Path) -> str:
+    """Return what is wrong with an output folder that contains inputs, which would be uploaded as results."""
+    remedy = "use a folder of its own below folders.root"
+    return f"`output_dir` is {str(output_dir)!r}, whose inputs would be uploaded as results; {remedy}"
+
+
 class Failed(Exception):
     """Raised when an attempt fails. The job is retried; after its last attempt it is moved to the dead-letter queue."""
 

@@ -40,7 +40,7 @@ from distributed_something.worker.job.placeholders import (
     parse_template,
     split_command,
 )
-from distributed_something.worker.job.shell.shell_values import fill_shell
+from distributed_something.worker.job.shell.shell_values import fill_shell, fill_words
 from distributed_something.worker.job.upload_flags import BadFlags, parse_upload_flags
 from distributed_something.worker.job.worker_settings import JobDefaults
 from distributed_something.worker.safe_path import SafePath
@@ -357,13 +357,13 @@ def _parse_words(command: object) -> Callable[[ValueTexts], list[str]]:
     parts: Iterable[object] = (
         split_command(command) if isinstance(command, str) else command if isinstance(command, list) else ()
     )
-    templates = [parse_template(part if isinstance(part, str) else json.dumps(part)) for part in parts]
+    words = tuple(part if isinstance(part, str) else json.dumps(part) for part in parts)
 
     def build_words(texts: ValueTexts) -> list[str]:
-        words = [template.fill(texts) if template.names else template.form for template in templates]
-        if not words or not words[0]:
+        filled = fill_words(words, texts)
+        if not filled or not filled[0]:
             raise BadMessage("`command` is missing from the message or empty")
-        return words
+        return filled
 
     return build_words
 

@@ -14,6 +14,8 @@ from distributed_something.worker.job.addresses import (
     BadAddress,
     check_endpoint,
     check_web_address,
+    has_credentials,
+    hide_credentials,
     is_url,
     is_whole_bucket,
 )
@@ -22,6 +24,14 @@ from distributed_something.worker.job.placeholders import Template, ValueTexts, 
 MAX_JOB_SECONDS = 11 * 3600  # SQS ends the lease of a received message after 12 hours
 InputBuilder = Callable[[ValueTexts], list[str] | dict[str, str]]
 
+_ADDRESS_KEYS = (
+    "group",
+    "inputs",
+    "shared_inputs",
+    "input_endpoint",
+    "output_endpoint",
+)  # keys of a message whose values may be addresses of inputs
+
 
 def parse_inputs(message: Mapping[str, Any], key: str, *, allow_unsafe: bool) -> InputBuilder:
     """Return a function that builds the inputs in the message's key: addresses, or a mapping from addresses to paths.
@@ -29,16 +39,37 @@ def parse_inputs(message: Mapping[str, Any], key: str, *, allow_unsafe: bool) ->
     `allow_unsafe`: as ALLOW_UNSAFE_INPUTS in the config. Both functions raise BadAddress if an address, a path, or the
     key itself is invalid, and TemplateError if a placeholder cannot be filled.
     """
-    fill = _parse_templates(message.get(key, []), key)
+    try:
+        fill = _parse_templates(message.get(key, []), key)
+    except BadAddress as error:
+        raise BadAddress(hide_credentials(str(error))) from None
 
     def build_inputs(texts: ValueTexts) -> list[str] | dict[str, str]:
-        inputs = fill(texts)
+        try:
+            inputs = fill(texts)
+        except BadAddress as error:
+            raise BadAddress(hide_credentials(str(error))) from None
         for text in inputs:
             if not allow_unsafe and is_url(text):
                 _check_web_address(text)
         return inputs
 
     return build_inputs
+
+
+def hide_message_credentials(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of the message without the user names and passwords in its addresses, which would become parts of
+    IDs, records, and journals. The copy is equal to the message if there are none."""
+    hidden = {key: _hide_credentials(value) for key, value in message.items() if key in _ADDRESS_KEYS}
+    return type(message)({**message, **hidden})
+
+
+def _hide_credentials(value: Any) -> Any:
+    if isinstance(value, str):
+        return hide_credentials(value) if has_credentials(value) else value
+    if isinstance(value, dict):
+        return type(value)({_hide_credentials(key): _hide_credentials(part) for key, part in value.items()})
+    return [_hide_credentials(part) for part in value] if isinstance(value, list) else value
 
 
 def _check_web_address(text: str) -> None:

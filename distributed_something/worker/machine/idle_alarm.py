@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -47,20 +47,28 @@ def ensure_idle_alarm(
     instance = find_instance_id(metadata)
     if instance is None:
         return
-    waited, pause = 0.0, 1.0
+    pauses = iter_retry_pauses(choose_share)
     while True:
         try:
             _put_alarm(create_client("cloudwatch"), app_name, instance)
             return
         except (ClientError, BotoCoreError) as error:
-            if is_access_denied(error) or waited >= RETRY_SECONDS:
+            seconds = None if is_access_denied(error) else next(pauses, None)
+            if seconds is None:
                 log.warning("this machine has no idle alarm: %s", _format_reason(error))
                 return
+        if wait(seconds):
+            return
+
+
+def iter_retry_pauses(choose_share: Callable[[], float]) -> Iterator[float]:
+    """Yield the pauses between attempts, in seconds, about an hour in all. `choose_share` as in `ensure_idle_alarm`."""
+    waited, pause = 0.0, 1.0
+    while waited < RETRY_SECONDS:
         pause = min(2 * pause, MAX_PAUSE_SECONDS)
         seconds = pause * (0.5 + choose_share() / 2)
         waited += seconds
-        if wait(seconds):
-            return
+        yield seconds
 
 
 def choose_idle_percent(cpus: int | None) -> float:

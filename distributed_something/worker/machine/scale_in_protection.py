@@ -14,7 +14,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -43,6 +43,13 @@ def put_protection_state(address: str, body: bytes) -> Any:
             return json.loads(error.read())
 
 
+class ProtectionRefusal(NamedTuple):
+    """Why ECS refused the protection. `code`: ECS's, such as DEPLOYMENT_BLOCKED, or ""; `reason`: with its details."""
+
+    code: str
+    reason: str
+
+
 class ScaleInProtection:
     """This container's protection, as requested from the ECS agent.
 
@@ -63,6 +70,12 @@ class ScaleInProtection:
         self._lock = threading.Lock()
         self._protected_until = self._renew_at = self._retry_at = self._last_job_at = float("-inf")
         self._logged_problem = ""
+        self._refusal: ProtectionRefusal | None = None
+
+    @property
+    def refusal(self) -> ProtectionRefusal | None:
+        """Why ECS refused the last request; None if it did not."""
+        return self._refusal
 
     @property
     def has_agent(self) -> bool:
@@ -81,9 +94,9 @@ class ScaleInProtection:
             self._last_job_at = now
             if now < self._protected_until:
                 return 0.0
-            if now >= self._retry_at and self._request_protection(now) is not False:
-                return 0.0
-            return max(0.0, self._retry_at - now)
+            if now >= self._retry_at:
+                self._request_protection(now)
+            return max(0.0, self._retry_at - now) if self._refusal else 0.0
 
     def tick(self, now: float) -> None:
         """Renew the protection while there are jobs; release it when there have been none for a while."""
@@ -102,31 +115,31 @@ class ScaleInProtection:
         while not ended.wait(1.0):
             self.tick(clock())
 
-    def _request_protection(self, now: float) -> bool | None:
-        """Return whether ECS grants the protection, or None if the agent did not respond."""
-        is_granted = self._send_state({"ProtectionEnabled": True, "ExpiresInMinutes": PROTECTION_MINUTES}, now)
-        if is_granted:
+    def _request_protection(self, now: float) -> None:
+        if self._send_state({"ProtectionEnabled": True, "ExpiresInMinutes": PROTECTION_MINUTES}, now):
             self._protected_until = now + PROTECTION_MINUTES * 60
             self._renew_at = now + PROTECTION_RENEW_SECONDS
-        return is_granted
 
     def _release_protection(self, now: float) -> None:
         if self._send_state({"ProtectionEnabled": False}, now):
             self._protected_until = self._renew_at = float("-inf")
 
-    def _send_state(self, state: dict[str, object], now: float) -> bool | None:
-        """Return whether ECS accepted the state, or None if the agent did not respond. Log each new problem once."""
+    def _send_state(self, state: dict[str, object], now: float) -> bool:
+        """Return whether ECS accepted the state. Otherwise, wait before the next request, and log each new problem."""
+        self._refusal = None
         try:
             response = self._put_state(self._address, json.dumps(state).encode())
         except (OSError, HTTPException, ValueError) as error:
-            self._log_problem(f"the ECS agent did not respond to a request for scale-in protection: {error}")
-            return None
-        protection = response.get("protection") if isinstance(response, dict) else None
-        if isinstance(protection, dict) and protection.get("ProtectionEnabled") is state["ProtectionEnabled"]:
-            self._logged_problem = ""
-            return True
+            problem = f"the ECS agent did not respond to a request for scale-in protection: {error}"
+        else:
+            protection = response.get("protection") if isinstance(response, dict) else None
+            if isinstance(protection, dict) and protection.get("ProtectionEnabled") is state["ProtectionEnabled"]:
+                self._logged_problem = ""
+                return True
+            self._refusal = _parse_refusal(response)
+            problem = f"ECS refused to change this container's scale-in protection: {self._refusal.reason}"
         self._retry_at = now + self._choose_pause()
-        self._log_problem(f"ECS refused to change this container's scale-in protection: {_format_refusal(response)}")
+        self._log_problem(problem)
         return False
 
     def _log_problem(self, problem: str) -> None:
@@ -135,9 +148,10 @@ class ScaleInProtection:
         self._logged_problem = problem
 
 
-def _format_refusal(response: Any) -> str:
-    """Return the reason in the agent's `failure` or `error` object as one line; otherwise, the whole response."""
+def _parse_refusal(response: Any) -> ProtectionRefusal:
+    """Return what the agent's `failure` or `error` object says as one line; otherwise, the whole response."""
     content = response if isinstance(response, dict) else {}
     details = next((value for key in ("failure", "error") if isinstance(value := content.get(key), dict)), {})
     reasons = [str(details[key]) for key in ("Reason", "Code", "Detail", "Message") if details.get(key)]
-    return " ".join((": ".join(reasons) or str(response)).split())[:MAX_REFUSAL_CHARACTERS]
+    reason = " ".join((": ".join(reasons) or str(response)).split())[:MAX_REFUSAL_CHARACTERS]
+    return ProtectionRefusal(str(details.get("Reason") or details.get("Code") or ""), reason)

@@ -13,9 +13,10 @@ from botocore.config import Config
 from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
+from distributed_something.worker.responses.foreign_response import reject_foreign_responses
+from distributed_something.worker.responses.response_length import reject_truncated_responses
 from distributed_something.worker.transfer.crt.transfers import CrtTransfers, build_transfers
 from distributed_something.worker.transfer.endpoints.credentials import EndpointCredentials
-from distributed_something.worker.transfer.response_length import reject_truncated_responses
 from distributed_something.worker.transfer.retry import watch_requests
 from distributed_something.worker.transfer.s3_file import MAX_PARALLEL_REQUESTS
 
@@ -48,6 +49,7 @@ class Clients:
         self._botocore_session = session
         self._session = boto3.Session(botocore_session=session, region_name=region or None)
         reject_truncated_responses(self._session)
+        reject_foreign_responses(self._session)
 
     def __call__(self, service: str, timeout: float = READ_TIMEOUT_SECONDS) -> Any:
         """Return a new client for `service`. A call without a response after `timeout` seconds is retried."""

@@ -5,7 +5,8 @@ adds files to its folder does not affect other jobs. A file in the store that ha
 
 An object is looked up again for each job. If its ETag has changed, it is another file, and the old one is removed when
 the disk is short. A container whose programs run as root cannot keep them from writing to a file; such a file is
-noticed by its size or time, fetched again, and no job that used it is done.
+noticed by its size or time, fetched again, and no job that used it is done. Any of these jobs may have changed it, so
+each gets copies of its own the next time: a job that changes those is at fault, and no other job is affected.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.admission.health import MIN_FREE_BYTES, has_disk_space
-from distributed_something.worker.job.failures import Failed
+from distributed_something.worker.job.failures import Failed, Interruption
 from distributed_something.worker.job.job import Inputs
 from distributed_something.worker.transfer.inputs import InputFile, InputSource, fetch_inputs, list_input_objects
-from distributed_something.worker.transfer.s3_file import RemoteObject
+from distributed_something.worker.transfer.s3_file import CHUNK_BYTES, RemoteObject
 
 WAIT_SECONDS = 0.5  # how often a job that waits for another job's fetch checks whether it must stop
 log = logging.getLogger("worker")
@@ -35,40 +36,54 @@ log = logging.getLogger("worker")
 
 @dataclass
 class StoredFile:
-    """A file in the store: its path, its object, and the size and modification time (in ns) that it must keep."""
+    """A file in the store, or a job's own copy of one: its path, its object, and the size and modification time (in ns)
+    that it must keep. `was_changed`: whether it was removed from the store because a program had changed it."""
 
     path: Path
     remote: RemoteObject
     mark: tuple[int, int]
     last_use: int = 0
+    was_changed: bool = False
 
     @property
     def is_changed(self) -> bool:
-        """Whether a program has written to the file. A file that was removed is not changed."""
+        """Whether a program has written to the file. A file that was removed for another reason is not changed."""
         try:
-            return _read_mark(self.path) != self.mark
+            return self.was_changed or _read_mark(self.path) != self.mark
         except FileNotFoundError:
             return False
 
 
 @dataclass(frozen=True)
 class SharedFiles:
-    """The shared inputs of one job. `fetched_bytes`: how many bytes were downloaded for this job."""
+    """The shared inputs of one job. `fetched_bytes`: how many bytes were downloaded for this job.
+
+    `are_own`: whether they are copies that no other job uses.
+    """
 
     stored: tuple[StoredFile, ...] = ()
     fetched_bytes: int = 0
+    are_own: bool = False
 
     def list_inputs(self) -> list[InputFile]:
         """Return the files as the job's record describes them."""
         remotes = [file.remote for file in self.stored]
         return [InputFile(f"s3://{remote.bucket}/{remote.key}", remote.etag or None, remote.size) for remote in remotes]
 
-    def check_unchanged(self) -> None:
-        """Raise Failed if a program has written to one of the files while the job could read it."""
+    def describe_change(self) -> str | None:
+        """Return that a program has written to one of the files while the job could read it; None if none has."""
         for file in self.stored:
             if file.is_changed:
+                who, remedy = ("the", "; copy it first") if self.are_own else ("a", "")
                 address = f"s3://{file.remote.bucket}/{file.remote.key}"
-                raise Failed(f"a program in this container has changed the shared input {address}, which is read-only")
+                place = "" if self.are_own else " in this container"
+                return f"{who} program{place} has changed the shared input {address}, which is read-only{remedy}"
+        return None
+
+    def check_unchanged(self) -> None:
+        """Raise Failed if a program has written to one of the files while the job could read it."""
+        if change := self.describe_change():
+            raise Failed(change)
 
 
 class SharedInputs:
@@ -84,16 +99,17 @@ class SharedInputs:
         self._use_count = 0
 
     def provide_files(
-        self, source: InputSource, inputs: Inputs, target: Path, check: Callable[[], None]
+        self, source: InputSource, inputs: Inputs, target: Path, check: Callable[[], None], *, own_copies: bool = False
     ) -> SharedFiles:
         """Put links to the inputs' files into the folder `target`, and return the files.
 
-        What is not in the store is fetched, by one job at a time. `check` can end this by raising an exception. Raise
-        MissingInput, BadData, and Failed as `fetch_inputs` does, and Failed with the class `disk` if there is no room.
+        What is not in the store is fetched, by one job at a time. With `own_copies`, the links are replaced with copies
+        if the disk has room for them. `check` can end this by raising an exception. Raise MissingInput, BadData, and
+        Failed as `fetch_inputs` does, and Failed with the class `disk` if there is no room.
         """
         target.mkdir()
         wanted = list_input_objects(source, inputs, target, check, self._sleep)
-        linked: list[StoredFile] = []
+        linked: dict[Path, StoredFile] = {}
         remaining = self._link_files(wanted, linked)
         fetched_bytes = 0
         if remaining:
@@ -105,7 +121,11 @@ class SharedInputs:
                 remaining = self._link_files(remaining, linked)
         if remaining:
             raise Failed("the shared inputs were removed while they were fetched", "machine")
-        return SharedFiles(tuple(linked), fetched_bytes)
+        files = SharedFiles(tuple(linked.values()), fetched_bytes)
+        if own_copies and self.make_room(sum(file.remote.size for file in files.stored)):
+            copies = tuple(_replace_with_copy(path, file, target.parent, check) for path, file in linked.items())
+            return SharedFiles(copies, fetched_bytes, are_own=True)
+        return files
 
     def make_room(self, size: int = 0) -> bool:
         """Remove files that no job uses, the least recently used first, until `size` bytes fit on the disk.
@@ -136,8 +156,10 @@ class SharedInputs:
         finally:
             self._fetch_lock.release()
 
-    def _link_files(self, wanted: Mapping[Path, RemoteObject], linked: list[StoredFile]) -> dict[Path, RemoteObject]:
-        """Link the files that are in the store, append them to `linked`, and return the others."""
+    def _link_files(
+        self, wanted: Mapping[Path, RemoteObject], linked: dict[Path, StoredFile]
+    ) -> dict[Path, RemoteObject]:
+        """Link the files that are in the store, add them to `linked`, and return the others."""
         remaining: dict[Path, RemoteObject] = {}
         with self._lock:
             self._use_count += 1
@@ -147,7 +169,7 @@ class SharedInputs:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     os.link(file.path, path)
                     file.last_use = self._use_count
-                    linked.append(file)
+                    linked[path] = file
                 else:
                     remaining[path] = remote
         return remaining
@@ -156,6 +178,7 @@ class SharedInputs:
         """Return a file in the store, but drop it if a program has changed it."""
         file = self._files.get(name)
         if file is not None and (file.is_changed or not file.path.exists()):
+            file.was_changed = file.is_changed
             log.warning("a program has changed the shared input %s: it is fetched again", file.remote.key)
             self._drop_file(name)
             return None
@@ -192,6 +215,20 @@ class SharedInputs:
         with self._lock:
             part.rename(path)
             self._files[name] = StoredFile(path, remote, _read_mark(path), self._use_count)
+
+
+def _replace_with_copy(path: Path, file: StoredFile, folder: Path, check: Callable[[], None]) -> StoredFile:
+    """Replace the link `path` to a file in the store with a copy, which is first written to a file in `folder`."""
+    draft = folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.part"
+    with path.open("rb") as source, draft.open("xb") as target:
+        while chunk := source.read(CHUNK_BYTES):
+            check()
+            target.write(chunk)
+    if file.is_changed:  # by another job, so the copy may be of the changed file
+        raise Interruption
+    draft.chmod(0o444)
+    draft.replace(path)
+    return StoredFile(path, file.remote, _read_mark(path))
 
 
 def _build_name(remote: RemoteObject) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import ClientError, ParamValidationError
 
-from distributed_something.worker.job.addresses import BadAddress, is_url, parse_input_address
+from distributed_something.worker.job.addresses import BadAddress, hide_credentials, is_url, parse_input_address
 from distributed_something.worker.job.failures import BadData, Failed, MissingInput, get_error_code, is_name_error
 from distributed_something.worker.job.upload_flags import S3Arguments
 from distributed_something.worker.transfer.crt.transfer_items import list_downloads
@@ -37,12 +37,19 @@ from distributed_something.worker.transfer.s3_file import (
     list_remaining_parts,
 )
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
-from distributed_something.worker.transfer.web import ForbiddenAddress, MissingWebFile, WebRefusal, fetch_web_file
+from distributed_something.worker.transfer.web import (
+    ForbiddenAddress,
+    MissingWebFile,
+    WebRefusal,
+    describe_web_error,
+    fetch_web_file,
+)
 
 # S3 error codes for a missing key or bucket, or for a name that is not valid for either. Retrying cannot help.
 _MISSING_INPUT_CODES = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
 _ARCHIVED_CODE = "InvalidObjectState"  # in Glacier, Deep Archive, or an archive tier of Intelligent-Tiering
 _NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
+MAX_SHOWN_CHARACTERS = 120  # of an address in a reason
 MISSING_WEB_PAUSES_SECONDS = (1, 3)  # a server behind a cache may not find a new file at once
 _T = TypeVar("_T")
 
@@ -272,7 +279,10 @@ def _resolve_input_path(folder: Path, relative: str, address: str) -> Path:
     """Return the path for an input's file. Raise BadData if it would be outside `folder`, because a key can be any
     text, such as `../x`."""
     normalized = os.path.normpath(relative.lstrip("/") or ".")
-    if normalized in (".", "..") or normalized.startswith("../") or "\0" in normalized:
+    if "\0" in normalized:
+        remedy = "rename it, or choose its path: write `inputs` as an object"
+        raise BadData(f"the input {address!r} cannot be stored as a file: its name contains a null byte; {remedy}")
+    if normalized in (".", "..") or normalized.startswith("../"):
         raise BadData(f"the input {address!r} would be written outside the job's folder: {relative!r}")
     return folder / normalized
 
@@ -313,8 +323,19 @@ def _describe_file(remote: RemoteObject) -> InputFile:
 
 
 def _format_address(bucket: str, key: str) -> str:
-    """Return the address of an input, in the form used in job files. If `bucket` is empty, `key` is a web address."""
-    return f"s3://{bucket}/{key}" if bucket else key
+    """Return the address of an input, in the form used in job files. If `bucket` is empty, `key` is a web address.
+
+    A user name and password are left out; such an address is refused, but a hook may contain one.
+    """
+    return f"s3://{bucket}/{key}" if bucket else hide_credentials(key)
+
+
+def _shorten_address(address: str) -> str:
+    """Return the address without its middle if it is so long that it would hide the rest of the reason."""
+    if len(address) <= MAX_SHOWN_CHARACTERS:
+        return address
+    half = MAX_SHOWN_CHARACTERS // 2
+    return f"{address[:half]}…{address[-half:]}"
 
 
 def _explain_refused_input(name: str, error: Exception) -> Failed:
@@ -323,6 +344,7 @@ def _explain_refused_input(name: str, error: Exception) -> Failed:
     Return a MissingInput only if the input certainly does not exist. Otherwise the machine or its role may be the
     cause.
     """
+    is_web, name = is_url(name), _shorten_address(name)
     if isinstance(error, ForbiddenAddress):
         return Failed(f"the input {name} is refused: {error}", "bad message")
     detail = get_error_code(error) if isinstance(error, ClientError) else str(error)
@@ -331,7 +353,9 @@ def _explain_refused_input(name: str, error: Exception) -> Failed:
     if isinstance(error, (MissingWebFile, ParamValidationError)) or detail in _MISSING_INPUT_CODES:
         return MissingInput(f"the input {name} does not exist ({detail})")
     if isinstance(error, WebRefusal) or not is_transient_error(error):
-        return Failed(f"the input {name} cannot be read ({detail})", "aws")
+        return Failed(f"the input {name} cannot be read ({detail})", "web" if is_web else "aws")
+    if is_web:
+        return Failed(f"the input {name} could not be fetched: {describe_web_error(error)}", "web")
     return Failed(f"the input {name} could not be fetched: {error}", "aws")
 
 
@@ -345,6 +369,7 @@ def _describe_archived_object(name: str, error: ClientError) -> str:
 
 
 def _explain_write_error(name: str, error: OSError) -> Failed:
+    name = _shorten_address(name)
     if is_name_error(error):
         remedy = "rename it, or choose its path: write `inputs` as an object"
         return BadData(f"the input {name} cannot be stored as a file ({error.strerror}); {remedy}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from distributed_something.worker.job.addresses import MAX_KEY_BYTES
@@ -17,8 +20,10 @@ from distributed_something.worker.job.failures import (
 )
 from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.safe_path import SafePath
+from distributed_something.worker.visible_text import show_name
 
 MAX_SHOWN_CHARACTERS = 100  # of a name that is too long
+_MISSING_FOLDER_PROBLEM = "does not exist: the program removed it, or did not create it"
 
 
 def get_output_folder(job: Job, folders: Folders) -> SafePath:
@@ -37,13 +42,15 @@ def list_result_files(folder: Path, location: str, leave_out: Sequence[str] = ()
     start = (folder.start if isinstance(folder, SafePath) else None) or folder.parent
     root = start.parent.resolve() / start.name
     files = _list_files(_find_real_folder(folder, start, root), root)
+    _check_hard_links(files, root)
     return {_build_key(location, name): path for name, path in files if not is_left_out(name, leave_out)}
 
 
 def _find_real_folder(folder: Path, start: Path, root: Path) -> Path:
     """Return the path of the output folder below `root`, the real path of the job's folder `start`.
 
-    Raise Failed if it is not in the job's folder, or if it or a folder above it was replaced with a link.
+    Raise Failed if it is not in the job's folder, does not exist, is not a folder, or if it or a folder above it was
+    replaced with a link.
     """
     if not folder.is_relative_to(start) or ".." in folder.relative_to(start).parts:
         raise Failed(describe_outside_folder(folder))
@@ -52,7 +59,13 @@ def _find_real_folder(folder: Path, start: Path, root: Path) -> Path:
         path = path / part
         if path.is_symlink():
             name = path.relative_to(root.parent).as_posix()
-            raise Failed(f"the program replaced {name!r} with a link, so its results cannot be uploaded")
+            raise Failed(
+                f"the program or a hook replaced '{show_name(name)}' with a link, so its results cannot be uploaded"
+            )
+    if not path.is_dir():
+        exists = path.exists()
+        problem = "is not a folder: the program replaced it" if exists else _MISSING_FOLDER_PROBLEM
+        raise Failed(f"the output folder '{show_name(path.relative_to(root).as_posix())}' {problem}")
     return path
 
 
@@ -70,9 +83,30 @@ def _list_files(folder: Path, job_root: Path) -> list[tuple[str, Path]]:
         if is_name_error(error):
             name = os.path.relpath(str(error.filename), folder)
             problem = f"has a path of {len(name.encode(errors='replace')):,} bytes ({error.strerror})"
-            raise BadData(f"the output {name[:MAX_SHOWN_CHARACTERS]}… {problem}") from None
+            raise BadData(f"the output {show_name(name[:MAX_SHOWN_CHARACTERS])}… {problem}") from None
         raise UploadError(f"the output folder cannot be read: {error}") from None
     return sorted(files)
+
+
+def _check_hard_links(files: Sequence[tuple[str, Path]], job_root: Path) -> None:
+    """Raise Failed if a file has another name outside the job's folder, because it is then also a file of others."""
+    linked = [(name, status) for name, path in files if (status := os.lstat(path)).st_nlink > 1]
+    if not linked:
+        return
+    own_names = Counter(_iter_inodes(job_root, job_root.with_name(f"{job_root.name}.tmp")))
+    for name, status in linked:
+        if own_names[status.st_dev, status.st_ino] < status.st_nlink:
+            problem = "is a hard link to a file outside the job's folder; copy the file instead"
+            raise Failed(f"the output '{show_name(name)}' {problem}")
+
+
+def _iter_inodes(*folders: Path) -> Iterator[tuple[int, int]]:
+    """Yield the device and inode of each file in the folders."""
+    for root, _, names in chain.from_iterable(map(os.walk, folders)):
+        for name in names:
+            with suppress(OSError):
+                status = os.lstat(os.path.join(root, name))
+                yield status.st_dev, status.st_ino
 
 
 def _raise_error(error: OSError) -> None:
@@ -89,11 +123,11 @@ def _find_result_file(path: Path, folder: Path, job_root: Path) -> Path | None:
         return path if path.is_file() else None
     name, target = path.relative_to(folder).as_posix(), Path(os.path.realpath(path))
     if not target.is_relative_to(job_root):
-        raise Failed(f"the output {name!r} is a link to a path outside the job's folder")
+        raise Failed(f"the output '{show_name(name)}' is a link to a path outside the job's folder")
     if not target.exists():
-        raise Failed(f"the output {name!r} is a link whose target does not exist")
+        raise Failed(f"the output '{show_name(name)}' is a link whose target does not exist")
     if target.is_dir() and not target.is_relative_to(folder):
-        raise Failed(f"the output {name!r} is a link to a folder outside the output folder")
+        raise Failed(f"the output '{show_name(name)}' is a link to a folder outside the output folder")
     # Files in a linked folder inside the output folder are uploaded under their real names.
     return target if target.is_file() else None
 
@@ -103,7 +137,7 @@ def _build_key(location: str, name: str) -> str:
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
-        raise BadData(f"the name of the output {name!r} is not UTF-8") from None
+        raise BadData(f"the name of the output '{show_name(name)}' is not UTF-8") from None
     if length > MAX_KEY_BYTES:
         start = key[:MAX_SHOWN_CHARACTERS]
         raise BadData(f"an output's key is {length:,} bytes long, but S3 allows only {MAX_KEY_BYTES:,}: {start}…")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -21,11 +22,17 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 from botocore.httpsession import ProxyConfiguration, get_cert_path
 from botocore.utils import get_environ_proxies
+from urllib3 import exceptions
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.connection import create_connection
 
-from distributed_something.worker.job.addresses import check_web_address, is_internal_ip
+from distributed_something.worker.job.addresses import (
+    InternalKind,
+    advise_public_address,
+    check_web_address,
+    classify_ip,
+)
 from distributed_something.worker.transfer.retry import IncompleteTransfer
 from distributed_something.worker.transfer.s3_file import CHUNK_BYTES, RemoteObject
 
@@ -56,6 +63,14 @@ class ForbiddenAddress(WebRefusal):
     """Raised for an address from which the config does not allow inputs."""
 
 
+class InternalHost(Exception):
+    """Raised for the name of a host whose IP address is internal, to which no connection is made."""
+
+    def __init__(self, host: str, address: str, kind: InternalKind) -> None:
+        super().__init__(host)
+        self.host, self.address, self.kind = host, address, kind
+
+
 def fetch_web_file(url: str, path: Path, check: Callable[[], None], *, allow_unsafe: bool) -> RemoteObject:
     """Download the file at `url` to `path`. Redirects are followed.
 
@@ -82,14 +97,40 @@ def fetch_web_file(url: str, path: Path, check: Callable[[], None], *, allow_uns
         response.close()
 
 
+def describe_web_error(error: Exception) -> str:
+    """Return in words why a web file could not be read. urllib3's own texts contain Python objects."""
+    reason = error.args[-1] if error.args else error
+    if isinstance(error, exceptions.SSLError) and isinstance(reason, ssl.SSLCertVerificationError):
+        remedy = "if that is intended, name a file with its certificate in AWS_CA_BUNDLE or SSL_CERT_FILE in the config"
+        return f"the server's certificate is not trusted: {reason.verify_message}; {remedy}"
+    if isinstance(reason, exceptions.IncompleteRead):
+        received, missing = reason.partial, reason.expected
+        total = f" of {received + missing:,}" if isinstance(missing, int) and isinstance(received, int) else ""
+        return f"the connection ended after {received:,}{total} bytes"
+    if isinstance(error, exceptions.NewConnectionError):
+        return str(error).partition(f"{error.pool}: ")[2] or str(error)
+    if isinstance(error, exceptions.TimeoutError):
+        return f"the server did not answer for {WEB_TIMEOUT_SECONDS:g} seconds"
+    if isinstance(error, exceptions.ProxyError):
+        return f"the proxy cannot be used: {error.original_error}"
+    if isinstance(error, (exceptions.ProtocolError, exceptions.SSLError)):
+        return f"the connection broke: {reason}"
+    return str(error)
+
+
 def _request_file(url: str, check: Callable[[], None], *, allow_unsafe: bool) -> Any:
     """Return the response for `url`, or for the address to which it redirects."""
-    for _ in range(MAX_REDIRECTS + 1):
+    for redirects in range(MAX_REDIRECTS + 1):
         check()
-        manager = _get_manager(url, allow_unsafe=allow_unsafe)
-        response = manager.request(
-            "GET", url, headers=_HEADERS, preload_content=False, redirect=False, retries=False, decode_content=False
-        )
+        try:
+            manager = _get_manager(url, allow_unsafe=allow_unsafe, is_redirect=redirects > 0)
+            response = manager.request(
+                "GET", url, headers=_HEADERS, preload_content=False, redirect=False, retries=False, decode_content=False
+            )
+        except InternalHost as error:
+            advice = "" if redirects else advise_public_address(error.kind)
+            subject = f"{error.host}, to which the server redirects," if redirects else error.host
+            raise ForbiddenAddress(f"{subject} is {error.address}, {error.kind}{advice}") from None
         location = response.headers.get("Location")
         if response.status not in _REDIRECTS or not location:
             return response
@@ -97,14 +138,14 @@ def _request_file(url: str, check: Callable[[], None], *, allow_unsafe: bool) ->
         try:
             url = urljoin(url, location)
         except ValueError:
-            raise ForbiddenAddress(f"{location!r}, to which it redirects, is not a valid web address") from None
+            raise ForbiddenAddress(f"{location!r}, to which the server redirects, is not a valid web address") from None
     raise WebRefusal(f"more than {MAX_REDIRECTS} redirects")
 
 
-def _get_manager(url: str, *, allow_unsafe: bool) -> urllib3.PoolManager:
+def _get_manager(url: str, *, allow_unsafe: bool, is_redirect: bool) -> urllib3.PoolManager:
     """Return the connection manager for `url`: a direct one, or one for the proxy that the environment names."""
     try:
-        check_web_address(url, allow_unsafe=allow_unsafe)
+        check_web_address(url, allow_unsafe=allow_unsafe, is_redirect=is_redirect)
     except ValueError as error:  # BadAddress, or a redirect to something that is not an address
         raise ForbiddenAddress(str(error)) from None
     proxy = ProxyConfiguration(get_environ_proxies(url)).proxy_url_for(url)
@@ -114,10 +155,10 @@ def _get_manager(url: str, *, allow_unsafe: bool) -> urllib3.PoolManager:
 
 
 def _check_proxied_host(url: str) -> None:
-    """Raise ForbiddenAddress if the host is internal. Behind a proxy, some names can be resolved only by the proxy."""
+    """Raise InternalHost if the host is internal. Behind a proxy, some names can be resolved only by the proxy."""
     parts = urlsplit(url)
     try:
-        resolve_host(parts.hostname or "", parts.port or 443, allow_internal=False)
+        resolve_host(parts.hostname or "", parts.port or 443)
     except socket.gaierror:
         return
 
@@ -144,15 +185,13 @@ def _build_manager(proxy: str | None, certificates: str, *, allow_unsafe: bool) 
     return manager
 
 
-def resolve_host(host: str, port: int, *, allow_internal: bool) -> list[str]:
-    """Return the IP addresses of a host. Raise ForbiddenAddress if one is internal, and gaierror if there are none."""
+def resolve_host(host: str, port: int) -> list[str]:
+    """Return the IP addresses of a host. Raise InternalHost if one is internal, and gaierror if there are none."""
     found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    internal = next((address for address in addresses if is_internal_ip(address)), None)
-    if internal is not None and not allow_internal:
-        raise ForbiddenAddress(
-            f"{host} is the internal address {internal}; ALLOW_UNSAFE_INPUTS in the config allows it"
-        )
+    for address in addresses:
+        if kind := classify_ip(address):
+            raise InternalHost(host, address, kind)
     return addresses
 
 
@@ -161,16 +200,16 @@ class _PublicConnection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         try:
-            addresses = resolve_host(self._dns_host, self.port, allow_internal=False)
+            addresses = resolve_host(self._dns_host, self.port)
         except (socket.gaierror, UnicodeError) as error:
-            raise urllib3.exceptions.NewConnectionError(self, f"the name cannot be resolved: {error}") from None
+            raise exceptions.NewConnectionError(self, f"the name cannot be resolved: {error}") from None
         errors: list[OSError] = []
         for address in addresses:
             try:
                 return create_connection((address, self.port), self.timeout, socket_options=self.socket_options)
             except OSError as error:
                 errors.append(error)
-        raise urllib3.exceptions.NewConnectionError(self, f"the connection failed: {errors[-1]}")
+        raise exceptions.NewConnectionError(self, f"the connection failed: {errors[-1]}")
 
 
 class _PublicHTTPSConnection(_PublicConnection, HTTPSConnection):

@@ -34,6 +34,7 @@ from distributed_something.worker.admission.health import (
 )
 from distributed_something.worker.job.run_keys import RunKeys
 from distributed_something.worker.job.worker_settings import DEFAULT_SICK_PAUSE_SECONDS
+from distributed_something.worker.machine.scale_in_protection import ProtectionRefusal
 from tests.support.fakes import START
 
 IDLE_ALARM_SECONDS = 15 * 60
@@ -515,6 +516,25 @@ def test_a_document_stays_small_after_many_failures() -> None:
 def test_the_document_for_a_full_disk_has_no_end_time() -> None:
     document = build_health_document("i-0123", "box", Pause(START, None, "the disk is full"), START)
     assert (document["state"], document["until"], document["jobs"]) == ("paused", None, [])
+
+
+def test_refused_protection_is_reported_with_its_code_until_ecs_grants_it() -> None:
+    """The document is written again every ten minutes, because readers ignore documents that are 25 minutes old."""
+    health = ContainerHealth()
+    reporter, documents = build_reporter(health)
+    refusal = ProtectionRefusal("AccessDeniedException", "AccessDeniedException: not authorized")
+    for second in range(0, 1500, 30):
+        health.record_protection(refusal, START + second)
+        reporter.tick(START + second)
+    assert len(documents) == 3
+    assert {document["since"] for document in documents} == {"2026-11-23T10:45:00.000Z"}
+    last = documents[-1]
+    assert (last["state"], last["until"], last["protection"]) == ("paused", None, "AccessDeniedException")
+    assert "not authorized" in last["reason"]
+    assert health.count_allowed_jobs(SLOTS, START + 1500) == SLOTS  # the gate waits; the next job asks again
+    health.record_protection(None, START + 1530)
+    reporter.tick(START + 1530)
+    assert (documents[-1]["state"], "protection" in documents[-1]) == ("working", False)
 
 
 def test_each_container_has_its_own_document_next_to_the_job_records() -> None:

@@ -36,14 +36,17 @@ def build_clock(*times: float) -> Callable[[], float]:
     return lambda: remaining.pop(0) if len(remaining) > 1 else remaining[0]
 
 
-@pytest.mark.parametrize(("failure", "reason"), [(failing_hook, "KeyError: 'image'"), (exiting_hook, "SystemExit: 3")])
+@pytest.mark.parametrize(
+    ("failure", "reason"), [(failing_hook, "KeyError: 'image'"), (exiting_hook, "raised SystemExit(3)")]
+)
 @pytest.mark.parametrize("hook", ["make_job", "prepare", "failure"])
 def test_an_error_in_a_hook_fails_one_attempt_and_is_recorded(
     harness: AttemptHarness, hook: str, failure: Callable[..., Any], reason: str
 ) -> None:
     harness.handle(**{hook: failure})
     record = harness.read_record()
-    assert (record["reason"], record["reason_class"]) == (reason, "worker code")
+    assert record["reason"].endswith(reason)
+    assert record["reason_class"] == "worker code"
     assert harness.queue.calls == ["returned"]
 
 

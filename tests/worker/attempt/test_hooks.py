@@ -46,8 +46,8 @@ def test_a_hook_that_hangs_fails_its_attempt_and_ends_the_container_after_runnin
         harness.replace_settings(HOOK_SECONDS="1")
         harness.handle(**{name: hang})
     record = harness.read_record()
-    minutes = "10" if name != "failure" else "0.02"
-    assert record["reason"] == f"the hook {name}() in generic-worker.py did not end within {minutes} minutes"
+    limit = "10 minutes" if name != "failure" else "1 second"
+    assert record["reason"] == f"the hook {name}() in generic-worker.py did not end within {limit}"
     assert (record["state"], record["reason_class"], record["final"]) == ("failed", "worker code", False)
     assert harness.queue.calls == ["returned"]
     assert harness.stop.is_announced
@@ -87,6 +87,20 @@ def test_an_error_of_a_fetch_stays_what_it_is_when_it_passes_through_a_hook() ->
     call = hook_calls.HookCall("prepare", 60, time.monotonic)
     with pytest.raises(FileNotFoundError):
         call.run(call.exclude_time(fetch), lambda: None, hook_calls.HookThreads().start)
+
+
+@pytest.mark.parametrize("name", ["make_job", "prepare", "failure"])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_a_hook_that_would_end_the_worker_fails_its_attempt_and_is_named(
+    harness: AttemptHarness, name: str, error: BaseException
+) -> None:
+    def end_worker(*_: Any) -> None:
+        raise error
+
+    harness.handle(**{name: end_worker})
+    record = harness.read_record()
+    assert record["reason"] == f"the hook {name}() in generic-worker.py raised {error!r}"
+    assert (record["state"], record["reason_class"]) == ("failed", "worker code")
 
 
 def test_a_job_whose_hook_hangs_returns_to_the_queue_when_the_container_stops(
@@ -155,6 +169,40 @@ def test_a_hook_cannot_set_an_output_folder_outside_the_jobs_folder(
     assert record["reason_class"] == "worker code"
     assert "which is outside the job's folder; use a folder below folders.root" in record["reason"]
     assert record["outputs"] == []
+
+
+@pytest.mark.parametrize("name", ["make_job", "prepare", "failure"])
+@pytest.mark.parametrize("place", ["{root}", ".", "a/..", "{root}/input", "shared", "shared/ref"])
+def test_a_hook_cannot_set_an_output_folder_with_inputs_which_would_be_uploaded(
+    harness: AttemptHarness, name: str, place: str
+) -> None:
+    def set_folder(job: Job, folders: Folders, *_: Any) -> None:
+        job.output_dir = Path(place.format(root=folders.root))
+
+    def make_job(message: Any, folders: Folders, settings: Any) -> Job:
+        job = job_from_message(message, folders, settings)
+        set_folder(job, folders)
+        return job
+
+    harness.handle(**({name: make_job} if name == "make_job" else {name: set_folder}))
+    record = harness.read_record()
+    assert record["reason_class"] == "worker code"
+    assert "whose inputs would be uploaded as results; use a folder of its own below folders.root" in record["reason"]
+    assert record["outputs"] == []
+
+
+def test_a_program_may_write_its_results_to_a_folder_of_its_own_below_its_inputs(harness: AttemptHarness) -> None:
+    message = MESSAGE | {"command": ["sh", "-c", "mkdir input/own; echo a > input/own/a"]}
+
+    def make_job(message: Any, folders: Folders, settings: Any) -> Job:
+        job = job_from_message(message, folders, settings)
+        job.output_dir = folders.input_dir / "own"
+        return job
+
+    harness.handle(message, make_job=make_job)
+    (record,) = harness.recorded
+    assert record["state"] == "done"
+    assert [output["key"].rpartition("/")[2] for output in record["outputs"]] == ["a"]
 
 
 def test_a_relative_output_folder_is_below_the_jobs_folder(harness: AttemptHarness) -> None:

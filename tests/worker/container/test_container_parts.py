@@ -46,9 +46,11 @@ def test_a_container_ends_with_exit_code_1_if_a_slot_or_the_intake_fails(
 
     stop = StopRequest(time.monotonic)
     monkeypatch.setattr(container, "StopRequest", lambda _: stop)
-    monkeypatch.setattr(JobIntake, "run", lambda _: stop.wait(60))
+    for other in (Slot, JobIntake):  # they would go on, and end only because the container stops
+        monkeypatch.setattr(other, "run", lambda _: stop.wait(10))
     monkeypatch.setattr(part, "run", fail)
     assert build_container(monkeypatch, DOCKER_CORES="2").serve() == 1
+    assert stop.is_announced
 
 
 def test_a_container_names_itself_alike_in_its_facts_and_in_its_health_documents(

@@ -103,7 +103,7 @@ def test_an_address_of_the_machine_itself_is_refused_by_the_worker(lab: WorkerLa
     message = lab.send_job(group="g", command="true", inputs=["a"], input_endpoint="http://127.0.0.1:9000")
     record = lab.wait_for_record(job_id(message), state="failed")
     assert (record["reason_class"], record["final"], record["attempts"]) == ("bad message", True, 1)
-    assert record["reason"].startswith("`input_endpoint`: 'http://127.0.0.1:9000' is not encrypted")
+    assert record["reason"].startswith("`input_endpoint`: 'http://127.0.0.1:9000' is an address of the machine itself")
 
 
 def test_a_server_that_does_not_have_the_bucket_is_named_before_the_program_runs(

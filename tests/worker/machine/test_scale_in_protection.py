@@ -154,11 +154,38 @@ def test_jobs_run_without_protection_if_the_agent_does_not_respond(caplog: pytes
     agent = FakeAgent()
     agent.is_down = True
     assert agent.request_for_job(0.0) == 0.0
-    assert [agent.tick(True, now) for now in (1, 2)] == [2, 3]  # it is asked again at each tick
+    assert [agent.tick(True, now) for now in (1, PAUSE - 1, PAUSE)] == [1, 1, 2]
     assert len(caplog.records) == 1
     agent.is_down = False
-    assert agent.tick(True, 3) == 4
-    assert agent.tick(True, 4) == 4
+    assert agent.tick(True, 2 * PAUSE) == 3
+    assert agent.tick(True, 2 * PAUSE + 1) == 3
+
+
+def test_an_agent_that_does_not_respond_is_asked_again_only_after_a_pause_although_jobs_begin() -> None:
+    agent = FakeAgent()
+    agent.is_down = True
+    assert [agent.tick(True, float(now)) for now in range(int(3 * PAUSE))][-1] == 3
+    assert agent.request_for_job(3 * PAUSE - 1) == 0.0
+    assert len(agent.states) == 3
+    agent.is_down = False
+    assert agent.request_for_job(3 * PAUSE) == 0.0
+    assert agent.protection.refusal is None
+
+
+def test_the_refusal_is_data_until_ecs_grants_the_protection() -> None:
+    agent = FakeAgent()
+    for response, code in (
+        (BLOCKED, "DEPLOYMENT_BLOCKED"),
+        ({"error": {"Code": "AccessDeniedException", "Message": "not authorized"}}, "AccessDeniedException"),
+        ({}, ""),
+    ):
+        agent.response = response
+        agent.request_for_job(len(agent.states) * PAUSE)
+        assert agent.protection.refusal is not None
+        assert agent.protection.refusal.code == code
+    agent.response = None
+    agent.request_for_job(len(agent.states) * PAUSE)
+    assert agent.protection.refusal is None
 
 
 def test_outside_ecs_there_is_no_agent_and_jobs_need_no_protection() -> None:

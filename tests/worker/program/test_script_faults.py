@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distributed_something.worker.job.failures import Failed
-from distributed_something.worker.program.explanations.script_faults import explain_script
+from distributed_something.worker.program.explanations.script_faults import explain_exit, explain_script
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.program import ProgramSurroundings, run_command
 
@@ -79,3 +79,39 @@ def test_a_program_for_another_system_is_explained(tmp_path: Path, launcher: Lau
         Failed, match=r"run\.sh exists, but the loader or processor that it was built for does not exist"
     ):
         run_command(launcher, ["./run.sh"], surroundings, 60)
+
+
+LINE_ENDS = (
+    "run.sh has Windows line ends, which a shell takes for parts of its words;"
+    " convert the file, for example with: sed -i 's/\\r$//' run.sh"
+)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sh run.sh", ["bash", "-eu", "run.sh", "a"], "/bin/dash ./run.sh > a", ". ./run.sh",
+        "cd . && bash run.sh | cat", ["sh", "-c", "sh run.sh"], "env X=1 sh run.sh",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("content", [b"for i in 1\r\ndo\r\ndone\r\n", b"#!/bin/sh\n\nfalse\r\n"])
+@pytest.mark.parametrize("exit_code", [1, 2, 127])
+def test_a_script_with_windows_line_ends_that_a_shell_reads_is_explained(
+    tmp_path: Path, command: str | list[str], content: bytes, exit_code: int
+) -> None:
+    write_script(tmp_path, content)
+    assert explain_exit(exit_code, [["true"], command], tmp_path) == LINE_ENDS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        ("run.py", b"print()\r\n", "python3 run.py"), ("run.sh", b"false\n", "sh run.sh"),
+        ("data.csv", b"a,b\r\n", "sh -c 'cat data.csv'"), ("data.csv", b"a,b\r\n", ["sort", "data.csv"]),
+    ],
+)  # fmt: skip
+def test_windows_line_ends_do_not_explain_a_failure_if_no_shell_reads_them(
+    tmp_path: Path, name: str, content: bytes, command: str | list[str]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert explain_exit(2, [command], tmp_path) is None

@@ -117,6 +117,19 @@ def test_a_program_that_replaces_or_removes_its_links_changes_nothing_for_others
     assert len(lab.gets) == 2
 
 
+def test_a_container_that_must_stop_does_not_wait_for_a_copy(lab: Lab) -> None:
+    put_objects(lab.s3, "ref/a")
+    lab.provide("one", ["ref/a"])
+
+    def stop_copying() -> None:
+        if list((lab.folder / "two").glob("*.part")):
+            raise Interruption
+
+    (lab.folder / "two").mkdir()
+    with pytest.raises(Interruption):
+        lab.shared.provide_files(lab.source, ["ref/a"], lab.folder / "two" / "shared", stop_copying, own_copies=True)
+
+
 def test_several_slots_wait_for_one_fetch(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "WAIT_SECONDS", 0.01)
     put_objects(lab.s3, "ref/a")

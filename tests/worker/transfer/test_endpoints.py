@@ -125,8 +125,9 @@ def test_half_of_the_credentials_in_the_environment_is_refused() -> None:
         ("http://store.example.org", "is not encrypted"),
         ("https://127.0.0.1:9000", "is an address of the machine itself"),
         ("https://localhost", "is an address of the machine itself"),
-        ("https://[::ffff:169.254.169.254]/", "is an address of the machine itself"),
-        ("https://metadata.example.org", "is the internal address 169.254.169.254"),
+        ("https://[::ffff:169.254.169.254]/", "is where AWS offers this machine's credentials"),
+        ("https://2130706433", "is an address of the machine itself"),
+        ("https://metadata.example.org", "metadata.example.org is 169.254.169.254, where AWS offers"),
     ],
 )
 def test_addresses_that_inputs_may_not_have_are_refused_unless_the_config_allows_them(

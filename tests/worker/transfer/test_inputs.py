@@ -57,11 +57,17 @@ def test_inputs_in_a_mapping_are_saved_at_the_mapped_paths(s3: Any, tmp_path: Pa
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("target", ["../a", "/../a", "..", "a/../../b", "x\0"])
+@pytest.mark.parametrize("target", ["../a", "/../a", "..", "a/../../b"])
 def test_a_path_outside_the_jobs_folder_is_rejected(s3: Any, tmp_path: Path, target: str) -> None:
     put_objects(s3, "in/a")
     with pytest.raises(Failed, match="would be written outside the job's folder"):
-        fetch_inputs(InputSource(s3, "ours"), {"in/a": target.replace("\\0", "\0")}, tmp_path)
+        fetch_inputs(InputSource(s3, "ours"), {"in/a": target}, tmp_path)
+
+
+def test_a_path_with_a_null_byte_is_named(s3: Any, tmp_path: Path) -> None:
+    put_objects(s3, "in/a")
+    with pytest.raises(BadData, match="cannot be stored as a file: its name contains a null byte"):
+        fetch_inputs(InputSource(s3, "ours"), {"in/a": "x\0"}, tmp_path)
 
 
 def test_an_input_never_replaces_an_existing_file(s3: Any, tmp_path: Path) -> None:
@@ -156,9 +162,10 @@ def test_a_name_that_the_disk_refuses_is_the_jobs_fault_and_not_the_machines(
 ) -> None:
     put_objects(s3, key)
     inputs = ["p/"] if is_prefix else {key: key}
-    with pytest.raises(BadData, match=f"the input s3://ours/{key} cannot be stored as a file") as failed:
+    with pytest.raises(BadData, match=r"the input s3://ours/p/\S+ cannot be stored as a file") as failed:
         fetch_inputs(InputSource(s3, "ours"), inputs, tmp_path)
     assert "machine" not in str(failed.value)
+    assert len(str(failed.value)) < 250, "the name is shortened, so that the reason can be seen"
     assert failed.value.reason_class in FINAL_REASON_CLASSES & UNRELATED_REASON_CLASSES
 
 

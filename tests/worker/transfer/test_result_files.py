@@ -56,8 +56,8 @@ def test_a_name_that_makes_a_key_too_long_is_rejected(output_folder: Path) -> No
 
 
 def test_an_output_whose_name_is_not_utf8_is_rejected_with_its_name(output_folder: Path) -> None:
-    (output_folder / "a\udcff").touch()
-    with pytest.raises(Failed, match=r"the name of the output 'a\\udcff' is not UTF-8"):
+    (output_folder / "caf\udce9.txt").touch()
+    with pytest.raises(Failed, match=r"the name of the output 'caf\\xe9\.txt' is not UTF-8"):
         list_result_files(output_folder, "here")
 
 
@@ -85,7 +85,7 @@ def test_results_are_refused_if_the_output_folder_or_a_folder_above_it_is_a_link
     target = {"job": secrets, "job/a": secrets / "a", "job/a/output": secrets / "a" / "output"}[replaced]
     (tmp_path / replaced).symlink_to(target)
     folder = SafePath.build(tmp_path / "job" / "a" / "output", tmp_path / "job")
-    with pytest.raises(Failed, match=f"the program replaced '{replaced}' with a link"):
+    with pytest.raises(Failed, match=f"the program or a hook replaced '{replaced}' with a link"):
         list_result_files(folder, "here")
 
 
@@ -125,3 +125,20 @@ def test_a_work_folder_that_is_reached_through_a_link_is_allowed(tmp_path: Path)
     (tmp_path / "work").symlink_to(tmp_path / "disk")
     folder = SafePath.build(tmp_path / "work" / "job" / "output", tmp_path / "work" / "job")
     assert [path.read_text() for path in list_result_files(folder, "here").values()] == ["a"]
+
+
+def test_a_hard_link_to_a_file_outside_the_jobs_folder_is_rejected_with_its_name(output_folder: Path) -> None:
+    (output_folder.parent.parent / "secret").write_text("secret")
+    os.link(output_folder.parent.parent / "secret", output_folder / "a")
+    with pytest.raises(Failed, match="the output 'a' is a hard link to a file outside the job's folder; copy"):
+        list_result_files(output_folder, "here")
+
+
+def test_hard_links_inside_the_jobs_folder_and_its_folder_for_temporary_files_are_results(output_folder: Path) -> None:
+    job = output_folder.parent
+    temp = job.with_name(f"{job.name}.tmp")
+    temp.mkdir()
+    (temp / "a").write_text("a")
+    for path in (output_folder / "a", output_folder / "b", job / "c"):
+        os.link(temp / "a", path)
+    assert [path.read_text() for path in list_result_files(output_folder, "here").values()] == ["a", "a"]

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from distributed_something.worker.job.addresses import is_internal_ip
+from distributed_something.worker.job.addresses import check_input_address, classify_ip
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.transfer import web
 from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
@@ -123,14 +123,17 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "host",
     [
         "127.0.0.1", "127.9.9.9", "169.254.169.254", "169.254.170.2", "0.0.0.0", "0", "2130706433", "0x7f.1",
-        "0251.254.0251.0376", "localhost", "LOCALHOST", "localhost.", "[::1]", "[::]", "[fe80::1]",
+        "0251.254.0251.0376", "localhost", "LOCALHOST", "localhost.", "a.localhost", "127.0.0.1.",
+        "0177.0.0.1", "[::1]", "[::]", "[fe80::1]",
         "[::ffff:127.0.0.1]", "[::ffff:a9fe:a9fe]", "[::127.0.0.1]", "[64:ff9b::169.254.169.254]", "[2002:7f00:1::]",
         "[fd00:ec2::254]",
     ],
 )  # fmt: skip
 def test_an_address_of_the_machine_itself_or_its_link_is_refused(tmp_path: Path, host: str) -> None:
-    with pytest.raises(Failed, match=r"is refused: .*ALLOW_UNSAFE_INPUTS") as failed:
+    with pytest.raises(Failed, match=r"is refused: ") as failed:
         fetch(f"https://{host}:9/a", tmp_path)
+    is_credentials = "where AWS offers this machine's credentials; no input is there" in str(failed.value)
+    assert is_credentials != ("set ALLOW_UNSAFE_INPUTS = 'True' in the config" in str(failed.value))
     assert failed.value.reason_class == "bad message"  # a retry would not help, and the machine is not to blame
 
 
@@ -138,13 +141,17 @@ def test_an_address_of_the_machine_itself_or_its_link_is_refused(tmp_path: Path,
     "address", [PUBLIC_IP, "10.0.0.5", "192.168.1.1", "172.16.0.1", "2606:2800:220:1::1", "fd12::1"]
 )
 def test_an_address_in_the_internet_or_in_ones_own_network_is_not_internal(address: str) -> None:
-    assert not is_internal_ip(address)
+    assert classify_ip(address) is None
 
 
 def test_an_address_without_encryption_is_refused_unless_the_config_allows_it(tmp_path: Path) -> None:
     with run_server() as port:
-        with pytest.raises(Failed, match="is not encrypted, so anyone on the way could change it; use https://"):
-            fetch(f"http://127.0.0.1:{port}/a", tmp_path)
+        for host, problem in (
+            ("127.0.0.1", "the machine itself"),
+            ("files.example", "is not encrypted, .*; use https"),
+        ):
+            with pytest.raises(Failed, match=problem):
+                fetch(f"http://{host}:{port}/a", tmp_path)
         assert Server.requests == []
         assert fetch(f"http://127.0.0.1:{port}/a", tmp_path, allow_unsafe=True) == "file"
 
@@ -165,7 +172,7 @@ def test_a_name_that_resolves_to_an_internal_address_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     resolve_names(monkeypatch, answer)
-    with pytest.raises(Failed, match=f"files.example is the internal address {answer}"):
+    with pytest.raises(Failed, match=f"files.example is {answer}, (an address of the machine itself|where AWS offers)"):
         fetch("https://files.example/a", tmp_path)
 
 
@@ -188,8 +195,11 @@ def test_the_connection_is_made_to_the_address_that_was_checked(
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
-        ("http://files.example/b", "not encrypted"), ("https://169.254.169.254/latest", "169.254.169.254"),
-        ("https://[::1]/b", "address of the machine itself"), ("//2852039166/b", "169.254.169.254"),
+        ("http://files.example/b", "not encrypted"), ("https://169.254.169.254/latest", "machine's credentials"),
+        ("http://169.254.169.254/latest", "machine's credentials"), ("https://127.0.0.2/", "the machine itself"),
+        ("https://[::1]/b", "address of the machine itself"), ("//2852039166/b", "machine's credentials"),
+        ("https://internal.example/b", "internal.example, to which the server redirects, is 169.254.7.7"),
+        ("https://me:pw@other.example/b", "other.example/b', to which the server redirects, contains a user name"),
         ("file:///etc/passwd", "valid"), ("https://[/", "not a valid web address"),
     ],
 )  # fmt: skip
@@ -197,12 +207,14 @@ def test_a_redirect_to_an_address_that_is_not_allowed_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Path, target: str, reason: str
 ) -> None:
     # The server is on this machine, so its address has to count as public.
-    monkeypatch.setattr(web, "is_internal_ip", lambda ip: ip != "127.0.0.1" and is_internal_ip(ip))
-    resolve_names(monkeypatch, *["127.0.0.1"] * 9)
+    monkeypatch.setattr(web, "classify_ip", lambda ip: None if ip == "127.0.0.1" else classify_ip(ip))
+    resolve_names(monkeypatch, "127.0.0.1", *["169.254.7.7"] * 9)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with run_server(certificate) as port:
-        with pytest.raises(Failed, match=f"is refused: .*{reason}"):
+        with pytest.raises(Failed, match=f"is refused: .*{reason}") as failed:
             fetch(f"https://files.example:{port}/to/{target}", tmp_path)
+        assert "redirects" in str(failed.value)
+        assert "ALLOW_UNSAFE_INPUTS" not in str(failed.value)  # this is what the server's owner would like
         assert [unquote(path) for path in Server.requests] == [f"/to/{target}"]
 
 
@@ -211,8 +223,11 @@ def test_a_servers_certificate_is_checked_with_the_users_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Path, variable: str
 ) -> None:
     with run_server(certificate) as port:
-        with pytest.raises(Failed, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(
+            Failed, match=r"certificate is not trusted: self-signed certificate; .*AWS_CA_BUNDLE"
+        ) as failed:
             fetch(f"https://127.0.0.1:{port}/a", tmp_path, allow_unsafe=True)
+        assert failed.value.reason_class == "web"
         monkeypatch.setenv(variable, str(certificate))
         assert fetch(f"https://127.0.0.1:{port}/a", tmp_path, allow_unsafe=True) == "file"
 
@@ -251,3 +266,25 @@ def test_a_proxy_is_not_asked_for_an_internal_address(tmp_path: Path, monkeypatc
         with pytest.raises(Failed, match="is refused"):
             fetch("https://2852039166/latest/meta-data", tmp_path)  # 169.254.169.254 as one number
         assert Server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("ftp://host/a", "begins with ftp://, which is not possible; use https://, or copy the file to S3"),
+        ("HTTPS://host/a", "begins with HTTPS://, which is not possible; write https://"),
+        ("S3://bucket/a", "begins with S3://, which is not possible; write s3://"),
+        ("/", "is blank"), (" // ", "is blank"), ("https://me:secret@host/a", r"\*\*\*@host/a' contains a user name"),
+        ("https://token-secret@host/a", "contains a user name"), ("ftp://me:secret@host/a", "contains a user name"),
+        ("s3://key:secret@bucket/a", "contains a user name"),
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_an_input_is_refused_with_what_to_write(address: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as refused:
+        check_input_address(address, "ours")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("address", ["https://host/a@b", "https://host/?mail=me@host", "a@b", "s3://bucket/a://b@c"])
+def test_other_addresses_with_an_at_sign_are_valid(address: str) -> None:
+    check_input_address(address, "ours")

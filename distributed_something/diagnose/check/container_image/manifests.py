@@ -55,6 +55,8 @@ class ImageSource(Protocol):
 def find_architectures(source: ImageSource) -> set[str]:
     """Return the architectures of an image, under the names that EC2 uses; empty if the image does not declare any.
 
+    An image for another system than Linux has names that no machine type has, such as "windows/amd64".
+
     Raise ImageLookupError if the image does not exist or cannot be read. A single image takes two requests, an index
     that names its platforms takes one.
     """
@@ -85,8 +87,11 @@ def _read_platform(source: ImageSource, manifest: dict[str, Any]) -> dict[str, A
 
 
 def _normalize_architectures(platforms: Iterable[dict[str, Any]]) -> set[str]:
-    """Return the architectures of Linux images. BuildKit's attestations have the platform "unknown"."""
-    names = [
-        str(platform.get("architecture", "")) for platform in platforms if platform.get("os", "linux") in ("linux", "")
-    ]
-    return {_EC2_ARCHITECTURES.get(name, name) for name in names if name and name != "unknown"}
+    """Return the architectures of Linux images or, if there are none, the other platforms, such as "windows/amd64".
+
+    BuildKit's attestations have the platform "unknown".
+    """
+    names = [(str(platform.get("os") or "linux"), str(platform.get("architecture", ""))) for platform in platforms]
+    names = [(system, name) for system, name in names if name and "unknown" not in (system, name)]
+    linux_names = {_EC2_ARCHITECTURES.get(name, name) for system, name in names if system == "linux"}
+    return linux_names or {f"{system}/{name}" for system, name in names}

@@ -2,39 +2,28 @@
 
 The result decides how a reference to a value is written: `"${X}"` outside quotes, but `${X}` in double quotes. If this
 module misjudges a place, the program gets a wrong argument, but no value is executed: `shell_values.py` never inserts a
-value that could be code, wherever it is.
+value that could be code, wherever it is. `executed_text.py` examines the commands that this module finds.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
 from distributed_something.worker.job.placeholders import PLACEHOLDER_PATTERN, TemplateError
+from distributed_something.worker.job.shell.command_list import CommandList, ShellCommand, SimpleCommand, skip_prefixes
 
 _PLACEHOLDER = re.compile(PLACEHOLDER_PATTERN)
 _VARIABLE = re.compile(r"\$(\w+|[@*#?$!-])")
 _BRACES = re.compile(r"\$\{([#!]?)(\w+|[@*#?$!-])(:?[-+=](?!\}))?")
 _REDIRECTION = re.compile(r"&>>?|[<>]+[&|]?")
+# Output that no command reads: it is in the job's log or nowhere, or consists of error messages.
+_HARMLESS_OUTPUT = re.compile(r">&[12-](?!\w)|&?>>?[ \t]*/dev/(?:null|stderr|stdout)(?![\w/])|(?<=\s2)>")
 _DOCUMENT = re.compile(r"<<(-?)[ \t]*((?:'[^'\n]*'|\"[^\"\n]*\"|\\.|[^\s;&|()<>'\"\\`$])+)")
-_ASSIGNMENT = re.compile(r"""["']?[A-Za-z_]\w*\+?=""")
 _SUBSCRIPT_START, _SUBSCRIPT_END = re.compile(r"[A-Za-z_]\w*\[[^]]*\Z"), re.compile(r"[^]\s]*\]\+?=")
 _NUMERIC_TEST = re.compile(r"\s-(?:eq|ne|lt|le|gt|ge|v|R)\s")
-
-RESERVED_WORDS = frozenset(
-    {"case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then"}
-    | {"time", "until", "while"}
-)
-# Words that may precede the name of a command.
-_PREFIXES = RESERVED_WORDS - {"case", "for", "in", "select"} | {
-    "!", "{", "builtin", "command", "env", "exec", "nice", "nohup",
-}  # fmt: skip
-_DECLARATIONS = frozenset(["declare", "typeset", "local", "export", "readonly"])
-# bash evaluates the arguments of these commands as arithmetic or as names of variables, which may contain code.
-_NAME_COMMANDS = _DECLARATIONS | set(["let", "unset", "read", "mapfile", "readarray", "getopts"])
 
 
 class Place(Enum):
@@ -47,50 +36,42 @@ class Place(Enum):
 
 
 class Slot(NamedTuple):
-    """A placeholder in a command. `is_joined`: its neighbors would change the meaning of text in its place."""
+    """A placeholder in a command.
+
+    `is_joined`: its neighbors would change the meaning of text in its place. `is_decimal`: `10#` precedes it.
+    """
 
     token: str
     place: Place
     is_joined: bool
+    is_decimal: bool
 
 
-@lru_cache(maxsize=1024)
+class ShellText(NamedTuple):
+    """A command that has been read.
+
+    `pipelines`: which of `commands` they contain. `documents`: here-strings, and here-documents that a shell expands.
+    """
+
+    parts: tuple[str | Slot, ...]
+    commands: tuple[ShellCommand, ...]
+    pipelines: tuple[slice, ...]
+    documents: tuple[str, ...]
+    backquoted: tuple[str, ...]
+
+
 def parse_shell_template(command: str) -> tuple[str | Slot, ...]:
     """Return the parts of `command`: its text, and a slot for each placeholder.
 
     Raise TemplateError for a placeholder whose value cannot be passed safely, such as one in backquotes.
     """
+    return read_shell_text(command).parts
+
+
+@lru_cache(maxsize=1024)
+def read_shell_text(command: str) -> ShellText:
+    """Return the parts, commands, and here-documents of `command`. Raise TemplateError as parse_shell_template does."""
     return _Parser(command).parse()
-
-
-@dataclass
-class _Command:
-    """The simple command that is being read. `word_start`: where its current word begins, or -1 between words."""
-
-    words: list[str] = field(default_factory=list)
-    word_start: int = -1
-    is_target: bool = False  # the next or current word is the target of a redirection
-
-    def needs_number(self, prefix: str) -> bool:
-        """Return whether bash would evaluate a word that begins with `prefix` and continues with a value."""
-        if self.is_target:
-            return False
-        name, *arguments = [*_skip_prefixes(self.words), ""]
-        arguments = arguments[:-1]
-        if name in ("[", "test", "printf", "wait"):
-            return bool(arguments) and arguments[-1] in ("-v", "-R", "-p")
-        options = "".join(argument[1:] for argument in arguments if argument.startswith("-"))
-        is_plain = name in _DECLARATIONS and _ASSIGNMENT.match(prefix) is not None and set(options) <= set("grx")
-        return name in _NAME_COMMANDS and not is_plain
-
-
-def _skip_prefixes(words: list[str]) -> list[str]:
-    """Return the words of a command from its name on."""
-    for position, word in enumerate(words):
-        is_option = word.startswith("-") and position > 0
-        if word not in _PREFIXES and not is_option and not _ASSIGNMENT.match(word):
-            return words[position:]
-    return []
 
 
 class _Parser:
@@ -99,24 +80,30 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._text, self._at, self._copied = text, 0, 0
         self._parts: list[str | Slot] = []
-        self._command = _Command()
+        self._command, self._commands = SimpleCommand(), CommandList()
+        self._backquoted: list[str] = []
+        self._texts: list[str] = []  # here-strings and the bodies of here-documents
         self._documents: list[tuple[str, bool, bool]] = []  # here-documents whose bodies follow the current line
         self._number_until = 0  # end of a [[ … ]] that evaluates numbers
         self._variable_end = -1  # where the name of the last $variable ended
+        self._last_compound: int | None = None  # the number of the first command in the ( … ) that was read last
         self._obstacle = ""  # text after which only a shell could tell what surrounds a placeholder
 
-    def parse(self) -> tuple[str | Slot, ...]:
+    def parse(self) -> ShellText:
         self._read_commands("")
         self._copy_text()
-        return tuple(self._parts)
+        commands, pipelines = tuple(self._commands.commands), tuple(self._commands.pipelines)
+        return ShellText(tuple(self._parts), commands, pipelines, tuple(self._texts), tuple(self._backquoted))
 
     def _read_commands(self, end: str) -> None:
         """Read until `end`, which is `)` in a substitution or a subshell."""
-        outer, self._command, cases = self._command, _Command(), 0
+        outer, self._command, cases = self._command, SimpleCommand(), 0
+        self._commands.open_compound(is_subshell=True)
         while self._at < len(self._text):
             char = self._text[self._at]
             if char in ";|)\n" or (char == "&" and not self._text.startswith("&>", self._at)):
-                cases += self._end_command()
+                is_or = "|" in (self._text[self._at - 1 : self._at], self._text[self._at + 1 : self._at + 2])
+                cases += self._end_command(is_piped=char == "|" and not is_or)
                 self._at += 1
                 if char == "\n":
                     self._read_documents()
@@ -127,6 +114,8 @@ class _Parser:
                 self._at += 1
             else:
                 self._read_token(char)
+        self._end_command()
+        self._last_compound = self._commands.close_compound(is_subshell=True)
         self._command = outer
 
     def _read_token(self, char: str) -> None:
@@ -135,8 +124,10 @@ class _Parser:
             if self._text.startswith("((", self._at):
                 self._read_arithmetic("()", 0)
             else:
+                is_file = self._text[self._at - 1 : self._at] in ("<", ">")  # the name of a file, as in cat <(command)
                 self._at += 1
                 self._read_commands(")")
+                self._command.first, self._command.has_output_file = self._last_compound, is_file
         elif char in "<>&":
             self._read_redirection()
         elif char == "#" and self._command.word_start < 0:
@@ -167,19 +158,25 @@ class _Parser:
         if command.word_start < 0:
             return 0
         word = self._text[command.word_start : self._at]
-        is_first = not _skip_prefixes(command.words)
+        is_first = not skip_prefixes(command.words)
         command.words.append(word)
-        command.word_start, command.is_target = -1, False
+        if not command.is_target:
+            command.arguments.append(word)
+        elif command.is_here_string:
+            self._texts.append(word)
+        command.word_start, command.is_target, command.is_here_string = -1, False, False
+        if is_first:
+            self._commands.note_first_word(word, command)
         if word == "[[" and is_first:
             end = self._text.find("]]", self._at)
             if _NUMERIC_TEST.search(self._text, self._at, end if end >= 0 else len(self._text)):
                 self._number_until = end if end >= 0 else len(self._text)
         return {"case": 1, "esac": -1}.get(word, 0) if is_first else 0
 
-    def _end_command(self) -> int:
+    def _end_command(self, *, is_piped: bool = False) -> int:
         change = self._end_word()
-        self._command.words.clear()
-        self._command.is_target = False
+        self._commands.end_command(self._command, is_piped=is_piped)
+        self._command = SimpleCommand()
         return change
 
     def _read_redirection(self) -> None:
@@ -193,6 +190,11 @@ class _Parser:
             self._at = document.end()
             return
         match = _REDIRECTION.match(self._text, self._at)
+        is_harmless = _HARMLESS_OUTPUT.match(self._text, self._at) and self._command.first is None
+        if self._text[self._at - 1 : self._at].isdigit() and "".join(self._command.arguments[-1:]).isdigit():
+            self._command.arguments.pop()  # the number of a file, as in 2>file
+        self._command.has_output_file |= match is not None and ">" in match[0] and not is_harmless
+        self._command.is_here_string = self._text.startswith("<<<", self._at)
         self._at = match.end() if match else self._at + 1
         self._command.is_target = True
 
@@ -205,6 +207,7 @@ class _Parser:
             if is_quoted and (match := _PLACEHOLDER.search(self._text, self._at, end)) and match[2]:
                 self._reject(match, f"in a here-document with quotes around its name ({delimiter})")
             if not is_quoted:
+                self._texts.append(self._text[self._at : end])
                 self._read_double_quotes("", end)
             self._at = max(self._at, following)
 
@@ -295,6 +298,7 @@ class _Parser:
     def _read_backquotes(self) -> None:
         match = re.compile(r"`((?:\\.|[^`\\])*)`?", re.S).match(self._text, self._at)
         self._read_unclear_text(match, "`")
+        self._backquoted += [match[1]] if match else []
 
     def _read_unclear_text(self, match: re.Match[str] | None, token: str) -> None:
         assert match is not None  # both patterns match their first character
@@ -318,7 +322,7 @@ class _Parser:
                 self._reject(match, f"after {self._obstacle}")
             place = Place.NUMBER if self._needs_number(match.end()) else place
             is_joined = self._variable_end == self._at or self._text[match.end() : match.end() + 1] in ("<", ">")
-            self._parts.append(Slot(match[0], place, is_joined))
+            self._parts.append(Slot(match[0], place, is_joined, self._text.endswith("10#", 0, self._at)))
         self._at = self._copied = match.end()
 
     def _needs_number(self, end: int) -> bool:

@@ -5,8 +5,9 @@ placeholder becomes a reference to its variable. A shell does not look for comma
 wherever the reference is. Only values that consist of harmless characters are inserted as they are, because commands
 are then easier to read.
 
-There are exceptions, where a shell does evaluate what a variable contains: arithmetic and `eval`. Values for commands
-that contain these are checked, so that none can contain code.
+There are exceptions. A shell does evaluate what a variable contains in arithmetic and in `eval`, and the command may
+hand values to another shell, as in `echo "echo {name}" | sh` (`executed_text.py` finds these). There, values are
+checked, so that none can contain code.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import re
 import reprlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from distributed_something.worker.job.placeholders import (
@@ -23,12 +24,15 @@ from distributed_something.worker.job.placeholders import (
     ValueTexts,
     parse_template,
 )
-from distributed_something.worker.job.shell.shell_template import RESERVED_WORDS, Place, Slot, parse_shell_template
+from distributed_something.worker.job.shell.command_list import RESERVED_WORDS
+from distributed_something.worker.job.shell.executed_text import ANY, find_executed_values, find_executed_words
+from distributed_something.worker.job.shell.shell_template import Place, Slot, parse_shell_template
 
 VARIABLE_PREFIX = "DS_VALUE_"
 _HARMLESS = re.compile(r"[A-Za-z0-9_./,:+@%-]+")
 _HARMLESS_IN_QUOTES = re.compile(r"[A-Za-z0-9_./,:+@% -]*")
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+_WHOLE_NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,17})")  # 010 would be the octal number 8, and 08 an error
+_DIGITS = re.compile(r"[0-9]{1,18}")
 # With none of these, it is certain where quotes begin and end.
 _DIFFICULT_SYNTAX = re.compile(r"[\\`#]|\$[({'\"\[]|<<|\(\(")
 # Syntax with which bash evaluates what a variable contains: as arithmetic, or as a name such as a[$(command)].
@@ -37,16 +41,10 @@ _ARITHMETIC = re.compile(
     r"|(?<![\w./${-])(?:let|declare|typeset|local|readonly|export|unset|read|mapfile|readarray|getopts|PS4)(?![\w-])"
 )
 _SUBSTITUTION = re.compile(r"[$`]|[<>]\(")
-# Commands that execute their arguments, and the forms of them that cannot contain a value. In these patterns, a null
-# byte stands for any placeholder.
-_CODE = re.compile(
-    r"(?<![\w./-])(?:eval|trap|alias|parallel|ssh)(?![\w-])"
-    r"|(?<![\w.-])(?:(?:ba|da|a|z|k|mk)?sh|su)(?:\s+[\w+-]+)*?\s+-\w*c(?!\w)"
-)
-_FIXED_CODE = re.compile(
-    rf"(?:{_CODE.pattern})\s*(?:'[^'\0]*'|\"[^\"$`\0]*\"|(\"?)\$\([^$`()\0]*\)\1|-)(?=\s|[;|&)]|\Z)"
-)
-_PLAIN = re.compile(r"[\w./,:+@%-]*")
+# Text that no shell changes or executes, wherever it is. The worker's own folders may also contain spaces, because a
+# project of the local cloud may be in such a folder.
+_PLAIN, _PLAIN_FOLDER = re.compile(r"[\w./,:+@%-]*"), re.compile(r"[\w./,:+@% -]*")
+_FOLDERS = frozenset({"{input_dir}", "{output_dir}", "{scripts_dir}", "{shared_dir}"})
 
 
 def fill_shell(command: str, values: Mapping[str, object]) -> str:
@@ -79,23 +77,51 @@ def _is_harmless(slot: Slot, text: str, command: str) -> bool:
     return _HARMLESS.fullmatch(text) is not None and text not in RESERVED_WORDS
 
 
+def fill_words(words: Sequence[str], values: Mapping[str, object]) -> list[str]:
+    """Return the words of a command that no shell reads, with their placeholders replaced.
+
+    Raise TemplateError if a placeholder has no value, or if a shell that the command starts could execute it.
+    """
+    texts = values if isinstance(values, ValueTexts) else ValueTexts(values)
+    for token, executor in find_executed_words(tuple(words)).items():
+        for executed in _list_tokens(" ".join(words)) if token == ANY else [token]:
+            _check_plain(executed, parse_template(executed).fill(texts), executor)
+    return [parse_template(word).fill(texts) for word in words]
+
+
+def _list_tokens(text: str) -> list[str]:
+    return [match[0] for match in re.finditer(PLACEHOLDER_PATTERN, text) if match[2]]
+
+
 def _check_value(slot: Slot, text: str, command: str) -> None:
     """Raise TemplateError if a shell could execute `text`, although it is in a variable."""
-    allows_arithmetic, allows_code = _find_dangers(command)
-    if slot.place is Place.NUMBER and (slot.is_joined or not _WHOLE_NUMBER.fullmatch(text)):
+    executors = find_executed_values(command)
+    if executor := executors.get(ANY) or executors.get(slot.token):
+        _check_plain(slot.token, text, executor)
+    arithmetic = _find_arithmetic(command)
+    number = _DIGITS if slot.is_decimal else _WHOLE_NUMBER
+    if slot.place is Place.NUMBER and (slot.is_joined or not number.fullmatch(text)):
         problem = "is used in arithmetic, or as the name of a variable, where only whole numbers are safe"
-    elif allows_code and not _PLAIN.fullmatch(text):
-        problem = f"is used in a command with `{allows_code}`, where only letters, digits, and ./,:+@%_- are safe"
-    elif allows_arithmetic and _SUBSTITUTION.search(text):
-        problem = f"is used in a command with `{allows_arithmetic}`, where $ and ` could be executed"
+        if _DIGITS.fullmatch(text):
+            problem += ", without zeros in front"
+    elif arithmetic and _SUBSTITUTION.search(text):
+        problem = f"is used in a command with `{arithmetic}`, where $ and ` could be executed"
     else:
         return
     raise TemplateError(f"{slot.token} {problem}, but its value is {reprlib.repr(text)}")
 
 
+def _check_plain(token: str, text: str, executor: str) -> None:
+    plain = _PLAIN_FOLDER if token in _FOLDERS else _PLAIN
+    if not plain.fullmatch(text):
+        raise TemplateError(
+            f"{token} becomes text that `{executor}` may execute, where only letters, digits, and ./,:+@%_- are safe, "
+            f"but its value is {reprlib.repr(text)}; pass it as an argument: bash {{scripts_dir}}/run.sh {token}"
+        )
+
+
 @lru_cache(maxsize=1024)
-def _find_dangers(command: str) -> tuple[str, str]:
-    """Return the syntax in `command` that evaluates variables as arithmetic, and the one that executes them, or ""."""
-    masked = re.sub(PLACEHOLDER_PATTERN, "\0", command)
-    arithmetic, code = _ARITHMETIC.search(masked), _CODE.search(_FIXED_CODE.sub(" ", masked))
-    return (arithmetic[0].strip() if arithmetic else ""), (code[0] if code else "")
+def _find_arithmetic(command: str) -> str:
+    """Return the syntax in `command` that evaluates variables as arithmetic, or an empty string."""
+    match = _ARITHMETIC.search(re.sub(PLACEHOLDER_PATTERN, "\0", command))
+    return match[0].strip() if match else ""

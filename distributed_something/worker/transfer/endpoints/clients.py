@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from distributed_something.worker.job.addresses import BadAddress, check_endpoint
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.transfer.endpoints.credentials import EndpointCredentials, read_endpoint_credentials
-from distributed_something.worker.transfer.web import ForbiddenAddress, resolve_host
+from distributed_something.worker.transfer.web import InternalHost, resolve_host
 
 
 class EndpointClients:
@@ -39,19 +39,23 @@ class EndpointClients:
                 try:
                     check_endpoint(endpoint, allow_unsafe=self._allow_unsafe)
                     self._check_host(endpoint)
-                except (BadAddress, ForbiddenAddress) as error:
+                except BadAddress as error:
                     raise Failed(f"the S3 server is refused: {error}", "bad message") from None
                 credentials = self._by_host.get(urlsplit(endpoint).netloc.lower(), self._default)
                 self._clients[endpoint] = self._build_client(endpoint, credentials)
             return self._clients[endpoint]
 
     def _check_host(self, endpoint: str) -> None:
-        """Raise ForbiddenAddress if the server's name stands for an internal address that the config does not allow.
+        """Raise BadAddress if the server's name stands for an internal address that the config does not allow.
 
         The address must then be an `https://` one, so a name that changes its meaning later leads to an error.
         """
         parts = urlsplit(endpoint)
+        if self._allow_unsafe:
+            return
         try:
-            resolve_host(parts.hostname or "", parts.port or 443, allow_internal=self._allow_unsafe)
+            resolve_host(parts.hostname or "", parts.port or 443)
+        except InternalHost as error:
+            raise BadAddress(f"{error.host} is {error.address}, {error.kind}") from None
         except (socket.gaierror, UnicodeError):
             return  # perhaps only a proxy can resolve the name; if not, the first request explains it

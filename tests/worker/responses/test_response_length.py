@@ -13,7 +13,7 @@ from botocore.exceptions import IncompleteReadError
 
 from distributed_something.aws.clients import Clients
 from distributed_something.worker.machine.worker_clients import Clients as WorkerClients
-from distributed_something.worker.transfer.response_length import MAX_ATTEMPTS, reject_truncated_responses
+from distributed_something.worker.responses.response_length import MAX_ATTEMPTS, reject_truncated_responses
 
 BODY = b'{"Attributes": {"ApproximateNumberOfMessages": "5"}}'
 

@@ -33,6 +33,11 @@ def _check_response_length(response: Any, operation: Any, attempts: int, **_: An
     raise IncompleteReadError(actual_bytes=actual, expected_bytes=cast("int", expected))
 
 
+def is_truncated(response: Any, operation: Any) -> bool:
+    """Return whether a part of the response is missing."""
+    return _find_missing_length(response, operation) is not None
+
+
 def _find_missing_length(response: Any, operation: Any) -> int | str | None:
     """Return how many bytes the body of an incomplete response should have, or "unknown"; None if it is complete."""
     announced = response.headers.get("Content-Length", "")
