@@ -5,7 +5,7 @@ here. The package `distributed_something.worker` takes messages from the queue, 
 uploads the results, writes the record, and retries failed jobs.
 
 A message contains the shared keys of the job file and `"group"`. The worker calls the three functions below for each
-job; edit those that you need.
+job; edit those that you need. A fourth one, `deliver`, can send results elsewhere: see docs/your-own.md.
 """
 
 from __future__ import annotations

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from distributed_something.cli.context import Context
 from distributed_something.cli.group import Command
 from distributed_something.core.text import format_row
+
+if TYPE_CHECKING:
+    from distributed_something.project.move_in.move_in import OldProject
 
 _Checked = TypeVar("_Checked")
 
@@ -24,43 +27,67 @@ _Checked = TypeVar("_Checked")
     examples=(
         "newProject ../seqtk --base biocontainers/seqtk:v1.3-1-deb_cv1",
         "newProject ../my-cells --from cellprofiler --app-name MyCells",
+        "newProject ../new --from fiji --config old/config.py --files old",
     ),
     next_step="Read README.md in the new project: it shows how to build the image and run it.",
 )
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.option("--from", "example", metavar="EXAMPLE", help="Start from a folder in examples/ instead of the template.")
+@click.option(
+    "--files",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Move in: copy this folder of an old project, whose config --config names.",
+)
 @click.option("--app-name", metavar="NAME", help="APP_NAME, which names everything in AWS [default: based on FOLDER].")
 @click.option("--image", metavar="USER/PROJECT:TAG", help="The name of the Docker image that you will build.")
 @click.option("--base", metavar="IMAGE", help="The Docker image that contains the program.")
 @click.option("--program", metavar="COMMAND", help="What a job runs, with {file}, {input_dir}, and {output_dir}.")
 @click.pass_obj
 def new_project(
-    context: Context, folder: Path, example: str | None, app_name: str | None, image: str | None, base: str | None,
-    program: str | None,
-) -> None:  # fmt: skip
+    context: Context, /, folder: Path, example: str | None, files: Path | None, **options: str | None
+) -> None:
     """Create a repository for your own program."""
     from distributed_something.project import new
+    from distributed_something.project.move_in.move_in import format_report
     from distributed_something.project.starter import DEFAULT_PROGRAM
 
+    base, program = options["base"], options["program"]
     if example and (base or program):
         raise click.UsageError("an example has its own program; leave out either --from, or --base and --program")
     new.check_project_folder(folder, example)
+    old = _read_old_project(context.config, files, example)
     name = _ask(
         "APP_NAME, which names everything in AWS",
-        app_name,
-        new.build_default_app_name(folder),
+        options["app_name"],
+        (old.config and old.config.app_name) or new.build_default_app_name(folder),
         new.check_app_name_option,
     )
     tag = _ask(
-        "The name of the Docker image that you will build", image, new.build_default_image(name), new.parse_image_option
-    )
+        "The name of the Docker image that you will build", options["image"], new.build_default_image(name),
+        new.parse_image_option,
+    )  # fmt: skip
     if not example:
         base = _ask("The Docker image that contains the program", base, "debian:bookworm-slim", new.check_base_option)
         program = _ask("What a job runs", program, DEFAULT_PROGRAM, new.check_program_option)
-    new.create_project(folder, new.ProjectSpec(name, tag, base, program, example))
+    report = new.create_project(folder, new.ProjectSpec(name, tag, base, program, example, old))
     is_committed = new.commit_project(folder)
     context.console.print_progress(format_row("created", f"{folder}{', with a first commit' if is_committed else ''}"))
+    for line in format_report(report, str(tag)) if report else ():
+        context.console.print_progress(line)
     context.console.print_progress(f"next: cd {folder}, then read README.md")
+
+
+def _read_old_project(config: Path | None, files: Path | None, example: str | None) -> OldProject:
+    """Return what is moved into the new project. The config is executed."""
+    from distributed_something.project.move_in.move_in import OldProject, check_old_files
+    from distributed_something.project.move_in.old_config import read_old_config
+
+    if (config or files) and not example:
+        raise click.UsageError("with --config or --files, add --from EXAMPLE, such as --from cellprofiler")
+    if files is not None:
+        check_old_files(files)
+    return OldProject(read_old_config(config) if config else None, files)
 
 
 @click.command(

@@ -29,6 +29,7 @@ from distributed_something.jobs.job_keys import (
     UPLOAD_KEY,
     KnownJobKeys,
     OwnNames,
+    iter_endpoint_errors,
     iter_misspelled_keys,
     iter_texts,
 )
@@ -248,11 +249,17 @@ def parse_job_file(
         list_objects = partial(list_objects, requester_pays=True)
     for error in iter_misspelled_keys(path, content, shared, own_names) if own_names else ():
         problems.add(error)
+    endpoint_errors = list(iter_endpoint_errors(path, shared, allow_unsafe=allow_unsafe_inputs))
+    for error in endpoint_errors:
+        problems.add(error)
     with problems.collect():
         uploads = _parse_shared_keys(path, shared, content.get(UPLOAD_KEY, {}))
     with problems.collect():
         groups_key = _parse_groups_key(path, content)
         source = build_group_source(content[groups_key], groups_key, path, list_objects)
+        _check_listing(path, groups_key, content)
+    if endpoint_errors:
+        uploads = None  # the jobs have the same problem
     if source is not None and (uploads is None or not source.is_valid):
         job_file = JobFile(path, groups_key, shared, source, {}, defaults)
         job_file.report_problems(build_problem_collector(problems), has_valid_keys=uploads is not None)
@@ -307,6 +314,14 @@ def _parse_groups_key(path: Path, content: dict[str, Any]) -> str:
     if not keys:
         raise InputError(path, "groups", "this key is missing", 'list the jobs: "groups": [{…}, …]')
     return keys[0]
+
+
+def _check_listing(path: Path, groups_key: str, content: Mapping[str, Any]) -> None:
+    """Raise InputError if the jobs are to be listed from a bucket, which is AWS's, but their inputs are elsewhere."""
+    groups = content[groups_key]
+    if isinstance(groups, dict) and "s3" in groups and content.get("input_endpoint"):
+        problem = "objects can be listed only in AWS, but `input_endpoint` is another server"
+        raise InputError(path, groups_key, problem, "list the jobs in a table, or as objects, with their keys")
 
 
 def _parse_uploads(path: Path, uploads: object) -> dict[Path, str]:

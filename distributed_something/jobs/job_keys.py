@@ -18,7 +18,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from distributed_something.core.errors import InputError
 from distributed_something.core.files import build_value_error
 from distributed_something.core.text import find_similar_name
-from distributed_something.worker import MAX_JOB_SECONDS, list_placeholders, parse_upload_flags
+from distributed_something.worker import (
+    MAX_JOB_SECONDS,
+    BadAddress,
+    check_endpoint,
+    list_placeholders,
+    parse_upload_flags,
+)
 
 MAX_JOB_MINUTES = MAX_JOB_SECONDS / 60
 GROUPS_KEYS = ("groups", "plates")
@@ -69,6 +75,8 @@ class KnownJobKeys(BaseModel):
     keep_failed: StrictBool = False
     shared_location: StrictBool = False
     requester_pays: StrictBool = False
+    input_endpoint: StrictStr | None = None
+    output_endpoint: StrictStr | None = None
     leave_out: list[NonEmptyText] = []
     upload_flags: Annotated[object, BeforeValidator(_validate_upload_flags)] = None
 
@@ -98,6 +106,16 @@ def collect_own_names(worker: Path) -> OwnNames:
         strings.update(_iter_used_strings(tree))
         message_keys.update(_iter_message_keys(tree))
     return OwnNames(frozenset(strings), frozenset(message_keys))
+
+
+def iter_endpoint_errors(path: Path, shared: Mapping[str, Any], *, allow_unsafe: bool) -> Iterator[InputError]:
+    """Yield an error for each address of an S3 server that is not valid, or that the config does not allow."""
+    for key in ("input_endpoint", "output_endpoint"):
+        try:
+            if shared.get(key) and isinstance(shared[key], str):
+                check_endpoint(shared[key], allow_unsafe=allow_unsafe)
+        except BadAddress as error:  # the value may contain a password, which must not be shown
+            yield InputError(path, key, error.problem, error.remedy)
 
 
 def iter_misspelled_keys(

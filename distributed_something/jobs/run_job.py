@@ -265,9 +265,11 @@ def _format_usage(verdict: Mapping[str, Any]) -> list[str]:
     if verdict["exit_code"] is None:
         return []
     size = f"{verdict['output_files']:,} files, {verdict['output_bytes']:,} bytes"
+    server = f" on {verdict['endpoint']}" if verdict.get("endpoint") else ""
+    goal = f"upload them to {verdict['place']}{server}" if verdict["place"] else "give them to the hook deliver()"
     return [
         format_row("used", f"{verdict['seconds']:,} s, {verdict['peak_memory_bytes'] / 1024**2:,.0f} MiB of memory"),
-        format_row("output", f"{size}; a run would upload them to {verdict['place']}"),
+        format_row("output", f"{size}; a run would {goal}"),
     ]
 
 

@@ -21,6 +21,7 @@ from distributed_something.core.text import format_one_line, format_value
 _RESERVED_NAME_PATTERN = re.compile(
     r"(AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN)|(LD|DYLD|PYTHON)_?\w*|PATH|HOME|RUN"
     r"|SQS_QUEUE_URL|SQS_DEAD_LETTER_QUEUE_URL|DOCKER_IMAGE|STOP_SECONDS|WORK_DIR|WORKER_SCRIPTS_DIR|INSTANCE_ID"
+    r"|ENDPOINT_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)"
     r"|ONE_JOB_FOLDER|CHECK_MESSAGES_FOLDER|JOURNAL_SECONDS|SICK_PAUSE_SECONDS)"
 )
 # A task definition has at most 64 KiB, as the JSON of the request to ECS. 8 KiB remain for the queues' URLs, the log
@@ -30,7 +31,7 @@ MAX_CONSTANTS_BYTES = (64 - 8) * 1024
 
 def load_settings(path: Path) -> Settings:
     """Return the settings in the config file `path`. Raise InputError with all problems if the file is not valid."""
-    constants = {name: value for name, value in _execute_config(path).items() if re.fullmatch(r"[A-Z][A-Z0-9_]*", name)}
+    constants = {name: value for name, value in execute_config(path).items() if re.fullmatch(r"[A-Z][A-Z0-9_]*", name)}
     known = {name: value for name, value in constants.items() if name in Settings.model_fields}
     problems, own = InputProblems(), {}
     for name, value in constants.items():
@@ -116,7 +117,13 @@ def _drop_consequences(problems: Sequence[InputError], sources: Mapping[str, set
     ]
 
 
-def _execute_config(path: Path) -> dict[str, Any]:
+def is_reserved_name(name: str) -> bool:
+    """Return whether a constant of the user's own cannot have this name."""
+    return _RESERVED_NAME_PATTERN.fullmatch(name) is not None
+
+
+def execute_config(path: Path) -> dict[str, Any]:
+    """Execute a config file and return its names. Raise InputError if that fails."""
     text = read_text_file(path, "a config file")
     try:
         with warnings.catch_warnings():
@@ -172,7 +179,7 @@ def _encode_environment_value(path: Path, name: str, value: object) -> str:
 
     Raise InputError if the name is reserved or the value cannot become text.
     """
-    if _RESERVED_NAME_PATTERN.fullmatch(name):
+    if is_reserved_name(name):
         problem = "this name is reserved, or its value is a secret that must not be sent"
         raise InputError(path, name, problem, "choose another name, or remove it")
     try:

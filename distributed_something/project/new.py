@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from distributed_something.core.errors import InputError, UserFacingError, format_input_problems
@@ -23,6 +23,7 @@ from distributed_something.core.names import RESOURCE_NAME_FORMAT
 from distributed_something.core.text import format_value
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.project.config_file import load_settings
+from distributed_something.project.move_in.move_in import EXAMPLE_JOB, MoveReport, OldProject, move_in
 from distributed_something.project.starter import (
     DEFAULT_PROGRAM,
     EXAMPLE_DATA,
@@ -51,13 +52,17 @@ class DraftError(InputError):
 
 @dataclass(frozen=True)
 class ProjectSpec:
-    """Options of a new project. `base` and `program` are None if an example defines them."""
+    """Options of a new project. `base` and `program` are None if an example defines them.
+
+    `old`: the config and files of a published implementation, which replace those of the example.
+    """
 
     app_name: str
     image: ProjectImageName
     base: str | None = "debian:bookworm-slim"
     program: str | None = DEFAULT_PROGRAM
     example: str | None = None
+    old: OldProject = field(default_factory=OldProject)
 
 
 def build_default_app_name(folder: Path) -> str:
@@ -131,13 +136,17 @@ def check_project_folder(folder: Path, example: str | None) -> None:
         raise InputError(folder, "", "already exists and is not an empty folder", "name a new or an empty folder")
 
 
-def create_project(folder: Path, spec: ProjectSpec) -> None:
-    """Create the project; raise InputError for invalid input, and UserFacingError if its files cannot be written."""
+def create_project(folder: Path, spec: ProjectSpec) -> MoveReport | None:
+    """Create the project, and return what became of the old one, if there is one.
+
+    Raise InputError for invalid input, and UserFacingError if the files cannot be written.
+    """
     check_project_folder(folder, spec.example)
     try:
         with _open_draft_folder(folder) as draft:
-            _fill_draft(draft, spec)
+            report = _fill_draft(draft, spec)
             _check_project(draft, spec)
+            return report
     except OSError as error:
         raise UserFacingError(
             error.strerror or str(error), "nothing was created", action=f"creating {folder}"
@@ -188,7 +197,7 @@ def _open_draft_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _fill_draft(draft: Path, spec: ProjectSpec) -> None:
+def _fill_draft(draft: Path, spec: ProjectSpec) -> MoveReport | None:
     for name in _TEMPLATE_FILES:
         _copy_path(find_template_file(name), draft / name)
     for source, name in (("Makefile", "Makefile"), ("gitignore", ".gitignore")):
@@ -200,11 +209,16 @@ def _fill_draft(draft: Path, spec: ProjectSpec) -> None:
         write_file_atomically(draft / "worker" / "Dockerfile", dockerfile.encode())
         _write_example_job(draft, spec)
     write_requirements(draft, add_wheel(draft))
-    _set_config_names(draft / "config.py", spec)
+    report = move_in(draft, spec.old, spec.app_name, str(spec.image)) if spec.old.is_given else None
+    if spec.old.config is None:
+        _set_config_names(draft / "config.py", spec)
     preparations = list(iter_preparation_commands(draft))
     has_results_script = (draft / "show-results.sh").is_file()
     readme = build_readme(spec.app_name, spec.example, preparations, has_results_script=has_results_script)
+    if report is not None:
+        readme = readme.replace(f"files/{EXAMPLE_JOB}", f"files/{report.job_file}")
     write_file_atomically(draft / "README.md", readme.encode())
+    return report
 
 
 def add_wheel(project: Path) -> Path:
@@ -269,4 +283,6 @@ def _check_project(draft: Path, spec: ProjectSpec) -> None:
     except InputError as error:
         path = Path(error.file)
         name = path.relative_to(draft) if path.is_relative_to(draft) else path
+        if spec.old.config and path == draft / "config.py":
+            name = spec.old.config.path  # where the user can correct it
         raise DraftError(name, error.key, error.problem, error.remedy, others=error.others) from None

@@ -49,6 +49,7 @@ class AdviceCause(Enum):
     TIME = "the program needs more time"
     DISK = "the disk is full"
     ACCESS = "a bucket cannot be read or written"
+    DELIVERY = "results cannot be delivered"
     WEB = "a web server does not give an input"
     HOOK = "worker/generic-worker.py fails"
     REFUSED = "worker/generic-worker.py gives a reason not to run the program"
@@ -115,6 +116,7 @@ _CAUSES_BY_REASON_CLASS = {
     "aws": AdviceCause.ACCESS,
     "web": AdviceCause.WEB,
     "upload": AdviceCause.ACCESS,
+    "delivery": AdviceCause.DELIVERY,
     "worker code": AdviceCause.HOOK,
     "machine": AdviceCause.MACHINE,
     CRASH_CLASS: AdviceCause.CRASH,
@@ -373,6 +375,7 @@ _CORRECTIONS_BY_CAUSE = {
         "The disk is full. The container's log names the job that filled it. Limit what this job writes, or raise"
         " EBS_VOL_SIZE in the config."
     ),
+    AdviceCause.DELIVERY: "Make sure that the place to which deliver() sends the results accepts them{reason}.",
     AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
     AdviceCause.WEB: "Correct the address of the input, or do what the reason says about its web server{reason}.",
     AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",

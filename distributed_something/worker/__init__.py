@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from .container.check_messages import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, NUMBER_FILE, VERDICTS_FILE
     from .container.serve import serve
     from .container.test_job import TEST_RUN_VARIABLE
+    from .hooks.delivery import Delivery, describe_delivery, list_results
     from .image_files import find_image_damage
-    from .job.addresses import CREDENTIALS_PROBLEM
+    from .job.addresses import CREDENTIALS_PROBLEM, BadAddress, check_endpoint
     from .job.checks import EXIT_CODE_ACCEPTED, missing_files, missing_key, missing_text, usual_failure, wrong_text
     from .job.failures import (
         Failed,
@@ -32,18 +33,9 @@ if TYPE_CHECKING:
         is_access_denied,
         is_missing_object,
     )
-    from .job.job import (
-        MAX_JOB_SECONDS,
-        BadMessage,
-        Folders,
-        Job,
-        JobTemplate,
-        fill_key,
-        job_from_message,
-        upload_arguments,
-    )
+    from .job.job import BadMessage, Folders, Job, JobTemplate, fill_key, job_from_message, upload_arguments
     from .job.job_id import JobIdentifier, job_id
-    from .job.message_inputs import hide_message_credentials
+    from .job.message_keys import MAX_JOB_SECONDS, hide_message_credentials
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result
     from .job.run_keys import RUNS_PREFIX, AppKeys, RunKeys
@@ -72,13 +64,15 @@ _MODULES = {
     "job.checks": "EXIT_CODE_ACCEPTED missing_files missing_key missing_text usual_failure wrong_text",
     "job.failures": "Failed find_named_permission find_permission_in_text get_error_code is_access_denied"
     " is_missing_object",
-    "job.job": "BadMessage Folders Job JobTemplate MAX_JOB_SECONDS job_from_message fill_key upload_arguments",
+    "job.job": "BadMessage Folders Job JobTemplate job_from_message fill_key upload_arguments",
     "job.job_id": "JobIdentifier job_id",
+    "job.message_keys": "MAX_JOB_SECONDS hide_message_credentials",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result",
     "job.shell.shell_values": "fill_shell",
     "job.worker_settings": "JobDefaults Settings",
     "container.serve": "serve",
+    "hooks.delivery": "Delivery describe_delivery list_results",
     "table": "TableError find_undecodable_text iter_table_rows open_table_text read_table_names",
     # for the rest of distributed_something
     "admission.closing": "is_run_closed",
@@ -88,8 +82,7 @@ _MODULES = {
     "batches": "split_into_batches",
     "container.check_messages": "CHECK_VARIABLE FILES_FILE MESSAGES_FILE NUMBER_FILE VERDICTS_FILE",
     "container.test_job": "TEST_RUN_VARIABLE",
-    "job.addresses": "CREDENTIALS_PROBLEM",
-    "job.message_inputs": "hide_message_credentials",
+    "job.addresses": "BadAddress CREDENTIALS_PROBLEM check_endpoint",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
     "job.shell.shell_template": "parse_shell_template",
     "job.upload_flags": "parse_upload_flags",
@@ -106,16 +99,17 @@ _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name i
 __all__ = [
     "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "FILES_FILE",
     "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "NUMBER_FILE", "RETRY_JOB_ATTRIBUTE",
-    "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadMessage",
-    "Failed", "Folders", "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result",
-    "RunKeys", "Settings", "TableError", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group",
-    "build_replacement_document", "fill_key", "fill_shell", "find_image_damage", "find_named_permission",
-    "find_permission_in_text", "find_undecodable_text", "get_error_code", "hide_message_credentials",
-    "is_access_denied", "is_macos_file", "is_missing_object", "is_run_closed", "iter_table_rows",
-    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "make_visible", "missing_files",
-    "missing_key", "missing_text", "open_table_text", "parse_shell_template", "parse_upload_flags",
-    "read_stored_record", "read_table_names", "reject_foreign_responses", "reject_truncated_responses", "serve",
-    "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadAddress",
+    "BadMessage", "Delivery", "Failed", "Folders", "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier",
+    "JobTemplate", "Result", "RunKeys", "Settings", "TableError", "TemplateError", "as_text", "build_alarm_name",
+    "build_machine_log_group", "build_replacement_document", "check_endpoint", "describe_delivery", "fill_key",
+    "fill_shell", "find_image_damage", "find_named_permission", "find_permission_in_text", "find_undecodable_text",
+    "get_error_code", "hide_message_credentials", "is_access_denied", "is_macos_file", "is_missing_object",
+    "is_run_closed", "iter_table_rows", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
+    "list_results", "make_visible", "missing_files", "missing_key", "missing_text", "open_table_text",
+    "parse_shell_template", "parse_upload_flags", "read_stored_record", "read_table_names",
+    "reject_foreign_responses", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
+    "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -614,6 +614,44 @@ def test_a_job_with_an_unsafe_input_is_a_problem_unless_the_config_allows_it(tmp
     assert list(load_job_file(path, lambda *_: []).iter_checked_messages())
 
 
+def test_the_address_of_a_server_is_checked_without_showing_a_password(tmp_path: Path) -> None:
+    content: dict[str, object] = {
+        "command": "x {n}", "input_endpoint": "https://ada:s3cret@store", "output_endpoint": "store",
+        "groups": [{"n": 1}],
+    }  # fmt: skip
+    assert find_load_problems(tmp_path, content) == [
+        "job.json: input_endpoint: the address contains a user or password; remove it; credentials belong in the "
+        "image, never in a message",
+        "job.json: output_endpoint: 'store' is not the address of an S3 server; write one such as "
+        "'https://s3.example.org:9000'",
+    ]
+
+
+@pytest.mark.parametrize("endpoint", ["http://store.example.org", "https://127.0.0.1:9000", "https://localhost"])
+def test_a_server_that_the_config_does_not_allow_is_reported_once(tmp_path: Path, endpoint: str) -> None:
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps({"command": "x {n}", "output_endpoint": endpoint, "groups": [{"n": 1}, {"n": 2}]}))
+    with pytest.raises(InputError) as caught:
+        load_job_file(path, fail_if_listed, allow_unsafe_inputs=False)
+    assert [problem.key for problem in caught.value.problems] == ["output_endpoint"]
+    assert "ALLOW_UNSAFE_INPUTS" in caught.value.remedy
+    assert plan_submission(load_job_file(path, fail_if_listed)).count == 2
+
+
+def test_a_placeholder_cannot_choose_the_server(tmp_path: Path) -> None:
+    content: dict[str, object] = {"command": "x", "input_endpoint": "https://{host}", "groups": [{"host": "evil"}]}
+    (problem,) = find_load_problems(tmp_path, content)
+    assert problem.startswith("job.json: input_endpoint: 'https://{host}' is not the address of an S3 server; ")
+
+
+def test_objects_of_another_server_cannot_be_listed_as_jobs(tmp_path: Path) -> None:
+    content: dict[str, object] = {
+        "command": "x {key}", "input_endpoint": "https://store", "groups": {"s3": "s3://plates/in/"},
+    }  # fmt: skip
+    (problem,) = find_load_problems(tmp_path, content)
+    assert problem.startswith("job.json: groups: objects can be listed only in AWS, but `input_endpoint` is another ")
+
+
 @pytest.mark.parametrize(
     "content",
     [

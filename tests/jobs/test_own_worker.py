@@ -231,3 +231,13 @@ def test_the_worker_of_each_example_accepts_its_job_files(tmp_path: Path, name: 
         job_file = load_job_file(copy, lambda bucket, prefix: [])
         incomplete = check_jobs(worker, job_file, plan_submission(job_file).count)
         assert incomplete is None or incomplete.state == "no file"  # the data is not in a bucket
+
+
+def test_jobs_whose_results_nothing_would_send_are_refused(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write_hook("return job_from_message(message, folders, settings, upload_results=False)")
+    (problem,) = project.find_problems({**JOB, "groups": JOB["groups"][:1]})
+    assert "passes no deliver hook to serve()" in problem[2]
+    code = project.code.read_text().replace("make_job=make_job)", "make_job=make_job, deliver=lambda job, folders: [])")
+    project.code.write_text(code)
+    assert project.check() is None

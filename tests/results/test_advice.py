@@ -188,7 +188,7 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
         for name, code in [
             ("program", 127), ("program", 1), ("bad message", None), ("missing input", None), ("disk", 1),
             ("out of memory", 137), ("time-out", None), ("aws", None), ("web", None), ("worker code", None),
-            ("crash", None), ("program", None), ("machine", None),
+            ("crash", None), ("program", None), ("machine", None), ("delivery", None),
         ]
     }  # fmt: skip
     outcomes = {
@@ -243,6 +243,7 @@ def build_hopeless_outcome(*failing: tuple[str, int | None], left: int = 60) -> 
         ("time-out", -15, AdviceCause.TIME, ("submitJob files/job.json --replace", *MACHINES)),
         ("out of memory", None, AdviceCause.MEMORY, ("setup", *MACHINES)),
         ("upload", None, AdviceCause.ACCESS, ("setup", *MACHINES)),
+        ("delivery", None, AdviceCause.DELIVERY, ("setup", *MACHINES)),
         ("worker code", None, AdviceCause.HOOK, ("setup", *MACHINES)),
     ],
 )

@@ -125,13 +125,13 @@ class WorkerLab:
             "RETRY_SECONDS": "0",
         }
 
-    def start_worker(self, **env: str) -> subprocess.Popen[bytes]:
-        """Start `python worker/generic-worker.py`. `read_log` returns its output."""
+    def start_worker(self, script: Path = ROOT / "worker" / "generic-worker.py", **env: str) -> subprocess.Popen[bytes]:
+        """Start `python worker/generic-worker.py`, or another script. `read_log` returns its output."""
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
         paths = {"PATH": os.environ["PATH"], "WORK_DIR": str(work), "PYTHONPATH": str(ROOT)}
         with (self.folder / "worker.log").open("ab") as log:
-            command = [sys.executable, str(ROOT / "worker" / "generic-worker.py")]
+            command = [sys.executable, str(script)]
             env = paths | self.environment | env
             worker = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
         self.workers.append(worker)

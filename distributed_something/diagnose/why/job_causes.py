@@ -39,6 +39,7 @@ _REMEDIES_BY_CAUSE = {
     AdviceCause.MEMORY: "{memory} in the config",
     AdviceCause.TIME: "raise timeout_minutes in {job_file}, or add --timeout {minutes} to retry",
     AdviceCause.DISK: "raise EBS_VOL_SIZE in the config, for the machines of the next startCluster",
+    AdviceCause.DELIVERY: "make sure that the place to which deliver() sends the results accepts them",
     AdviceCause.ACCESS: "correct the bucket or the permission that the reason names",
     AdviceCause.WEB: "correct the address of the input, or do what the reason says about its web server",
     AdviceCause.HOOK: "correct worker/generic-worker.py{build}",

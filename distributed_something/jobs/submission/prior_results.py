@@ -29,7 +29,10 @@ MAX_REQUESTS = 100
 MAX_SECONDS = 5.0
 READER_THREADS = 16
 # Arguments of job_from_message that change where the results of a job are, or how many files it needs.
-_PLACE_ARGUMENTS = {"id", "output_bucket", "output_location", "expected_files", "upload_arguments", None}
+_PLACE_ARGUMENTS = {
+    "id", "output_bucket", "output_location", "output_endpoint", "expected_files", "upload_arguments",
+    "upload_results", None,
+}  # fmt: skip
 
 
 @dataclass
@@ -39,7 +42,7 @@ class ResultPlaces:
     `is_shared`: whether several jobs share a location, so a document says whether a job is done. `hashes`: Python's
     hash of each job's location, or of its ID if `is_shared`; a million texts would need too much memory. `prefix`: the
     text with which all locations begin. `bucket`: the bucket for all results. `is_known`: False if only the worker
-    knows the locations, or if there are several buckets.
+    knows the locations, or if there are several buckets or they are not in AWS.
     """
 
     is_shared: bool = False
@@ -61,7 +64,8 @@ class ResultPlaces:
 def build_result_places(job_file: JobFile) -> ResultPlaces:
     """Return the places of the job file's results, without any jobs yet."""
     shared = job_file.shared
-    return ResultPlaces(is_shared=shared.get("shared_location") is True, is_known="output_location" in shared)
+    is_known = "output_location" in shared and not shared.get("output_endpoint")  # only AWS is asked
+    return ResultPlaces(is_shared=shared.get("shared_location") is True, is_known=is_known)
 
 
 class PriorResultCounter:

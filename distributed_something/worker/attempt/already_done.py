@@ -7,7 +7,7 @@ must not be older than the submission if the job was submitted with `--again`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from botocore.exceptions import ClientError
@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.done_document import DoneDocument, do_results_exist, read_done_document
 from distributed_something.worker.attempt.job_record import is_record_done, is_submission_done, read_record
+from distributed_something.worker.hooks.delivery import Delivery, read_delivery
 from distributed_something.worker.job.failures import is_access_denied
 from distributed_something.worker.job.job import Job
 from distributed_something.worker.machine.times import build_utc_timestamp
@@ -27,16 +28,18 @@ from distributed_something.worker.transfer.stored_result import StoredResult, re
 class PriorResults:
     """The results of earlier attempts at a job.
 
-    `outputs`: the job's result files if it is done, else None. `listed_objects`: the objects at the job's output
-    location, or None if they were not listed. `is_recorded`: whether the record from this run is about the same
-    message, which was then delivered twice. If it is not, the job was already done, and `results_of` says which run
-    the results are from (None if unknown) and how old they are (a UTC timestamp).
+    `outputs`: the job's uploaded files if it is done, else None. `delivered`: the files that `deliver` sent elsewhere.
+    `listed_objects`: the objects at the job's output location, or None if they were not listed. `is_recorded`: whether
+    the record from this run is about the same message, which was then delivered twice. If it is not, the job was
+    already done, and `results_of` says which run the results are from (None if unknown) and how old they are (a UTC
+    timestamp).
     """
 
     outputs: list[ResultFile] | None
     listed_objects: dict[str, ListedObject] | None = None
     is_recorded: bool = True
     results_of: dict[str, str | None] | None = None
+    delivered: list[Delivery] = field(default_factory=list)
 
 
 def observe_prior_results(
@@ -87,15 +90,16 @@ class _PriorResultsSearch:
         if record is None or not is_record_done(record):
             return PriorResults(None)
         outputs = [ResultFile(**output) for output in record.get("outputs", [])]
+        delivered = [read_delivery(entry) for entry in record.get("delivered", [])]
         if is_submission_done(record, self.message_id):
-            return PriorResults(outputs)
+            return PriorResults(outputs, delivered=delivered)
         # The job was submitted twice during this run. The config does not change during a run, so only the job's own
         # number of expected files can differ from when the record was written.
         results_of = record.get("results_of") or {"run": self.context.settings.run, "modified": record.get("ended")}
         is_too_old = self._is_too_old(_parse_time(results_of.get("modified")))
-        if is_too_old or len(self._select_countable(outputs)) < self.job.expected_files:
+        if is_too_old or self._count_results(outputs, delivered) < self.job.expected_files:
             return PriorResults(None)
-        return PriorResults(outputs, is_recorded=False, results_of=results_of)
+        return PriorResults(outputs, is_recorded=False, results_of=results_of, delivered=delivered)
 
     def find_documented_results(self) -> PriorResults:
         """Return the results that the job's done document lists, or else this run's record."""
@@ -106,7 +110,7 @@ class _PriorResultsSearch:
         if not self._does_document_count(document, outputs):
             return self.find_recorded_results()
         results_of: dict[str, str | None] = {"run": document.run, "modified": document.time}
-        return PriorResults(outputs, is_recorded=False, results_of=results_of)
+        return PriorResults(outputs, is_recorded=False, results_of=results_of, delivered=document.delivered)
 
     def _does_document_count(self, document: DoneDocument, outputs: list[ResultFile]) -> bool:
         """Return whether the document is from another run and current, and enough of its results still exist.
@@ -117,7 +121,8 @@ class _PriorResultsSearch:
         return (
             (document.run != run or _parse_run_start(run) is None)
             and not self._is_too_old(_parse_time(document.time))
-            and len(outputs) >= self.expected_files
+            and document.endpoint == self.job.output_endpoint
+            and self._count_results(outputs, document.delivered) >= self.expected_files
             and do_results_exist(self.context, self.job, outputs)
         )
 
@@ -128,7 +133,7 @@ class _PriorResultsSearch:
         """
         job = self.job
         listed_objects = list_s3_objects(
-            self.context.s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments
+            self.context.get_s3(job.output_endpoint), job.output_bucket, f"{job.output_location}/", job.upload_arguments
         )
         if not listed_objects:
             return PriorResults(None, listed_objects)  # the usual case: one request
@@ -161,7 +166,11 @@ class _PriorResultsSearch:
         last = max(listed_objects, key=lambda key: listed_objects[key].modified)
         try:
             return read_stored_result(
-                self.context.s3, self.job.output_bucket, last, self.job.upload_arguments, with_checksum=False
+                self.context.get_s3(self.job.output_endpoint),
+                self.job.output_bucket,
+                last,
+                self.job.upload_arguments,
+                with_checksum=False,
             )
         except ClientError as error:
             if is_access_denied(error):
@@ -176,6 +185,15 @@ class _PriorResultsSearch:
             for output in outputs
             if output.size >= settings.min_file_size_bytes and settings.necessary_string in output.key
         ]
+
+    def _count_results(self, outputs: list[ResultFile], delivered: list[Delivery]) -> int:
+        """Return how many files count as results: uploaded ones or, if the job uploads none, delivered ones."""
+        if self.job.upload_results:
+            return len(self._select_countable(outputs))
+        settings = self.context.settings
+        return sum(
+            file.size >= settings.min_file_size_bytes and settings.necessary_string in file.name for file in delivered
+        )
 
     def _is_too_old(self, modified: datetime | None) -> bool:
         """Return whether results from this time do not count. None means that the time is unknown."""

@@ -9,6 +9,7 @@ from math import inf
 from typing import Any
 
 from distributed_something.worker.attempt.lease import Lease
+from distributed_something.worker.hooks.delivery import Delivery
 from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.program.disk_guard import MAX_UNCOUNTED_ATTEMPTS
@@ -75,6 +76,7 @@ class Attempt:
     has_changed_inputs: bool = False  # whether a program, possibly of another job, changed one of them
     inputs: list[InputFile] = field(default_factory=list)
     outputs: list[ResultFile] = field(default_factory=list)
+    delivered: list[Delivery] = field(default_factory=list)  # by the hook `deliver`
     # Other jobs' files in a shared location that this attempt replaced: `key` and `job`, the other job.
     overwritten: list[dict[str, str]] = field(default_factory=list)
     # For a job that is already done: whether this run's record is about the same message, and if not, which run the
@@ -94,6 +96,17 @@ class Attempt:
     def measure_seconds(self, now: float) -> float:
         """Return how long the attempt has taken, without the time in which it waited for a slot."""
         return self.used_seconds + (0.0 if self.stage_started is None else max(0.0, now - self.stage_started))
+
+    @property
+    def server_names(self) -> str:
+        """The servers to which the attempt sends requests, for its reason if one of them refuses a request."""
+        endpoints = {self.job.input_endpoint, self.job.output_endpoint} - {""} if self.job else ()
+        return " or ".join(("AWS", *sorted(endpoints)))
+
+    @property
+    def bytes_out(self) -> int:
+        """The size of the job's results in bytes."""
+        return sum(file.size for file in self.outputs or self.delivered)
 
     @property
     def number(self) -> int:

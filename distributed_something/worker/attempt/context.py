@@ -14,13 +14,15 @@ from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
 from distributed_something.worker.program.privileges import ProgramUser, find_program_user
 from distributed_something.worker.transfer.crt.transfers import CrtTransfers
+from distributed_something.worker.transfer.endpoints.clients import EndpointClients
 
 
 @dataclass(frozen=True)
 class WorkerContext:
     """A container's settings, clock, facts, and SQS and S3 clients. A client that must not be used is None.
 
-    `transfers`: the downloads and uploads through awscrt, if it is installed.
+    `transfers`: the downloads and uploads through awscrt, if it is installed. `endpoints`: the clients for S3 servers
+    other than AWS's.
     """
 
     settings: Settings
@@ -29,6 +31,21 @@ class WorkerContext:
     clock: Clock = field(default_factory=Clock)
     facts: ContainerFacts = field(default_factory=ContainerFacts)
     transfers: CrtTransfers | None = None
+    endpoints: EndpointClients | None = None
+
+    def get_s3(self, endpoint: str) -> Any:
+        """Return the S3 client for a job's `input_endpoint` or `output_endpoint`; "" is AWS.
+
+        Raise Failed if the config does not allow the address.
+        """
+        if not endpoint:
+            return self.s3
+        assert self.endpoints is not None
+        return self.endpoints.get_client(endpoint)
+
+    def get_transfers(self, endpoint: str) -> CrtTransfers | None:
+        """Return the transfers through awscrt, which are only for AWS."""
+        return None if endpoint else self.transfers
 
 
 class StopState(Protocol):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.context import WorkerContext
+from distributed_something.worker.hooks.delivery import Delivery, read_delivery
 from distributed_something.worker.job.failures import is_access_denied, is_missing_object
 from distributed_something.worker.job.job import Job
 from distributed_something.worker.job.run_keys import AppKeys
@@ -28,11 +29,16 @@ MAX_CHECKED_RESULTS = 50  # result files that are looked up before a job counts 
 
 @dataclass(frozen=True)
 class DoneDocument:
-    """The results of a job, the run that produced them, and when they were verified (a UTC timestamp)."""
+    """The results of a job, the run that produced them, and when they were verified (a UTC timestamp).
+
+    `delivered`: the files that the hook `deliver` sent elsewhere. `endpoint`: the S3 server of the results ("": AWS).
+    """
 
     run: str
     time: str
     results: list[ResultFile]
+    delivered: list[Delivery] = field(default_factory=list)
+    endpoint: str = ""
 
 
 def write_done_document(context: WorkerContext, attempt: Attempt) -> None:
@@ -43,6 +49,8 @@ def write_done_document(context: WorkerContext, attempt: Attempt) -> None:
         "run": settings.run,
         "time": build_utc_timestamp(context.clock.now()),
         "results": [output.build_record_entry() for output in attempt.outputs],
+        "delivered": [file.build_record_entry() for file in attempt.delivered],
+        "output_endpoint": attempt.job.output_endpoint if attempt.job else "",
     }
     context.s3.put_object(
         Bucket=settings.aws_bucket,
@@ -62,7 +70,9 @@ def read_done_document(context: WorkerContext, job: str) -> DoneDocument | None:
             ResultFile(str(entry["bucket"]), str(entry["key"]), int(entry["size"]), str(entry["checksum_sha256"]))
             for entry in content["results"]
         ]
-        return DoneDocument(str(content["run"]), str(content["time"]), results)
+        delivered = [read_delivery(entry) for entry in content.get("delivered", ())]
+        endpoint = str(content.get("output_endpoint", ""))
+        return DoneDocument(str(content["run"]), str(content["time"]), results, delivered, endpoint)
     except ClientError as error:
         if is_missing_object(error):
             return None
@@ -83,7 +93,8 @@ def do_results_exist(context: WorkerContext, job: Job, results: list[ResultFile]
 
 def _does_result_exist(context: WorkerContext, job: Job, result: ResultFile) -> bool:
     try:
-        stored = read_stored_result(context.s3, result.bucket, result.key, job.upload_arguments)
+        s3 = context.get_s3(job.output_endpoint)
+        stored = read_stored_result(s3, result.bucket, result.key, job.upload_arguments)
     except ClientError as error:
         if is_access_denied(error):
             return True

@@ -48,9 +48,9 @@ from distributed_something.worker.job.failures import (
     StaleMessage,
     UploadError,
 )
-from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Folders, Inputs, Job, parse_message
+from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
-from distributed_something.worker.job.message_inputs import hide_message_credentials
+from distributed_something.worker.job.message_keys import MAX_JOB_SECONDS, hide_message_credentials
 from distributed_something.worker.logs.capped_log import remove_middle
 from distributed_something.worker.machine.times import format_duration
 from distributed_something.worker.program.privileges import choose_home
@@ -72,15 +72,17 @@ class JobHandler:
         self, context: WorkerContext, hooks: Hooks, keeper: LeaseKeeper, stop: StopState, finisher: AttemptFinisher,
         tools: ProgramTools,
     ) -> None:  # fmt: skip
-        self._context, self._s3, self._settings = context, context.s3, context.settings
+        self._context, self._settings = context, context.settings
         self._clock = context.clock
         self._keeper, self._stop, self._finisher, self._tools = keeper, stop, finisher, tools
-        self._buckets, self._publisher = OutputBuckets(context.s3), ResultPublisher(context, finisher)
+        self._buckets = OutputBuckets(context.get_s3)
         folder = context.settings.work_dir / f"shared-{secrets.token_hex(6)}"
         self.shared_inputs = SharedInputs(folder, context.clock.sleep)
         self._hooks = HookRunner(
-            hooks, context.settings.hook_seconds, context.clock.monotonic, lambda: stop.announce_end(inf)
-        )
+            hooks, context.settings.hook_seconds, context.settings.max_transfer_seconds, context.clock.monotonic,
+            lambda: stop.announce_end(inf),
+        )  # fmt: skip
+        self._publisher = ResultPublisher(context, finisher, self._hooks)
         self._attempts: dict[Path, Attempt] = {}  # that have not ended yet, by their folders
         self._lock = threading.Lock()
 
@@ -195,7 +197,7 @@ class JobHandler:
         except Failed as error:
             return self._judge_failure(attempt, str(error), error.reason_class)
         except AWS_ERRORS as error:
-            return partial(finisher.record_failure, attempt, f"AWS: {error}", "aws")
+            return partial(finisher.record_failure, attempt, f"{attempt.server_names}: {error}", "aws")
         except OSError as error:
             return self._judge_failure(attempt, f"this machine: {error}", "machine")
         except Exception as error:  # an error in a hook must end this attempt, not the slot
@@ -270,8 +272,8 @@ class JobHandler:
             raise
         attempt.listed_objects = prior.listed_objects
         if prior.outputs is not None:
-            attempt.outputs, attempt.is_recorded = prior.outputs, prior.is_recorded
-            attempt.results_of = prior.results_of
+            attempt.outputs, attempt.delivered = prior.outputs, prior.delivered
+            attempt.is_recorded, attempt.results_of = prior.is_recorded, prior.results_of
             raise JobAlreadyDone
 
     def _prepare_inputs(self, attempt: Attempt, job: Job) -> None:
@@ -286,7 +288,8 @@ class JobHandler:
         self._hooks.prepare_job(attempt.name, job, folders, fetch, partial(self._check_can_start, attempt))
 
     def _check_output_bucket(self, job: Job) -> None:
-        self._buckets.require_bucket(job.output_bucket)
+        if job.upload_results:
+            self._buckets.require_bucket(job.output_bucket, job.output_endpoint)
 
     def _provide_shared_inputs(self, attempt: Attempt, job: Job) -> None:
         attempt.shared = self.shared_inputs.provide_files(
@@ -303,8 +306,9 @@ class JobHandler:
         attempt.bytes_in += sum(file.size for file in files)
 
     def _build_source(self, job: Job) -> InputSource:
-        allow_unsafe, transfers = self._settings.allow_unsafe_inputs, self._context.transfers
-        return InputSource(self._s3, job.input_bucket, job.input_arguments, allow_unsafe, transfers)
+        s3, transfers = self._context.get_s3(job.input_endpoint), self._context.get_transfers(job.input_endpoint)
+        allow_unsafe = self._settings.allow_unsafe_inputs
+        return InputSource(s3, job.input_bucket, job.input_arguments, allow_unsafe, transfers)
 
     def _limit_fetch(self, attempt: Attempt) -> Callable[[], None]:
         """Return a check that ends the fetch of an attempt's inputs if it must stop or takes too long."""
@@ -353,9 +357,7 @@ class JobHandler:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
         attempt.shared.check_unchanged()
-        check = self._finisher.limit_upload(lambda: self._check_can_continue(attempt))
-        with check_requests(check):
-            attempt.outputs = self._publisher.upload_results(attempt, job, check)
+        self._publisher.publish_results(attempt, job, partial(self._check_can_continue, attempt))
         self._finisher.record_done(attempt)
 
     def _check_program_result(self, attempt: Attempt, job: Job) -> None:

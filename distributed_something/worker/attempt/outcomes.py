@@ -108,7 +108,7 @@ class AttemptFinisher:
             raise JobAlreadyDone
         self._queue_deletion(attempt)
         own_bytes_in = attempt.bytes_in - attempt.shared.fetched_bytes  # the next job needs only as much
-        self._callbacks.succeeded(own_bytes_in + sum(output.size for output in attempt.outputs))
+        self._callbacks.succeeded(own_bytes_in + attempt.bytes_out)
         log.info("done %s (%.1f s)", attempt.name, self._context.clock.now() - attempt.started)
 
     def claim_results(self, attempt: Attempt) -> bool:
@@ -239,11 +239,12 @@ class AttemptFinisher:
 
     def _has_own_results(self, attempt: Attempt) -> bool:
         job = attempt.job
-        if job is not None and job.shared_location:
-            return has_unchanged_shared_results(self._context.s3, attempt.outputs, job.upload_arguments)
-        return job is not None and has_unchanged_results(
-            self._context.s3, job.output_location, attempt.outputs, job.upload_arguments
-        )
+        if job is None:
+            return False
+        s3 = self._context.get_s3(job.output_endpoint)
+        if job.shared_location:
+            return has_unchanged_shared_results(s3, attempt.outputs, job.upload_arguments)
+        return has_unchanged_results(s3, job.output_location, attempt.outputs, job.upload_arguments)
 
     def _write_record(
         self, attempt: Attempt, end: AttemptEnd, has_own_results: Callable[[], bool] = lambda: False

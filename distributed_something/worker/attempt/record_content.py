@@ -115,12 +115,25 @@ def _describe_files(attempt: Attempt, *, is_skipped: bool) -> dict[str, Any]:
     return {
         "bytes_in": attempt.bytes_in,
         "inputs": [file.build_record_entry() for file in attempt.inputs],
-        "bytes_out": 0 if is_skipped else sum(output.size for output in attempt.outputs),
+        "bytes_out": 0 if is_skipped else attempt.bytes_out,
         "outputs": [output.build_record_entry() for output in attempt.outputs],
+        "delivered": [file.build_record_entry() for file in attempt.delivered],
         "overwritten": attempt.overwritten,
         "results_of": attempt.results_of if is_skipped else None,
-        "output_location": f"s3://{job.output_bucket}/{job.output_location}" if job is not None else None,
+        "input_endpoint": job.input_endpoint or None if job is not None else None,
+        "output_endpoint": job.output_endpoint or None if job is not None else None,
+        "output_location": _find_location(attempt),
     }
+
+
+def _find_location(attempt: Attempt) -> str | None:
+    """Return where the job's results are, or None if this is unknown or they are in several places."""
+    if attempt.job is None:
+        return None
+    if attempt.job.upload_results:
+        return f"s3://{attempt.job.output_bucket}/{attempt.job.output_location}"
+    places = {file.place for file in attempt.delivered}
+    return places.pop() if len(places) == 1 else None
 
 
 def _describe_log(log: Path | None, explanation: str | None) -> dict[str, Any]:

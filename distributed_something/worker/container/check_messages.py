@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distributed_something.worker.hooks.hook_calls import confine_job
+from distributed_something.worker.hooks.hook_calls import check_destination, confine_job
 from distributed_something.worker.job.failures import AWS_ERRORS, Failed
 from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
@@ -45,7 +45,9 @@ class FileUnavailable(Exception):
     """Raised in the hook `check` for a file that `submitJob` cannot fetch, so that the job cannot be checked."""
 
 
-def check_messages(folder: Path, settings: Settings, make_job: MakeJob, check: CheckJob | None = None) -> int:
+def check_messages(
+    folder: Path, settings: Settings, make_job: MakeJob, check: CheckJob | None = None, *, has_deliver: bool = False
+) -> int:
     """Give each message in `folder` to `make_job`, and its job to `check`. Return the exit code 0.
 
     Write a verdict for each message that is not accepted, up to MAX_VERDICTS, one for each list of files that `check`
@@ -59,7 +61,9 @@ def check_messages(folder: Path, settings: Settings, make_job: MakeJob, check: C
             given = json.loads(line)
             os.pwrite(number_file.fileno(), f"{given['number']:<20}".encode(), 0)
             try:
-                _check_message(given["body"], job_folders, settings, make_job, check)
+                job = _make_checked_job(given["body"], job_folders, settings, make_job)
+                check_destination(job, has_deliver=has_deliver)
+                _check_job(job, job_folders, check)
             except FilesNeeded as error:
                 if new := [address for address in error.addresses if address not in needed]:
                     needed.update(new)
@@ -75,12 +79,16 @@ def check_messages(folder: Path, settings: Settings, make_job: MakeJob, check: C
     return 0
 
 
-def _check_message(body: str, folders: Folders, settings: Settings, make_job: MakeJob, check: CheckJob | None) -> None:
+def _make_checked_job(body: str, folders: Folders, settings: Settings, make_job: MakeJob) -> Job:
     message = parse_message(body)
     job = make_job(message, folders, settings)
     if not isinstance(job, Job):
         raise TypeError(f"make_job returned a value of type {type(job).__name__}, not a Job")
     confine_job(job, job_id(message), folders)
+    return job
+
+
+def _check_job(job: Job, folders: Folders, check: CheckJob | None) -> None:
     if check is not None:
         try:
             check(job, folders)

@@ -52,6 +52,7 @@ from distributed_something.worker.machine.times import read_boot_clock
 from distributed_something.worker.machine.usage import USAGE_REPORT_SECONDS, UsageReporter
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
+from distributed_something.worker.transfer.endpoints.clients import EndpointClients
 
 MAX_LAST_CALL_SECONDS = 5.0  # limit for each of the three waits for AWS calls when the container stops
 LAST_CALLS_SECONDS = 3.0  # reserved for everything that follows the jobs
@@ -319,4 +320,7 @@ def _repeat_until_ended(
 
 def _build_context(settings: Settings, clients: Clients, clock: Clock) -> WorkerContext:
     s3 = clients("s3")
-    return WorkerContext(settings, clients("sqs"), s3, clock, read_container_facts(), clients.create_transfers(s3))
+    endpoints = EndpointClients(clients.create_endpoint_client, allow_unsafe=settings.allow_unsafe_inputs)
+    return WorkerContext(
+        settings, clients("sqs"), s3, clock, read_container_facts(), clients.create_transfers(s3), endpoints
+    )

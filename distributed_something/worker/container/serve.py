@@ -23,6 +23,7 @@ from distributed_something.worker.container.check_messages import CHECK_VARIABLE
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.single_job import ONE_JOB_VARIABLE, run_one_job
 from distributed_something.worker.container.test_job import TEST_RUN_VARIABLE, make_test_job
+from distributed_something.worker.hooks.delivery import Delivery
 from distributed_something.worker.hooks.hook_calls import Hooks
 from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.job import Folders, Job, job_from_message
@@ -32,6 +33,7 @@ from distributed_something.worker.machine.metadata import InstanceMetadata, get_
 from distributed_something.worker.machine.mount import format_mount_obstacle
 from distributed_something.worker.program.launcher import UTF8_OPTIONS
 from distributed_something.worker.program.privileges import NoSuchUser, find_program_user, hide_process
+from distributed_something.worker.transfer.endpoints.credentials import read_endpoint_credentials
 
 # run-worker.sh moves LD_PRELOAD to this variable so that it does not affect the worker.
 PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"
@@ -42,6 +44,7 @@ def serve(
     make_job: Callable[[dict[str, Any], Folders, Settings], Job] = job_from_message,
     prepare: Callable[[Job, Folders], None] = lambda job, folders: None,
     failure: Callable[[Job, Folders, Result], str | None] = usual_failure,
+    deliver: Callable[[Job, Folders], list[Delivery]] | None = None,
     check: Callable[[Job, Folders], None] | None = None,
 ) -> int:
     """Run jobs until the container must stop. A hook that is not passed keeps its standard behavior.
@@ -50,35 +53,41 @@ def serve(
     worker's own code failed), or 2 (an environment variable is missing or invalid).
     """
     _use_utf8()
+    hooks = Hooks(make_job, prepare, failure, deliver)
     try:
         settings = read_worker_settings()
         if folder := os.environ.pop(CHECK_VARIABLE, ""):
-            return check_messages(Path(folder), settings, make_job, check)
+            return check_messages(Path(folder), settings, make_job, check, has_deliver=deliver is not None)
         _make_work_dir(settings.work_dir)
         find_program_user(settings.program_user)
+        read_endpoint_credentials()  # so that the container ends at once if they cannot be read
         if settings.mount_s3 and (reason := format_mount_obstacle()):
             raise BadEnvironment(reason)
     except (BadEnvironment, NoSuchUser) as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
     hide_process()
-    if preload := os.environ.pop(PROGRAM_PRELOAD_VARIABLE, ""):
-        os.environ["LD_PRELOAD"] = preload
+    _set_preload()
     if folder := os.environ.pop(ONE_JOB_VARIABLE, ""):  # removed so that the program does not inherit it
-        return run_one_job(Path(folder), settings, Hooks(make_job, prepare, failure))
+        return run_one_job(Path(folder), settings, hooks)
     notices: SimpleQueue[float] = SimpleQueue()  # seconds until the end; SimpleQueue is safe in signal handlers
     # Set early, because Linux drops signals that a container's first process does not handle.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: notices.put(float(settings.stop_seconds)))
     metadata = InstanceMetadata()
     settings = replace(settings, machine=get_machine_id(metadata))
-    exit_code = Container(settings, _choose_hooks(Hooks(make_job, prepare, failure)), notices, metadata).serve()
-    _end_hanging_threads(exit_code)
+    exit_code = Container(settings, _choose_hooks(hooks), notices, metadata).serve()
+    _end_process(exit_code)
     return exit_code
 
 
-def _end_hanging_threads(exit_code: int) -> None:
-    """End the process at once if Python would wait for threads that hang in a request."""
+def _set_preload() -> None:
+    if preload := os.environ.pop(PROGRAM_PRELOAD_VARIABLE, ""):
+        os.environ["LD_PRELOAD"] = preload
+
+
+def _end_process(exit_code: int) -> None:
+    """End this process at once if threads still run, because Python would wait for those that hang in a request."""
     if threading.active_count() > 1:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -35,6 +35,7 @@ from distributed_something.worker.machine.mount import BucketMount, MountError, 
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
 from distributed_something.worker.safe_path import SafePath
+from distributed_something.worker.transfer.endpoints.clients import EndpointClients
 from distributed_something.worker.transfer.result_files import get_output_folder, list_result_files
 
 ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # the worker's environment variable for the folder that contains MESSAGE_FILE
@@ -64,6 +65,7 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
     context = WorkerContext(
         replace(settings, check_if_done=False, work_dir=folder), None, s3, clock, read_container_facts(),
         clients.create_transfers(s3),
+        EndpointClients(clients.create_endpoint_client, allow_unsafe=settings.allow_unsafe_inputs),
     )  # fmt: skip
     disk = DiskGuard(partial(read_disk_space, folder), clock.monotonic)
     tools = build_program_tools(settings, 1, JobLogs(None, "", clock=clock), disk)
@@ -151,7 +153,8 @@ class Verdict(AttemptFinisher):
             "bytes_in": attempt.bytes_in,
             "output_files": len(files),
             "output_bytes": sum(path.stat().st_size for path in files),
-            "place": f"s3://{job.output_bucket}/{job.output_location}/" if job else None,
+            "place": f"s3://{job.output_bucket}/{job.output_location}/" if job and job.upload_results else None,
+            "endpoint": job.output_endpoint if job else "",
         }
 
 

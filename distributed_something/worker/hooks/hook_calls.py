@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,12 @@ from queue import Empty, SimpleQueue
 from socket import gaierror
 from typing import Any, ParamSpec, TypeVar
 
+from distributed_something.worker.hooks.delivery import (
+    Delivery,
+    DeliveryError,
+    check_deliveries,
+    describe_program_error,
+)
 from distributed_something.worker.job.checks import find_failure
 from distributed_something.worker.job.failures import Failed, describe_input_folder, describe_outside_folder
 from distributed_something.worker.job.job import Folders, Inputs, Job
@@ -36,11 +43,12 @@ _P = ParamSpec("_P")
 
 @dataclass(frozen=True)
 class Hooks:
-    """The three functions of `generic-worker.py`."""
+    """The functions of `generic-worker.py`. Without `deliver`, results are only uploaded."""
 
     make_job: Callable[[dict[str, Any], Folders, Settings], Job]
     prepare: Callable[[Job, Folders], None]
     failure: Callable[[Job, Folders, Result], str | None]
+    deliver: Callable[[Job, Folders], list[Delivery]] | None = None
 
 
 class HangingHook(Failed):
@@ -161,14 +169,17 @@ class HookThreads:
 class HookRunner:
     """Calls a container's hooks.
 
-    `limit`: how long a hook may run, in seconds of the clock `monotonic`. `announce_hang` is called if a hook hangs.
+    `limit`: how long a hook may run, and `delivery_limit`: how long `deliver` may, in seconds of the clock `monotonic`.
+    `announce_hang` is called if a hook hangs.
     The container must then start no more jobs and end, because the hook's thread would slow down all later jobs. In all
     methods, `identity` is the job's ID, and `check` can give up the hook by raising an exception.
     """
 
     def __init__(
-        self, hooks: Hooks, limit: float, monotonic: Callable[[], float], announce_hang: Callable[[], None]
-    ) -> None:
+        self, hooks: Hooks, limit: float, delivery_limit: float, monotonic: Callable[[], float],
+        announce_hang: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._delivery_limit, self.has_deliver = delivery_limit, hooks.deliver is not None
         self._hooks, self._limit, self._monotonic, self._announce_hang = hooks, limit, monotonic, announce_hang
         self._threads = HookThreads()
         self.has_hanging_hook = False
@@ -184,6 +195,7 @@ class HookRunner:
         make_job = partial(self._hooks.make_job, deepcopy(message), folders, settings)
         job = self._call_hook(self._open_call("make_job"), make_job, check)
         confine_job(job, identity, folders)
+        check_destination(job, has_deliver=self.has_deliver)
         return job
 
     def prepare_job(
@@ -209,6 +221,19 @@ class HookRunner:
         confine_job(job, identity, folders)
         return find_failure(reason, result)
 
+    def deliver_results(self, identity: str, job: Job, folders: Folders, check: Callable[[], None]) -> list[Delivery]:
+        """Return what `deliver` has delivered. Raise DeliveryError if it failed for a reason that may be temporary."""
+        assert self._hooks.deliver is not None
+        call = HookCall("deliver", self._delivery_limit, self._monotonic)
+        try:
+            deliveries = self._call_hook(call, partial(self._hooks.deliver, job, folders), check)
+        except subprocess.SubprocessError as error:
+            raise DeliveryError(f"the results could not be delivered: {describe_program_error(error)}") from None
+        except (ConnectionError, TimeoutError, gaierror) as error:
+            raise DeliveryError(f"the results could not be delivered: {str(error) or type(error).__name__}") from None
+        confine_job(job, identity, folders)
+        return check_deliveries(job, deliveries)
+
     def _open_call(self, name: str) -> HookCall:
         return HookCall(name, self._limit, self._monotonic)
 
@@ -220,6 +245,13 @@ class HookRunner:
             self.has_hanging_hook = True
             self._announce_hang()
             raise
+
+
+def check_destination(job: Job, *, has_deliver: bool) -> None:
+    """Raise Failed if the job's results would be sent nowhere."""
+    if not job.upload_results and not has_deliver:
+        problem = "the job has upload_results=False, but generic-worker.py passes no deliver hook to serve()"
+        raise Failed(problem, "worker code")
 
 
 def confine_job(job: Job, identity: str, folders: Folders) -> None:

@@ -19,7 +19,11 @@ _BUCKET_NAME_PATTERN = re.compile(
 
 # IPv6 networks whose addresses end in an IPv4 address: IPv4-compatible, NAT64, and local NAT64.
 _IPV4_NETWORKS = (ip_network("::/96"), ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+_ENDPOINT_REMEDY = "write one such as 'https://s3.example.org:9000'"
 _AWS_LINK_NETWORK = IPv6Network("fd00:ec2::/32")  # where AWS offers instance metadata, names, and time over IPv6
+# A name or IP address, perhaps with a port and a path. Placeholders are impossible, because the values that they stand
+# for are not trusted.
+_ENDPOINT_PATTERN = re.compile(r"https?://[\w.:\[\]-]+(/[\w.~/-]*)?", re.ASCII)
 _THIS_NETWORK = ip_network("0.0.0.0/8")  # Linux connects 0.0.0.0 to the machine itself
 # Where AWS offers the credentials of a machine or container: EC2, ECS, and EKS.
 _CREDENTIALS_ADDRESSES = frozenset(
@@ -47,7 +51,14 @@ class InternalKind(StrEnum):
 
 
 class BadAddress(ValueError):
-    """An invalid input address. The error message contains the address."""
+    """An invalid address. The error message contains the address, unless that contains a password.
+
+    `problem` and `remedy`: the two parts of the message; the remedy may be missing.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem, self.remedy = problem, remedy
 
 
 def count_key_bytes(key: str) -> int:
@@ -140,6 +151,30 @@ def check_web_address(url: str, *, allow_unsafe: bool, is_redirect: bool = False
     if parts.scheme != "https":
         remedy = "" if is_redirect else "; use https://, or set ALLOW_UNSAFE_INPUTS = 'True' in the config"
         raise BadAddress(f"{subject} is not encrypted, so anyone on the way could change it{remedy}")
+
+
+def check_endpoint(url: str, *, allow_unsafe: bool) -> None:
+    """Raise BadAddress if `url` is not the address of an S3 server, or if the config does not allow it.
+
+    `allow_unsafe`: as ALLOW_UNSAFE_INPUTS in the config. Names are not resolved.
+    """
+    if has_credentials(url):  # which must not be shown
+        remedy = "remove it; credentials belong in the image, never in a message"
+        raise BadAddress("the address contains a user or password", remedy)
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise BadAddress(f"{url!r} is not the address of an S3 server ({error})", _ENDPOINT_REMEDY) from None
+    if not host or not _ENDPOINT_PATTERN.fullmatch(url):
+        raise BadAddress(f"{url!r} is not the address of an S3 server", _ENDPOINT_REMEDY)
+    if allow_unsafe:
+        return
+    if kind := classify_host(host):
+        raise BadAddress(f"{url!r} is {kind}", advise_public_address(kind).removeprefix("; "))
+    if parts.scheme != "https":
+        remedy = "use https://, or set ALLOW_UNSAFE_INPUTS = 'True' in the config"
+        raise BadAddress(f"{url!r} is not encrypted, so anyone on the way could change it", remedy)
 
 
 def advise_public_address(kind: InternalKind) -> str:

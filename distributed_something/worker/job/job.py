@@ -5,24 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import reprlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
 from distributed_something.worker.job.addresses import (
     MAX_KEY_BYTES,
     BadAddress,
+    check_endpoint,
     check_input_address,
     count_key_bytes,
     is_bucket_name,
     is_url,
 )
 from distributed_something.worker.job.job_id import JobIdentifier, add_missing_group
-from distributed_something.worker.job.message_inputs import parse_inputs
+from distributed_something.worker.job.message_keys import (
+    MAX_JOB_SECONDS,
+    BadValue,
+    parse_inputs,
+    read_boolean,
+    read_endpoint,
+    read_file_count,
+    read_text,
+    read_text_list,
+    read_timeout_seconds,
+)
 from distributed_something.worker.job.placeholders import (
     TemplateError,
     ValueTexts,
@@ -39,7 +49,6 @@ Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to
 FieldBuilder = Callable[[ValueTexts], Any]
 _REFUSED_PARTS = frozenset({"", ".", ".."})  # of an output location, between slashes
 SHORT_TEMP_DIR, MAX_TEMP_DIR_BYTES = Path("/tmp"), 64  # 43 bytes remain for a socket's name
-MAX_JOB_SECONDS = 11 * 3600  # SQS ends the lease of a received message after 12 hours
 
 
 class BadMessage(Exception):
@@ -121,7 +130,9 @@ class Job:
     Set `shared_location` if several jobs use the same output location. A job then never replaces a file that another
     job of the same run wrote, unless `may_replace` is set. Set `has_done_document` if the number of files does not show
     whether the job is done; a document in the app's bucket then says so. Jobs with a shared location always have one.
-    Set `requester_pays` if the account that runs the job pays for reading its inputs from S3.
+    Set `requester_pays` if the account that runs the job pays for reading its inputs from S3. `input_endpoint` and
+    `output_endpoint` are the addresses of other S3 servers than AWS's. If `upload_results` is not set, only the hook
+    `deliver` sends the results, and a done document says whether the job is done.
 
     `shared_inputs` are inputs in S3 that the container fetches only once, to `folders.shared_dir`.
 
@@ -151,6 +162,9 @@ class Job:
     shared_inputs: Inputs = field(default_factory=list)
     requester_pays: bool = False
     command_checks: list[CommandCheck | None] = field(default_factory=list)
+    input_endpoint: str = ""
+    output_endpoint: str = ""
+    upload_results: bool = True
 
     def __post_init__(self) -> None:
         if not _REFUSED_PARTS.isdisjoint(self.output_location.split("/")):
@@ -172,6 +186,8 @@ class Job:
         if not is_bucket_name(self.output_bucket):
             raise BadMessage(f"`output_bucket` is {self.output_bucket!r}, which is not a bucket name")
         try:
+            for endpoint in filter(None, (self.input_endpoint, self.output_endpoint)):
+                check_endpoint(endpoint, allow_unsafe=True)  # the worker applies its own rule before it connects
             for text in (*self.inputs, *self.shared_inputs):
                 check_input_address(text, self.input_bucket)
         except BadAddress as error:
@@ -182,7 +198,7 @@ class Job:
     @property
     def needs_done_document(self) -> bool:
         """Whether a document, not the files at the output location, says that the job is done."""
-        return self.shared_location or self.has_done_document
+        return self.shared_location or self.has_done_document or not self.upload_results
 
     @property
     def input_arguments(self) -> dict[str, object]:
@@ -241,9 +257,9 @@ class JobTemplate:
         self._worker_values = _list_worker_values(shared, folders)
         self._fields, self._builders, self._problem = dict[str, Any](overrides), dict[str, FieldBuilder](), ""
         try:
-            self._read_fields(shared)
+            self._read_fields(shared, defaults)
             self._parse_templates(shared, defaults)
-        except (BadMessage, BadAddress, TemplateError) as error:
+        except (BadMessage, BadAddress, BadValue, TemplateError) as error:
             self._problem = str(error)
 
     def build_job(self, group: Any) -> Job:
@@ -258,18 +274,22 @@ class JobTemplate:
         except (BadAddress, TemplateError) as error:
             raise BadMessage(str(error)) from None
 
-    def _read_fields(self, shared: Mapping[str, Any]) -> None:
+    def _read_fields(self, shared: Mapping[str, Any], defaults: JobDefaults) -> None:
         """Read the fields that are the same for all jobs."""
-        is_shared = _read_boolean(shared, "shared_location")  # is refused even if it is overridden
+        is_shared = read_boolean(shared, "shared_location")  # is refused even if it is overridden
         readers: dict[str, Callable[[], Any]] = {
             "shared_location": lambda: is_shared,
             "shell": lambda: shared.get("shell") is True,
-            "timeout_seconds": lambda: _read_timeout_seconds(shared),
-            "expected_files": lambda: _read_file_count(shared, "expected_files"),
+            "timeout_seconds": lambda: read_timeout_seconds(shared),
+            "expected_files": lambda: read_file_count(shared, "expected_files"),
             "keep_failed": lambda: shared.get("keep_failed") is True,
-            "leave_out": lambda: _read_text_list(shared, "leave_out"),
+            "leave_out": lambda: read_text_list(shared, "leave_out"),
             "upload_arguments": lambda: upload_arguments(shared.get("upload_flags")),
-            "requester_pays": lambda: _read_boolean(shared, "requester_pays"),
+            "requester_pays": lambda: read_boolean(shared, "requester_pays"),
+            **{
+                key: partial(read_endpoint, shared, key, allow_unsafe=defaults.allow_unsafe_inputs)
+                for key in ("input_endpoint", "output_endpoint")
+            },
         }
         self._fields |= {name: read() for name, read in readers.items() if name not in self._fields}
 
@@ -282,10 +302,10 @@ class JobTemplate:
             "inputs": lambda: parse_inputs(shared, "inputs", allow_unsafe=defaults.allow_unsafe_inputs),
             # Web addresses are refused here, so there are no unsafe ones.
             "shared_inputs": lambda: parse_inputs(shared, "shared_inputs", allow_unsafe=True),
-            "input_bucket": lambda: parse_template(_read_text(shared, "input_bucket", defaults.aws_bucket)).fill,
-            "output_bucket": lambda: parse_template(_read_text(shared, "output_bucket", defaults.aws_bucket)).fill,
+            "input_bucket": lambda: parse_template(read_text(shared, "input_bucket", defaults.aws_bucket)).fill,
+            "output_bucket": lambda: parse_template(read_text(shared, "output_bucket", defaults.aws_bucket)).fill,
             "output_location": lambda: _parse_location(
-                _read_text(shared, "output_location", defaults.app_name), is_shared=is_shared
+                read_text(shared, "output_location", defaults.app_name), is_shared=is_shared
             ),
         }
         self._builders = {name: parse() for name, parse in parsers.items() if name not in self._fields}
@@ -297,7 +317,10 @@ def fill_key(message: Mapping[str, Any], key: str, values: Mapping[str, object] 
     For the keys that only a generic-worker.py knows. Raise BadMessage if the key is not a non-empty string, if nothing
     fills a placeholder, or if a part of a path between slashes would be blank.
     """
-    template = _read_text(message, key, "")
+    try:
+        template = read_text(message, key, "")
+    except BadValue as error:
+        raise BadMessage(str(error)) from None
     texts = ValueTexts({**merge_values(message, message.get("group")), **(values or {})})
     parsed = parse_template(template)
     try:
@@ -358,38 +381,3 @@ def _parse_location(text: str, *, is_shared: bool) -> Callable[[ValueTexts], str
         return location.strip("/")
 
     return build_location
-
-
-def _read_text(message: Mapping[str, Any], key: str, default: str) -> str:
-    value = message.get(key, default)
-    if not isinstance(value, str) or not value:
-        raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not a non-empty string")
-    return value
-
-
-def _read_text_list(message: Mapping[str, Any], key: str) -> list[str]:
-    value = message.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
-        raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not a list of non-empty strings")
-    return value
-
-
-def _read_boolean(message: Mapping[str, Any], key: str) -> bool:
-    value = message.get(key, False)
-    if not isinstance(value, bool):  # any other value would be guesswork about where results go and who pays
-        raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not true or false")
-    return value
-
-
-def _read_file_count(message: Mapping[str, Any], key: str) -> int:
-    value = message.get(key, 0)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not a whole number of at least 0")
-    return value
-
-
-def _read_timeout_seconds(message: Mapping[str, Any]) -> float:
-    value = message.get("timeout_minutes", MAX_JOB_SECONDS / 60)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-        raise BadMessage(f"`timeout_minutes` is {reprlib.repr(value)}, not a number above 0")
-    return min(value, MAX_JOB_SECONDS / 60) * 60.0

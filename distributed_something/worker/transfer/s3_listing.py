@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,24 +43,27 @@ def list_s3_objects(
 class OutputBuckets:
     """The buckets for results that are known to exist. Threads may share one object.
 
+    `get_s3` returns the client for an endpoint ("": AWS).
+
     Each bucket is looked up once, with HeadBucket. This needs s3:ListBucket; without it, S3 still says whether the
     bucket exists. Any other error says nothing, so the next job asks again.
     """
 
-    def __init__(self, s3: Any) -> None:
-        self._s3 = s3
-        self._known: set[str] = set()
+    def __init__(self, get_s3: Callable[[str], Any]) -> None:
+        self._get_s3 = get_s3
+        self._known: set[tuple[str, str]] = set()
 
-    def require_bucket(self, bucket: str) -> None:
+    def require_bucket(self, bucket: str, endpoint: str = "") -> None:
         """Raise BadData if the bucket does not exist."""
-        if bucket in self._known:
+        if (endpoint, bucket) in self._known:
             return
+        s3 = self._get_s3(endpoint)
         try:
-            self._s3.head_bucket(Bucket=bucket)
+            s3.head_bucket(Bucket=bucket)
         except AWS_ERRORS as error:
             if get_error_code(error) in ("404", "NoSuchBucket"):
-                problem = f"the output bucket {bucket} does not exist"
+                problem = f"the output bucket {bucket} does not exist{f' on {endpoint}' if endpoint else ''}"
                 raise BadData(f"{problem}; create it, or correct `output_bucket`") from None
             if not is_access_denied(error):
                 return
-        self._known.add(bucket)
+        self._known.add((endpoint, bucket))

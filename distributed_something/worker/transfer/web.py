@@ -158,7 +158,7 @@ def _check_proxied_host(url: str) -> None:
     """Raise InternalHost if the host is internal. Behind a proxy, some names can be resolved only by the proxy."""
     parts = urlsplit(url)
     try:
-        _resolve_host(parts.hostname or "", parts.port or 443)
+        resolve_host(parts.hostname or "", parts.port or 443)
     except socket.gaierror:
         return
 
@@ -185,7 +185,7 @@ def _build_manager(proxy: str | None, certificates: str, *, allow_unsafe: bool) 
     return manager
 
 
-def _resolve_host(host: str, port: int) -> list[str]:
+def resolve_host(host: str, port: int) -> list[str]:
     """Return the IP addresses of a host. Raise InternalHost if one is internal, and gaierror if there are none."""
     found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -200,7 +200,7 @@ class _PublicConnection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         try:
-            addresses = _resolve_host(self._dns_host, self.port)
+            addresses = resolve_host(self._dns_host, self.port)
         except (socket.gaierror, UnicodeError) as error:
             raise exceptions.NewConnectionError(self, f"the name cannot be resolved: {error}") from None
         errors: list[OSError] = []

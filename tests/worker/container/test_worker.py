@@ -28,7 +28,8 @@ RECORD_KEYS = {
     "worker_version", "app", "run", "started", "fetch_started", "program_started", "program_ended", "ended",
     "seconds", "time_limit_seconds", "exit_code", "reason", "reason_class", "telling_line", "last_lines",
     "program_seconds", "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs",
-    "bytes_out", "outputs", "overwritten", "results_of", "output_location",
+    "bytes_out", "outputs", "delivered", "overwritten", "results_of", "output_location", "input_endpoint",
+    "output_endpoint",
     "earlier_attempts", "other_submissions", "retry_of", "again_since", "log", "start_error", "message_id", "message",
 }  # fmt: skip
 

@@ -1,7 +1,11 @@
-"""Uploads the results of an attempt to the job's own location, or to one that other jobs also use."""
+"""Publishes the results of an attempt: calls the hook `deliver`, and uploads the results.
+
+They are uploaded to the job's own location, or to one that other jobs also use.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -10,37 +14,63 @@ from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.job_record import is_submission_done, read_record
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
-from distributed_something.worker.job.failures import JobAlreadyDone
+from distributed_something.worker.hooks.delivery import Delivery, DeliveryError
+from distributed_something.worker.hooks.hook_calls import HookRunner
+from distributed_something.worker.job.failures import JobAlreadyDone, UploadError
 from distributed_something.worker.job.job import Job
 from distributed_something.worker.transfer.reservations import Reservations
 from distributed_something.worker.transfer.result_files import get_output_folder
 from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
+from distributed_something.worker.transfer.retry import RETRY_PAUSES_SECONDS, check_requests, sleep_with_checks
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 from distributed_something.worker.transfer.shared_results import SharingRules, upload_shared_results
 from distributed_something.worker.transfer.stored_result import ResultOwner
+
+log = logging.getLogger("worker")
 
 
 class ResultPublisher:
     """Uploads results. One publisher serves all slots of a container."""
 
-    def __init__(self, context: WorkerContext, finisher: AttemptFinisher) -> None:
-        self._context, self._s3, self._finisher = context, context.s3, finisher
+    def __init__(self, context: WorkerContext, finisher: AttemptFinisher, hooks: HookRunner) -> None:
+        self._context, self._finisher, self._hooks = context, finisher, hooks
 
-    def upload_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
-        """Upload the results and return them. `check` can end the upload by raising an exception.
+    def publish_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> None:
+        """Deliver and upload the results. `check` can end this by raising an exception.
 
-        Raise JobAlreadyDone if another attempt has finished the job in the meantime.
+        Files in the bucket may show a later run that the job is done, so they are uploaded last. Raise JobAlreadyDone
+        if another attempt has finished the job in the meantime.
         """
-        upload = self._upload_shared_results if job.shared_location else self._upload_own_results
-        return upload(attempt, job, check)
+        if self._hooks.has_deliver:
+            with check_requests(check):
+                if self._is_done_elsewhere(attempt, job):
+                    raise JobAlreadyDone
+            attempt.delivered = self._deliver_results(attempt, job, check)
+            check()
+        if job.upload_results:
+            upload = self._upload_shared_results if job.shared_location else self._upload_own_results
+            limited_check = self._finisher.limit_upload(check)
+            with check_requests(limited_check):
+                attempt.outputs = _name_endpoint(job, partial(upload, attempt, job, limited_check))
+
+    def _deliver_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[Delivery]:
+        """Call the hook `deliver`, and repeat this after errors that may be temporary."""
+        for pause in RETRY_PAUSES_SECONDS:
+            try:
+                return self._hooks.deliver_results(attempt.name, job, attempt.folders, check)
+            except DeliveryError as error:
+                log.warning("%s: %s; trying again in %d s", attempt.name, error, pause)
+            sleep_with_checks(pause, check, self._context.clock.sleep)
+        return self._hooks.deliver_results(attempt.name, job, attempt.folders, check)
 
     def _upload_own_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
         """Upload the results to the job's own location."""
         replaceable = self._claim_output_location(attempt, job)
         return upload_results(
-            self._s3, get_output_folder(job, attempt.folders),
+            self._context.get_s3(job.output_endpoint), get_output_folder(job, attempt.folders),
             self._build_destination(job, replaceable),
-            leave_out=job.leave_out, check=check, sleep=self._context.clock.sleep, transfers=self._context.transfers,
+            leave_out=job.leave_out, check=check, sleep=self._context.clock.sleep,
+            transfers=self._context.get_transfers(job.output_endpoint),
         )  # fmt: skip
 
     def _upload_shared_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
@@ -51,9 +81,10 @@ class ResultPublisher:
         def record_overwrite(key: str, other_job: str) -> None:
             attempt.overwritten.append({"key": key, "job": other_job})
 
-        reservations = Reservations(self._s3, self._context.settings.aws_bucket, self._context.settings.keys)
+        reservations = Reservations(self._context.s3, self._context.settings.aws_bucket, self._context.settings.keys)
         return upload_shared_results(
-            self._s3, get_output_folder(job, attempt.folders), self._build_destination(job, {}),
+            self._context.get_s3(job.output_endpoint), get_output_folder(job, attempt.folders),
+            self._build_destination(job, {}),
             SharingRules(
                 reservations, job.may_replace, partial(self._claim_results, attempt),
                 partial(is_current_result, self._context), record_overwrite,
@@ -86,9 +117,20 @@ class ResultPublisher:
         """
         if attempt.listed_objects == {}:
             return {}
-        listed_objects = list_s3_objects(self._s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
+        s3 = self._context.get_s3(job.output_endpoint)
+        listed_objects = list_s3_objects(s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
         if listed_objects:
             self._claim_results(attempt)
         elif self._is_done_elsewhere(attempt, job):
             raise JobAlreadyDone
         return listed_objects
+
+
+def _name_endpoint(job: Job, upload: Callable[[], list[ResultFile]]) -> list[ResultFile]:
+    """Return what `upload` returns. Its error names the server if that is not AWS's."""
+    try:
+        return upload()
+    except UploadError as error:
+        if not job.output_endpoint:
+            raise
+        raise UploadError(f"{error} (on {job.output_endpoint})") from None

@@ -1,0 +1,136 @@
+"""Moves an old config and old files into the draft of a new project, and reports what became of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from distributed_something.core.errors import InputError
+from distributed_something.core.files import write_file_atomically
+from distributed_something.core.text import format_row
+from distributed_something.jobs.job_keys import collect_own_names
+from distributed_something.project.hook_signatures import read_config_constants
+from distributed_something.project.move_in.old_config import ConvertedConfig, OldConfig, convert_config
+from distributed_something.project.move_in.old_files import CopiedFiles, copy_old_files
+
+EXAMPLE_JOB = "exampleJob.json"
+# Parts of the published repositories, and what replaces them.
+_REPLACED_PARTS = {
+    "run.py": "run.py in the project replaces it",
+    "fabfile.py": "run.py in the project replaces it",
+    "lambda_function.py": "setupAWS creates the auto-monitor",
+    "setup_AWS.py": "run.py setupAWS replaces it",
+    "worker": "the example's worker replaces it; if you changed it, docs/moving-in.md says what goes where",
+    "python2worker": "the example's worker replaces it",
+    "documentation": "docs/ in the template replaces it",
+}
+_OTHER_PART = "not copied; copy it yourself if you need it"
+
+
+@dataclass(frozen=True)
+class OldProject:
+    """What is moved into a new project: a config and a folder `files`, each may be None."""
+
+    config: OldConfig | None = None
+    files: Path | None = None
+
+    @property
+    def is_given(self) -> bool:
+        return self.config is not None or self.files is not None
+
+
+@dataclass(frozen=True)
+class MoveReport:
+    """What became of the old project. `other_parts`: what else was beside the old config, and why it was not copied."""
+
+    config: ConvertedConfig | None
+    old_image: str
+    files: CopiedFiles | None
+    other_parts: dict[str, str]
+
+    @property
+    def job_file(self) -> str:
+        """The name of the first Job file, for the commands in the project's README."""
+        return min(self.files.job_files, default=EXAMPLE_JOB) if self.files else EXAMPLE_JOB
+
+
+def check_old_files(files: Path) -> None:
+    """Raise InputError if there is no such folder."""
+    if not files.is_dir():
+        raise InputError("--files", "", f"there is no folder {files}", "give the old project's folder `files`")
+
+
+def move_in(draft: Path, old: OldProject, app_name: str, image: str) -> MoveReport:
+    """Replace the draft's config and add the old files. Raise InputError if the config cannot be converted."""
+    config, files = None, None
+    if old.config is not None:
+        names = read_config_constants(draft / "config.py") | collect_own_names(draft / "worker").strings
+        config = convert_config(old.config, {"APP_NAME": app_name, "DOCKERHUB_TAG": image}, names)
+        write_file_atomically(draft / "config.py", config.text.encode())
+    if old.files is not None:
+        files = copy_old_files(old.files, draft / "files", draft / "worker")
+        _remove_example_data(draft, files)
+    old_image = str(old.config.values.get("DOCKERHUB_TAG", "")) if old.config else ""
+    return MoveReport(config, old_image, files, _list_other_parts(old))
+
+
+def _remove_example_data(draft: Path, files: CopiedFiles) -> None:
+    """Delete the example's own job and data, if there are jobs of the user's instead."""
+    if not files.job_files:
+        return
+    if EXAMPLE_JOB not in files.job_files:
+        (draft / "files" / EXAMPLE_JOB).unlink(missing_ok=True)
+    script = draft / "get-data.sh"
+    if not script.is_file():
+        return
+    text = script.read_text(encoding="utf-8")
+    script.unlink()
+    others = "".join(path.read_text(encoding="utf-8") for path in draft.glob("*.sh"))
+    for path in draft.glob("*.py"):
+        if path.name in text and path.name not in others and path.name not in ("config.py", "run.py"):
+            path.unlink()
+
+
+def _list_other_parts(old: OldProject) -> dict[str, str]:
+    if old.config is None:
+        return {}
+    folder = old.config.path.resolve().parent
+    taken = {old.config.path.resolve(), *([old.files.resolve()] if old.files else [])}
+    parts = [path for path in sorted(folder.iterdir()) if path not in taken and path.name[0] != "."]
+    return {path.name: _REPLACED_PARTS.get(path.name, _OTHER_PART) for path in parts}
+
+
+def format_report(report: MoveReport, image: str) -> Iterator[str]:
+    """Yield a line for each thing that was kept, left out, or must be edited."""
+    edits = []
+    if report.config is not None:
+        yield format_row("config", f"{report.config.kept} constants kept")
+        for name in report.config.own:
+            yield format_row(
+                "your own", f"{name}: nothing here uses it; your program gets it as an environment variable"
+            )
+        for name, replacement in report.config.left_out.items():
+            yield format_row("left out", f"{name}: {replacement or 'it was off'}")
+        if report.old_image and report.old_image != image:
+            yield format_row("replaced", f"DOCKERHUB_TAG: {report.old_image} contains the old worker")
+            edits.append(f"config.py: DOCKERHUB_TAG is {image}; make build builds this image")
+    if report.files is not None:
+        yield from _format_files(report.files)
+        edits += [f"files/{Path(problem.file).name}: {problem.key}: {problem.problem}; {problem.remedy}"
+                  for problem in report.files.problems]  # fmt: skip
+    for name, reason in report.other_parts.items():
+        yield format_row("left out", f"{name}: {reason}")
+    for edit in edits:
+        yield format_row("EDIT", edit)
+
+
+def _format_files(files: CopiedFiles) -> Iterator[str]:
+    for name, count in sorted(files.job_files.items()):
+        yield format_row("Job file", f"files/{name}{f': {count:,} jobs' if count else ''}")
+    for name in sorted(files.fleet_files):
+        yield format_row("Fleet file", f"files/{name}")
+    if files.others:
+        yield format_row("data", f"{len(files.others):,} other files")
+    for name, reason in sorted(files.left_out.items()):
+        yield format_row("left out", f"files/{name}: {reason}")

@@ -1,0 +1,260 @@
+"""newProject with --config and --files: moves the files of a published implementation into a new project."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distributed_something.project.config_file import load_settings
+from tests.support.offline import Outcome, run_command
+from tests.support.paths import ROOT
+from tests.support.project import Project
+
+CONFIG = """\
+# Constants (User configurable)
+APP_NAME = 'OurScreen'                # used everywhere
+LOG_GROUP_NAME = APP_NAME
+DOCKERHUB_TAG = 'cellprofiler/distributed-cellprofiler:2.0.0_4.2.4'
+AWS_REGION = 'us-east-1'
+AWS_PROFILE = 'default'
+SSH_KEY_NAME = 'ada.pem'
+AWS_BUCKET = 'lab-bucket'
+SOURCE_BUCKET = 'lab-bucket'
+WORKSPACE_BUCKET = 'lab-bucket'
+DESTINATION_BUCKET = 'lab-bucket'
+UPLOAD_FLAGS = ''
+CLUSTER_MACHINES = 1
+TASKS_PER_MACHINE = 1
+MACHINE_TYPE = ['m5.xlarge']
+MACHINE_PRICE = '0.20'
+DOWNLOAD_FILES = 'True'
+DOCKER_CORES = 1
+CPU_SHARES = DOCKER_CORES * 1024
+MEMORY = 15000
+SQS_QUEUE_NAME = APP_NAME + 'Queue'
+SQS_MESSAGE_VISIBILITY = 1*60
+SQS_DEAD_LETTER_QUEUE = 'user_DeadMessages'
+CHECK_IF_DONE_BOOL = 'False'
+EXPECTED_NUMBER_FILES = 1
+USE_PLUGINS = 'False'
+UPDATE_PLUGINS = 'False'
+PLUGINS_COMMIT = (
+    'v1.2'
+)
+INSTALL_REQUIREMENTS = 'True'
+REQUIREMENTS = ''
+LAB_NAME = 'carpenter'
+"""
+JOB_FILE: dict[str, Any] = {
+    "_comment1": "as published",
+    "pipeline": "ws/a.cppipe",
+    "data_file": "ws/load_data.csv",
+    "input": "ws/",
+    "output": "out",
+    "output_structure": "",
+    "groups": [{"Metadata": f"Metadata_Plate=P1,Metadata_Well={well}"} for well in ("A01", "A02")],
+}
+TABLE = """Metadata_Plate,Metadata_Well,FileName_DNA,PathName_DNA
+P1,A01,a.tif,/home/ubuntu/bucket/img
+P1,A02,a.tif,/home/ubuntu/bucket/img
+"""
+# Writes a table and the done file, as CellProfiler does.
+STAND_IN = """#!/bin/sh
+while [ $# -gt 0 ]; do case $1 in -o) out=$2;; -d) d=$2;; -g) g=$2;; esac; shift; done
+echo "1,$g" > "$out/Image.csv"; printf Complete > "$d"
+"""
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A copy of a published implementation that a lab has used."""
+    folder = tmp_path / "old"
+    (folder / "files" / "ws").mkdir(parents=True)
+    (folder / "worker").mkdir()
+    (folder / "config.py").write_text(CONFIG)
+    (folder / "run.py").touch()
+    (folder / "run_batch_general.py").touch()
+    files = folder / "files"
+    (files / "screenJob.json").write_text(json.dumps(JOB_FILE))
+    shutil.copy(ROOT / "files" / "exampleFleet.json", files / "ourFleet.json")
+    (files / "ws" / "load_data.csv").write_text(TABLE)
+    (files / "ws" / "a.cppipe").write_text("pipeline")
+    return folder
+
+
+def move_in(tmp_path: Path, *words: str, files: bool = True) -> Outcome:
+    old = tmp_path / "old"
+    more = ("--files", str(old / "files")) if files else ()
+    command = ("newProject", str(tmp_path / "new"), "--from", "cellprofiler", "--config", str(old / "config.py"))
+    return run_command(*command, *more, *words)
+
+
+def test_values_stay_and_constants_without_effect_are_left_out_with_what_replaces_them(
+    tmp_path: Path, old: Path
+) -> None:
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    settings = load_settings(tmp_path / "new" / "config.py")
+    before = load_settings(old / "config.py")
+    kept = {name for name in type(settings).model_fields if name.isupper()} - {"DOCKERHUB_TAG"}
+    assert {name: getattr(settings, name) for name in kept} == {name: getattr(before, name) for name in kept}
+    left_out = {"UPDATE_PLUGINS", "PLUGINS_COMMIT", "INSTALL_REQUIREMENTS", "REQUIREMENTS"}
+    assert settings.own == {name: value for name, value in before.own.items() if name not in left_out}
+    text = (tmp_path / "new" / "config.py").read_text()
+    assert "APP_NAME = 'OurScreen'                # used everywhere\n" in text  # comments stay
+    assert "SQS_QUEUE_NAME = APP_NAME + 'Queue'\n" in text  # and so do computed values
+    assert settings.DOCKERHUB_TAG == "user/ourscreen:latest"
+    lines = outcome.err.splitlines()
+    remedy = "add the plugins at a fixed commit, and install what they need, in worker/Dockerfile"
+    assert f"left out        PLUGINS_COMMIT: {remedy}" in lines
+    assert f"left out        INSTALL_REQUIREMENTS: {remedy}" in lines
+    assert "left out        UPDATE_PLUGINS: it was off" in lines
+    assert any(line.startswith("your own        LAB_NAME: nothing here uses it") for line in lines)
+    image = "cellprofiler/distributed-cellprofiler:2.0.0_4.2.4"
+    assert f"replaced        DOCKERHUB_TAG: {image} contains the old worker" in lines
+
+
+def test_names_that_are_given_replace_the_old_ones(tmp_path: Path, old: Path) -> None:
+    assert move_in(tmp_path, "--app-name", "Next", "--image", "ada/cp:2").code == 0
+    settings = load_settings(tmp_path / "new" / "config.py")
+    assert (settings.APP_NAME, settings.SQS_QUEUE_NAME, settings.DOCKERHUB_TAG) == ("Next", "NextQueue", "ada/cp:2")
+    assert "APP_NAME = 'Next'                # used everywhere\n" in (tmp_path / "new" / "config.py").read_text()
+
+
+def test_job_files_fleet_files_and_data_are_copied_and_everything_else_is_listed(tmp_path: Path, old: Path) -> None:
+    files = old / "files"
+    (files / ".DS_Store").touch()
+    (files / "OurScreenSpotFleetRequestId.json").write_text("{}")
+    (files / "monitor.json").write_text('{"MONITOR_FLEET_ID": "sfr-1"}')
+    (files / "ada.pem").touch()
+    (files / "notes.txt").write_text("-----BEGIN RSA PRIVATE KEY-----\n")
+    (files / "requirements.txt").write_text("boto3\n")
+    (files / "link").symlink_to("/etc/passwd")
+    (files / "linked").symlink_to("/etc")
+    os.mkfifo(files / "pipe")
+    (files / "ws" / "__pycache__").mkdir()
+    (files / "ws" / "__pycache__" / "a.pyc").touch()
+    with (files / "huge.tif").open("wb") as huge:
+        huge.truncate(51 * 1000**2)
+    (files / os.fsdecode(b"caf\xe9.txt")).touch()
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    new = tmp_path / "new" / "files"
+    copied = {path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()}
+    assert copied == {"exampleFleet.json", "ourFleet.json", "screenJob.json", "ws/a.cppipe", "ws/load_data.csv"}
+    assert (new / "screenJob.json").read_text() == (files / "screenJob.json").read_text()
+    lines = outcome.err.splitlines()
+    assert "Job file        files/screenJob.json: 2 jobs" in lines
+    assert "Fleet file      files/ourFleet.json" in lines
+    assert "data            2 other files" in lines
+    left_out = {
+        line.removeprefix("left out").strip().partition(": ")[0] for line in lines if line.startswith("left out")
+    }
+    assert left_out >= {
+        "files/.DS_Store", "files/OurScreenSpotFleetRequestId.json", "files/monitor.json", "files/ada.pem",
+        "files/notes.txt", "files/requirements.txt", "files/link", "files/linked", "files/pipe",
+        "files/ws/__pycache__", "files/huge.tif", "run.py", "run_batch_general.py", "worker",
+    }  # fmt: skip
+    assert any("its name is not UTF-8" in line for line in lines)
+    readme = (tmp_path / "new" / "README.md").read_text()
+    assert "submitJob files/screenJob.json" in readme
+    assert "get-data.sh" not in readme  # the example's own images
+
+
+def test_secrets_in_the_old_config_are_not_copied(tmp_path: Path, old: Path) -> None:
+    (old / "config.py").write_text(CONFIG + "AWS_SECRET_ACCESS_KEY = 's3cret'\nENDPOINT_SECRET_ACCESS_KEY = 's3cret'\n")
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "s3cret" not in (tmp_path / "new" / "config.py").read_text() + outcome.err
+    assert "left out        AWS_SECRET_ACCESS_KEY: set AWS_PROFILE" in outcome.err
+
+
+def test_a_job_file_that_must_be_corrected_is_copied_and_named(tmp_path: Path, old: Path) -> None:
+    (old / "files" / "badJob.json").write_text(json.dumps(JOB_FILE | {"expected_files": "many"}))
+    (old / "files" / "broken.json").write_text('{"groups": [')
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    edits = [line for line in outcome.err.splitlines() if line.startswith("EDIT")]
+    assert any("files/badJob.json: expected_files: " in line for line in edits)
+    assert any("files/broken.json: " in line for line in edits)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("EBS_VOL_SIZE = 8\nMEMORY = 'much'\n", "MEMORY"),
+        ("import nothing_like_this\n", "nothing_like_this"),
+        ("A = UPDATE_PLUGINS = 'True'\n", "UPDATE_PLUGINS must be replaced, but its line also does something else"),
+        ("A = 1; UPDATE_PLUGINS = 'True'\n", "UPDATE_PLUGINS must be replaced, but its line also does something else"),
+        ("if A_CONSTANT:\n    pass\n", "A_CONSTANT"),
+    ],
+)
+def test_nothing_is_created_from_a_config_that_cannot_be_used(
+    tmp_path: Path, old: Path, line: str, problem: str
+) -> None:
+    (old / "config.py").write_text(CONFIG + line)
+    outcome = move_in(tmp_path)
+    assert outcome.code == 2
+    assert problem in outcome.err
+    assert str(old / "config.py") in outcome.err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--files", "nowhere", "--from", "cellprofiler"), "there is no folder nowhere"),
+        (("--config", "nowhere.py", "--from", "cellprofiler"), "nowhere.py"),
+        (("--files", "."), "add --from EXAMPLE"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(tmp_path: Path, words: tuple[str, ...], problem: str) -> None:
+    outcome = run_command("newProject", str(tmp_path / "new"), *words)
+    assert (outcome.code, (tmp_path / "new").exists()) == (2, False)
+    assert problem in outcome.err
+
+
+def test_files_alone_can_be_moved(tmp_path: Path, old: Path) -> None:
+    outcome = run_command(
+        "newProject", str(tmp_path / "new"), "--from", "cellprofiler", "--files", str(old / "files"), "--app-name", "A"
+    )
+    assert outcome.code == 0, outcome.err
+    assert load_settings(tmp_path / "new" / "config.py").APP_NAME == "A"
+    assert (tmp_path / "new" / "files" / "screenJob.json").exists()
+
+
+@pytest.mark.long
+def test_the_moved_project_runs_locally(tmp_path: Path, old: Path) -> None:
+    assert move_in(tmp_path).code == 0
+    project = object.__new__(Project)
+    project.folder = tmp_path / "new"
+    files = project.folder / "files"
+    (files / "img").mkdir()
+    (files / "img" / "a.tif").write_bytes(b"II*\0" + struct.pack("<IHI", 8, 0, 0))
+    # The only edit that docs/moving-in.md asks for: local runs have an empty bucket.
+    content = json.loads((files / "screenJob.json").read_text())
+    (files / "screenJob.json").write_text(json.dumps(content | {"upload": {"ws": "ws", "img": "img"}}))
+    program = tmp_path / "bin" / "cellprofiler"
+    program.parent.mkdir()
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    path = {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+    try:
+        project.run("setup", **path)
+        project.run("submitJob", str(files / "screenJob.json"), **path)
+        project.run("startCluster", str(files / "ourFleet.json"), **path)
+        summary = project.run("monitor", **path).stdout
+    finally:
+        project.stop()
+    assert "every job is done" in summary
+    results = project.folder / "local" / "lab-bucket" / "out"
+    assert {path.relative_to(results).as_posix(): path.read_text() for path in results.rglob("*.csv")} == {
+        "P1-A01/Image.csv": "1,Metadata_Plate=P1,Metadata_Well=A01\n",
+        "P1-A02/Image.csv": "1,Metadata_Plate=P1,Metadata_Well=A02\n",
+    }
