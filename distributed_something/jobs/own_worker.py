@@ -93,7 +93,7 @@ def _is_shipped_code(worker: OwnWorker) -> bool:
     """Return whether the project's containers run the shipped generic-worker.py, without any changes."""
     script, _ = find_worker_files(worker.folder, worker.default_folder)
     shipped = worker.default_folder / "generic-worker.py"
-    return script == shipped or script.read_bytes() == shipped.read_bytes()
+    return script.exists() and (script == shipped or script.read_bytes() == shipped.read_bytes())
 
 
 def _run_check(worker: OwnWorker, folder: Path, seconds: float) -> int | None:
