@@ -222,15 +222,12 @@ def _allow_cluster_use(account: AwsAccount) -> list[dict[str, Any]]:
             "MakeTask", "ecs:RegisterTaskDefinition", on=account.arn("ecs", f"task-definition/{ANY_APP.task_family}:*")
         ),
         allow_actions("SeeTask", "ecs:DescribeTaskDefinition"),
+        # Includes the tasks, to which ECS copies the tags of the task definition.
         allow_actions(
-            "TagEcs", "ecs:TagResource",
-            # Tasks, because ECS copies the tags of the task definition to them.
-            on=[account.arn("ecs", name) for name in (
-                "cluster/*", f"service/*/{ANY_APP.service}", "task/*/*", f"task-definition/{ANY_APP.task_family}:*")],
-            when={"Null": {"ecs:CreateAction": "false"}},
+            "TagEcs", "ecs:TagResource", on=account.arn("ecs", "*"), when={"Null": {"ecs:CreateAction": "false"}}
         ),
         *allow_cluster_deletion(account),
-    ]  # fmt: skip
+    ]
 
 
 def _allow_fleet_use(account: AwsAccount) -> list[dict[str, Any]]:

@@ -79,10 +79,12 @@ def _iter_other_kinds(need: Permission, used: set[str]) -> Iterator[Counterpart]
     """Yield the action on the service's other kinds of resources, even on those that AWS would never check."""
     parts = need.resource.split(":", 5)
     for kind in _list_kinds(need.action) if used else ():
-        if kind in used:
+        arn_format = _get_arn_format(need.action, kind)
+        # The data also list resources of other services, and some ARNs have no account.
+        if kind in used or arn_format.split(":")[2] != parts[2] or ("${Account}" in arn_format and not parts[4]):
             continue
         constants = {"Partition": "aws", "Region": parts[3], "Account": parts[4]}
-        arn = re.sub(r"\$\{(\w+)\}", lambda part: constants.get(part[1], FOREIGN), _get_arn_format(need.action, kind))
+        arn = re.sub(r"\$\{(\w+)\}", lambda part, known=constants: known.get(part[1], FOREIGN), arn_format)  # type: ignore[misc]
         yield Counterpart(KIND, replace(need, resource=arn))
 
 
@@ -96,7 +98,7 @@ def _iter_other_contexts(need: Permission) -> Iterator[Counterpart]:
         changed = {key: (value,) if key.endswith(f"/{tag}") else values for key, values in tags.items()}
         if changed != tags and (change != SHARED or need.action.startswith("sqs:")):
             yield Counterpart(change, replace(need, context=tuple(sorted((*changed.items(), *rest)))))
-    for key, values in rest:
+    for key, _ in rest:
         others = tuple(entry for entry in need.context if entry[0] != key)
         if not key.startswith("aws:"):  # a request may always omit tags
             yield Counterpart(f"no {key}", replace(need, context=others))
