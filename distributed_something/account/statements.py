@@ -37,13 +37,13 @@ def allow_log_export(account: AwsAccount) -> dict[str, Any]:
 
 
 def list_launch_arns(account: AwsAccount) -> list[str]:
-    """Return the ARNs of everything that is used or created when a fleet and its instances start.
+    """Return the ARNs of everything that is used or created when instances start.
 
     Images and their snapshots may belong to any account. So may subnets and security groups: an account that shares its
     network owns them, and nobody can use those that are not shared.
     """
     kinds = (
-        "instance", "key-pair", "launch-template", "network-interface", "placement-group", "spot-fleet-request",
+        "instance", "key-pair", "launch-template", "network-interface", "placement-group",
         "spot-instances-request", "volume",
     )  # fmt: skip
     shared = [f"arn:{account.partition}:ec2:*:*:{kind}/*" for kind in ("image", "security-group", "snapshot", "subnet")]

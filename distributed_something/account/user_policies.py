@@ -46,7 +46,7 @@ from distributed_something.core.names import (
 )
 from distributed_something.worker import RUNS_PREFIX
 
-CONTROL_TAG_KEYS = ["Name", "app", "made-by", "owner", "run"]  # all tag keys that run.py sets
+CONTROL_TAG_KEYS = ["app", "owner"]  # the tag keys that run.py sets on queues and log groups
 SERVICE_LINKED_ROLES = {
     "AWSServiceRoleForEC2Spot": "spot.amazonaws.com",
     "AWSServiceRoleForEC2SpotFleet": "spotfleet.amazonaws.com",
@@ -121,7 +121,8 @@ def _allow_role_setup(account: AwsAccount) -> list[dict[str, Any]]:
         ),
         allow_actions("ServiceLinkedRoles", "iam:CreateServiceLinkedRole", on=linked),
         # AddRoleToInstanceProfile passes a role without naming a service, so the service cannot be restricted here.
-        allow_actions("PassRoles", "iam:PassRole", on=[account.role(INSTANCE_ROLE), account.role(MONITOR_ROLE)]),
+        allow_actions("PassInstanceRole", "iam:PassRole", on=account.role(INSTANCE_ROLE)),
+        allow_role_passing([account.role(MONITOR_ROLE)], ["lambda.amazonaws.com"]),
     ]  # fmt: skip
 
 
@@ -186,7 +187,7 @@ def _allow_log_use(account: AwsAccount) -> list[dict[str, Any]]:
 
 
 def _build_tag_condition() -> dict[str, Any]:
-    """Return a condition that allows only the tag keys that run.py sets."""
+    """Return a condition that allows only the tag keys that run.py sets on queues and log groups."""
     return {"ForAllValues:StringEquals": {"aws:TagKeys": CONTROL_TAG_KEYS}}
 
 
@@ -221,7 +222,10 @@ def _allow_cluster_use(account: AwsAccount) -> list[dict[str, Any]]:
             "MakeTask", "ecs:RegisterTaskDefinition", on=account.arn("ecs", f"task-definition/{ANY_APP.task_family}:*")
         ),
         allow_actions("SeeTask", "ecs:DescribeTaskDefinition"),
-        allow_actions("TagEcs", "ecs:TagResource", when={"Null": {"ecs:CreateAction": "false"}}),
+        # Includes the tasks, to which ECS copies the tags of the task definition.
+        allow_actions(
+            "TagEcs", "ecs:TagResource", on=account.arn("ecs", "*"), when={"Null": {"ecs:CreateAction": "false"}}
+        ),
         *allow_cluster_deletion(account),
     ]
 
@@ -234,7 +238,10 @@ def _allow_fleet_use(account: AwsAccount) -> list[dict[str, Any]]:
     return [
         allow_actions("SeeEc2", *(f"ec2:Describe{resource}" for resource in _DESCRIBED_EC2_RESOURCES)),
         allow_fleet_reading(account),
-        allow_actions("RequestFleet", "ec2:RequestSpotFleet", "ec2:RunInstances", on=list_launch_arns(account)),
+        allow_actions(
+            "RequestFleet", "ec2:RequestSpotFleet", "ec2:RunInstances",
+            on=[*list_launch_arns(account), account.arn("ec2", "spot-fleet-request/*")],
+        ),
         allow_actions("TagEc2", "ec2:CreateTags", on=account.arn("ec2", "*/*"), when=created_with_tags),
         allow_actions(
             "MakeSecurityGroup", "ec2:CreateSecurityGroup",

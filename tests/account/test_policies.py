@@ -133,7 +133,11 @@ REQUIRED: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
     **{f"distributed-something-{role}/distributed-something-{BUCKET}-key": (
         ("kms:Decrypt", KEY, {}), ("kms:GenerateDataKey", KEY, {})) for role in ("task", "monitor")},
     "distributed-something-task/distributed-something-public-images-key": (("kms:Decrypt", SOURCE_KEY, {}),),
-    "administrator": (("iam:PassRole", ACCOUNT.role("distributed-something-monitor"), {}),),
+    "administrator": (
+        ("iam:PassRole", ACCOUNT.role("distributed-something-monitor"),
+         {"iam__PassedToService": "lambda.amazonaws.com"}),
+        ("iam:PassRole", ACCOUNT.role("ecsInstanceRole"), {}),
+    ),
 }  # fmt: skip
 WITHOUT_A_CALL = {*_TAGGED_AT_CREATION, *_BY_AWS}
 

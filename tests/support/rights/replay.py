@@ -227,12 +227,48 @@ def list_denied(documents: Documents, needs: Iterable[Permission]) -> list[Permi
 
 
 def iter_reductions(documents: Documents) -> Iterator[tuple[str, Documents]]:
-    """Yield each statement, and each action of a statement, as text, with the policies that lack it."""
+    """Yield each statement, and each part of its lists, as text, with the policies that lack it.
+
+    The lists are its actions, its resources, and the values of its conditions.
+    """
     for name, document in documents.items():
         for statement in document["Statement"]:
             others = [each for each in document["Statement"] if each is not statement]
             yield f"{name}: {statement['Sid']}", {**documents, name: {**document, "Statement": others}}
-            for action in statement["Action"] if len(statement["Action"]) > 1 else ():
-                rest = [each for each in statement["Action"] if each != action]
-                reduced = [*others, {**statement, "Action": rest}]
-                yield f"{name}: {statement['Sid']}: {action}", {**documents, name: {**document, "Statement": reduced}}
+            for text, reduced in _iter_reduced_statements(statement):
+                remaining = {**document, "Statement": [*others, reduced]}
+                yield f"{name}: {statement['Sid']}: {text}", {**documents, name: remaining}
+
+
+def _iter_reduced_statements(statement: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for element in ("Action", "Resource"):
+        for item, rest in _iter_shorter_lists(statement[element]):
+            yield item, {**statement, element: rest}
+    conditions = statement.get("Condition", {})
+    for operator, keys in conditions.items():
+        if "Not" not in operator:
+            for key, values in keys.items():
+                for value, rest in _iter_shorter_lists(values):
+                    condition = {**conditions, operator: {**keys, key: rest}}
+                    yield f"{key} {value}", {**statement, "Condition": condition}
+
+
+def _iter_shorter_lists(values: Any) -> Iterator[tuple[str, list[str]]]:
+    """Yield each item of a list that has several, with the others."""
+    items = to_list(values)
+    for item in items if len(items) > 1 else ():
+        yield item, [each for each in items if each != item]
+
+
+def iter_extensions(documents: Documents) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each statement that has a limit as text and without the limit: any resource, or a condition less."""
+    for name, document in documents.items():
+        for statement in document["Statement"]:
+            where = f"{name}: {statement['Sid']}"
+            if statement["Resource"] != "*":
+                yield f"{where}: any resource", {**statement, "Resource": "*"}
+            for operator, keys in statement.get("Condition", {}).items():
+                for key in keys:
+                    rest = {each: value for each, value in keys.items() if each != key}
+                    condition = {**statement["Condition"], operator: rest}
+                    yield f"{where}: without {operator} {key}", {**statement, "Condition": condition}

@@ -99,6 +99,5 @@ def _keep_request(request: Any, **_: Any) -> AWSResponse | None:
     if (requests := getattr(_probe, "requests", None)) is None:
         return None
     requests.append(request)
-    return AWSResponse(
-        request.url, 200, HTTPHeaders.from_dict({"Content-Length": "0"}), HTTPResponse(BytesIO(), preload_content=False)
-    )
+    headers = HTTPHeaders.from_dict({"Content-Length": "0", "ETag": '""'})  # what `responses` expects of S3
+    return AWSResponse(request.url, 200, headers, HTTPResponse(BytesIO(), preload_content=False))
