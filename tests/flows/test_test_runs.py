@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -54,12 +55,14 @@ class Lab:
     clients: Clients
     output: FakeOutput = field(default_factory=FakeOutput)
 
-    def test(self, pace: StepPace = LOCAL_PACE, view: type[StepView] = StepView) -> TestOutcome:
+    def test(
+        self, pace: StepPace = LOCAL_PACE, view: type[StepView] = StepView, output: type[FakeOutput] = FakeOutput
+    ) -> TestOutcome:
         folder = self.project.folder
         settings, path = load_settings(folder / "config.py"), folder / "files" / "fleet.json"
         fleet = self.project.get_local_cloud().adapt_fleet_file(load_fleet_file(path, is_local=True))
         plan = build_test_plan(settings, path, fleet, "m5.large")
-        self.output = FakeOutput()
+        self.output = output()
         context = RunContext(self.clients, plan.settings, self.output, Clock(), 0.2, 0.0, LINE)
         return RunTester(context, plan, folder, pace, view(self.output, context.clock.now)).run()
 
@@ -299,6 +302,25 @@ def test_ctrl_c_during_the_removal_does_not_end_it(lab: Lab, monkeypatch: pytest
     outcome = lab.test(view=type("View", (InterruptedView,), {"at": Step.REQUESTED}))
 
     assert any("interrupted: everything is being removed" in text for text in lab.output.progress)
+    assert (outcome.remaining, lab.list_rest()) == ([], [])
+
+
+class _ClosedOutput(FakeOutput):
+    """An output that is closed once the machine has been requested, such as a terminal whose window is closed."""
+
+    error: BaseException = OSError(errno.EIO, "Input/output error")
+
+    def print_progress(self, text: str) -> None:
+        super().print_progress(text)
+        if any("machine requested" in line for line in self.progress):
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), SystemExit(1)])
+def test_a_closed_terminal_or_pipe_does_not_keep_anything_from_being_removed(lab: Lab, error: BaseException) -> None:
+    outcome = lab.test(output=type("Output", (_ClosedOutput,), {"error": error}))
+
+    assert outcome.error is error
     assert (outcome.remaining, lab.list_rest()) == ([], [])
 
 

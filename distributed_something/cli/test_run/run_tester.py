@@ -7,7 +7,8 @@ is removed.
 from __future__ import annotations
 
 import tempfile
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,12 @@ def _ignore_text(text: str) -> None:
     """Print nothing: the table of the steps replaces what the commands of a run print."""
 
 
+def _print_if_possible(print_text: Callable[[str], None], text: str) -> None:
+    """Print, unless the terminal or the pipe is closed: that must not keep anything from being removed."""
+    with suppress(OSError, ValueError, SystemExit):  # ValueError: Python itself has closed the stream
+        print_text(text)
+
+
 @dataclass
 class TestOutcome:
     """How a test run ended.
@@ -84,20 +91,29 @@ class RunTester:
         self._watcher: StepWatcher | None = None
 
     def run(self) -> TestOutcome:
-        """Run all steps, remove everything, and return how this ended. AWS errors and Ctrl-C are in the outcome."""
+        """Run all steps, remove everything, and return how this ended.
+
+        AWS errors, Ctrl-C, and a closed terminal or pipe are in the outcome.
+        """
         outcome = TestOutcome()
-        with postpone_interrupts(lambda: self._context.output.print_progress(INTERRUPTION_NOTE)):
+        with postpone_interrupts(lambda: _print_if_possible(self._context.output.print_progress, INTERRUPTION_NOTE)):
             try:
                 with raise_interrupts():
                     outcome.explanation = self._run_steps()
-            except (Exception, KeyboardInterrupt) as error:
+            except (Exception, KeyboardInterrupt, SystemExit) as error:  # rich exits if it writes to a closed pipe
                 is_explained = not isinstance(error, AWSError)
                 outcome.error = error if is_explained else explain_aws_error(f"testing: {self._step.value}", error)
-            if not outcome.has_passed:
-                outcome.stopped_step = self._step
-                self._view.end_step("interrupted" if isinstance(outcome.error, KeyboardInterrupt) else "STOPPED")
-            self._clean_up(outcome)
+            finally:
+                self._end(outcome)
         return outcome
+
+    def _end(self, outcome: TestOutcome) -> None:
+        """Print the row of the step that stopped, if one did, and remove everything."""
+        if not outcome.has_passed:
+            outcome.stopped_step = self._step
+            is_interrupted = isinstance(outcome.error, KeyboardInterrupt)
+            _print_if_possible(self._view.end_step, "interrupted" if is_interrupted else "STOPPED")
+        self._clean_up(outcome)
 
     def _begin(self, step: Step) -> None:
         self._step = step
@@ -191,4 +207,5 @@ class RunTester:
         )
         if watcher is not None and watcher.launched_at is not None:
             outcome.machine_seconds = context.clock.now() - watcher.launched_at
-        self._view.end_step("something is left; see below" if outcome.remaining else "nothing is left")
+        text = "something is left; see below" if outcome.remaining else "nothing is left"
+        _print_if_possible(self._view.end_step, text)
