@@ -154,6 +154,14 @@ class Context:
 
         return shorten_path(build_monitor_file_path(self.project, self.settings.APP_NAME))
 
+    def is_test_run_file(self, path: Path) -> bool:
+        """Return whether the path is that of the monitor file of this app's `testRun`."""
+        from distributed_something.core.monitor_file import build_monitor_file_path
+        from distributed_something.core.names import build_test_app_name
+
+        app = build_test_app_name(self.settings.APP_NAME)
+        return path.resolve() == build_monitor_file_path(self.project, app).resolve()
+
     def build_run_line(self, given: Path | None, run: MonitorFile | None = None) -> CommandLine:
         """Return `command_line` for advice about a run, if there is one.
 
@@ -221,7 +229,7 @@ class Context:
         from distributed_something.results.command_line import format_command_rows
 
         app = self.settings.APP_NAME
-        if app == file.MONITOR_APP_NAME:
+        if app == file.MONITOR_APP_NAME or (accepts_other_apps and self.is_test_run_file(path)):
             return
         if not accepts_other_apps:
             problem = f"this is a run of {file.MONITOR_APP_NAME}, but {self.config_file} has APP_NAME {app}"
