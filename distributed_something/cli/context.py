@@ -340,8 +340,13 @@ class Context:
         from distributed_something.localcloud import LocalCloudError
 
         if self.cloud is not None and not self.cloud.is_running:
+            import click
+
+            click_context = click.get_current_context(silent=True)
             what = "the local cloud was stopped, and the jobs in its queue are lost"
             start = f"to run them, type: {self.format_command('setup')}; then submitJob and startCluster"
+            if click_context is not None and click_context.info_name == "testRun":
+                start = f"to test again, type: {self.format_command('testRun')}"
             raise LocalCloudError(f"{what}; its results are in {shorten_path(self.cloud.layout.results)}; {start}")
 
     def list_objects(self, bucket: str, prefix: str, *, requester_pays: bool = False) -> Iterable[str]:

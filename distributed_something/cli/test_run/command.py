@@ -163,6 +163,9 @@ def _report_end(context: Context, outcome: TestOutcome) -> None:
         console.print_result(format_wrapped_row("stopped at", outcome.stopped_step.value))
     if outcome.remaining:
         raise SystemExit(ExitCode.CLOUD)
+    if isinstance(outcome.error, KeyboardInterrupt):  # `main` would say how to continue, but nothing is left
+        console.print_progress("run.py: interrupted; nothing is left of this test run")
+        raise SystemExit(ExitCode.INTERRUPTED)
     if outcome.error is not None:
         raise outcome.error
     if outcome.explanation is not None:

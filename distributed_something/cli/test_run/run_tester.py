@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.run.run_context import RunContext
 
-INTERRUPTION_NOTE = "interrupted: everything is being removed, which takes a few minutes"
+INTERRUPTION_NOTE = "everything is being removed; please wait"
 
 
 def _ignore_text(text: str) -> None:
@@ -95,6 +95,7 @@ class RunTester:
         removal = build_removal_command(context.command_line, self._monitor_file)
         self._lock = TestRunLock(context.clients.s3, plan.settings, removal)
         self._owner = ""
+        self._has_reported_removal = False
         self._new_log_groups: list[str] = []
         self._jobs: list[str] = []
         self._step = Step.SET_UP
@@ -106,7 +107,7 @@ class RunTester:
         AWS errors, Ctrl-C, and a closed terminal or pipe are in the outcome.
         """
         outcome = TestOutcome()
-        with postpone_interrupts(lambda: _print_if_possible(self._context.output.print_progress, INTERRUPTION_NOTE)):
+        with postpone_interrupts(self._report_removal):
             try:
                 with raise_interrupts():
                     self._take_lock()
@@ -117,6 +118,12 @@ class RunTester:
             finally:
                 self._end(outcome)
         return outcome
+
+    def _report_removal(self) -> None:
+        """Print once, however often Ctrl-C is pressed, that everything is being removed."""
+        if not self._has_reported_removal:
+            self._has_reported_removal = True
+            _print_if_possible(self._context.output.print_progress, INTERRUPTION_NOTE)
 
     def _end(self, outcome: TestOutcome) -> None:
         """Print the row of the step that stopped, if one did, and remove everything that this test run created."""
@@ -141,9 +148,8 @@ class RunTester:
         if reason is None:
             return None
         self._step = reason.step
-        clients, line, now = self._context.clients, self._context.command_line, self._context.clock.now()
         with translate_aws_errors("looking for the reason"):
-            return explain_stop(clients, run, reason, self._watcher.lines, line, now)
+            return explain_stop(self._context, run, reason, self._watcher.lines)
 
     def _take_lock(self) -> None:
         """Keep other test runs of this app away before anything is created. Raise InputError if one is in progress."""
