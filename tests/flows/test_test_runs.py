@@ -340,7 +340,7 @@ def test_a_second_test_run_of_the_same_app_is_refused_and_removes_nothing(lab: L
 
 
 class _SecondRunView(StepView):
-    """A view during whose set-up, when no fleet exists yet, the same command is typed again."""
+    """A view during whose setup, when no fleet exists yet, the same command is typed again."""
 
     lab: Lab
     outcomes: list[TestOutcome]
