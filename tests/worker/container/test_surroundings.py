@@ -55,7 +55,7 @@ def test_a_result_whose_name_is_not_utf8_is_the_jobs_fault(lab: WorkerLab) -> No
     message = lab.send_job(group="g", command=[sys.executable, "-c", code, "{output_dir}"])
     lab.start_worker(LC_ALL="C", PYTHONUTF8="0")
     record = lab.wait_for_record(job_id(message), state="failed", final=True)
-    assert "the name of the output 'caf\\udce9.txt' is not UTF-8" in record["reason"]
+    assert "the name of the output 'caf\\xe9.txt' is not UTF-8" in record["reason"]
     assert (record["attempts"], record["reason_class"]) == (1, "bad data")
 
 
