@@ -99,6 +99,7 @@ def test_twelve_of_sixty_jobs_fail_in_both_runs(tmp_path: Path) -> None:
         }
 
 
+@pytest.mark.long
 def test_a_changed_time_limit_starts_no_program_again_and_adds_no_result(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     with create_project(tmp_path / "p") as project:

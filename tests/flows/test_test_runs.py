@@ -358,7 +358,7 @@ def kill_test_run(lab: Lab, monkeypatch: pytest.MonkeyPatch, step: Step) -> None
         lab.test(view=type("View", (InterruptedView,), {"at": step}))
 
 
-@pytest.mark.parametrize("step", [Step.SENT, Step.VERIFIED])
+@pytest.mark.parametrize("step", [Step.SENT, pytest.param(Step.VERIFIED, marks=pytest.mark.long)])
 def test_cleanup_removes_everything_that_a_killed_test_run_left(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, step: Step
 ) -> None:
