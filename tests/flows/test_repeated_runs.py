@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.project import MONITOR_FILE, Project, create_project
 
 # Each job notes that it started. "one" ends with another last line in each job.
