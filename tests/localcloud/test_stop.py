@@ -198,11 +198,12 @@ def test_stop_deletes_the_links_of_workers_that_were_killed_and_no_others(plums:
 
 
 def test_a_command_that_is_watching_when_the_local_cloud_stops_ends_and_says_what_to_type(plums: Project) -> None:
-    context = Context(local=True, project=plums.folder)
-    context.clients.sqs.list_queues()
-    plums.run("stop")
-    with pytest.raises(LocalCloudError) as error:
-        context.clients.impatient_s3.list_buckets()
+    with mock.patch.dict(os.environ):  # changed by `clients`
+        context = Context(local=True, project=plums.folder)
+        context.clients.sqs.list_queues()
+        plums.run("stop")
+        with pytest.raises(LocalCloudError) as error:
+            context.clients.impatient_s3.list_buckets()
     text = str(error.value)
     assert text.startswith("the local cloud was stopped, and the jobs in its queue are lost; its results are in ")
     assert f"--local --project {plums.folder} setup" in text
