@@ -140,7 +140,8 @@ def _build_control_jobs_policy(account: AwsAccount, buckets: list[str], keys: Se
             "s3:GetObject", "s3:ListBucket", "s3:PutObject",
             on=[account.bucket(bucket, key) for bucket in buckets for key in ("", "*")],
         ),
-        # `testRun` removes what it wrote, which no other key resembles. For any bucket, because of IAM's limit.
+        # `testRun` removes what it wrote. No real run has such keys: the config refuses an APP_NAME that ends with the
+        # suffix. For any bucket, because of IAM's limit.
         allow_actions(
             "EndTestRun", "s3:DeleteObject",
             on=[account.bucket("*", f"{RUNS_PREFIX}/*{TEST_APP_SUFFIX}/*"),

@@ -154,6 +154,14 @@ class Context:
 
         return shorten_path(build_monitor_file_path(self.project, self.settings.APP_NAME))
 
+    def is_test_run_file(self, path: Path) -> bool:
+        """Return whether the path is that of the monitor file of this app's `testRun`."""
+        from distributed_something.core.monitor_file import build_monitor_file_path
+        from distributed_something.core.names import build_test_app_name
+
+        app = build_test_app_name(self.settings.APP_NAME)
+        return path.resolve() == build_monitor_file_path(self.project, app).resolve()
+
     def build_run_line(self, given: Path | None, run: MonitorFile | None = None) -> CommandLine:
         """Return `command_line` for advice about a run, if there is one.
 
@@ -221,7 +229,7 @@ class Context:
         from distributed_something.results.command_line import format_command_rows
 
         app = self.settings.APP_NAME
-        if app == file.MONITOR_APP_NAME:
+        if app == file.MONITOR_APP_NAME or (accepts_other_apps and self.is_test_run_file(path)):
             return
         if not accepts_other_apps:
             problem = f"this is a run of {file.MONITOR_APP_NAME}, but {self.config_file} has APP_NAME {app}"
@@ -332,8 +340,13 @@ class Context:
         from distributed_something.localcloud import LocalCloudError
 
         if self.cloud is not None and not self.cloud.is_running:
+            import click
+
+            click_context = click.get_current_context(silent=True)
             what = "the local cloud was stopped, and the jobs in its queue are lost"
             start = f"to run them, type: {self.format_command('setup')}; then submitJob and startCluster"
+            if click_context is not None and click_context.info_name == "testRun":
+                start = f"to test again, type: {self.format_command('testRun')}"
             raise LocalCloudError(f"{what}; its results are in {shorten_path(self.cloud.layout.results)}; {start}")
 
     def list_objects(self, bucket: str, prefix: str, *, requester_pays: bool = False) -> Iterable[str]:

@@ -122,10 +122,14 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
 
     run = context.load_run(monitor_file, "why") if monitor_file else None
     settings, clients = context.settings, context.clients
-    subject = build_subject_from_run(run) if run else observe_active_subject(clients, settings)
+    subject = (
+        build_subject_from_run(run, assigns_addresses=settings.ASSIGN_IP)
+        if run
+        else observe_active_subject(clients, settings)
+    )
     if run is None and subject.fleet is None:  # the newest run has ended, or there is none
         run = context.find_newest_run("why")
-        subject = build_subject_from_run(run) if run else subject
+        subject = build_subject_from_run(run, assigns_addresses=settings.ASSIGN_IP) if run else subject
     evidence = gather_evidence(clients, subject, time.time())
     if run is None and subject.fleet is not None:
         run = build_monitor_file(settings, subject.fleet, subject.start or 0.0)

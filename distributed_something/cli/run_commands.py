@@ -184,6 +184,9 @@ def cleanup(
         report_remaining_resources,
     )
 
+    if monitor_file and context.is_test_run_file(monitor_file) and not (verify or stale):
+        _clean_up_test_run(context, monitor_file, yes=yes)
+        return
     run = context.load_run(monitor_file, "cleanup") if monitor_file else None
     run_context = build_run_context(context)
     if stale:
@@ -194,6 +197,19 @@ def cleanup(
         source = monitor_file or context.config_file
         clean = clean_up_and_verify(run_context, run, source, yes=yes, failed_too=failed_too)
     if not clean:
+        raise SystemExit(ExitCode.CLOUD)
+
+
+def _clean_up_test_run(context: Context, monitor_file: Path, *, yes: bool) -> None:
+    """Remove what a killed `testRun` left, whether or not it had written its monitor file.
+
+    End with the code 1 if something is left.
+    """
+    from distributed_something.cli.test_run.removal import remove_killed_test_run
+
+    lines = remove_killed_test_run(build_run_context(context), monitor_file, yes=yes)
+    context.console.print_result("\n".join(lines) or format_row("testRun", "nothing is left"))
+    if lines:
         raise SystemExit(ExitCode.CLOUD)
 
 

@@ -23,7 +23,9 @@ from distributed_something.core.names import (
     QUEUE_NAME_FORMAT,
     RESOURCE_NAME_FORMAT,
     SHARED_APP,
+    TEST_APP_SUFFIX,
     AppNames,
+    is_test_run_name,
 )
 from distributed_something.core.text import find_similar_name
 
@@ -178,6 +180,14 @@ class Settings(BaseModel):
     def _check_name_is_not_reserved(cls, value: str) -> str:
         if value == SHARED_APP:
             raise build_value_error("choose another name", "is reserved as the tag of shared queues")
+        return value
+
+    @field_validator("APP_NAME", "ECS_CLUSTER", "SQS_QUEUE_NAME", "SQS_DEAD_LETTER_QUEUE")
+    @classmethod
+    def _check_name_is_not_a_test_runs(cls, value: str) -> str:
+        """Reject the names under which `testRun` of another app creates resources, because it deletes all of them."""
+        if is_test_run_name(value):
+            raise build_value_error("choose another name", f"is reserved for testRun, because of {TEST_APP_SUFFIX}")
         return value
 
     @field_validator("MACHINE_TYPE", mode="before")

@@ -106,6 +106,12 @@ def build_test_app_name(app_name: str) -> str:
     return _shorten_name(app_name, MAX_QUEUE_NAME_LENGTH - len(longest_suffix), app_name) + TEST_APP_SUFFIX
 
 
+def is_test_run_name(name: str) -> bool:
+    """Return whether an app, cluster, or queue with this name may be that of a `testRun`. The config refuses them."""
+    names = AppNames(TEST_APP_SUFFIX)
+    return name.endswith((names.app, names.default_queue, names.default_dead_letter_queue))
+
+
 def _shorten_name(name: str, most: int, app_name: str) -> str:
     """Return the name in at most `most` characters. The end of a shortened name depends on all of APP_NAME."""
     return name if len(name) <= most else f"{name[: most - 9]}-{hashlib.sha256(app_name.encode()).hexdigest()[:8]}"

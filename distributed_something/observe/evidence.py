@@ -77,7 +77,8 @@ class DiagnosisSubject:
     """The app and the run to diagnose.
 
     `fleet` and `start` (seconds since 1970) are None if no run is active, or if the fleets could not be looked up,
-    in which case `fleet_error` contains the reason.
+    in which case `fleet_error` contains the reason. `assigns_addresses`: whether the config gives machines a public
+    address (ASSIGN_IP).
     """
 
     app: str
@@ -90,6 +91,7 @@ class DiagnosisSubject:
     start: float | None = None
     run: str | None = None
     fleet_error: str = ""
+    assigns_addresses: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,8 +147,8 @@ class Evidence:
         return part not in self.lookup_errors
 
 
-def build_subject_from_run(monitor_file: MonitorFile) -> DiagnosisSubject:
-    """Return the run that a monitor file describes."""
+def build_subject_from_run(monitor_file: MonitorFile, *, assigns_addresses: bool = False) -> DiagnosisSubject:
+    """Return the run that a monitor file describes. `assigns_addresses`: as in `DiagnosisSubject`."""
     return DiagnosisSubject(
         app=monitor_file.MONITOR_APP_NAME,
         cluster=monitor_file.MONITOR_ECS_CLUSTER,
@@ -157,6 +159,7 @@ def build_subject_from_run(monitor_file: MonitorFile) -> DiagnosisSubject:
         fleet=monitor_file.MONITOR_FLEET_ID,
         start=monitor_file.MONITOR_START_TIME / 1000,
         run=monitor_file.run,
+        assigns_addresses=assigns_addresses,
     )
 
 
@@ -169,6 +172,7 @@ def build_subject_from_config(settings: Settings) -> DiagnosisSubject:
         queue=settings.SQS_QUEUE_NAME,
         bucket=settings.AWS_BUCKET,
         log_group=settings.LOG_GROUP_NAME,
+        assigns_addresses=settings.ASSIGN_IP,
     )
 
 

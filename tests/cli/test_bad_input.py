@@ -155,6 +155,10 @@ CONFIG_MISTAKES = [
                  "is a FIFO queue; use a standard queue, like the job queue"),
     break_config("reserved app name", "APP_NAME", "'shared'",
                  "'shared' is reserved as the tag of shared queues; choose another name"),
+    break_config("another app's test run", "APP_NAME", "'My-testRun'",
+                 "'My-testRun' is reserved for testRun, because of -testRun; choose another name"),
+    break_config("another app's test queue", "SQS_QUEUE_NAME", "'My-testRunQueue'", "is reserved for testRun"),
+    break_config("another app's test cluster", "ECS_CLUSTER", "'My-testRun'", "is reserved for testRun"),
     break_config("secret", "AWS_SECRET_ACCESS_KEY", "'x'",
                  "its value is a secret that must not be sent; choose another name"),
     break_config("reserved name", "SQS_QUEUE_URL", "'x'", "this name is reserved"),
@@ -621,10 +625,12 @@ COMMON_WORDS = [
 
 
 @hundred_examples
+@example(arguments=["interrupt"])
 @given(arguments=st.lists(st.sampled_from(COMMON_WORDS) | random_words, max_size=5))
 def test_arguments_never_cause_a_traceback(folder: Path, arguments: list[str]) -> None:
     shipped = create_test_project(folder, "config-shipped", format_config(CONFIG | {"AWS_BUCKET": "your-bucket-name"}))
     outcome = run_command("--project", str(shipped), *arguments)
     assert outcome.code in (0, 2)
     assert "Traceback" not in outcome.err
-    assert "Usage:" in outcome.err or all(line.startswith("run.py: ") for line in outcome.err.splitlines())
+    is_usage, lines = "Usage:" in outcome.err, outcome.err.splitlines()
+    assert is_usage or all(line.startswith(("run.py: ", "  ")) for line in lines), "commands to type are indented"

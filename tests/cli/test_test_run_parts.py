@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from distributed_something.aws.ec2_fleet import FleetState
+from distributed_something.cli.context import Context
+from distributed_something.cli.test_run.command import _report_end
 from distributed_something.cli.test_run.explanation import find_causes
 from distributed_something.cli.test_run.plan import build_test_plan, choose_cheapest_type
+from distributed_something.cli.test_run.run_tester import TestOutcome
 from distributed_something.cli.test_run.steps import Step
 from distributed_something.cli.test_run.view import StepView
 from distributed_something.cli.test_run.watcher import StopReason
 from distributed_something.core.aws_errors import AWSEvent
 from distributed_something.core.names import AppNames, build_test_app_name
 from distributed_something.observe.evidence import Evidence, build_subject_from_run
+from distributed_something.observe.queue import QueueCounts
 from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
@@ -25,7 +30,7 @@ from distributed_something.worker.job.job import Folders
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from tests.support.fakes import MONITOR_FILE, SETTINGS, START, FakeOutput, FakeTime, expect_exact_calls
 
-EVIDENCE = Evidence(START, build_subject_from_run(MONITOR_FILE))
+EVIDENCE = Evidence(START, build_subject_from_run(MONITOR_FILE), counts=QueueCounts(0, 2))
 EMPTY_FLEET = FleetState("active", 1, (), ())
 NO_JOBS = RunOutcome(None, JobCounts(0, 0, 0), 0, [], 0)
 ENVIRONMENT = {"APP_NAME": "App-testRun", "SQS_QUEUE_URL": "https://queue", "AWS_BUCKET": "app-bucket"}
@@ -142,3 +147,46 @@ def test_a_row_has_the_step_its_time_and_what_was_seen_in_80_columns() -> None:
     assert others
     assert all(line.startswith(" " * 28) for line in others)
     assert max(map(len, [first, *others])) <= 80
+
+
+@pytest.mark.parametrize("step", [Step.PROTECTED, Step.LOGGED, Step.VERIFIED])
+def test_a_queue_that_is_gone_explains_that_the_worker_gets_no_job(step: Step) -> None:
+    evidence = replace(EVIDENCE, counts=None)
+
+    causes = find_causes(StopReason(step, 150.0), evidence, NO_JOBS, (), CommandLine())
+
+    assert causes[0].title == "the queue has been deleted, so the worker gets no jobs"
+    assert "AppQueue" in causes[0].evidence
+
+
+def test_jobs_that_no_worker_takes_are_not_called_a_problem_of_protection() -> None:
+    evidence = replace(EVIDENCE, counts=QueueCounts(2, 0))
+
+    (cause,) = find_causes(StopReason(Step.PROTECTED, 150.0), evidence, NO_JOBS, (), CommandLine())
+
+    assert cause.title == "the worker has taken no job from the queue"
+    assert "reach SQS" in cause.remedy
+    assert "below" not in cause.remedy
+
+
+@pytest.mark.parametrize("step", [Step.PROTECTED, Step.LOGGED, Step.VERIFIED])
+def test_a_remedy_mentions_the_lines_below_only_if_there_are_some(step: Step) -> None:
+    evidence = replace(EVIDENCE, counts=QueueCounts(1, 1))
+
+    (silent,) = find_causes(StopReason(step, 150.0), evidence, NO_JOBS, (), CommandLine())
+    (cause,) = find_causes(StopReason(step, 150.0), evidence, NO_JOBS, ("a line",), CommandLine())
+
+    assert "below" not in silent.remedy
+    assert "the lines below" in cause.remedy
+
+
+def test_the_end_after_ctrl_c_says_that_nothing_is_left_and_not_how_to_continue(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outcome = TestOutcome(error=KeyboardInterrupt(), stopped_step=Step.JOINED)
+
+    with pytest.raises(SystemExit) as end:
+        _report_end(Context(local=True), outcome)
+
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "run.py: interrupted; nothing is left of this test run\n"

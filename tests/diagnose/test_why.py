@@ -853,6 +853,7 @@ def test_json_keys_do_not_depend_on_attribute_names() -> None:
     }  # fmt: skip
     assert set(evidence["subject"]) == {
         "app", "cluster", "service", "queue", "bucket", "log_group", "fleet", "start", "run", "unfound",
+        "assigns_addresses",
     }  # fmt: skip
     assert set(evidence["machines"][0]) == {
         "id", "state", "launched", "kind", "public", "why_ended", "end_code",
@@ -1091,7 +1092,7 @@ def test_a_run_without_a_monitor_file_is_found_by_its_fleets_tags(aws: Account) 
     }  # EC2 creates the fleet a few seconds after the run starts
     subject = observe_active_subject(aws.clients, SETTINGS)
     assert (subject.fleet, subject.start, subject.run) == (FLEET_ID, START, RUN)
-    assert replace(subject, start=SUBJECT.start) == SUBJECT
+    assert replace(subject, start=SUBJECT.start) == replace(SUBJECT, assigns_addresses=SETTINGS.ASSIGN_IP)
 
 
 def test_without_permission_to_list_fleets_the_config_is_used(aws: Account) -> None:

@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.project import MONITOR_FILE, Project, create_project
 
 # Each job notes that it started. "one" ends with another last line in each job.
@@ -99,6 +101,7 @@ def test_twelve_of_sixty_jobs_fail_in_both_runs(tmp_path: Path) -> None:
         }
 
 
+@pytest.mark.long
 def test_a_changed_time_limit_starts_no_program_again_and_adds_no_result(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     with create_project(tmp_path / "p") as project:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distributed_something.localcloud.emulators.strict import STRICT_VALUE, STRICT_VARIABLE
+from distributed_something.localcloud.base.mode import STRICT_VALUE, STRICT_VARIABLE
 from tests.support.project import MONITOR_FILE, Project, create_project, join_commands, wait_until
 
 

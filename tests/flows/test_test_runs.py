@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -17,17 +18,18 @@ from botocore.exceptions import ClientError
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.s3 import delete_objects
 from distributed_something.cli.test_run.explanation import format_explanation
+from distributed_something.cli.test_run.lock import TestRunLock
 from distributed_something.cli.test_run.plan import build_test_plan
 from distributed_something.cli.test_run.run_tester import RunTester, TestOutcome
 from distributed_something.cli.test_run.steps import LOCAL_PACE, WATCHED_STEPS, Step, StepPace
 from distributed_something.cli.test_run.view import StepView
 from distributed_something.core.clock import Clock
-from distributed_something.core.errors import CloudError
+from distributed_something.core.errors import CloudError, InputError
 from distributed_something.fleet.fleet_file import load_fleet_file
 from distributed_something.project.config_file import load_settings
 from distributed_something.results.command_line import CommandLine
 from distributed_something.run.run_context import RunContext
-from tests.support.fakes import FakeOutput
+from tests.support.fakes import SETTINGS, FakeOutput
 from tests.support.project import Project, create_project
 
 IMPATIENT_PACE = StepPace(0.1, dict.fromkeys(WATCHED_STEPS, 3.0), 3.0)
@@ -54,12 +56,14 @@ class Lab:
     clients: Clients
     output: FakeOutput = field(default_factory=FakeOutput)
 
-    def test(self, pace: StepPace = LOCAL_PACE, view: type[StepView] = StepView) -> TestOutcome:
+    def test(
+        self, pace: StepPace = LOCAL_PACE, view: type[StepView] = StepView, output: type[FakeOutput] = FakeOutput
+    ) -> TestOutcome:
         folder = self.project.folder
         settings, path = load_settings(folder / "config.py"), folder / "files" / "fleet.json"
         fleet = self.project.get_local_cloud().adapt_fleet_file(load_fleet_file(path, is_local=True))
         plan = build_test_plan(settings, path, fleet, "m5.large")
-        self.output = FakeOutput()
+        self.output = output()
         context = RunContext(self.clients, plan.settings, self.output, Clock(), 0.2, 0.0, LINE)
         return RunTester(context, plan, folder, pace, view(self.output, context.clock.now)).run()
 
@@ -140,7 +144,7 @@ def test_a_machine_that_never_joins_is_named_with_the_remedy(tmp_path: Path) -> 
         assert text.startswith(
             "stopped at machine joined: nothing happened in 3 s most likely machines are running but"
         )
-        assert "→ set ASSIGN_IP to 'True'" in text
+        assert "1 without a public address → use a subnet with a NAT gateway" in text  # ASSIGN_IP is 'True'
         assert (outcome.remaining, lab.list_rest()) == ([], [])
 
 
@@ -200,14 +204,14 @@ def test_an_image_whose_worker_does_not_know_test_runs_must_be_built_again(lab: 
     assert (outcome.remaining, lab.list_rest()) == ([], [])
 
 
-def test_a_bucket_that_is_gone_is_named_and_everything_else_is_removed(lab: Lab) -> None:
+def test_a_bucket_that_is_gone_is_named_and_nothing_is_created(lab: Lab) -> None:
     lab.clients.s3.delete_bucket(Bucket="tryout-bucket")
     try:
         outcome = lab.test()
     finally:
         lab.project.get_local_cloud().ensure_buckets(["tryout-bucket"])
 
-    assert outcome.stopped_step is Step.SENT
+    assert outcome.stopped_step is Step.SET_UP
     assert isinstance(outcome.error, CloudError)
     assert "NoSuchBucket" in str(outcome.error)
     assert "create the bucket first, or correct AWS_BUCKET" in str(outcome.error)
@@ -293,33 +297,101 @@ def test_ctrl_c_during_the_removal_does_not_end_it(lab: Lab, monkeypatch: pytest
         begin(view, step, limit)
         if step is Step.CLEANED:
             os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(StepView, "begin_step", begin_and_interrupt)
 
     outcome = lab.test(view=type("View", (InterruptedView,), {"at": Step.REQUESTED}))
 
-    assert any("interrupted: everything is being removed" in text for text in lab.output.progress)
+    assert sum("everything is being removed" in text for text in lab.output.progress) == 1
     assert (outcome.remaining, lab.list_rest()) == ([], [])
 
 
-@pytest.mark.long
-def test_a_second_test_run_of_the_same_app_is_refused(lab: Lab) -> None:
-    outcome = lab.test(view=type("View", (_SecondRunView,), {"lab": lab}))
+class _ClosedOutput(FakeOutput):
+    """An output that is closed once the machine has been requested, such as a terminal whose window is closed."""
+
+    error: BaseException = OSError(errno.EIO, "Input/output error")
+
+    def print_progress(self, text: str) -> None:
+        super().print_progress(text)
+        if any("machine requested" in line for line in self.progress):
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), SystemExit(1)])
+def test_a_closed_terminal_or_pipe_does_not_keep_anything_from_being_removed(lab: Lab, error: BaseException) -> None:
+    outcome = lab.test(output=type("Output", (_ClosedOutput,), {"error": error}))
+
+    assert outcome.error is error
+    assert (outcome.remaining, lab.list_rest()) == ([], [])
+
+
+def test_a_second_test_run_of_the_same_app_is_refused_and_removes_nothing(lab: Lab) -> None:
+    view = type("View", (_SecondRunView,), {"lab": lab, "outcomes": []})
+
+    outcome = lab.test(view=view)
 
     assert outcome.has_passed
-    assert _SecondRunView.code == 2
-    assert "a testRun of this app is using the fleet" in _SecondRunView.text
-    assert "cleanup" in _SecondRunView.text
+    (second,) = view.outcomes
+    assert isinstance(second.error, InputError)
+    assert "a testRun of this app is in progress, which moto started at 20" in str(second.error)
+    assert second.error.commands[0].endswith("files/Tryout-testRunSpotFleetRequestId.json --yes")
+    assert (second.remaining, lab.list_rest()) == ([], [])
 
 
 class _SecondRunView(StepView):
-    """A view during whose watch a user types the same command again."""
+    """A view during whose setup, when no fleet exists yet, the same command is typed again."""
 
     lab: Lab
-    code, text = -1, ""
+    outcomes: list[TestOutcome]
 
-    def begin_step(self, step: Step, limit: float | None = None) -> None:
-        super().begin_step(step, limit)
-        if step is Step.LAUNCHED:
-            result = self.lab.project.run("testRun", check=False)
-            _SecondRunView.code, _SecondRunView.text = result.returncode, " ".join(result.stderr.split())
+    def end_step(self, detail: str) -> None:
+        super().end_step(detail)
+        if detail.startswith("queues, logs"):
+            self.outcomes.append(self.lab.test())
+
+
+def kill_test_run(lab: Lab, monkeypatch: pytest.MonkeyPatch, step: Step) -> None:
+    """Test a run that is killed at the step, so that it removes nothing."""
+    with monkeypatch.context() as patch:
+        patch.setattr(RunTester, "_end", lambda *_: None)
+        lab.test(view=type("View", (InterruptedView,), {"at": step}))
+
+
+@pytest.mark.parametrize("step", [Step.SENT, pytest.param(Step.VERIFIED, marks=pytest.mark.long)])
+def test_cleanup_removes_everything_that_a_killed_test_run_left(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, step: Step
+) -> None:
+    kill_test_run(lab, monkeypatch, step)
+    file = "files/Tryout-testRunSpotFleetRequestId.json"
+
+    refused = lab.project.run("testRun", check=False)
+    careful = lab.project.run("cleanup", file, check=False)
+    result = lab.project.run("cleanup", file, "--yes")
+
+    assert (refused.returncode, careful.returncode) == (2, 2)
+    assert f"cleanup {file} --yes" in " ".join(refused.stderr.replace("\\\n", "").split())
+    assert "a testRun of this app is in progress" in careful.stderr
+    assert "nothing is left" in result.stdout
+    assert "note" not in result.stderr
+    assert lab.list_rest() == []
+    assert lab.clients.logs.describe_log_groups()["logGroups"] == []
+
+
+def test_the_lock_of_a_killed_test_run_expires(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SETTINGS.model_copy(update={"AWS_BUCKET": "tryout-bucket"})
+    first, second, third = (TestRunLock(lab.clients.s3, settings, "cleanup") for _ in range(3))
+    first.take("me", [], 0.0)
+    with pytest.raises(InputError):
+        second.take("you", [], 0.0)
+
+    monkeypatch.setattr("distributed_something.cli.test_run.lock.LOCK_SECONDS", -1.0)
+    second.take("you", [], 0.0)
+
+    first.release(0.0)  # it is no longer the first one's
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="which you started"):
+        third.take("them", [], 0.0)
+    second.release(0.0)
+    third.take("them", [], 0.0)
+    third.release(0.0)

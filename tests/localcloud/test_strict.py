@@ -10,9 +10,11 @@ from urllib.parse import urlencode
 import pytest
 
 from distributed_something.localcloud.base.endpoints import DUMMY_CREDENTIALS, OWN_ACCESS_KEY
+from distributed_something.localcloud.base.errors import LocalCloudError
+from distributed_something.localcloud.base.mode import STRICT_VARIABLE, check_mode, describe_other_mode, is_strict
 from distributed_something.localcloud.emulators.aws_requests import Answer, AwsRequest, build_json_answer, parse_request
 from distributed_something.localcloud.emulators.faults import REFUSAL_RATE_VARIABLE, DifficultAnswers
-from distributed_something.localcloud.emulators.strict import STRICT_VARIABLE, StrictAnswers, is_strict
+from distributed_something.localcloud.emulators.strict import StrictAnswers
 from distributed_something.localcloud.emulators.strict_rules import AFTEREFFECTS, DELAY_SECONDS, RATES
 
 USER = DUMMY_CREDENTIALS["AWS_ACCESS_KEY_ID"]
@@ -288,3 +290,22 @@ def test_the_local_clouds_own_requests_are_never_difficult(cloud: Cloud) -> None
 def test_every_rule_names_its_source_and_every_rate_can_be_met() -> None:
     assert all(effect.source and effect.affected and effect.seconds > 0 for effect in AFTEREFFECTS)
     assert all(rate.size >= 1 and rate.per_second > 0 for rate in RATES)
+
+
+@pytest.mark.parametrize("value", ["STRICT", "true", "strict "])
+def test_another_value_of_the_variable_is_an_error_with_the_value_to_write(value: str) -> None:
+    with pytest.raises(
+        LocalCloudError, match=r"LOCALCLOUD_AWS: .* is not 'strict'; write LOCALCLOUD_AWS=strict"
+    ) as error:
+        check_mode({STRICT_VARIABLE: value})
+    assert error.value.exit_code == 2
+
+
+def test_only_a_running_cloud_that_is_not_as_strict_as_asked_needs_a_note() -> None:
+    check_mode({})
+    check_mode({STRICT_VARIABLE: ""})
+    asked: dict[str, str] = {STRICT_VARIABLE: "strict"}
+    assert "already running without it" in (describe_other_mode(False, asked) or "")
+    assert [describe_other_mode(True, asked), describe_other_mode(False, {}), describe_other_mode(True, {})] == [
+        None
+    ] * 3

@@ -106,18 +106,11 @@ def _check_account(context: Context, plan: PlannedTest, view: StepView) -> None:
     """
     from datetime import UTC, datetime
 
-    from distributed_something.aws.ec2_fleet import find_active_fleet
-    from distributed_something.core.errors import InputError
-    from distributed_something.core.monitor_file import build_monitor_file_path
     from distributed_something.diagnose.check.check import run_preflight_checks
     from distributed_something.diagnose.check.container_image.http import RegistryHttp
     from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
 
-    app = plan.settings.APP_NAME
-    if (fleet := find_active_fleet(context.clients.ec2, app)) is not None:
-        path = shorten_path(build_monitor_file_path(context.project, app))
-        remedy = f"wait until it ends; if it was killed, type: {context.format_command('cleanup', str(path), '--yes')}"
-        raise InputError(path, "", f"a testRun of this app is using the fleet {fleet.id}", remedy)
+    _check_no_other_test(context, plan)
     fetch, now = None if context.local else RegistryHttp().fetch, datetime.now(UTC)
     findings = run_preflight_checks(context.clients, plan.settings, plan.fleet_file, plan.fleet, now, fetch)
     findings = [finding for finding in findings if finding.topic != "queue"]
@@ -126,6 +119,22 @@ def _check_account(context: Context, plan: PlannedTest, view: StepView) -> None:
         context.console.print_result("stopped at      account checked; nothing was created")
         raise SystemExit(code)
     view.end_step("nothing is wrong")
+
+
+def _check_no_other_test(context: Context, plan: PlannedTest) -> None:
+    """Raise InputError if another test run of the app is in progress. If S3 refuses to say, the checks explain that."""
+    from contextlib import suppress
+
+    from distributed_something.cli.test_run.lock import TestRunLock
+    from distributed_something.cli.test_run.removal import build_removal_command
+    from distributed_something.core.clock import Clock
+    from distributed_something.core.errors import AWSError
+    from distributed_something.core.monitor_file import build_monitor_file_path
+
+    path = build_monitor_file_path(context.project, plan.settings.APP_NAME)
+    removal = build_removal_command(context.command_line, path)
+    with suppress(*AWSError):
+        TestRunLock(context.clients.s3, plan.settings, removal).check_free(Clock().now())
 
 
 def _format_cost(context: Context, plan: PlannedTest, outcome: TestOutcome) -> str:
@@ -154,6 +163,9 @@ def _report_end(context: Context, outcome: TestOutcome) -> None:
         console.print_result(format_wrapped_row("stopped at", outcome.stopped_step.value))
     if outcome.remaining:
         raise SystemExit(ExitCode.CLOUD)
+    if isinstance(outcome.error, KeyboardInterrupt):  # `main` would say how to continue, but nothing is left
+        console.print_progress("run.py: interrupted; nothing is left of this test run")
+        raise SystemExit(ExitCode.INTERRUPTED)
     if outcome.error is not None:
         raise outcome.error
     if outcome.explanation is not None:

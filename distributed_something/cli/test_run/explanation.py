@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from distributed_something.cli.test_run.plan import TEST_JOBS
 from distributed_something.cli.test_run.steps import Step
 from distributed_something.cli.test_run.watcher import StopReason
 from distributed_something.core.aws_errors import NEW_FLEET_REMEDY
@@ -48,9 +49,9 @@ from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.worker import find_permission_in_text
 
 if TYPE_CHECKING:
-    from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.results.command_line import CommandLine
+    from distributed_something.run.run_context import RunContext
 
 REPETITION = "run testRun again"
 _SETUP_PATTERN = re.compile(r"\b(run )?setup\b")  # in a remedy; `setupAWS` does not match
@@ -73,13 +74,19 @@ _ROLE_WEIGHT, _STEP_WEIGHT, _OLD_IMAGE_WEIGHT = 99, 40, 98
 _ROLE_REMEDY = "run setupAWS, which gives the workers' role all permissions that it needs, then testRun again"
 # If no diagnosis finds more: what else keeps a step from happening, and what to do.
 _STEP_CAUSES = {
-    Step.PROTECTED: (
-        "ECS does not protect the container",
-        "correct what the lines below show; if it is a permission, " + _ROLE_REMEDY,
-    ),
+    Step.PROTECTED: ("ECS does not protect the container", _ROLE_REMEDY),
     Step.LOGGED: ("CloudWatch has no lines of the worker", _ROLE_REMEDY),
-    Step.VERIFIED: ("the jobs' results are not in the bucket as recorded", "correct what the lines below show"),
+    Step.VERIFIED: ("the jobs' results are not in the bucket as recorded", _ROLE_REMEDY),
 }
+_LINES_REMEDY = "correct what the lines below show; if it is a permission, "
+# The steps for which the worker must have taken a job.
+_JOB_STEPS = (Step.PROTECTED, Step.LOGGED, Step.VERIFIED)
+_NO_QUEUE_WEIGHT, _NO_JOB_WEIGHT = 97, 41
+_NO_QUEUE_REMEDY = "run testRun again, and let nothing else delete its queue"
+_NO_JOB_REMEDY = (
+    "let the containers' subnet reach SQS (a NAT gateway, an endpoint, or a public address); if that is so already, "
+    + _ROLE_REMEDY
+)
 
 
 @dataclass(frozen=True)
@@ -92,14 +99,14 @@ class Explanation:
     lines: tuple[str, ...]
 
 
-def explain_stop(
-    clients: Clients, file: MonitorFile, reason: StopReason, lines: tuple[str, ...], line: CommandLine, now: float
-) -> Explanation:
+def explain_stop(context: RunContext, file: MonitorFile, reason: StopReason, lines: tuple[str, ...]) -> Explanation:
     """Return why the step will not happen. `lines`: the last ones that the worker sent to CloudWatch itself.
 
     This must happen before the cleanup, because AWS then forgets most of it. AWS errors are not caught.
     """
-    evidence = gather_evidence(clients, build_subject_from_run(file), now)
+    clients, line = context.clients, context.command_line
+    subject = build_subject_from_run(file, assigns_addresses=context.settings.ASSIGN_IP)
+    evidence = gather_evidence(clients, subject, context.clock.now())
     if not lines and (failed := select_failed_tasks(evidence.stopped_tasks, file.MONITOR_START_TIME / 1000)):
         lines = read_failed_task_lines(clients.logs, file.MONITOR_LOG_GROUP_NAME, file.MONITOR_APP_NAME, failed)
     lines = lines or (evidence.log_tail.lines if evidence.log_tail else ())
@@ -122,8 +129,10 @@ def find_causes(
     ]
     found += _diagnose_role(lines)
     found += _diagnose_jobs(outcome, line)
+    found += _diagnose_queue(reason.step, evidence, has_other_cause=bool(found))
     if not found and reason.step in _STEP_CAUSES:
         title, remedy = _STEP_CAUSES[reason.step]
+        remedy = _LINES_REMEDY + remedy if lines else remedy
         evidence_text = "see the worker's last lines" if lines else "the worker has written nothing to CloudWatch"
         found.append(Cause(_STEP_WEIGHT, title, reason.note or evidence_text, remedy))
     adapted = [replace(cause, remedy=_adapt_remedy(cause.remedy)) for cause in found]
@@ -141,6 +150,19 @@ def _diagnose_role(lines: Iterable[str]) -> Iterator[Cause]:
         if permission := find_permission_in_text(text):
             yield Cause(_ROLE_WEIGHT, f"the workers' role may not call {permission}", text, _ROLE_REMEDY)
             return
+
+
+def _diagnose_queue(step: Step, evidence: Evidence, *, has_other_cause: bool) -> Iterator[Cause]:
+    """Find that the queue does not exist or, if nothing else explains the stop, that no job has been taken from it."""
+    if step not in _JOB_STEPS or not evidence.has_observed("counts"):
+        return
+    queue, counts = evidence.subject.queue, evidence.counts
+    if counts is None:
+        text = f"SQS does not find {queue}, in which the jobs were waiting"
+        yield Cause(_NO_QUEUE_WEIGHT, "the queue has been deleted, so the worker gets no jobs", text, _NO_QUEUE_REMEDY)
+    elif not has_other_cause and counts.waiting >= TEST_JOBS:
+        text = f"all {counts.waiting} jobs are still waiting in {queue}"
+        yield Cause(_NO_JOB_WEIGHT, "the worker has taken no job from the queue", text, _NO_JOB_REMEDY)
 
 
 def _diagnose_jobs(outcome: RunOutcome, line: CommandLine) -> Iterator[Cause]:

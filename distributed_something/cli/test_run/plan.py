@@ -82,6 +82,10 @@ class PlannedTest:
         }
         return parse_job_file(folder / JOB_FILE_NAME, content, _list_nothing)
 
+    def list_jobs(self) -> list[str]:
+        """Return the IDs of the jobs, which are the same in each test run of the app."""
+        return [message.id for message in self.build_job_file(Path()).iter_checked_messages()]
+
 
 def build_test_plan(settings: Settings, fleet_file: Path, fleet: dict[str, Any], machine_type: str) -> PlannedTest:
     """Return the test run of an app. `settings` and `fleet`: the app's config and the content of its Fleet file."""

@@ -7,7 +7,8 @@ is removed.
 from __future__ import annotations
 
 import tempfile
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,15 @@ from distributed_something.aws.cloudwatch_logs import ensure_log_groups
 from distributed_something.aws.sts import resolve_owner
 from distributed_something.cli.test_run.explanation import Explanation, explain_stop
 from distributed_something.cli.test_run.interrupts import postpone_interrupts, raise_interrupts
+from distributed_something.cli.test_run.lock import TestRunLock
 from distributed_something.cli.test_run.plan import TEST_INPUT, TEST_JOBS
-from distributed_something.cli.test_run.removal import Traces, list_missing_log_groups, remove_test_run
+from distributed_something.cli.test_run.removal import (
+    Traces,
+    build_removal_command,
+    list_missing_log_groups,
+    release_lock,
+    remove_test_run,
+)
 from distributed_something.cli.test_run.steps import WATCHED_STEPS, Step, StepPace
 from distributed_something.cli.test_run.watcher import StepWatcher, StopReason
 from distributed_something.core.errors import (
@@ -41,11 +49,17 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.run.run_context import RunContext
 
-INTERRUPTION_NOTE = "interrupted: everything is being removed, which takes a few minutes"
+INTERRUPTION_NOTE = "everything is being removed; please wait"
 
 
 def _ignore_text(text: str) -> None:
     """Print nothing: the table of the steps replaces what the commands of a run print."""
+
+
+def _print_if_possible(print_text: Callable[[str], None], text: str) -> None:
+    """Print, unless the terminal or the pipe is closed: that must not keep anything from being removed."""
+    with suppress(OSError, ValueError, SystemExit):  # ValueError: Python itself has closed the stream
+        print_text(text)
 
 
 @dataclass
@@ -78,26 +92,48 @@ class RunTester:
         self._context, self._plan, self._pace, self._view = context, plan, pace, view
         self._project = project
         self._monitor_file = build_monitor_file_path(project, plan.settings.APP_NAME)
+        removal = build_removal_command(context.command_line, self._monitor_file)
+        self._lock = TestRunLock(context.clients.s3, plan.settings, removal)
+        self._owner = ""
+        self._has_reported_removal = False
         self._new_log_groups: list[str] = []
         self._jobs: list[str] = []
         self._step = Step.SET_UP
         self._watcher: StepWatcher | None = None
 
     def run(self) -> TestOutcome:
-        """Run all steps, remove everything, and return how this ended. AWS errors and Ctrl-C are in the outcome."""
+        """Run all steps, remove everything, and return how this ended.
+
+        AWS errors, Ctrl-C, and a closed terminal or pipe are in the outcome.
+        """
         outcome = TestOutcome()
-        with postpone_interrupts(lambda: self._context.output.print_progress(INTERRUPTION_NOTE)):
+        with postpone_interrupts(self._report_removal):
             try:
                 with raise_interrupts():
+                    self._take_lock()
                     outcome.explanation = self._run_steps()
-            except (Exception, KeyboardInterrupt) as error:
+            except (Exception, KeyboardInterrupt, SystemExit) as error:  # rich exits if it writes to a closed pipe
                 is_explained = not isinstance(error, AWSError)
                 outcome.error = error if is_explained else explain_aws_error(f"testing: {self._step.value}", error)
-            if not outcome.has_passed:
-                outcome.stopped_step = self._step
-                self._view.end_step("interrupted" if isinstance(outcome.error, KeyboardInterrupt) else "STOPPED")
-            self._clean_up(outcome)
+            finally:
+                self._end(outcome)
         return outcome
+
+    def _report_removal(self) -> None:
+        """Print once, however often Ctrl-C is pressed, that everything is being removed."""
+        if not self._has_reported_removal:
+            self._has_reported_removal = True
+            _print_if_possible(self._context.output.print_progress, INTERRUPTION_NOTE)
+
+    def _end(self, outcome: TestOutcome) -> None:
+        """Print the row of the step that stopped, if one did, and remove everything that this test run created."""
+        if not outcome.has_passed:
+            outcome.stopped_step = self._step
+            is_interrupted = isinstance(outcome.error, KeyboardInterrupt)
+            _print_if_possible(self._view.end_step, "interrupted" if is_interrupted else "STOPPED")
+        if self._lock.is_taken:
+            self._clean_up(outcome)
+        outcome.remaining += release_lock(self._lock, self._context.clock.now())
 
     def _begin(self, step: Step) -> None:
         self._step = step
@@ -112,18 +148,24 @@ class RunTester:
         if reason is None:
             return None
         self._step = reason.step
-        clients, line, now = self._context.clients, self._context.command_line, self._context.clock.now()
         with translate_aws_errors("looking for the reason"):
-            return explain_stop(clients, run, reason, self._watcher.lines, line, now)
+            return explain_stop(self._context, run, reason, self._watcher.lines)
+
+    def _take_lock(self) -> None:
+        """Keep other test runs of this app away before anything is created. Raise InputError if one is in progress."""
+        self._begin(Step.SET_UP)
+        clients, plan = self._context.clients, self._plan
+        with translate_aws_errors("looking for log groups"):
+            self._new_log_groups = list_missing_log_groups(clients, plan)
+        self._owner = resolve_owner(clients.sts, plan.project_settings)
+        with translate_aws_errors(f"writing {self._lock.address}"):
+            self._lock.take(self._owner, self._new_log_groups, self._context.clock.now())
 
     def _set_up(self) -> None:
         """Create the app's log groups if necessary, with the app's own tags, and everything else for the test run."""
-        self._begin(Step.SET_UP)
         clients, plan, sleep = self._context.clients, self._plan, self._context.clock.sleep
-        with translate_aws_errors("looking for log groups"):
-            self._new_log_groups = list_missing_log_groups(clients, plan)
-        owner = resolve_owner(clients.sts, plan.project_settings)
-        ensure_log_groups(clients.logs, plan.project_settings, build_tags(plan.project_settings, owner), sleep)
+        tags = build_tags(plan.project_settings, self._owner)
+        ensure_log_groups(clients.logs, plan.project_settings, tags, sleep)
         set_up_run(clients, plan.settings, _ignore_text, sleep)
         self._view.end_step("queues, logs, cluster, task definition, service")
 
@@ -182,8 +224,7 @@ class RunTester:
     def _clean_up(self, outcome: TestOutcome) -> None:
         context, watcher = self._context, self._watcher
         self._begin(Step.CLEANED)
-        machines = list(watcher.machines) if watcher else []
-        traces = Traces(machines, self._jobs, self._new_log_groups)
+        traces = Traces(list(watcher.machines) if watcher else [], self._new_log_groups)
         if watcher is not None and watcher.launched_at is not None:
             outcome.hourly = watcher.hourly
         outcome.remaining = remove_test_run(
@@ -191,4 +232,5 @@ class RunTester:
         )
         if watcher is not None and watcher.launched_at is not None:
             outcome.machine_seconds = context.clock.now() - watcher.launched_at
-        self._view.end_step("something is left; see below" if outcome.remaining else "nothing is left")
+        text = "something is left; see below" if outcome.remaining else "nothing is left"
+        _print_if_possible(self._view.end_step, text)

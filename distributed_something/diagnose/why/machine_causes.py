@@ -88,7 +88,7 @@ def diagnose_unregistered_machines(evidence: Evidence, joining_seconds: float = 
         "machines are running but have not joined the cluster",
         f"{format_count(missing_count, 'machine')} ({_format_few_names([machine.id for machine in overdue])}), up for "
         f"at least {format_duration(youngest)}, not in the cluster {evidence.subject.cluster}{hint}",
-        _format_joining_remedy(private_count),
+        _format_joining_remedy(private_count, assigns_addresses=evidence.subject.assigns_addresses),
     )
 
 
@@ -161,9 +161,11 @@ def _diagnose_refused_protection(evidence: Evidence, paused_machines: list[Pause
         )
 
 
-def _format_joining_remedy(private_count: int) -> str:
-    address_remedy = "set ASSIGN_IP to 'True', or use a subnet with a NAT gateway; " if private_count else ""
-    return f"{address_remedy}{JOINING_REMEDY}"
+def _format_joining_remedy(private_count: int, *, assigns_addresses: bool) -> str:
+    if not private_count:
+        return JOINING_REMEDY
+    address_remedy = "" if assigns_addresses else "set ASSIGN_IP to 'True', or "
+    return f"{address_remedy}use a subnet with a NAT gateway; {JOINING_REMEDY}"
 
 
 def _format_few_names(names: list[str]) -> str:

@@ -34,6 +34,7 @@ from distributed_something.localcloud.base.layout import (
     build_layout,
     lock_cloud,
 )
+from distributed_something.localcloud.base.mode import check_mode, describe_other_mode, is_strict
 from distributed_something.localcloud.base.processes import (
     CLOUD_MARK,
     TASK_MARK,
@@ -57,7 +58,8 @@ _daemons: list[subprocess.Popen[bytes]] = []  # without a reference, Python warn
 class LocalCloud:
     """A running local cloud, used by one command.
 
-    If this command started it, `notice` may say what became of the project's former local cloud and its jobs.
+    If this command started it, `notice` may say what became of the project's former local cloud and its jobs;
+    otherwise, that it is not as strict as LOCALCLOUD_AWS says.
     """
 
     layout: CloudLayout
@@ -170,6 +172,7 @@ def start_local_cloud(
     call without `containers` does not switch back, because a command without that option must not change a run. Raise
     LocalCloudError if the local cloud or the container engine does not start or respond.
     """
+    check_mode()
     layout = build_layout(project)
     engine_variables = check_engine() if containers else {}
     with lock_cloud(layout):
@@ -178,6 +181,8 @@ def start_local_cloud(
             check_folder_is_free(layout)
             notice = describe_former_cloud(layout.project)
             state = launch_cloud(layout, default_worker.resolve())
+        elif is_strict():
+            notice = describe_other_mode(call_daemon(state, "ping").get("strict") is True)
         if containers:
             call_daemon(state, "containers", engine=engine_variables)
     return LocalCloud(layout, state, region, notice)

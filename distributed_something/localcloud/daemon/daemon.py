@@ -31,6 +31,7 @@ from distributed_something.localcloud.base.layout import (
     read_cloud_state,
     write_cloud_state,
 )
+from distributed_something.localcloud.base.mode import is_strict
 from distributed_something.localcloud.client.cloud import LocalCloud
 from distributed_something.localcloud.daemon.api import ControlAction, ControlEndpoint
 from distributed_something.localcloud.daemon.cleanup_process import start_cleanup_process
@@ -151,7 +152,7 @@ class CloudDaemon:
     # actions that commands can request
 
     def describe_process(self) -> dict[str, Any]:
-        return {"pid": self.state.pid, "containers": self.simulator.has_containers}
+        return {"pid": self.state.pid, "containers": self.simulator.has_containers, "strict": is_strict()}
 
     def list_regions(self) -> dict[str, Any]:
         return {"regions": self.simulator.list_regions()}

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Mapping
 from enum import Enum
 
-from distributed_something.localcloud.emulators.strict import is_strict
+from distributed_something.localcloud.base.mode import is_strict
 from distributed_something.localcloud.emulators.strict_rules import REFUSED_PROTECTION_RATE
 
 RATE_VARIABLE, SEED_VARIABLE = "LOCALCLOUD_FAULT_RATE", "LOCALCLOUD_FAULT_SEED"

@@ -10,9 +10,10 @@ from typing import Any
 import ministack.app
 from ministack.services import sqs
 
+from distributed_something.localcloud.base.mode import is_strict
 from distributed_something.localcloud.emulators.aws_requests import Answer, parse_request
 from distributed_something.localcloud.emulators.faults import Fault, FaultGenerator
-from distributed_something.localcloud.emulators.strict import StrictAnswers, is_strict
+from distributed_something.localcloud.emulators.strict import StrictAnswers
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]

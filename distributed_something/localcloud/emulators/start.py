@@ -25,10 +25,11 @@ from distributed_something.localcloud.base.endpoints import ACCOUNT_ID
 from distributed_something.localcloud.base.errors import LocalCloudError
 from distributed_something.localcloud.base.health import is_ministack_ready
 from distributed_something.localcloud.base.layout import CloudLayout
+from distributed_something.localcloud.base.mode import is_strict
 from distributed_something.localcloud.base.processes import wait_for_condition
 from distributed_something.localcloud.emulators.aws_requests import Answer, parse_request
 from distributed_something.localcloud.emulators.faults import Fault, FaultGenerator
-from distributed_something.localcloud.emulators.strict import StrictAnswers, is_strict
+from distributed_something.localcloud.emulators.strict import StrictAnswers
 
 LOOPBACK = "127.0.0.1"
 READY_TIMEOUT_SECONDS = 30

@@ -14,9 +14,7 @@ The requests that the local cloud itself sends are not affected. All times are p
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -45,16 +43,10 @@ from distributed_something.localcloud.emulators.strict_rules import (
     Rate,
 )
 
-STRICT_VARIABLE, STRICT_VALUE = "LOCALCLOUD_AWS", "strict"
 PAGE_TOKEN = "strict-first-page"
 MAX_REMEMBERED_READS = 500
 _NEVER = float("inf")
 _THROTTLING_ERRORS = {"ec2": ("RequestLimitExceeded", 503), "monitoring": ("Throttling", 400)}
-
-
-def is_strict(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether the local cloud answers like AWS where AWS is difficult."""
-    return environment.get(STRICT_VARIABLE) == STRICT_VALUE
 
 
 class TokenBucket:

@@ -42,6 +42,9 @@ class InstantSqs:
     def get_queue_url(self, **_: str) -> dict[str, str]:
         return {"QueueUrl": "https://sqs.us-east-1.amazonaws.com/1/Bench"}
 
+    def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
+        return {"Attributes": {"MaximumMessageSize": "1048576"}}
+
     def send_message_batch(self, *, Entries: list[dict[str, str]], **_: str) -> dict[str, Any]:
         return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
 

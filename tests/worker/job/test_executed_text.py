@@ -173,7 +173,7 @@ INNOCENT = [
 
 @pytest.mark.parametrize("template", INNOCENT)
 def test_a_command_that_executes_no_text_with_a_value_accepts_all_values(template: str) -> None:
-    folders = {"output_dir": "/work/job/output", "input_dir": "/work/job/input", "scripts_dir": "/worker/scripts"}
+    folders = {"output_dir": "/jobs/one/output", "input_dir": "/jobs/one/input", "scripts_dir": "/worker/scripts"}
     for value in ORDINARY:
         fill_shell(template, folders | {"v": value})
 
@@ -223,7 +223,7 @@ def test_a_shell_that_a_command_without_shell_starts_gets_only_plain_values(word
 )  # fmt: skip
 def test_a_command_that_starts_no_shell_with_a_value_accepts_all_values(words: list[str]) -> None:
     for value in [*ORDINARY, *CODE]:
-        fill_words(words, {"v": value, "output_dir": "/work/output"})
+        fill_words(words, {"v": value, "output_dir": "/jobs/one/output"})
 
 
 def test_the_folders_of_a_job_may_contain_spaces() -> None:

@@ -71,7 +71,7 @@ def test_the_times_in_a_listing_are_parsed_without_botocore(clients: Clients, mo
     s3 = clients("s3")
     monkeypatch.setattr("botocore.utils.parse_timestamp", None)
     body = (
-        b"<ListBucketResult><Contents><Key>a</Key><Size>1</Size>"
+        b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key><Size>1</Size>"
         b"<LastModified>2026-11-25T13:40:31.000Z</LastModified></Contents></ListBucketResult>"
     )
     s3.meta.events.register("before-send.s3", lambda **_: AWSResponse("", 200, {}, _Raw(body)))
