@@ -1,0 +1,239 @@
+"""What the report of a run shows, as data. The page is drawn from nothing else.
+
+Times are seconds since the run's start unless a field says otherwise, money is in USD, and None means unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from distributed_something.results.causes import FailureGroup
+
+USES = ("work", "failed", "interrupted", "waiting", "startup", "idle")
+
+
+@dataclass(frozen=True)
+class UseAmounts:
+    """An amount of money, or of slots, by what it was used for.
+
+    `work`: programs of attempts that succeeded. `failed`: failed attempts. `interrupted`: attempts that a machine's end
+    or a stop cut off. `waiting`: the slot was free, a fetch had begun, and the program had not. `startup`: from a
+    machine's launch to a slot's first program. `idle`: the rest.
+    """
+
+    work: float = 0.0
+    failed: float = 0.0
+    interrupted: float = 0.0
+    waiting: float = 0.0
+    startup: float = 0.0
+    idle: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The counts and totals of the run. `state`: as in `status`. `started` and `ended`: seconds since 1970.
+
+    `cost`: of the machines; the sum of `uses`, which are rounded to cents. `is_cost_estimated`: whether prices or times
+    of machines had to be assumed. `seconds_to_99_percent`: when 99 % of the jobs were done, from 200 jobs on.
+    """
+
+    state: str
+    submitted: int | None
+    done: int
+    already_there: int
+    failed: int
+    left: int
+    running: int
+    started: float
+    ended: float | None
+    elapsed_seconds: float
+    cost: float | None
+    is_cost_estimated: bool
+    uses: UseAmounts | None
+    machines: int
+    interruptions: int
+    seconds_to_99_percent: float | None
+    unread: int = 0
+
+
+@dataclass(frozen=True)
+class FailureCause:
+    """A group of failed jobs with one cause. `jobs`: names, at most a few thousand of them."""
+
+    group: FailureGroup
+    attempts: int
+    machines: int
+    cost: float | None
+    retry_command: str
+    jobs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What would make the next run cheaper or faster. `saved_cost` and `saved_seconds`: at most; None if neither.
+
+    `setting`: what to type, such as `EC2 setting = value`. `evidence` and `caveat`: one sentence each.
+    """
+
+    setting: str
+    evidence: str
+    caveat: str
+    saved_cost: float | None = None
+    saved_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One program in a lane. `state`: done, failed, or interrupted."""
+
+    start: float
+    end: float
+    state: str
+    job: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What one slot of a machine did. `launched` and `ended`: of the machine; `end_reason`: why it ended."""
+
+    machine: str
+    type: str | None
+    zone: str | None
+    is_spot: bool | None
+    slot: int
+    launched: float
+    ended: float | None
+    end_reason: str | None
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class LaneRow:
+    """Many machines as one row, over equally long bins. `busy`: share of the paid time at work, from 0 to 1.
+
+    `failed`: share of the programs that failed, from 0 to 1.
+    """
+
+    machines: int
+    busy: tuple[float, ...]
+    failed: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The run over time, in bins of `bin_seconds`.
+
+    `slots`: the mean number of slots by use in each bin, keyed by use. `jobs_left`: at the end of each bin. `marks`:
+    when 50, 90, and 99 % of the jobs had ended, keyed by the percentage. `tail`: (seconds, jobs) of a long end with few
+    jobs, or None. `lanes`: at most MAX_LANES; if there are more, `rows` has about 64 rows instead.
+    """
+
+    bin_seconds: float
+    slots: Mapping[str, tuple[float, ...]]
+    jobs_left: tuple[int, ...]
+    marks: Mapping[int, float]
+    tail: tuple[float, int] | None
+    lanes: tuple[Lane, ...]
+    rows: tuple[LaneRow, ...]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How a number is distributed over programs. `edges`: one more than `counts`. `failed_counts`: of failed programs.
+
+    `unit`: seconds, bytes, or share. `limit`: the limit of the number, or None. `median`: None with too few jobs.
+    """
+
+    unit: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    failed_counts: tuple[int, ...]
+    limit: float | None = None
+    median: float | None = None
+
+
+@dataclass(frozen=True)
+class TypeCost:
+    """What jobs cost on machines of one type in one zone, from program time only. `jobs`: that were done there."""
+
+    type: str
+    zone: str | None
+    is_spot: bool | None
+    jobs: int
+    cost_per_1000: float
+
+
+@dataclass(frozen=True)
+class EarlierAttempt:
+    state: str
+    reason: str
+    started: float | None
+    seconds: float | None
+    machine: str
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One job. `started` is None if unknown. `group`: the values of its group. `record_key`: of its record."""
+
+    job: str
+    state: str
+    attempts: int | None
+    started: float | None
+    seconds: float | None
+    exit_code: int | None
+    peak_memory_bytes: int | None
+    machine: str
+    cause: str
+    reason: str
+    output_location: str
+    record_key: str
+    group: Mapping[str, str] = field(default_factory=dict)
+    earlier: tuple[EarlierAttempt, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobRows:
+    """The jobs that the page lists. `total`: of the run. `is_sample`: whether some jobs are left out.
+
+    A sample has all failures and all retried jobs (at most a few thousand each), the 1,000 slowest, and an even choice.
+    """
+
+    rows: tuple[JobRow, ...]
+    total: int
+    is_sample: bool
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the numbers come from. `facts`: names and values to list. `config`: the config with secrets masked.
+
+    `left_out`: what the cost leaves out, one sentence each.
+    """
+
+    facts: tuple[tuple[str, str], ...]
+    config: tuple[tuple[str, str], ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything on the page. `made`: when, in seconds since 1970. `recovered`: jobs that succeeded when retried."""
+
+    app: str
+    run: str
+    region: str
+    made: float
+    verdict: Verdict
+    failures: tuple[FailureCause, ...]
+    failures_left_out: int
+    recovered: int
+    suggestions: tuple[Suggestion, ...]
+    timeline: Timeline | None
+    program_seconds: Histogram | None
+    peak_memory: Histogram | None
+    cpu_efficiency: Histogram | None
+    type_costs: tuple[TypeCost, ...]
+    jobs: JobRows
+    provenance: Provenance
