@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 
-from distributed_something.worker import reject_foreign_responses, reject_truncated_responses
+from distributed_something.worker import (
+    EndpointCredentials,
+    build_endpoint_arguments,
+    reject_foreign_responses,
+    reject_truncated_responses,
+)
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -89,6 +94,12 @@ class Clients:
     def impatient_s3(self) -> S3Client:
         """A client that gives up at once, for requests that only lead to a hint."""
         return self._session.client("s3", config=_IMPATIENT_CLIENT_CONFIG)
+
+    def create_impatient_endpoint_s3(self, endpoint: str, credentials: EndpointCredentials) -> S3Client:
+        """Return a client like `impatient_s3` for a server other than AWS's."""
+        arguments = build_endpoint_arguments(endpoint, credentials, _IMPATIENT_CLIENT_CONFIG)
+        client: S3Client = self._session.client("s3", **arguments)
+        return client
 
     @cached_property
     def logs(self) -> CloudWatchLogsClient:

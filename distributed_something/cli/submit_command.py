@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,25 +170,39 @@ def check_own_worker(context: Context, job_file: JobFile, count: int) -> None:
     cannot handle it.
     """
     from distributed_something.jobs.own_worker import OwnWorker, check_jobs
-    from distributed_something.jobs.run_job import build_one_job_container
+    from distributed_something.jobs.run_job import build_one_job_container, get_container_environment
     from distributed_something.jobs.uploads.checked_files import CheckedFiles
     from distributed_something.project.template import find_template_file
 
     folder = shorten_path(context.project) / "worker"
-    worker = OwnWorker(folder, find_template_file("worker"), build_one_job_container(context.settings))
-    files = CheckedFiles(context.settings.AWS_BUCKET, job_file.uploads, lambda: _find_s3(context))
+    container = build_one_job_container(context.settings)
+    worker = OwnWorker(folder, find_template_file("worker"), container)
+    get_s3 = cache(partial(_find_s3, context, get_container_environment(container)))
+    files = CheckedFiles(context.settings.AWS_BUCKET, job_file.uploads, get_s3)
     incomplete = check_jobs(worker, job_file, count, fetch=files.fetch)
     if incomplete:
         text = f"note: {folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
         context.console.print_progress(text.format(detail=incomplete.detail))
 
 
-def _find_s3(context: Context) -> S3Client | None:
-    """Return a client for S3, or None if the local cloud would have to be started for it."""
+def _find_s3(context: Context, container_env: Mapping[str, str], endpoint: str) -> S3Client | None:
+    """Return a client for S3, or None if the local cloud would have to be started for it.
+
+    `endpoint`: the address of another server than AWS's, or "". Its credentials are read as in the container, or else
+    from this computer's environment variables. Raise BadEnvironment if they cannot be read, and Failed if the config
+    does not allow the address.
+    """
     from distributed_something.localcloud import find_local_cloud
+    from distributed_something.worker import EndpointClients
 
     if context.local and find_local_cloud(context.project, context.settings.AWS_REGION) is None:
         return None
+    if endpoint:
+        build_client, allow_unsafe = context.clients.create_impatient_endpoint_s3, context.settings.ALLOW_UNSAFE_INPUTS
+        env = {**os.environ, **container_env}
+        client: S3Client = EndpointClients(build_client, allow_unsafe=allow_unsafe, env=env).get_client(endpoint)
+        return client
+
     return context.clients.impatient_s3
 
 

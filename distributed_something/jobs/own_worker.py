@@ -42,7 +42,7 @@ _NO_AWS = {
 # Signals that end a process because of an error in native code; SIGKILL may mean that memory is short here.
 _CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
 _MAX_ROUNDS = 4  # in each, the hook may ask for more files
-FileFetcher = Callable[[str, Path], bool]  # (address, path) -> whether the file was stored there
+FileFetcher = Callable[[str, str, Path], bool]  # (endpoint, address, path) -> whether the file was stored there
 _INCOMPLETE_STATES = ("missing module", "unavailable")
 
 
@@ -74,7 +74,7 @@ class IncompleteCheck:
 
 def check_jobs(
     worker: OwnWorker, job_file: JobFile, count: int, seconds: float = TIME_LIMIT_SECONDS,
-    fetch: FileFetcher = lambda address, path: False,
+    fetch: FileFetcher = lambda endpoint, address, path: False,
 ) -> IncompleteCheck | None:  # fmt: skip
     """Raise InputError with every problem that the project's own `make_job`, or its hook `check`, has with the jobs of
     a valid Job file.
@@ -115,18 +115,22 @@ class _FetchedFiles:
 
     def __init__(self, folder: Path, fetch: FileFetcher) -> None:
         self._folder, self._fetch = folder, fetch
-        self._paths: dict[str, str | None] = {}
+        self._paths: dict[tuple[str, str], str | None] = {}
         self.missing_address = ""
 
     def fetch_needed(self, verdicts: Sequence[Mapping[str, Any]]) -> bool:
         """Fetch the files that the verdicts name, and return whether there were any."""
-        needed = dict.fromkeys(address for verdict in verdicts for address in verdict.get("files", ()))
-        for address in needed:
+        needed = dict.fromkeys(
+            (verdict["endpoint"], address) for verdict in verdicts for address in verdict.get("files", ())
+        )
+        for endpoint, address in needed:
             path = self._folder / f"file-{len(self._paths)}"
-            is_there = self._fetch(address, path)
-            self._paths[address] = str(path) if is_there else None
-            self.missing_address = self.missing_address or ("" if is_there else address)
-        (self._folder / FILES_FILE).write_text(json.dumps(self._paths), encoding="utf-8")
+            is_there = self._fetch(endpoint, address, path)
+            self._paths[endpoint, address] = str(path) if is_there else None
+            if not is_there and not self.missing_address:
+                self.missing_address = f"{address} on {endpoint}" if endpoint else address
+        files = [[*place, path] for place, path in self._paths.items()]
+        (self._folder / FILES_FILE).write_text(json.dumps(files), encoding="utf-8")
         return bool(needed)
 
 
@@ -210,7 +214,7 @@ def _iter_problems(worker: OwnWorker, job_file: JobFile, verdicts: Sequence[Mapp
         seen.add(reason)
         job = f"{job_file.groups_key}[{verdict['number']}]"
         if verdict["state"] == "refused":
-            remedy = f"correct the job file, or make_job in {code}" if code.exists() else "correct the job file"
+            remedy = "correct the job file or the config" + (f", or make_job in {code}" if code.exists() else "")
             yield InputError(job_file.path, job, f"the worker refuses this job: {verdict['error']}", remedy)
         elif verdict["state"] in ("broken", "unset variable"):
             yield _build_code_error(worker, verdict, "" if verdict["number"] is None else f" with {job}")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .job.shell.shell_template import parse_shell_template
     from .job.shell.shell_values import fill_shell
     from .job.upload_flags import parse_upload_flags
-    from .job.worker_settings import JobDefaults, Settings
+    from .job.worker_settings import BadEnvironment, JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
     from .macos_files import is_macos_file
     from .responses.foreign_response import ForeignResponseError, reject_foreign_responses
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
         open_table_text,
         read_table_names,
     )
+    from .transfer.endpoints.clients import EndpointClients, build_endpoint_arguments
+    from .transfer.endpoints.credentials import EndpointCredentials
     from .version import VERSION
     from .visible_text import make_visible, split_lines
 
@@ -70,7 +72,7 @@ _MODULES = {
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result",
     "job.shell.shell_values": "fill_shell",
-    "job.worker_settings": "JobDefaults Settings",
+    "job.worker_settings": "BadEnvironment JobDefaults Settings",
     "container.serve": "serve",
     "hooks.delivery": "Delivery describe_delivery list_results",
     "table": "TableError find_undecodable_text iter_table_rows open_table_text read_table_names",
@@ -91,25 +93,27 @@ _MODULES = {
     "stored_record": "read_stored_record",
     "responses.foreign_response": "ForeignResponseError reject_foreign_responses",
     "responses.response_length": "reject_truncated_responses",
+    "transfer.endpoints.clients": "EndpointClients build_endpoint_arguments",
+    "transfer.endpoints.credentials": "EndpointCredentials",
     "version": "VERSION",
     "visible_text": "make_visible split_lines",
 }
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
-    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "FILES_FILE",
-    "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "NUMBER_FILE", "RETRY_JOB_ATTRIBUTE",
-    "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadAddress",
-    "BadMessage", "Delivery", "Failed", "Folders", "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier",
-    "JobTemplate", "Result", "RunKeys", "Settings", "TableError", "TemplateError", "as_text", "build_alarm_name",
-    "build_machine_log_group", "build_replacement_document", "check_endpoint", "describe_delivery", "fill_key",
-    "fill_shell", "find_image_damage", "find_named_permission", "find_permission_in_text", "find_undecodable_text",
-    "get_error_code", "hide_message_credentials", "is_access_denied", "is_macos_file", "is_missing_object",
-    "is_run_closed", "iter_table_rows", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
-    "list_results", "make_visible", "missing_files", "missing_key", "missing_text", "open_table_text",
-    "parse_shell_template", "parse_upload_flags", "read_stored_record", "read_table_names",
-    "reject_foreign_responses", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
-    "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "FILES_FILE", "MAX_JOB_SECONDS",
+    "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "NUMBER_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX",
+    "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadAddress", "BadEnvironment", "BadMessage",
+    "Delivery", "EndpointClients", "EndpointCredentials", "Failed", "Folders", "ForeignResponseError", "Job",
+    "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings", "TableError", "TemplateError",
+    "as_text", "build_alarm_name", "build_endpoint_arguments", "build_machine_log_group", "build_replacement_document",
+    "check_endpoint", "describe_delivery", "fill_key", "fill_shell", "find_image_damage", "find_named_permission",
+    "find_permission_in_text", "find_undecodable_text", "get_error_code", "hide_message_credentials",
+    "is_access_denied", "is_macos_file", "is_missing_object", "is_run_closed", "iter_table_rows", "job_from_message",
+    "job_id", "list_paused_containers", "list_placeholders", "list_results", "make_visible", "missing_files",
+    "missing_key", "missing_text", "open_table_text", "parse_shell_template", "parse_upload_flags",
+    "read_stored_record", "read_table_names", "reject_foreign_responses", "reject_truncated_responses", "serve",
+    "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, sent: int) -> None:
-    """Simulate Ctrl-C after at least `sent` jobs."""
+    """Simulate Ctrl-C after at least `sent` jobs. At most 320 others are then being sent."""
 
     def report_progress(done: int, total: int) -> None:
         if done >= sent:
@@ -128,13 +128,13 @@ def test_an_interrupted_retry_is_continued_by_the_same_command(
 ) -> None:
     project.fail_jobs(400)
     with monkeypatch.context() as patch:
-        interrupt_after(patch, 100)
+        interrupt_after(patch, 50)
         code, _, error = project.retry()
     assert code == ExitCode.INTERRUPTED
     found = re.search(r"interrupted: ([\d,]+) of 400 jobs were sent; run the same command again$", error, re.M)
     assert found, error
     sent = int(found[1])
-    assert 100 <= sent < 400
+    assert 50 <= sent < 400
     error = project.send_jobs()
     assert re.search(rf"^sent before +{sent} of them", error, re.M), error
     bodies = [message["MessageBody"] for message in project.sent]
@@ -150,7 +150,7 @@ def test_after_a_killed_retry_the_same_command_sends_the_other_jobs_and_corrects
 ) -> None:
     project.fail_jobs(400)
     with monkeypatch.context() as patch:
-        interrupt_after(patch, 100)
+        interrupt_after(patch, 50)
         for name in ("_end_retry_list", "_end_document"):  # a killed process does not write these
             patch.setattr(submit._JobSender, name, lambda self, document: None)
         project.retry()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
+from boto3 import Session
 
+from distributed_something.aws.clients import Clients
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
@@ -84,6 +89,69 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 # Checks before anything is sent
 
 
+class Server:
+    """An S3 server that returns `content` for every object. `seen`: the path and `Authorization` of each request."""
+
+    def __init__(self, content: bytes) -> None:
+        self.seen: list[tuple[str, str]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.seen.append((self.path, self.headers.get("Authorization", "")))
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self.http.server_address[1]}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server(b"0,1,2")
+    with server.http:
+        yield server
+        server.http.shutdown()
+
+
+def test_the_hook_check_reads_files_from_the_jobs_own_server(project: Project, server: Server) -> None:
+    own = {"ALLOW_UNSAFE_INPUTS": "True", "ENDPOINT_CREDENTIALS_FILE": str(project.folder / "keys.ini")}
+    lines = [f"{name} = {value!r}\n" for name, value in (CONFIG | own).items()]
+    (project.folder / "config.py").write_text("".join(lines))
+    section = f"[{server.endpoint.removeprefix('http://')}]"
+    (project.folder / "keys.ini").write_text(f"{section}\naws_access_key_id = ADA\naws_secret_access_key = s\n")
+    project.write_worker("pass")
+    script = project.folder / "worker" / "generic-worker.py"
+    check = """
+def check(job, folders):
+    folders.fetch(["tables/numbers.csv"])
+    if job.id not in (folders.input_dir / "numbers.csv").read_text():
+        raise BadMessage(f"numbers.csv has no {job.id}")
+
+"""
+    text = script.read_text().replace("serve(make_job=make_job)", f"{check}serve(make_job=make_job, check=check)")
+    script.write_text(text)
+    project.patch.setattr(Context, "clients", Clients(Session(region_name="us-east-1")))
+    project.write_jobs(4, input_endpoint=server.endpoint, input_bucket="plates")
+    code, error = project.submit("--dry-run")
+    assert code == ExitCode.INPUT
+    assert "groups[4]: the worker refuses this job: numbers.csv has no 3" in error
+    ((path, authorization),) = server.seen
+    assert path == "/plates/tables/numbers.csv"
+    assert "Credential=ADA/" in authorization
+    (project.folder / "keys.ini").unlink()
+    code, error = project.submit("--dry-run")
+    assert code == ExitCode.DONE
+    note = f"not checked with s3://plates/tables/numbers.csv on {server.endpoint}, which cannot be read"
+    assert note in " ".join(error.split())
+
+
 @pytest.mark.parametrize("options", [(), ("--dry-run",), ("--again",)])
 @pytest.mark.parametrize(
     ("content", "problems"),
@@ -114,7 +182,7 @@ def test_jobs_that_the_projects_own_hook_refuses_are_rejected(project: Project) 
     assert (code, error) == (
         ExitCode.INPUT,
         "run.py: job.json: groups[1]: the worker refuses this job: no well; "
-        "correct the job file, or make_job in worker/generic-worker.py\n",
+        "correct the job file or the config, or make_job in worker/generic-worker.py\n",
     )
 
 

@@ -24,7 +24,15 @@ PLUGINS = "/home/ubuntu/CellProfiler-plugins"
 
 @pytest.fixture
 def cellprofiler(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    for name in (*BUCKETS, *SWITCHES, "REQUIREMENTS_FILE", "PLUGINS_PATH", "UPLOAD_FLAGS", "DOWNLOAD_FILES"):
+    for name in (
+        *BUCKETS,
+        *SWITCHES,
+        "REQUIREMENTS_FILE",
+        "PLUGINS_PATH",
+        "UPLOAD_FLAGS",
+        "DOWNLOAD_FILES",
+        "ALWAYS_CONTINUE",
+    ):
         monkeypatch.delenv(name, raising=False)
     return example_hooks.load_hooks("cellprofiler", monkeypatch)
 
@@ -224,6 +232,21 @@ def test_switches_that_are_off_as_in_the_published_config_change_nothing(
     for name, value in zip(SWITCHES, ("False", "False", "False", "False", ""), strict=True):
         monkeypatch.setenv(name, value)
     assert make_job(cellprofiler, tmp_path, SHARED | {"Metadata": GROUP}).command == expected
+
+
+@pytest.mark.parametrize("name", ["USE_PLUGINS", "DOWNLOAD_FILES", "ALWAYS_CONTINUE"])
+def test_a_switch_that_is_neither_on_nor_off_is_refused(
+    cellprofiler: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "yes")
+    with pytest.raises(cellprofiler.BadMessage, match=f"^config.py: {name}: 'yes' is neither 'True' nor 'False'"):
+        make_job(cellprofiler, tmp_path, SHARED | {"Metadata": GROUP}, MOUNT_S3="True")
+
+
+def test_a_key_whose_name_is_misspelled_is_missing(cellprofiler: ModuleType, tmp_path: Path) -> None:
+    message = {"pipline" if name == "pipeline" else name: value for name, value in SHARED.items()}
+    with pytest.raises(cellprofiler.BadMessage, match=r"^`pipeline` is missing; write a path in the bucket, such as "):
+        make_job(cellprofiler, tmp_path, message | {"Metadata": GROUP})
 
 
 def test_a_job_that_needs_plugins_fails_with_a_reason_if_the_image_has_none(

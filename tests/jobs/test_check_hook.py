@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,15 +39,19 @@ serve(make_job=make_job, check=check)
 JOB = {"command": "true", "groups": [{"plate": p, "well": w} for p in ("P1", "P2") for w in ("A01", "A02", "A03")]}
 
 
-def check(folder: Path, files: dict[str, str], content: dict[str, Any] = JOB) -> IncompleteCheck | None:
+def check(
+    folder: Path, files: dict[str, str], content: dict[str, Any] = JOB, hook: str = HOOK,
+    get_s3: Callable[[str], Any] | None = None,
+) -> IncompleteCheck | None:  # fmt: skip
+    """Check the jobs with these files in the bucket `app-bucket`, or with the clients that `get_s3` returns."""
     (folder / "worker").mkdir(exist_ok=True)
-    (folder / "worker" / "generic-worker.py").write_text(HOOK)
+    (folder / "worker" / "generic-worker.py").write_text(hook)
     path = folder / "job.json"
     path.write_text(json.dumps(content))
     job_file = load_job_file(path, lambda bucket, prefix: [])
     bucket = FakeBucket()
     bucket.objects = {name: text.encode() for name, text in files.items()}
-    source = CheckedFiles("app-bucket", job_file.uploads, lambda: build_s3(bucket))
+    source = CheckedFiles("app-bucket", job_file.uploads, get_s3 or (lambda endpoint: build_s3(bucket)))
     worker = OwnWorker(folder / "worker", ROOT / "worker", build_one_job_container(SETTINGS))
     return check_jobs(worker, job_file, plan_submission(job_file).count, fetch=source.fetch)
 
@@ -79,9 +85,40 @@ def test_files_in_upload_folders_take_the_place_of_those_in_the_bucket(tmp_path:
 
 
 def test_a_file_that_is_missing_is_named_and_the_other_jobs_are_checked(tmp_path: Path) -> None:
-    assert check(tmp_path, {"tables/P2.csv": "A01 A02 A03"}) == IncompleteCheck("no file", "tables/P1.csv")
+    assert check(tmp_path, {"tables/P2.csv": "A01 A02 A03"}) == IncompleteCheck(
+        "no file", "s3://app-bucket/tables/P1.csv"
+    )
     with pytest.raises(InputError, match=r"groups\[6\]: the worker refuses this job: tables/P2.csv has no well A03"):
         check(tmp_path, {"tables/P2.csv": "A01 A02"})
+
+
+def test_files_come_from_the_server_and_bucket_of_the_job(tmp_path: Path) -> None:
+    wells = "A01 A02 A03"
+    requests: list[tuple[str, str]] = []
+
+    def get_s3(endpoint: str) -> Any:
+        def get_object(**request: str) -> dict[str, Any]:
+            requests.append((endpoint, f"{request['Bucket']}/{request['Key']}"))
+            return {"Body": BytesIO(wells.encode() if "P1" in request["Key"] else b"A01"), "ContentLength": 1}
+
+        return SimpleNamespace(get_object=get_object)
+
+    content = JOB | {"input_bucket": "plates", "input_endpoint": "https://s3.example.org", "upload": {"new": "tables"}}
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "P1.csv").write_text("is in AWS")
+    with pytest.raises(InputError) as caught:
+        check(tmp_path, {}, content, get_s3=get_s3)
+    assert [problem.key for problem in caught.value.problems] == ["groups[5]", "groups[6]"]
+    assert requests == [("https://s3.example.org", f"plates/tables/{plate}.csv") for plate in ("P1", "P2")]
+    place = "s3://plates/tables/P1.csv on https://s3.example.org"
+    assert check(tmp_path, {}, content, get_s3=lambda endpoint: None) == IncompleteCheck("no file", place)
+
+
+def test_files_with_the_same_name_are_not_mixed_up(tmp_path: Path) -> None:
+    hook = HOOK.replace("fetch({table: table})", "fetch([table])").replace("input_dir / table", "input_dir / 'a.csv'")
+    hook = hook.replace("{group['plate']}.csv", "{group['plate']}/a.csv")
+    with pytest.raises(InputError, match=r"groups\[6\]: .*tables/P2/a.csv has no well A03"):
+        check(tmp_path, {"tables/P1/a.csv": "A01 A02 A03", "tables/P2/a.csv": "A01 A02"}, hook=hook)
 
 
 @pytest.mark.parametrize("reason", ["no cloud", "refused", "too large"])
@@ -89,11 +126,13 @@ def test_a_file_that_cannot_be_read_is_not_fetched(tmp_path: Path, reason: str) 
     bucket = FakeBucket()
     bucket.objects["a.csv"] = b"x"
 
-    def get_s3() -> Any:
+    def get_s3(endpoint: str) -> Any:
         if reason == "refused":
             raise CloudError("no login")
         return None if reason == "no cloud" else build_s3(bucket, MAX_FILE_BYTES + 1)
 
-    assert not CheckedFiles("app-bucket", {}, get_s3).fetch("s3://app-bucket/a.csv", tmp_path / "a.csv")
-    assert CheckedFiles("app-bucket", {}, lambda: build_s3(bucket)).fetch("s3://app-bucket/a.csv", tmp_path / "a.csv")
+    available = CheckedFiles("app-bucket", {}, lambda endpoint: build_s3(bucket))
+    assert not CheckedFiles("app-bucket", {}, get_s3).fetch("", "s3://app-bucket/a.csv", tmp_path / "a.csv")
+    assert not available.fetch("", "https://example.org/a.csv", tmp_path / "a.csv")
+    assert available.fetch("", "s3://app-bucket/a.csv", tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_bytes() == b"x"

@@ -13,11 +13,14 @@ import os
 import runpy
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.hooks.hook_calls import check_destination, confine_job
+from distributed_something.worker.job.addresses import is_url, parse_input_address
 from distributed_something.worker.job.failures import AWS_ERRORS, Failed
 from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
@@ -25,20 +28,22 @@ from distributed_something.worker.job.worker_settings import Settings
 
 CHECK_VARIABLE = "CHECK_MESSAGES_FOLDER"  # the worker's environment variable for the folder that contains MESSAGES_FILE
 MESSAGES_FILE, VERDICTS_FILE = "messages.jsonl", "verdicts.jsonl"
-FILES_FILE = "files.json"  # the path of each file that `submitJob` has fetched, by its address; null: not available
+FILES_FILE = "files.json"  # [endpoint, address, path] of each file that `submitJob` needed; the path is null without it
 NUMBER_FILE = "number.txt"  # the number of the last message that was given to `make_job`, for one that crashes Python
 MAX_VERDICTS = 100  # after that many messages that were not accepted, the others are not checked
 
 MakeJob = Callable[[dict[str, Any], Folders, Settings], Job]
 CheckJob = Callable[[Job, Folders], None]
+CheckFiles = Mapping[tuple[str, str], str | None]  # (endpoint, address) -> path, or None if it is not available
 
 
 class FilesNeeded(Exception):
-    """Raised in the hook `check` for files that `submitJob` has not fetched yet."""
+    """Raised in the hook `check` for files that `submitJob` has not fetched yet: `addresses` on the S3 server
+    `endpoint`, or in AWS if that is empty."""
 
-    def __init__(self, addresses: list[str]) -> None:
+    def __init__(self, endpoint: str, addresses: list[str]) -> None:
         super().__init__(", ".join(addresses))
-        self.addresses = addresses
+        self.endpoint, self.addresses = endpoint, addresses
 
 
 class FileUnavailable(Exception):
@@ -53,9 +58,9 @@ def check_messages(
     Write a verdict for each message that is not accepted, up to MAX_VERDICTS, one for each list of files that `check`
     needs, and one with the state `checked` at the end.
     """
-    job_folders = Folders(folder / "job", _build_fetch(folder))
+    job_folders, files = Folders(folder / "job", lambda inputs: None), _read_files(folder)
     job_folders.root.mkdir(exist_ok=True)
-    needed, verdict_count = set[str](), 0
+    needed, verdict_count = set[tuple[str, str]](), 0
     with (folder / MESSAGES_FILE).open(encoding="utf-8") as messages, (folder / NUMBER_FILE).open("wb") as number_file:
         for line in messages:
             given = json.loads(line)
@@ -63,11 +68,12 @@ def check_messages(
             try:
                 job = _make_checked_job(given["body"], job_folders, settings, make_job)
                 check_destination(job, has_deliver=has_deliver)
-                _check_job(job, job_folders, check)
+                _check_job(job, replace(job_folders, fetch=partial(_fetch_files, job, job_folders, files)), check)
             except FilesNeeded as error:
-                if new := [address for address in error.addresses if address not in needed]:
-                    needed.update(new)
-                    _write_verdict(folder, {"state": "files needed", "files": new, "number": given["number"]})
+                if new := [address for address in error.addresses if (error.endpoint, address) not in needed]:
+                    needed.update((error.endpoint, address) for address in new)
+                    verdict = {"state": "files needed", "endpoint": error.endpoint, "files": new}
+                    _write_verdict(folder, verdict | {"number": given["number"]})
             except FileUnavailable:  # `submitJob` knows
                 continue
             except (Exception, SystemExit) as error:
@@ -96,24 +102,29 @@ def _check_job(job: Job, folders: Folders, check: CheckJob | None) -> None:
             raise BadMessage(str(error)) from None
 
 
-def _build_fetch(folder: Path) -> Callable[[Inputs], None]:
-    """Return the `fetch` for the hook `check`, which gives it the files that `submitJob` has fetched."""
+def _read_files(folder: Path) -> CheckFiles:
     path = folder / FILES_FILE
-    files: dict[str, str | None] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    files = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return {(endpoint, address): file for endpoint, address, file in files}
 
-    def fetch(inputs: Inputs) -> None:
-        targets = inputs if isinstance(inputs, dict) else {address: address.rsplit("/", 1)[-1] for address in inputs}
-        if needed := [address for address in targets if address not in files]:
-            raise FilesNeeded(needed)
-        for address, name in targets.items():
-            file, target = files[address], folder / "job" / "input" / name
-            if file is None:
-                raise FileUnavailable(address)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
-                target.symlink_to(file)
 
-    return fetch
+def _fetch_files(job: Job, folders: Folders, files: CheckFiles, inputs: Inputs) -> None:
+    """Give the hook `check` the files that `submitJob` has fetched. A key without `s3://` is in the job's bucket."""
+    targets = inputs if isinstance(inputs, dict) else {address: address.rsplit("/", 1)[-1] for address in inputs}
+    addresses = {_complete_address(text, job.input_bucket): target for text, target in targets.items()}
+    if needed := [address for address in addresses if (job.input_endpoint, address) not in files]:
+        raise FilesNeeded(job.input_endpoint, needed)
+    for address, name in addresses.items():
+        file, target = files[job.input_endpoint, address], folders.input_dir / name
+        if file is None:
+            raise FileUnavailable(address)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # an earlier job's file may have had the same name
+        target.symlink_to(file)
+
+
+def _complete_address(text: str, bucket: str) -> str:
+    return text if is_url(text) else "s3://" + "/".join(parse_input_address(text, bucket))
 
 
 def run_worker(script: str, folder: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import boto3
 import botocore.session
-from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
@@ -16,6 +15,7 @@ from botocore.utils import parse_timestamp
 from distributed_something.worker.responses.foreign_response import reject_foreign_responses
 from distributed_something.worker.responses.response_length import reject_truncated_responses
 from distributed_something.worker.transfer.crt.transfers import CrtTransfers, build_transfers
+from distributed_something.worker.transfer.endpoints.clients import build_endpoint_arguments
 from distributed_something.worker.transfer.endpoints.credentials import EndpointCredentials
 from distributed_something.worker.transfer.retry import watch_requests
 from distributed_something.worker.transfer.s3_file import MAX_PARALLEL_REQUESTS
@@ -63,22 +63,8 @@ class Clients:
         return client
 
     def create_endpoint_client(self, endpoint: str, credentials: EndpointCredentials) -> Any:
-        """Return an S3 client for a server other than AWS's. The bucket is part of the path, as all of them accept."""
-        config = Config(
-            s3={"addressing_style": "path"},
-            # Not every server knows AWS's newer checksums. The worker sends and compares its own.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            **({} if credentials.key_id else {"signature_version": UNSIGNED}),
-        )
-        client = self._session.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name=credentials.region,
-            aws_access_key_id=credentials.key_id or None,
-            aws_secret_access_key=credentials.secret or None,
-            config=self._config.merge(config),
-        )
+        """Return an S3 client for a server other than AWS's."""
+        client = self._session.client("s3", **build_endpoint_arguments(endpoint, credentials, self._config))
         _disable_expect_header(client)
         watch_requests(client)
         return client

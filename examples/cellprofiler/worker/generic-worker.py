@@ -10,12 +10,12 @@ with all images, or one that does not exist. What a pipeline reads from this fol
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from constants import is_true, read_constant
 from data_file import MOUNT_FOLDER, ImageSource, check_group, find_create_batch_files
 from plugins import build_plugin_options, check_plugins
 
@@ -49,47 +49,36 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     """
     metadata = _parse_metadata(message["group"])
     pipeline, data_file, output = (_get_key(message, name, metadata) for name in ("pipeline", "data_file", "output"))
-    suffix = Path(data_file).suffix.lower()
-    source = _get_bucket("SOURCE_BUCKET", settings.aws_bucket)
-    workspace = _get_bucket("WORKSPACE_BUCKET", source)
-    mounted = settings.mount_s3 and not _is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
+    source = read_constant("SOURCE_BUCKET") or settings.aws_bucket
+    workspace = read_constant("WORKSPACE_BUCKET") or source
+    mounted = settings.mount_s3 and not is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
     root, out = MOUNT_FOLDER if mounted else f"{folders.input_dir}/{workspace}", folders.output_dir
-    if suffix not in DATA_OPTIONS:
-        raise BadMessage(f"`data_file`: {data_file!r} is not a .csv, .txt, or .h5 file; use one of these formats")
-    if suffix == ".h5" and not mounted:
-        raise BadMessage(f"`data_file`: {data_file!r} refers to images in {MOUNT_FOLDER}; set MOUNT_S3 = 'True'")
-
     default_input = fill_key(message, "input", metadata) if message.get("input") else ""
     local_input = folders.input_dir / DEFAULT_INPUT
-    command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}"]
-    command += ["-i", f"{root}/{default_input}" if mounted and default_input else f"{local_input}"]
+    input_folder = f"{root}/{default_input}" if mounted and default_input else f"{local_input}"
+    command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
     command += ["-o", f"{out}", "-d", f"{out}/{DONE_FILE}"]
-    command += [DATA_OPTIONS[suffix].format(f"{root}/{data_file}")] if DATA_OPTIONS[suffix] else []
+    command += _build_data_options(data_file, root, is_mounted=mounted)
     command += ["-g", ",".join(map("=".join, metadata.items())), *build_plugin_options()]
-    command += ["--always-continue"] if _is_true("ALWAYS_CONTINUE") else []
+    command += ["--always-continue"] if is_true("ALWAYS_CONTINUE") else []
+    files = {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in (pipeline, data_file)}
     output_folder, is_shared = _build_output_folder(message, metadata)
     job = job_from_message(
         message, folders, settings,
         command=command,
         input_bucket=workspace,
-        output_bucket=_get_bucket("DESTINATION_BUCKET", settings.aws_bucket),
+        output_bucket=read_constant("DESTINATION_BUCKET") or settings.aws_bucket,
         output_location=f"{output}/{output_folder}".rstrip("/"),
         shared_location=is_shared,
         may_replace=is_shared,  # as in the published implementation; the summary names such files
         leave_out=[DONE_FILE],
-        upload_arguments=upload_arguments(os.environ.get("UPLOAD_FLAGS", ""), "config.py: UPLOAD_FLAGS"),
+        upload_arguments=upload_arguments(read_constant("UPLOAD_FLAGS"), "config.py: UPLOAD_FLAGS"),
         own={
-            "data_file": Path(root, data_file), "metadata": metadata, "default_input": local_input,
-            "checked": {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in (pipeline, data_file)},
+            "data_file": Path(root, data_file), "metadata": metadata, "default_input": local_input, "checked": files,
             "images": None if mounted else ImageSource(source, default_input, folders.input_dir),
         },
     )  # fmt: skip
-    if mounted and job.inputs:
-        raise BadMessage("`inputs`: the bucket is mounted; put these files into the folder `input` of the bucket")
-    keys = () if mounted else (pipeline, data_file)
-    own_inputs = job.inputs if isinstance(job.inputs, dict) else dict.fromkeys(job.inputs, "")
-    job.inputs = {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in keys}
-    job.inputs |= {address: f"{DEFAULT_INPUT}/{path}" for address, path in own_inputs.items()}
+    job.inputs = _build_inputs(job.inputs, files, is_mounted=mounted)
     return job
 
 
@@ -143,6 +132,28 @@ def _is_plain(text: str) -> bool:
     return bool(text) and text == text.strip() and not re.search("[,=]", text)
 
 
+def _build_inputs(inputs: list[str] | dict[str, str], files: dict[str, str], *, is_mounted: bool) -> dict[str, str]:
+    """Return the job's inputs, which are stored in the default input folder, and `files`, unless the bucket is mounted.
+
+    Raise BadMessage if it is mounted and the job has inputs.
+    """
+    if is_mounted and inputs:
+        raise BadMessage("`inputs`: the bucket is mounted; put these files into the folder `input` of the bucket")
+    own_inputs = inputs if isinstance(inputs, dict) else dict.fromkeys(inputs, "")
+    moved_inputs = {address: f"{DEFAULT_INPUT}/{path}" for address, path in own_inputs.items()}
+    return moved_inputs if is_mounted else files | moved_inputs
+
+
+def _build_data_options(data_file: str, root: str, *, is_mounted: bool) -> list[str]:
+    """Return CellProfiler's option for the data file, which is below `root`. Raise BadMessage for other formats."""
+    suffix = Path(data_file).suffix.lower()
+    if suffix not in DATA_OPTIONS:
+        raise BadMessage(f"`data_file`: {data_file!r} is not a .csv, .txt, or .h5 file; use one of these formats")
+    if suffix == ".h5" and not is_mounted:
+        raise BadMessage(f"`data_file`: {data_file!r} refers to images in {MOUNT_FOLDER}; set MOUNT_S3 = 'True'")
+    return [option.format(f"{root}/{data_file}")] if (option := DATA_OPTIONS[suffix]) else []
+
+
 def _build_output_folder(message: dict[str, Any], metadata: dict[str, str]) -> tuple[str, bool]:
     """Return the folder for the job's results below `output`, and whether several jobs share this folder.
 
@@ -162,20 +173,12 @@ def _build_output_folder(message: dict[str, Any], metadata: dict[str, str]) -> t
 
 def _get_key(message: dict[str, Any], name: str, metadata: dict[str, str]) -> str:
     """Return a key in the bucket, with its placeholders filled."""
-    key = message.get(name)
+    if name not in message:
+        raise BadMessage(f"`{name}` is missing; write a path in the bucket, such as 'projects/{name}'")
+    key = message[name]
     if not isinstance(key, str) or not key.strip("/"):
         raise BadMessage(f"`{name}`: {key!r} is not a key in the bucket; write a path such as 'projects/{name}'")
     return fill_key(message, name, metadata).strip("/")
-
-
-def _get_bucket(name: str, default: str) -> str:
-    """Return a bucket in the config. In published configs, 'False' means that it is not set."""
-    value = os.environ.get(name, "").strip()
-    return default if value.lower() in ("", "false") else value
-
-
-def _is_true(name: str) -> bool:
-    return os.environ.get(name, "").lower() == "true"
 
 
 if __name__ == "__main__":

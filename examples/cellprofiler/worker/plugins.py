@@ -6,8 +6,9 @@ are refused here, with the lines for worker/Dockerfile that do the same once, wh
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from constants import is_true, read_constant
 
 from distributed_something.worker import BadMessage, Failed
 
@@ -21,15 +22,15 @@ def build_plugin_options() -> list[str]:
 
     Newer versions of CellProfiler-plugins have the working plugins in active_plugins/.
     """
-    if switches := {name: value for name in SWITCHES if (value := _read_constant(name))}:
+    if switches := {name: value for name in SWITCHES if (value := read_constant(name))}:
         lines = " and ".join(f"`{line}`" for line in _build_dockerfile_lines(switches))
         raise BadMessage(
             f"config.py: {', '.join(switches)}: plugins are part of the image here, so that all jobs use the same ones;"
             f" write {lines} in worker/Dockerfile, run make push, and set each of these constants to 'False'"
         )
-    if _read_constant("USE_PLUGINS").lower() != "true":
+    if not is_true("USE_PLUGINS"):
         return []
-    folder = Path(_read_constant("PLUGINS_PATH") or FOLDER)
+    folder = Path(read_constant("PLUGINS_PATH") or FOLDER)
     return [f"--plugins-directory={active if (active := folder / 'active_plugins').is_dir() else folder}"]
 
 
@@ -55,9 +56,3 @@ def _build_dockerfile_lines(switches: dict[str, str]) -> list[str]:
         source = f"-r {FOLDER}/{packages}" if is_file else f"'{FOLDER}[{packages}]'" if packages else FOLDER
         lines.append(f"RUN python3 -m pip install --no-cache-dir {source}")
     return lines
-
-
-def _read_constant(name: str) -> str:
-    """Return a constant in the config, or "" if it is not set. The published config writes 'False' or '' then."""
-    value = os.environ.get(name, "").strip()
-    return "" if value.lower() == "false" else value

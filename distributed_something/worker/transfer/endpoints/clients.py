@@ -9,10 +9,34 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from botocore import UNSIGNED
+from botocore.config import Config
+
 from distributed_something.worker.job.addresses import BadAddress, check_endpoint
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.transfer.endpoints.credentials import EndpointCredentials, read_endpoint_credentials
 from distributed_something.worker.transfer.web import InternalHost, resolve_host
+
+
+def build_endpoint_arguments(endpoint: str, credentials: EndpointCredentials, config: Config) -> dict[str, Any]:
+    """Return the arguments of an S3 client for a server other than AWS's, with `config` for its timeouts and retries.
+
+    The bucket is part of the path, as all of these servers accept.
+    """
+    own_config = Config(
+        s3={"addressing_style": "path"},
+        # Not every server knows AWS's newer checksums. The worker sends and compares its own.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        **({} if credentials.key_id else {"signature_version": UNSIGNED}),
+    )
+    return {
+        "endpoint_url": endpoint,
+        "region_name": credentials.region,
+        "aws_access_key_id": credentials.key_id or None,
+        "aws_secret_access_key": credentials.secret or None,
+        "config": config.merge(own_config),
+    }
 
 
 class EndpointClients:
