@@ -53,11 +53,12 @@ def _check_constants_size(path: Path, settings: Settings) -> None:
     environment = settings.build_worker_environment()
     sizes = {name: len(json.dumps({"name": name, "value": value})) + 2 for name, value in environment.items()}
     problems, total = InputProblems(), sum(sizes.values())
+    limit = f"a task definition holds {MAX_CONSTANTS_BYTES:,} for all constants, which have {total:,} together"
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
         if total <= MAX_CONSTANTS_BYTES:
             break
         total -= sizes[name]
-        problem = f"it has {sizes[name]:,} bytes, but a task definition holds {MAX_CONSTANTS_BYTES:,} for all constants"
+        problem = f"it has {sizes[name]:,} bytes, but {limit}"
         remedy = "put the text into a file in the bucket or the image, and the path of the file into the constant"
         problems.add(InputError(path, name, problem, remedy))
     problems.raise_if_any()

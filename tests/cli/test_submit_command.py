@@ -100,6 +100,7 @@ class Server:
             def do_GET(self) -> None:
                 server.seen.append((self.path, self.headers.get("Authorization", "")))
                 self.send_response(200)
+                self.send_header("ETag", '"e"')
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

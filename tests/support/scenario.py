@@ -668,5 +668,8 @@ class WorkerClients:
     def create_transfers(self, _: Any) -> None:
         """Return no transfers through awscrt, whose requests would not be recorded."""
 
+    def create_endpoint_client(self, *_: Any) -> None:
+        """Return no client for other servers, which the scenario's jobs do not use."""
+
     def create_lease_client(self, _: float) -> Any:
         return self._session.client("sqs")
