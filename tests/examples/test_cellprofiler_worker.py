@@ -191,7 +191,18 @@ def test_a_placeholder_without_a_value_is_rejected(
         make_job(cellprofiler, tmp_path, {"Metadata_Plate": "P1"}, batch="", **{key: template})
 
 
-@pytest.mark.parametrize("group", [{"Metadata": "A01"}, {"Well": "A,1"}, {"Well": ""}, {"Metadata": "a=b=c"}, "Well"])
+@pytest.mark.parametrize(
+    "group",
+    [
+        {"Metadata": "A01"},
+        {"Well": "A,1"},
+        {"Well": ""},
+        {"Metadata": "a=b=c"},
+        "Well",
+        {"Well": None},
+        {"Well": ["A", 1]},
+    ],
+)
 def test_a_group_that_option_g_cannot_express_is_rejected(cellprofiler: ModuleType, tmp_path: Path, group: Any) -> None:
     with pytest.raises(cellprofiler.BadMessage, match=r"`group`: .* is not K=V,K=V"):
         make_job(cellprofiler, tmp_path, group)

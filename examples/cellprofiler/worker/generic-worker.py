@@ -27,6 +27,7 @@ from distributed_something.worker import (
     Job,
     Result,
     Settings,
+    as_text,
     fill_key,
     find_image_damage,
     job_from_message,
@@ -121,7 +122,7 @@ def _parse_metadata(group: dict[str, Any] | str) -> dict[str, str]:
     """Return the group's metadata from `{"Metadata": "K=V,K=V"}`, `{"Metadata": {…}}`, or `{"K": "V"}`."""
     text = group.get("Metadata", group) if isinstance(group, dict) else group
     pairs = [pair.partition("=")[::2] for pair in text.split(",")] if isinstance(text, str) else list(text.items())
-    metadata = {key: value if isinstance(value, str) else str(value) for key, value in pairs}
+    metadata = {key: as_text(value) for key, value in pairs}
     if not metadata or not all(map(_is_plain, (*metadata, *metadata.values()))):
         problem = "write keys and values without commas and equals signs, and without spaces around them"
         raise BadMessage(f"`group`: {text!r} is not K=V,K=V; {problem}")
