@@ -111,7 +111,8 @@ To bring a newer version into this project, run this in a newer clone of the Dis
 
 # Files that an example needs only in the template, or that a run created.
 _EXCLUDED_PATTERNS = (
-    "README.md", "requirements.in", "local", "__pycache__", ".venv", "*SpotFleetRequestId.json", "*.submitted", "*.pyc",
+    "README.md", "requirements.in", "local", "__pycache__", ".venv", "*SpotFleetRequestId.json", "*.submitted",
+    "*.failures", "*.pyc",
 )  # fmt: skip
 
 
