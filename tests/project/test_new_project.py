@@ -30,10 +30,10 @@ from tests.support.paths import ROOT
 
 EXAMPLES = list_examples()
 PROJECT_FILES = {
-    ".gitignore", "LICENSE", "Makefile", "README.md", "config.py", "requirements.txt", "run.py",
-    "files/data/one.txt", "files/data/three.txt", "files/data/two.txt", "files/exampleFleet.json",
-    "files/exampleJob.json", "vendor/distributed_something-1.0.0-py3-none-any.whl", "worker/Dockerfile",
-    "worker/generic-worker.py", "worker/requirements-own.txt", "worker/scripts/README.md",
+    ".github/workflows/image.yml", ".gitignore", "LICENSE", "Makefile", "README.md", "config.py", "requirements.txt",
+    "run.py", "files/data/one.txt", "files/data/three.txt", "files/data/two.txt", "files/exampleFleet.json",
+    "files/exampleJob.json", "files/expected/one.txt", "vendor/distributed_something-1.0.0-py3-none-any.whl",
+    "worker/Dockerfile", "worker/generic-worker.py", "worker/requirements-own.txt", "worker/scripts/README.md",
 }  # fmt: skip
 MAX_FILES = 20  # so that a lab can read all of them
 
@@ -175,8 +175,8 @@ def test_the_readme_names_only_pages_that_exist(project: Path) -> None:
     assert [page for page in pages if not (ROOT / page).is_file()] == []
 
 
-def test_the_makefile_has_about_thirty_lines() -> None:
-    assert len((SKELETON / "Makefile").read_text().splitlines()) < 45
+def test_the_makefile_fits_on_a_screen() -> None:
+    assert len((SKELETON / "Makefile").read_text().splitlines()) <= 55
 
 
 def test_all_commands_in_the_readme_are_valid(project: Path) -> None:
