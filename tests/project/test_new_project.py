@@ -24,6 +24,7 @@ from distributed_something.project.config_file import load_settings
 from distributed_something.project.new import DraftError, ProjectSpec, list_examples, parse_image_option
 from distributed_something.project.starter import copy_example, has_shell_syntax
 from distributed_something.project.template import SKELETON
+from distributed_something.worker import VERSION
 from tests.repository.test_makefile import FAKE_DOCKER
 from tests.support.offline import run_command
 from tests.support.paths import ROOT
@@ -141,7 +142,7 @@ def test_make_build_builds_the_program_and_then_adds_the_worker(tmp_path: Path) 
     assert worker.startswith(
         "build --platform linux/amd64 --build-arg BASE_IMAGE=ada/seqtk:1.4-program --build-arg MOUNT_S3=False "
     )
-    assert " --tag ada/seqtk:1.4 " in worker
+    assert f" --tag ada/seqtk:1.4 --label distributed-something.version={VERSION} " in worker
     assert push == "push ada/seqtk:1.4"
 
 
