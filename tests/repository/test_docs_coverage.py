@@ -36,6 +36,15 @@ OTHER_CONSTANTS = {
     "ENDPOINT_REGION", "DS_VALUE_1",  # the code adds the last part
 }  # fmt: skip
 
+# Names that do not occur in the code either.
+OTHER_NAMES = {
+    "deleted_running",  # a state of an EC2 Fleet, which we do not use
+    "known_hosts",  # of ssh
+    "run_batch_general",  # a script of CellProfiler users
+    "json_file",  # a file in an example of a check
+    "metadataID", "monitorAndLog", "runSomething",  # of the published worker
+}  # fmt: skip
+
 
 def list_run_options() -> set[str]:
     parameters = [parameter for command in (cli, *cli.commands.values()) for parameter in command.params]
@@ -83,6 +92,15 @@ def test_every_constant_in_the_docs_exists() -> None:
     known = set(re.findall(r"\w+", read_code()))
     assert sorted(named - known - OTHER_CONSTANTS) == []
     assert sorted(OTHER_CONSTANTS - named) == [], "these are not in the docs any more"
+
+
+def test_every_key_function_and_file_named_in_the_docs_exists() -> None:
+    """Names with underscores or capitals, such as those of keys in summary.json, are in the code that writes them."""
+    pieces = re.findall(r"`([^`\n]+)`", read_docs())
+    name = re.compile(r"(?<![\w/.-])(?:[a-z]+(?:_[a-z0-9]+)+|[a-z]+[A-Z]\w+)(?![\w/-])")
+    named = {word for piece in pieces for word in name.findall(piece)}
+    assert sorted(named - set(re.findall(r"\w+", read_code())) - OTHER_NAMES) == []
+    assert sorted(OTHER_NAMES - named) == [], "these are not in the docs any more"
 
 
 def test_the_docs_explain_the_keys_of_a_job_file_and_no_others() -> None:
