@@ -54,7 +54,7 @@ in_example = $(patsubst examples/%/requirements.txt,$(venv)/.example-%,\
   $(filter-out $(demo_lock),$(wildcard examples/*/requirements.txt)))
 
 
-.PHONY: demo test test-examples lint check check-long bench
+.PHONY: demo test test-examples lint check check-long check-github bench
 
 demo: $(venv)/.demo $(filter %/.example-$(EXAMPLE),$(in_example))  ## run an example on this computer, without AWS (EXAMPLE=NAME; default: cellcount)
 	@$(in_venv) examples/demo.sh $(or $(EXAMPLE),cellcount)
@@ -72,20 +72,43 @@ lint: $(venv)/.test  ## check format, style, types, spelling, Dockerfiles, and s
 	mypy || status=1; \
 	codespell || status=1; \
 	hadolint worker/Dockerfile examples/*/worker/Dockerfile || status=1; \
-	shellcheck distributed_something/worker/image/*.sh examples/*.sh examples/*/*.sh .ci/* || status=1; \
+	shellcheck distributed_something/worker/image/*.sh distributed_something/cli/completion/run-py.bash examples/*.sh examples/*/*.sh .ci/* || status=1; \
 	exit $$status
 
 check: lint test test-examples  ## run lint, test, and test-examples
 
-check-long: check  ## run check and the long tests, then demo and test of the last commit in a bare Debian container (needs Docker)
+check-long: check check-github  ## run check, check-github, and the long tests, then demo and test of the last commit in a bare Debian container (needs Docker)
 	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -m long -q -n 2
 	@.ci/bare-machine
+
+# The schemas and rules are part of these packages, so that nothing else is fetched. cffconvert needs an environment of its
+# own, because it requires an old jsonschema.
+github_tools = check-jsonschema==0.39.0 sp-repo-review[cli]==2026.8.14 zizmor==1.32.0
+citation_tools = cffconvert==2.0.0
+check_schema = $(venv)/github/bin/check-jsonschema --builtin-schema
+
+check-github: $(venv)/github/.installed $(venv)/citation/.installed  ## check the files for GitHub: workflows, forms, citation, and the repository's form
+	@status=0; \
+	$(check_schema) vendor.github-workflows .github/workflows/*.yml || status=1; \
+	$(check_schema) custom.github-workflows-require-timeout .github/workflows/*.yml || status=1; \
+	$(check_schema) vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml)) || status=1; \
+	$(check_schema) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml || status=1; \
+	$(check_schema) vendor.dependabot .github/dependabot.yml || status=1; \
+	$(venv)/github/bin/zizmor --offline --quiet .github || status=1; \
+	$(venv)/github/bin/sp-repo-review . || status=1; \
+	$(venv)/citation/bin/cffconvert --validate || status=1; \
+	exit $$status
 
 bench: $(venv)/.test  ## measure how fast this computer sends and processes jobs
 	@$(in_venv) python -m tests.measure.bench
 
 $(venv)/.demo: $(venv)/.installed $(demo_lock)
 	@$(pip) -r $(demo_lock)
+	@touch $@
+
+$(venv)/github/.installed $(venv)/citation/.installed: $(venv)/%/.installed: $(venv)/.made Makefile
+	@$(PYTHON) -m venv $(venv)/$*
+	@$(venv)/$*/bin/python -m pip install --quiet --disable-pip-version-check $($*_tools)
 	@touch $@
 
 $(in_example): $(venv)/.example-%: examples/%/requirements.txt $(venv)/.demo

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from distributed_something.cli.completion.values import ProjectFile, save_failures
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.group import Command
 
@@ -27,7 +28,7 @@ WATCH_FOOTER = "Ctrl-C stops watching; the run continues"
     next_step="setup, after you have corrected the problems it found",
     runs_workers=False,
 )
-@click.argument("fleet_file", required=False, metavar="[FLEETFILE]", type=click.Path(path_type=Path))
+@click.argument("fleet_file", required=False, metavar="[FLEETFILE]", type=ProjectFile("Fleet file"))
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_obj
 def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
@@ -68,7 +69,7 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     next_step="retry, if jobs failed",
     runs_workers=False,
 )
-@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=ProjectFile("monitor file"))
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
 @click.option("--watch", is_flag=True, help="Show the status again and again, until the run has ended.")
 @click.pass_obj
@@ -92,6 +93,7 @@ def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bo
         else:
             current = observe_status(view, clock.now())
         print_status(view, current, context.console, line, as_json=as_json)
+    save_failures(context, file.run, current.failures)
     if current.has_failures:
         raise SystemExit(ExitCode.UNFINISHED)
 
@@ -103,7 +105,7 @@ def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bo
     next_step="Follow the advice for the most likely cause, or continue with monitor.",
     runs_workers=False,
 )
-@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=ProjectFile("monitor file"))
 @click.option("--json", "as_json", is_flag=True, help="Print the causes as JSON.")
 @click.pass_obj
 def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:

@@ -20,6 +20,7 @@ COMMAND_GROUPS = {
     "If something goes wrong": ("retry", "cleanup"),
     "Your own program": ("newProject", "buildImage", "makeJobs", "runJob", "upgrade"),
     "The local cloud (with --local)": ("interrupt", "stop"),
+    "Your shell": ("completion",),
 }
 
 

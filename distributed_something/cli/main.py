@@ -15,11 +15,13 @@ from distributed_something.cli import (
     run_commands,
     submit_command,
 )
+from distributed_something.cli.completion import command as completion_command
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.group import CommandGroup
 from distributed_something.cli.missing_package import explain_missing_package
 from distributed_something.cli.retry import retry_command
 from distributed_something.cli.test_run import command as test_run_command
+from distributed_something.worker import VERSION
 
 
 @click.group(
@@ -27,6 +29,7 @@ from distributed_something.cli.test_run import command as test_run_command
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Each command explains itself: run.py COMMAND --help. The documentation is in docs/.",
 )
+@click.version_option(VERSION, "--version", message="distributed-something %(version)s", help="Print the version.")
 def cli() -> None:
     """Run a Dockerized program over thousands of inputs on AWS.
 
@@ -45,7 +48,7 @@ for command in (
     account_commands.fleet_file, diagnose_commands.check, test_run_command.test_run, diagnose_commands.why,
     project_commands.new_project, project_commands.make_jobs,
     project_commands.run_job, project_commands.build_image, project_commands.upgrade, local_commands.interrupt,
-    local_commands.stop,
+    local_commands.stop, completion_command.completion,
 ):  # fmt: skip
     cli.add_command(command)
 

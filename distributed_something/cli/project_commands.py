@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from distributed_something.cli.completion.values import ProjectFile
 from distributed_something.cli.context import Context
 from distributed_something.cli.group import Command
 from distributed_something.core.text import format_row
@@ -143,9 +144,7 @@ def build_image(context: Context, base: str | None, push: bool) -> None:
 @click.option("--match", metavar="PATTERN", help="Pattern for the names, such as '{plate}/{well}_s{site}.tif'.")
 @click.option("--by", metavar="NAMES", help="One job for all rows or files with the same values in these fields.")
 @click.option("--metadata", is_flag=True, help="Write CellProfiler's form: Metadata_Plate=P1,Metadata_Well=A01.")
-@click.option(
-    "--like", metavar="JOBFILE", type=click.Path(path_type=Path), help="Copy the shared keys of this Job file."
-)
+@click.option("--like", metavar="JOBFILE", type=ProjectFile("Job file"), help="Copy the shared keys of this Job file.")
 @click.option("--set", "put", multiple=True, metavar="KEY=VALUE", help="Add or replace a shared key. Can be repeated.")
 @click.option(
     "--output",
@@ -179,7 +178,7 @@ def make_jobs(context: Context, /, output: Path | None, force: bool, **options: 
     ),
     next_step="Read the log in the folder shown, correct the job, and submit it again.",
 )
-@click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
+@click.argument("job_file", metavar="JOBFILE", type=ProjectFile("Job file"))
 @click.option("--index", metavar="N", type=click.IntRange(1), help="The job's number in the Job file, from 1.")
 @click.option("--id", "identity", metavar="JOBID", help="The job's ID, as shown by monitor and in records.")
 @click.option("--upload", is_flag=True, help="First upload the folders in the Job file's `upload` key.")

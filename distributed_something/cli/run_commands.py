@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from distributed_something.cli.completion.values import ProjectFile, save_failures
 from distributed_something.cli.context import Context, ExitCode, shorten_path
 from distributed_something.cli.group import Command, Number
 from distributed_something.core.text import format_row
@@ -57,7 +58,7 @@ def setup(context: Context) -> None:
     examples=("startCluster files/exampleFleet.json", "startCluster files/exampleFleet.json --cheapest"),
     next_step="monitor MONITORFILE, unless the config has AUTO_MONITOR = 'True'",
 )
-@click.argument("fleet_file", metavar="FLEETFILE", type=click.Path(path_type=Path))
+@click.argument("fleet_file", metavar="FLEETFILE", type=ProjectFile("Fleet file"))
 @click.option("--wait", default=10.0, show_default=True, metavar="MINUTES", type=Number(0, 1440),
               help="How long to wait for the machines to start.")  # fmt: skip
 @click.option("--cheapest", is_flag=True, help=CHEAPEST_HELP)
@@ -131,7 +132,7 @@ def _record_inputs(context: Context, run: MonitorFile, fleet_file: Path) -> None
     ),
     next_step="Look at the results in your bucket; the summary at the end shows where they are.",
 )
-@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=ProjectFile("monitor file"))
 @click.argument(
     "cheapest", required=False, metavar="[True|False]", type=click.Choice(["True", "False"], case_sensitive=False)
 )
@@ -148,6 +149,7 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
     end = monitor_run(
         build_run_context(context, monitor_file, run), run, cheapest=lowest_cost, pace=choose_pace(context)
     )
+    save_failures(context, run.run, end.failures)
     if context.cloud is not None:
         results = context.cloud.export_buckets(
             [run.MONITOR_BUCKET_NAME], lambda text: context.console.print_progress(f"warning: {text}")
@@ -168,7 +170,7 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
     next_step="setup, for the next run",
     runs_workers=False,
 )
-@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=ProjectFile("monitor file"))
 @click.option("--verify", is_flag=True, help="Only list what remains of this run or, without a file, of all runs.")
 @click.option("--stale", is_flag=True, help="List what older runs left behind; with --yes, delete it.")
 @click.option("--yes", is_flag=True, help="Delete the queue even if jobs are waiting in it.")

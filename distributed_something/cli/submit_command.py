@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from distributed_something.cli.completion.values import ProjectFile
 from distributed_something.cli.console import Console
 from distributed_something.cli.context import Context, ExitCode, shorten_path
 from distributed_something.cli.group import Command
@@ -52,7 +53,7 @@ _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
     examples=("submitJob files/exampleJob.json --dry-run", "submitJob files/exampleJob.json"),
     next_step="startCluster FLEETFILE",
 )
-@click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
+@click.argument("job_file", metavar="JOBFILE", type=ProjectFile("Job file"))
 @click.option(
     "--dry-run", is_flag=True, help="Check every job, and print the job count and the first message, but send nothing."
 )

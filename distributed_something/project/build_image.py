@@ -19,8 +19,10 @@ from distributed_something.aws.instance_types import find_docker_platform
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.project.template import PACKAGE_PARENT, find_template_file
+from distributed_something.worker import VERSION
 
 BUILD_COMMAND_VARIABLE = "DOCKER_BUILD"  # replaces `docker build`, for options such as --network host
+VERSION_LABEL = "distributed-something.version"  # org.opencontainers.image.version is the program's own
 _PACKAGE = "distributed_something"
 
 
@@ -47,7 +49,7 @@ def build_image(settings: Settings, project: Path, base: str | None = None, plat
         fill_build_context(Path(context), project / "worker")
         arguments = {"BASE_IMAGE": base, "MOUNT_S3": str(settings.MOUNT_S3)}
         options = [word for pair in arguments.items() for word in ("--build-arg", "=".join(pair))]
-        _run([*build, *options, "--tag", image, context])
+        _run([*build, *options, "--tag", image, "--label", f"{VERSION_LABEL}={VERSION}", context])
 
 
 def choose_platform(settings: Settings, config: Path) -> str:

@@ -27,6 +27,8 @@ from distributed_something.project.move_in.move_in import EXAMPLE_JOB, MoveRepor
 from distributed_something.project.starter import (
     DEFAULT_PROGRAM,
     EXAMPLE_DATA,
+    EXPECTED_FOLDER,
+    EXPECTED_RESULTS,
     build_example_job,
     build_readme,
     copy_example,
@@ -38,7 +40,7 @@ from distributed_something.project.wheel import build_wheel
 
 MAX_APP_NAME_CHARACTERS = 64  # queue names contain APP_NAME, and SQS allows 80 characters
 _TEMPLATE_FILES = ("run.py", "LICENSE", "config.py", "files/exampleFleet.json", "worker/generic-worker.py",
-        "worker/requirements-own.txt", "worker/scripts")  # fmt: skip
+        "worker/requirements-own.txt", "worker/scripts", ".github/workflows/image.yml")  # fmt: skip
 VENDOR_FOLDER = "vendor"
 _COMMIT_IDENTITY = ("Distributed-Something", "distributed-something@localhost")  # if git does not know the user
 
@@ -267,6 +269,9 @@ def _write_example_job(draft: Path, spec: ProjectSpec) -> None:
     write_file_atomically(draft / "files" / "exampleJob.json", job.encode())
     for name, text in EXAMPLE_DATA.items():
         write_file_atomically(draft / "files" / "data" / name, text.encode())
+    if spec.program in (None, DEFAULT_PROGRAM):  # another program's results are not known
+        for name, text in EXPECTED_RESULTS.items():
+            write_file_atomically(draft / EXPECTED_FOLDER / name, text.encode())
 
 
 def _check_project(draft: Path, spec: ProjectSpec) -> None:

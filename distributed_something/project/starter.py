@@ -13,6 +13,8 @@ from distributed_something.jobs.job_file import iter_job_file_lines
 DEFAULT_PROGRAM = "sort -o {output_dir}/{file} {input_dir}/{file}"  # available in almost every image
 PROGRAM_REQUIREMENTS = "program-requirements.txt"  # what an example's program needs on this computer
 EXAMPLE_DATA = {"one.txt": "plum\napple\n", "two.txt": "pear\nfig\n", "three.txt": "quince\nlemon\n"}
+EXPECTED_FOLDER = "files/expected"  # what the first job writes; `make test` compares its results with it
+EXPECTED_RESULTS = {"one.txt": "apple\nplum\n"}
 _SHELL_OPERATORS = {"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "(", ")"}
 
 
@@ -86,6 +88,16 @@ Results are ordinary files in `local/`.{show} To run a single job and see why it
 
     python run.py --local runJob files/exampleJob.json --index 1 --upload
 
+## Test it
+
+    make test
+
+This runs the first job of `files/exampleJob.json` on this computer (`make test JOB=FILE`: of another file). It fails
+if the job fails, or if its results differ from the files in `files/expected/`. Without this folder, results are not
+compared. To create it from results that you have checked, or to replace it after you changed the program:
+
+    rm -rf files/expected && cp -R local/runJob/*/job/output files/expected
+
 ## Files that you edit
 
 | file | content |
@@ -104,14 +116,16 @@ To bring a newer version into this project, run this in a newer clone of the Dis
 
 1. Write your own `DOCKERHUB_TAG`, `AWS_BUCKET`, and `SSH_KEY_NAME` in `config.py`.
 2. Once per account: `python run.py setupAWS` and `python run.py fleetFile`.
-3. Build and push the image: `make push`.
+3. Build and push the image: `make push`. On GitHub, `.github/workflows/image.yml` also builds it whenever you push
+   to `main`, and pushes it to GitHub's registry; its last step shows the name for `DOCKERHUB_TAG`.
 4. Type `setup` and `submitJob` as above, without `--local`. Then `python run.py check files/{app}Fleet.json` finds
    mistakes before they cost money. Then type `startCluster` with this Fleet file, and `monitor`.
 """
 
 # Files that an example needs only in the template, or that a run created.
 _EXCLUDED_PATTERNS = (
-    "README.md", "requirements.in", "local", "__pycache__", ".venv", "*SpotFleetRequestId.json", "*.submitted", "*.pyc",
+    "README.md", "requirements.in", "local", "__pycache__", ".venv", "*SpotFleetRequestId.json", "*.submitted",
+    "*.failures", "*.pyc",
 )  # fmt: skip
 
 

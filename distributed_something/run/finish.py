@@ -6,7 +6,7 @@ Everything that costs money is stopped first.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.ec2_fleet import observe_fleet
@@ -16,6 +16,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.text import format_row, wrap_wide_lines
 from distributed_something.observe.service import observe_service
 from distributed_something.observe.snapshot import observe_run
+from distributed_something.results.causes import FailureGroup
 from distributed_something.results.summary import RunSummary, find_run_summary, save_run_summary
 from distributed_something.run.cleanup.clean_up import determine_dead_letter_queue
 from distributed_something.run.cleanup.export_logs import continue_log_export
@@ -54,10 +55,12 @@ class RunEnd:
     """How a run ended.
 
     `is_clean`: whether everything that should be removed is removed. `is_complete`: whether every job is done.
+    `failures`: the failed jobs by cause; none if they are unknown, as at an earlier end.
     """
 
     is_clean: bool
     is_complete: bool
+    failures: tuple[FailureGroup, ...] = field(default=(), compare=False)
 
 
 def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: Pace) -> RunEnd:
@@ -145,7 +148,7 @@ def _report_end(
         context.output.print_progress(note)
     report, text = "\n".join([*lines, text]), "\n".join(filter(None, [text, steps]))
     context.output.print_result(text)
-    end = RunEnd(is_clean, outcome is not None and outcome.is_complete)
+    end = RunEnd(is_clean, outcome is not None and outcome.is_complete, outcome.groups if outcome else ())
     summary = RunSummary(
         reason.value if reason else "", end.is_clean, end.is_complete, "\n".join([*lines, text]), ended_run.ended,
         report=report, start_failure=ended_run.start_failure,

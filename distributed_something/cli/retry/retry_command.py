@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from distributed_something.cli.completion.values import ProjectFile, complete_failures
 from distributed_something.cli.context import Context, shorten_path
 from distributed_something.cli.group import Command, Number
 from distributed_something.cli.retry.planner import RetryChoice, RetryPlanner, check_job_file
@@ -36,15 +37,15 @@ MAX_MINUTES = MAX_JOB_SECONDS / 60
     ),
     next_step="startCluster FLEETFILE, then monitor MONITORFILE",
 )
-@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=ProjectFile("monitor file"))
 @click.option(
-    "--only", multiple=True, metavar="ID|CAUSE|JOB",
+    "--only", multiple=True, metavar="ID|CAUSE|JOB", shell_complete=complete_failures,
     help="Only these jobs: a group's ID (at least 3 characters of it), a cause such as time-out, or a job's ID. May be "
     "given several times.",
 )  # fmt: skip
 @click.option("--timeout", metavar="MINUTES", type=Number(0, MAX_MINUTES, min_open=True),
               help="Another time limit for the programs.")  # fmt: skip
-@click.option("--with", "job_file", metavar="JOBFILE", type=click.Path(path_type=Path),
+@click.option("--with", "job_file", metavar="JOBFILE", type=ProjectFile("Job file"),
               help="Take everything but the groups from this corrected Job file.")  # fmt: skip
 @click.option("--replace", is_flag=True,
               help="First remove all waiting jobs from the queue, for example after a retry with a wrong command. "

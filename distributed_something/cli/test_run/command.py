@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from distributed_something.cli.completion.values import ProjectFile
 from distributed_something.cli.context import Context, ExitCode, shorten_path
 from distributed_something.cli.group import Command
 from distributed_something.cli.run_commands import build_run_context
@@ -30,7 +31,7 @@ NO_MACHINE_TEXT = "nothing: no machine was seen"
     examples=("testRun", "testRun files/exampleFleet.json", "--local testRun"),
     next_step="setup, for the first real run",
 )
-@click.argument("fleet_file", required=False, metavar="[FLEETFILE]", type=click.Path(path_type=Path))
+@click.argument("fleet_file", required=False, metavar="[FLEETFILE]", type=ProjectFile("Fleet file"))
 @click.pass_obj
 def test_run(context: Context, fleet_file: Path | None) -> None:
     """Prove with one machine and two tiny jobs that runs work."""

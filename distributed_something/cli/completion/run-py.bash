@@ -1,0 +1,38 @@
+# shellcheck shell=bash
+# Completes the command lines of run.py in bash. `run.py completion bash` prints this file.
+
+_run_py_completion() {
+    local index script="" type value IFS=$'\n'
+    COMPREPLY=()
+    for ((index = 0; index < COMP_CWORD; index++)); do
+        case ${COMP_WORDS[index]} in
+        run.py | */run.py | distributed-something)
+            script=${COMP_WORDS[index]//\\/}
+            break
+            ;;
+        esac
+    done
+    # shellcheck disable=SC2088 # the tilde was typed, so the shell has not expanded it
+    [[ $script == "~/"* ]] && script=$HOME/${script:2}
+    [[ -e $script ]] || script=$(type -P -- "$script")
+    # Other programs also have a run.py, which must not be started to complete a word.
+    if ! grep -qs 'distributed_something\.cli\.main' -- "$script"; then
+        [[ -z $_run_py_former ]] || "$_run_py_former" "$@"
+        return
+    fi
+    local program=(python3 "$script") # which goes on with the Python in .venv
+    [[ $script == */run.py || $script == run.py ]] || program=("$script")
+    while IFS=$'\t' read -r type value _; do
+        [[ $type != plain ]] || COMPREPLY+=("$(printf %q "$value")")
+    done < <(RUN_PY_WORDS="${COMP_WORDS[*]:index}" RUN_PY_WORD_INDEX=$((COMP_CWORD - index)) \
+        _RUN_PY_COMPLETE=words_complete "${program[@]}" 2>/dev/null </dev/null)
+}
+
+# What completes `python` otherwise, which may first have to be loaded.
+if [[ $(type -t _completion_loader) == function ]]; then _completion_loader python >/dev/null 2>&1; fi
+_run_py_former=$(complete -p python 2>/dev/null | sed -n 's/.* -F \([^ ]*\) .*/\1/p')
+[[ $_run_py_former != _run_py_completion ]] || _run_py_former=""
+
+# If no word fits, bash completes file names.
+complete -o nosort -o bashdefault -o default -F _run_py_completion run.py distributed-something python python3 2>/dev/null ||
+    complete -o bashdefault -o default -F _run_py_completion run.py distributed-something python python3 # before bash 4.4
