@@ -34,8 +34,8 @@ class SubmissionDocument:
     order, so it does not depend on limits such as timeout_minutes. `path`: the Job file as the user typed it, also for
     `retry --with`; `retry_of`: the run whose failed jobs `retry` sent; both "" otherwise, and in older documents.
     `files`: the SHA-256 of the Job file and its table, keyed by path; empty in older documents. After `--canary`,
-    `canary_of` is how many jobs the Job file has, and `canary_digest` is the digest of all its messages, while `planned`
-    and the other digests are those of the chosen jobs; otherwise 0 and "".
+    `canary_of` is how many jobs the Job file has, and `canary_digest` is the digest of all its messages, while
+    `planned` and the other digests are those of the chosen jobs; otherwise 0 and "".
     """
 
     app: str

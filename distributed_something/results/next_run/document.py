@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -39,7 +39,7 @@ class RunMeasurement:
     startup_seconds: float = 0.0
     idle_seconds: float = 0.0
     machine_types: tuple[str, ...] = ()
-    measured: MeasuredJobs = MeasuredJobs()
+    measured: MeasuredJobs = field(default_factory=MeasuredJobs)
 
 
 def save_measurement(

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from distributed_something.core.text import format_cost, format_count, format_duration, format_usd, format_wrapped_row
+from distributed_something.core.text import (
+    MIN_SHOWN_USD,
+    format_cost,
+    format_count,
+    format_duration,
+    format_usd,
+    format_wrapped_row,
+)
 from distributed_something.results.next_run.document import RunMeasurement
 from distributed_something.results.next_run.forecast import MIN_JOBS, Cluster, RunForecast, forecast_run
 from distributed_something.results.next_run.limits import (
@@ -43,24 +50,21 @@ def forecast_next_run(
 
 def format_next_run_rows(next_run: NextRun) -> list[str]:
     """Return the rows of a summary: the forecast, and the limits that would be hit."""
-    rows = [format_wrapped_row("next run", format_next_run(next_run))]
-    return rows + [format_wrapped_row("", f"warning: {text}; {remedy}") for text, remedy in iter_risk_texts(next_run)]
+    first, *others = list_next_run_texts(next_run)
+    others += [f"warning: {text}; {remedy}" for text, remedy in iter_risk_texts(next_run)]
+    return [format_wrapped_row("next run", first), *(format_wrapped_row("", text) for text in others)]
 
 
-def format_next_run(next_run: NextRun) -> str:
-    """Return the forecast in one sentence."""
+def list_next_run_texts(next_run: NextRun) -> list[str]:
+    """Return what was measured, and the forecast of the time and the cost."""
     measurement, cluster, forecast = next_run.measurement, next_run.cluster, next_run.forecast
-    jobs = (
-        f"all {format_count(measurement.jobs, 'job')}" if measurement.canary else format_count(measurement.jobs, "job")
-    )
-    subject = f"{jobs} of {measurement.job_file} on {format_count(cluster.machines, 'machine')}"
+    jobs, measured = format_count(measurement.jobs, "job"), format_count(measurement.measured.count, "measured job")
+    subject = f"{jobs} of {measurement.job_file} on {format_count(cluster.machines, 'machine')}, from {measured}"
     if forecast is None:
-        measured = format_count(measurement.measured.count, "job")
-        return f"{subject}: no forecast, because only {measured} were measured; at least {MIN_JOBS} are needed"
-    price = f"{'MACHINE_PRICE' if next_run.is_bid else 'machines'} at {format_usd(cluster.usd_per_hour)} USD/h"
-    time, cost = _format_estimate(forecast.seconds, format_duration), _format_estimate(forecast.usd, format_cost)
-    measured = format_count(measurement.measured.count, "measured job")
-    return f"{subject}: {time}; {cost} USD ({price}), from {measured}"
+        return [f"{subject}: no forecast, which needs at least {MIN_JOBS}"]
+    price = f"{'MACHINE_PRICE' if next_run.is_bid else 'machines'} at {format_usd(cluster.usd_per_hour)} USD an hour"
+    cost = "under 0.01" if forecast.usd.high < MIN_SHOWN_USD else _format_estimate(forecast.usd, format_cost)
+    return [subject, f"time {_format_estimate(forecast.seconds, format_duration)}", f"cost {cost} USD, {price}"]
 
 
 def iter_risk_texts(next_run: NextRun) -> Iterator[tuple[str, str]]:
