@@ -68,15 +68,13 @@ _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
     "the entire Job file.",
 )  # fmt: skip
 @click.pass_obj
-def submit_job(
-    context: Context, job_file: Path, dry_run: bool, resume: bool, again: bool, replace: bool, yes: bool,
-    canary: int | None,
-) -> None:  # fmt: skip
+def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags: bool) -> None:
     """Check a Job file and send its jobs to the queue."""
     from distributed_something.jobs.submission.document import find_git_commit
     from distributed_something.jobs.submission.journal import SubmissionJournal
     from distributed_something.jobs.submission.submit import Submission
 
+    dry_run, resume, again, replace, yes = (flags[name] for name in ("dry_run", "resume", "again", "replace", "yes"))
     if resume and replace:
         raise click.UsageError("--resume continues a submission, and --replace starts a new one: leave out one of them")
     loaded, plan = _plan_jobs(context, job_file, is_sent=not dry_run)

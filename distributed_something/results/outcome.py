@@ -7,7 +7,7 @@ mentions are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -59,7 +59,7 @@ class RunOutcome:
     total_seconds: float = 0.0
     failing: list[FailedJob] = field(default_factory=list)
     failing_groups: tuple[FailureGroup, ...] = ()
-    measured: MeasuredJobs = field(default_factory=MeasuredJobs)
+    measured: MeasuredJobs = field(default_factory=MeasuredJobs, compare=False)
 
     @property
     def all_failures(self) -> list[FailedJob]:
@@ -93,13 +93,7 @@ def load_run_outcome(
     """
     reader = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
     measurer = JobMeasurer()
-
-    def add_end(line: Mapping[str, Any]) -> None:
-        measurer.add_end(line)
-        if table is not None:
-            table.add_end(line)
-
-    counter = JobCounter(add_end)
+    counter = JobCounter(measurer.add_end if table is None else _join(measurer.add_end, table.add_end))
     unread = 0
     for line in reader.iter_lines():
         counter.add_end(line)
@@ -120,6 +114,16 @@ def load_run_outcome(
         unread, tuple(groups), counter.total_seconds, failing, tuple(failing_groups),
         measurer.finish(counter.total_seconds),
     )  # fmt: skip
+
+
+def _join(*callbacks: Callable[[Mapping[str, Any]], object]) -> Callable[[Mapping[str, Any]], None]:
+    """Return a function that calls each of these with its argument."""
+
+    def call_all(line: Mapping[str, Any]) -> None:
+        for callback in callbacks:
+            callback(line)
+
+    return call_all
 
 
 def load_failures(s3: S3Client, file: MonitorFile, *, replaced_at: float | None = None) -> RunOutcome | None:

@@ -62,7 +62,8 @@ def list_next_run_texts(next_run: NextRun) -> list[str]:
     subject = f"{jobs} of {measurement.job_file} on {format_count(cluster.machines, 'machine')}, from {measured}"
     if forecast is None:
         return [f"{subject}: no forecast, which needs at least {MIN_JOBS}"]
-    price = f"{'MACHINE_PRICE' if next_run.is_bid else 'machines'} at {format_usd(cluster.usd_per_hour)} USD an hour"
+    source = "MACHINE_PRICE" if next_run.is_bid else "spot price"
+    price = f"{source} {format_usd(cluster.usd_per_hour)} an hour"
     cost = "under 0.01" if forecast.usd.high < MIN_SHOWN_USD else _format_estimate(forecast.usd, format_cost)
     return [subject, f"time {_format_estimate(forecast.seconds, format_duration)}", f"cost {cost} USD, {price}"]
 

@@ -138,7 +138,7 @@ def _format_ceiling(table: PriceTable) -> str:
     hours += f": at most {format_usd(table.ceiling * table.max_hours)} USD"
     hours += " without on-demand machines" if table.on_demand else ""
     if not table.max_cost:
-        return f"ceiling: MAX_COST is 0, which is no limit; {hours}"
+        return f"ceiling: MAX_COST is 0, so it limits nothing; {hours}"
     return f"ceiling: at MAX_COST ({format_usd(table.max_cost)} USD for machines), no new jobs start; {hours}"
 
 
