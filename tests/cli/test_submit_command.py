@@ -317,11 +317,11 @@ def test_nothing_is_printed_for_a_worker_that_chooses_the_location_itself(projec
 
 def test_a_canary_sends_few_jobs_and_its_document_says_of_which_file(project: Project) -> None:
     code, text = project.submit("--canary", "6")
-    assert (code, len(project.sqs.bodies)) == (0, 6)
+    assert (code, len(project.sqs.received)) == (0, 6)
     assert "canary          6 of 60 jobs, spread evenly over the file" in text
     (document,) = project.documents
     assert (document.planned, document.count, document.canary_of, document.job_count) == (6, 6, 60, 60)
-    project.sqs.bodies.clear()
+    project.sqs.received.clear()
     project.submit("--yes")
     full = project.documents[-1]
     assert (full.planned, full.canary_of, full.job_count) == (60, 0, 60)
@@ -338,7 +338,7 @@ def test_a_canary_is_chosen_by_the_sizes_of_its_inputs_if_they_are_known(project
 
 def test_a_canary_can_be_previewed(project: Project) -> None:
     assert project.submit("--canary", "6", "--dry-run")[0] == 0
-    assert (project.documents, project.sqs.bodies) == ([], [])
+    assert (project.documents, project.sqs.received) == ([], [])
 
 
 @pytest.mark.parametrize("count", ["0", "60", "61", "many"])

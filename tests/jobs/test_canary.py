@@ -11,8 +11,9 @@ import pytest
 
 from distributed_something.core.errors import InputError
 from distributed_something.jobs.job_file import JobFile, load_job_file
+from distributed_something.jobs.submission import input_sizes
 from distributed_something.jobs.submission.canary import Canary, choose_canary
-from distributed_something.jobs.submission.input_sizes import MAX_REQUESTS, InputSizeReader
+from distributed_something.jobs.submission.input_sizes import InputSizeReader
 from distributed_something.jobs.submission.plan import plan_submission
 from tests.support.fakes import build_client_error
 
@@ -141,11 +142,14 @@ def test_sizes_that_a_few_requests_cannot_tell_are_unknown(tmp_path: Path, share
     assert Lab(tmp_path, 10, **shared).read_sizes() is None
 
 
-def test_listing_stops_after_a_number_of_requests_or_seconds_or_at_an_error(tmp_path: Path) -> None:
+def test_listing_stops_after_a_number_of_requests_or_seconds_or_at_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_sizes, "MAX_REQUESTS", 3)
     lab = Lab(tmp_path, 10)
-    lab.bucket.sizes |= {("my-bucket", f"images/0000{number}"): 1 for number in range(PAGE_SIZE * MAX_REQUESTS + 1)}
+    lab.bucket.sizes |= {("my-bucket", f"images/0000{number}"): 1 for number in range(3 * PAGE_SIZE + 1)}
     assert lab.read_sizes() is None
-    assert len(lab.bucket.requests) == MAX_REQUESTS
+    assert len(lab.bucket.requests) == 3
     lab = Lab(tmp_path, 10)
     lab.ticks = iter([0.0, 9.0])
     assert lab.read_sizes() is None

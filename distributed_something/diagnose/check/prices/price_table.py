@@ -125,11 +125,10 @@ def _iter_parts(table: PriceTable) -> Iterator[tuple[str, str]]:
     yield from ((names.get(name, name), format_usd(amount)) for name, amount in table.parts.items())
     if table.on_demand:
         yield format_count(table.on_demand, "on-demand machine"), "not looked up"
-    if table.expected is None:
-        yield "total, at most", format_usd(table.ceiling)
-    else:
-        bid = f" (at most {format_usd(table.ceiling)}, at MACHINE_PRICE {format_usd(table.bid)})" if spot else ""
-        yield "total", f"{format_usd(table.expected)}{bid}"
+    if table.expected is not None:
+        yield "total", format_usd(table.expected)
+    if spot or table.expected is None:
+        yield f"at most, at MACHINE_PRICE {format_usd(table.bid)}", format_usd(table.ceiling)
 
 
 def _format_ceiling(table: PriceTable) -> str:
