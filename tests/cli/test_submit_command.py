@@ -315,7 +315,7 @@ def test_nothing_is_printed_for_a_worker_that_chooses_the_location_itself(projec
 # A canary
 
 
-def test_a_canary_sends_few_jobs_and_its_document_says_of_which_file(project: Project) -> None:
+def test_a_canary_sends_few_jobs_and_its_document_says_how_many_the_file_has(project: Project) -> None:
     code, text = project.submit("--canary", "6")
     assert (code, len(project.sqs.received)) == (0, 6)
     assert "canary          6 of 60 jobs, spread evenly over the file" in text
@@ -342,7 +342,7 @@ def test_a_canary_can_be_previewed(project: Project) -> None:
 
 
 @pytest.mark.parametrize("count", ["0", "60", "61", "many"])
-def test_a_number_that_is_no_part_of_the_jobs_is_one_line_and_nothing_is_sent(project: Project, count: str) -> None:
+def test_a_number_that_is_not_a_part_of_the_jobs_is_one_line_and_nothing_is_sent(project: Project, count: str) -> None:
     code, text = project.submit("--canary", count)
     assert (code, len(text.splitlines()), project.documents) == (2, 1, [])
     assert "--canary" in text
