@@ -102,11 +102,17 @@ def test_only_a_sample_of_many_jobs_is_kept_and_it_does_not_depend_on_their_orde
 
 
 def test_jobs_that_all_take_as_long_have_a_forecast_without_a_range() -> None:
-    forecast = forecast_run(measure(*[600.0] * 30), 1000, CLUSTER)
+    forecast = forecast_run(measure(*[600.0] * 30), 1000, replace(CLUSTER, startup_seconds=0, idle_seconds=0))
     assert forecast is not None
     # 20 slots run 50 jobs each.
-    assert (forecast.seconds.low, forecast.seconds.high) == pytest.approx((30_180, 30_180))
-    assert forecast.usd.value == pytest.approx(10 * 30_180 / 3600 * 0.5)
+    assert (forecast.seconds.low, forecast.seconds.high) == pytest.approx((30_000, 30_000))
+    assert forecast.usd.value == pytest.approx(10 * 30_000 / 3600 * 0.5)
+
+
+def test_how_long_machines_take_to_start_and_to_end_varies() -> None:
+    forecast = forecast_run(measure(*[600.0] * 30), 1000, CLUSTER)
+    assert forecast is not None
+    assert 30_000 + 100 < forecast.seconds.low < 30_180 < forecast.seconds.high < 30_000 + 300
 
 
 def test_the_same_numbers_give_the_same_forecast() -> None:
@@ -149,8 +155,8 @@ def test_two_kinds_of_jobs_are_not_taken_for_lognormal_ones() -> None:
 def test_machines_without_a_job_are_paid_until_the_monitor_ends_them() -> None:
     forecast = forecast_run(measure(*[600.0] * 5), 5, CLUSTER)
     assert forecast is not None
-    assert forecast.seconds.value == pytest.approx(780)
-    assert forecast.usd.value == pytest.approx((5 * 780 + 5 * 180) / 3600 * 0.5)
+    assert forecast.seconds.value == pytest.approx(780, rel=0.02)
+    assert forecast.usd.value == pytest.approx((5 * 780 + 5 * 180) / 3600 * 0.5, rel=0.03)
 
 
 def test_thousands_of_machines_cost_as_much_as_their_share() -> None:
