@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ PRICE_REFRESH_SECONDS = 600.0  # spot prices change a few times a day
 PRICE_HISTORY_PERIOD = timedelta(days=7)
 SPOT_PRODUCT = "Linux/UNIX"
 PRICE_REPORTS_PER_CALL = 1000  # EC2's maximum; a type has about 30 reports a week in each zone
+MAX_PRICE_PAGES = 50  # for a batch of 100 types in all zones of a region, 20 are enough
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def _request_reports(ec2: EC2Client, names: Collection[str], **parameters: Any) 
             PaginationConfig={"PageSize": PRICE_REPORTS_PER_CALL},
             **parameters,
         )
-        for page in pages:
+        for page in islice(pages, MAX_PRICE_PAGES):
             yield from map(_build_report, page["SpotPriceHistory"])
 
 

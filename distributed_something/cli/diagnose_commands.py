@@ -39,6 +39,7 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     from distributed_something.diagnose.check.check import run_preflight_checks
     from distributed_something.diagnose.check.container_image.http import RegistryHttp
     from distributed_something.diagnose.check.findings import build_findings_json, choose_exit_code, format_findings
+    from distributed_something.diagnose.check.prices.price_table import format_prices
     from distributed_something.fleet.fleet_file import load_fleet_file
 
     problems, settings, content = InputProblems(), None, None
@@ -57,7 +58,9 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     findings = run_preflight_checks(
         clients, settings, fleet_file, content, datetime.now(UTC), fetch, is_local=context.local
     )
-    context.console.print_result(build_findings_json(findings) if as_json else format_findings(findings))
+    table = format_prices(findings, settings, is_local=context.local)
+    text = "\n".join(filter(None, [format_findings(findings, has_table=bool(table)), table]))
+    context.console.print_result(build_findings_json(findings) if as_json else text)
     raise SystemExit(choose_exit_code(findings))
 
 

@@ -325,6 +325,7 @@ def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, 
     from distributed_something.diagnose.check.check import run_preflight_checks
     from distributed_something.diagnose.check.container_image.http import RegistryHttp
     from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
+    from distributed_something.diagnose.check.prices.price_table import format_prices
 
     fetch = None if context.local else RegistryHttp().fetch
     findings = run_preflight_checks(
@@ -341,5 +342,7 @@ def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, 
     if any(finding.level in shown for finding in findings) and not is_setup_missing:
         context.console.print_progress(format_findings(findings, least=least))
     problems.raise_if_any()
+    if table := format_prices(findings, context.settings, is_local=context.local):
+        context.console.print_progress(table)
     if code := choose_exit_code(findings):
         raise SystemExit(code)

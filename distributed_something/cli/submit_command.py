@@ -65,19 +65,25 @@ _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
     "jobs are not stopped, but if one fails, it is not tried again.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask before sending the jobs of a Job file a second time.")
+@click.option(
+    "--canary", type=int, metavar="N",
+    help="Send only N jobs that differ as much as all of them. The run's summary then forecasts the time and cost of "
+    "the entire Job file.",
+)  # fmt: skip
 @click.pass_obj
-def submit_job(
-    context: Context, job_file: Path, dry_run: bool, resume: bool, again: bool, replace: bool, yes: bool
-) -> None:
+def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags: bool) -> None:
     """Check a Job file and send its jobs to the queue."""
     from distributed_something.jobs.submission.document import find_git_commit
     from distributed_something.jobs.submission.journal import SubmissionJournal
     from distributed_something.jobs.submission.submit import Submission
 
+    dry_run, resume, again, replace, yes = (flags[name] for name in ("dry_run", "resume", "again", "replace", "yes"))
     if resume and replace:
         raise click.UsageError("--resume continues a submission, and --replace starts a new one: leave out one of them")
     loaded, plan = _plan_jobs(context, job_file, is_sent=not dry_run)
-    settings, console = context.settings, context.console
+    settings, console, whole = context.settings, context.console, None
+    if canary is not None:
+        whole, (loaded, plan) = plan, _choose_canary(context, loaded, plan, canary)
     if dry_run:
         console.print_result(f"{plan.count} jobs; the first message:\n{plan.first}")
         if not context.local and not again:  # a dry run does not start the local cloud
@@ -92,7 +98,7 @@ def submit_job(
         if not again:
             _print_prior_results(context, loaded, plan)
         commit = find_git_commit(context.project)
-        sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit), view)
+        sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit, whole=whole), view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
     record_sent_jobs(context)
     context.print_next_command("startCluster")
@@ -123,6 +129,25 @@ def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile,
             context.check_setup()
     problems.raise_if_any()
     return loaded, plan
+
+
+def _choose_canary(
+    context: Context, job_file: JobFile, plan: SubmissionPlan, count: int
+) -> tuple[JobFile, SubmissionPlan]:
+    """Return the job file with `count` of its jobs only, and their plan. Print how they were chosen."""
+    import time
+
+    from distributed_something.jobs.submission.canary import check_canary_count, choose_canary
+    from distributed_something.jobs.submission.input_sizes import InputSizeReader
+    from distributed_something.jobs.submission.plan import plan_submission
+
+    check_canary_count(job_file, count, plan.count)
+    reader = InputSizeReader(_find_s3(context), context.settings.AWS_BUCKET, job_file, time.monotonic)
+    canary = choose_canary(job_file, count, plan.count, reader.read_sizes(plan.count))
+    way = "spread over the sizes of their inputs" if canary.is_by_size else "spread evenly over the file"
+    text = f"{count:,} of {format_count(plan.count, 'job')}, {way}"
+    context.console.print_progress(format_row("canary", text))
+    return canary.job_file, plan_submission(canary.job_file)
 
 
 def _has_queue(context: Context) -> bool:
@@ -266,7 +291,9 @@ def _describe_repetition(document: SubmissionDocument, queue: QueueState, plan: 
         jobs = f"{document.count:,} of its {format_count(plan.count, 'job')}"
         jobs = f"its {format_count(plan.count, 'job')}" if document.count == plan.count else jobs
         sent = f"{jobs} {'was' if plan.count == 1 else 'were'} already sent at {began}"
-    if document.ended is not None and not _is_repetition(document, plan):
+    if document.ended is not None and document.canary_of and not _is_repetition(document, plan):
+        sent = f"a canary of {format_count(document.count, 'job')} was sent at {began}"
+    elif document.ended is not None and not _is_repetition(document, plan):
         jobs, verb = format_count(document.count, "job"), "was" if document.count == 1 else "were"
         sent = f"it has changed since {jobs} of it {verb} sent at {began}"
     waiting = queue.counts.jobs  # may be 0 if the jobs were sent just now

@@ -33,7 +33,9 @@ class SubmissionDocument:
     waiting jobs, and `replaced_at` when; None in documents of older versions. `jobs_digest`: of all job IDs, in any
     order, so it does not depend on limits such as timeout_minutes. `path`: the Job file as the user typed it, also for
     `retry --with`; `retry_of`: the run whose failed jobs `retry` sent; both "" otherwise, and in older documents.
-    `files`: the SHA-256 of the Job file and its table, keyed by path; empty in older documents.
+    `files`: the SHA-256 of the Job file and its table, keyed by path; empty in older documents. After `--canary`,
+    `canary_of` is how many jobs the Job file has, and `canary_digest` is the digest of all its messages, while
+    `planned` and the other digests are those of the chosen jobs; otherwise 0 and "".
     """
 
     app: str
@@ -54,6 +56,13 @@ class SubmissionDocument:
     path: str = ""
     retry_of: str = ""
     files: dict[str, str] = field(default_factory=dict)
+    canary_of: int = 0
+    canary_digest: str = ""
+
+    @property
+    def job_count(self) -> int:
+        """How many jobs the entire Job file has."""
+        return self.canary_of or self.planned
 
     @property
     def job_file_path(self) -> str:

@@ -73,7 +73,8 @@ class CheckedMessage(NamedTuple):
     """A message that a worker would accept: its number (from 1) and body, and its job's ID.
 
     `output_bucket` and `output_location`: where the shipped worker puts the job's results; "" if only a custom
-    generic-worker.py can read the message. Where the Job file does not say so, they contain sample names.
+    generic-worker.py can read the message. `inputs`: what it fetches, as keys in `input_bucket` or addresses. Where the
+    Job file does not say so, they contain sample names.
     """
 
     number: int
@@ -81,6 +82,8 @@ class CheckedMessage(NamedTuple):
     id: str
     output_bucket: str = ""
     output_location: str = ""
+    input_bucket: str = ""
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ class JobFile:
             except BadMessage as error:
                 problem = str(error)
             else:
-                yield CheckedMessage(number, body, job.id, job.output_bucket, job.output_location)
+                places = (job.output_bucket, job.output_location, job.input_bucket, tuple(job.inputs))
+                yield CheckedMessage(number, body, job.id, *places)
                 continue
             if problem not in shared_problems:
                 if _is_shared_problem(problem, template, group):

@@ -7,7 +7,7 @@ mentions are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -18,6 +18,7 @@ from distributed_something.observe.documents.parallel import read_in_parallel
 from distributed_something.results.causes import FailureGroup, group_failures
 from distributed_something.results.job_counter import FailedJob, JobCounter, JobCounts, OverwrittenFiles
 from distributed_something.results.job_table import JobTable
+from distributed_something.results.next_run.measured_jobs import JobMeasurer, MeasuredJobs
 from distributed_something.worker import read_stored_record
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class RunOutcome:
     because journals do not account for more than MAX_RECORDS_READ; their ends are not in `counts`. `groups`: `failures`
     by cause, the largest group first; the last lines and logs of the first MAX_EXAMPLES_READ examples are known.
     `total_seconds`: how long all attempts took together. `failing`: the jobs that have not ended and whose latest
-    attempt failed; most of them are in the queue. `failing_groups`: the same by cause.
+    attempt failed; most of them are in the queue. `failing_groups`: the same by cause. `measured`: what the
+    jobs needed.
     """
 
     submitted: int | None
@@ -57,6 +59,7 @@ class RunOutcome:
     total_seconds: float = 0.0
     failing: list[FailedJob] = field(default_factory=list)
     failing_groups: tuple[FailureGroup, ...] = ()
+    measured: MeasuredJobs = field(default_factory=MeasuredJobs, compare=False)
 
     @property
     def all_failures(self) -> list[FailedJob]:
@@ -89,7 +92,8 @@ def load_run_outcome(
     jobs during the run (seconds since 1970), or None; attempts that failed earlier do not make a job a failing one.
     """
     reader = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
-    counter = JobCounter() if table is None else JobCounter(table.add_end)
+    measurer = JobMeasurer()
+    counter = JobCounter(measurer.add_end if table is None else _join(measurer.add_end, table.add_end))
     unread = 0
     for line in reader.iter_lines():
         counter.add_end(line)
@@ -108,7 +112,18 @@ def load_run_outcome(
     return RunOutcome(
         total, counts, left, failures, totals.machines, counter.find_overwritten_files(), counter.find_result_times(),
         unread, tuple(groups), counter.total_seconds, failing, tuple(failing_groups),
+        measurer.finish(counter.total_seconds),
     )  # fmt: skip
+
+
+def _join(*callbacks: Callable[[Mapping[str, Any]], object]) -> Callable[[Mapping[str, Any]], None]:
+    """Return a function that calls each of these with its argument."""
+
+    def call_all(line: Mapping[str, Any]) -> None:
+        for callback in callbacks:
+            callback(line)
+
+    return call_all
 
 
 def load_failures(s3: S3Client, file: MonitorFile, *, replaced_at: float | None = None) -> RunOutcome | None:

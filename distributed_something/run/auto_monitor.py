@@ -109,6 +109,7 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
         try:
             with translate_aws_errors("reading the journals and records of the run"):
                 outcome, note = ended_run.outcome, ended_run.save_job_table()
+                ended_run.forecast_next_run()
                 text = "\n".join(filter(None, [text, note, ended_run.format_outcome()]))
                 steps = ended_run.format_next_steps(build_run_line(file))
         except UserFacingError as error:  # everything that costs money is stopped, so the run has ended anyway

@@ -140,6 +140,7 @@ def _report_end(
     try:
         with translate_aws_errors("reading the journals and records of the run"):
             outcome, note = ended_run.outcome, ended_run.save_job_table()
+            ended_run.forecast_next_run()
             text = ended_run.format_outcome()
             steps = ended_run.format_next_steps(context.command_line)
     except CloudError as error:

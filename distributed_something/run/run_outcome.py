@@ -26,6 +26,9 @@ from distributed_something.results.command_line import build_run_line
 from distributed_something.results.job_source import find_job_source
 from distributed_something.results.job_table import JobTable
 from distributed_something.results.next_batch import NextBatch, find_next_batch
+from distributed_something.results.next_run.document import save_measurement
+from distributed_something.results.next_run.measure_run import measure_next_run
+from distributed_something.results.next_run.view import NextRun, format_next_run_rows
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.summary import (
     DeadLetters,
@@ -163,6 +166,7 @@ class EndedRun:
         self.start_failure = self._find_start_failure() if is_unstarted else None
         self._table = JobTable()
         self._has_saved_table = False
+        self._next_run: NextRun | None = None
 
     @property
     def ended(self) -> float:
@@ -208,6 +212,18 @@ class EndedRun:
         self._has_saved_table = not problem
         return f"note: jobs.tsv, the table of the run's jobs, could not be written: {problem}" if problem else ""
 
+    def forecast_next_run(self) -> None:
+        """Forecast the next run of the Job file, and save what the run measured for `check`.
+
+        AWS errors are caught, except while the outcome is read: the run's end does not need a forecast.
+        """
+        measured, s3, file = self.outcome.measured, self._clients.s3, self._file
+        with suppress(*AWSError):
+            self._next_run = next_run = measure_next_run(self._clients, file, measured, self.ended)
+            if next_run is not None:
+                bucket, app = file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME
+                save_measurement(s3, bucket, app, next_run.measurement, next_run.forecast)
+
     def format_outcome(self) -> str:
         """Return the text of the summary about the run's jobs."""
         seconds = self.ended - self._file.MONITOR_START_TIME / 1000
@@ -215,6 +231,8 @@ class EndedRun:
             self.outcome, self._file, seconds, self._find_dead_letters(), self.tick.history.cost,
             has_table=self._has_saved_table,
         )  # fmt: skip
+        if self._next_run is not None:
+            text = "\n".join([text, *format_next_run_rows(self._next_run)])
         has_crashed = any(failed.reason_class == CRASH_CLASS for failed in self.outcome.all_failures)
         if self._crash is None or not has_crashed:
             return text

@@ -379,3 +379,47 @@ def test_nothing_is_printed_for_a_worker_that_chooses_the_location_itself(projec
         "serve(make_job=make_job)\n"
     )
     assert project.submit("--dry-run") == (ExitCode.DONE, "")
+
+
+# A canary
+
+
+def test_a_canary_sends_few_jobs_and_its_document_says_how_many_the_file_has(project: Project) -> None:
+    code, text = project.submit("--canary", "6")
+    assert (code, len(project.sqs.received)) == (0, 6)
+    assert "canary          6 of 60 jobs, spread evenly over the file" in text
+    (document,) = project.documents
+    assert (document.planned, document.count, document.canary_of, document.job_count) == (6, 6, 60, 60)
+    project.sqs.received.clear()
+    project.submit("--yes")
+    full = project.documents[-1]
+    assert (full.planned, full.canary_of, full.job_count) == (60, 0, 60)
+    assert document.canary_digest == full.digest != document.digest
+
+
+def test_a_canary_is_chosen_by_the_sizes_of_its_inputs_if_they_are_known(project: Project) -> None:
+    project.write_jobs(60, inputs=["images/{n}.tif"])
+    for number in range(60):
+        project.bucket.put_object(Key=f"images/{number}.tif", Body=b"x" * (60 - number))
+    _, text = project.submit("--canary", "6")
+    assert "6 of 60 jobs, spread over the sizes of their inputs" in text
+
+
+def test_a_canary_can_be_previewed(project: Project) -> None:
+    assert project.submit("--canary", "6", "--dry-run")[0] == 0
+    assert (project.documents, project.sqs.received) == ([], [])
+
+
+@pytest.mark.parametrize("count", ["0", "60", "61", "many"])
+def test_a_number_that_is_not_a_part_of_the_jobs_is_one_line_and_nothing_is_sent(project: Project, count: str) -> None:
+    code, text = project.submit("--canary", count)
+    assert (code, len(text.splitlines()), project.documents) == (2, 1, [])
+    assert "--canary" in text
+
+
+def test_all_jobs_after_a_canary_that_still_waits_are_sent_only_after_a_question(project: Project) -> None:
+    project.submit("--canary", "6")
+    code, text = project.submit()
+    assert code == 2
+    assert "a canary of 6 jobs was sent at" in text
+    assert "add --yes to send them as well" in text

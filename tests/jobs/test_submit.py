@@ -270,7 +270,8 @@ def test_resume_is_rejected_if_the_jobs_have_changed(tmp_path: Path) -> None:
     before = len(sender.sqs.received)
     write_jobs(sender.path, 2001)
     with pytest.raises(
-        InputError, match="the job file, its table, or the queue has changed since the interruption; restore them"
+        InputError,
+        match="the job file, its table, --canary, or the queue has changed since the interruption; restore them",
     ):
         sender.send(resume=True)
     assert len(sender.sqs.received) == before

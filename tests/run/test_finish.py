@@ -103,6 +103,22 @@ def test_a_table_that_cannot_be_written_is_only_noted(command: MonitorCommand) -
     assert note.startswith("note: jobs.tsv, the table of the run's jobs, could not be written: while writing runs/")
 
 
+def test_the_summary_of_a_canary_is_about_all_jobs_of_its_file_and_check_can_read_what_it_measured(
+    command: MonitorCommand,
+) -> None:
+    command.run.add_submission(7, START - 60)
+    objects = command.run.bucket.objects
+    (key,) = (key for key in objects if "/submissions/" in key)
+    objects[key] = json.dumps(json.loads(objects[key]) | {"canary_of": 100}).encode()
+    run = {"config": {"values": {"MACHINE_TYPE": ["m5.large"]}}, "job_files": [{"path": "job.json", "submission": key}]}
+    objects[MONITOR_FILE.keys.run_document] = json.dumps(run).encode()
+    command.run.account.responses["ec2.DescribeSpotPriceHistory"] = {"SpotPriceHistory": []}
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=True)
+    assert "next run        100 jobs of job.json on" in command.run.summary
+    document = json.loads(objects["runs/App/forecast.json"])
+    assert (document["jobs"], document["canary"], document["forecast"]) == (100, 7, None)
+
+
 def test_a_run_without_a_queue_or_a_fleet_does_not_count_as_done(command: MonitorCommand) -> None:
     command.run.has_queue = False
     assert not command.run_command().is_clean

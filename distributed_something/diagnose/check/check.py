@@ -66,6 +66,8 @@ from distributed_something.diagnose.check.permissions.launch import TOPIC as MAC
 from distributed_something.diagnose.check.permissions.launch import check_machine_start
 from distributed_something.diagnose.check.permissions.roles import TOPIC as ROLE_RIGHTS_TOPIC
 from distributed_something.diagnose.check.permissions.roles import check_role_permissions
+from distributed_something.diagnose.check.prices.check_next_run import TOPIC as NEXT_RUN_TOPIC
+from distributed_something.diagnose.check.prices.check_next_run import check_next_run
 from distributed_something.fleet.fleet_file import check_fleet_file
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
     (ROLE_RIGHTS_TOPIC, check_role_permissions),
     ("bid", check_bid),
     ("cost", check_cost),
+    (NEXT_RUN_TOPIC, check_next_run),
     ("log export", check_log_export),
     ("names", check_name_owners),
 )

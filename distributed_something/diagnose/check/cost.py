@@ -74,6 +74,7 @@ def judge_bid(price: float, markets: Iterable[SpotMarket]) -> Iterator[Finding]:
             details={
                 "markets": [_build_market_json(market) for type_markets in hidden_markets for market in type_markets]
             },
+            is_tabulated=True,
         )
     if len(by_type) > 1 and all(market.lowest > price for type_markets in by_type.values() for market in type_markets):
         yield build_wrong_finding(
@@ -115,7 +116,8 @@ def _judge_type_bid(price: float, markets: list[SpotMarket], *, is_only_type: bo
             f"raise MACHINE_PRICE above {format_usd(week_maximum)}",
             details=details,
         )
-    return build_ok_finding("bid", f"{message}; MACHINE_PRICE is {format_usd(price)}", details=details)
+    text = f"{message}; MACHINE_PRICE is {format_usd(price)}"
+    return build_ok_finding("bid", text, details=details, is_tabulated=True)
 
 
 def _format_bid_remedy(by_type: Mapping[str, list[SpotMarket]]) -> str:
@@ -162,7 +164,7 @@ def judge_cost(settings: Settings, markets: Iterable[SpotMarket]) -> Finding:
     else:
         total = f"at most {format_usd(ceiling)} USD an hour for {subject}"
     listed = ", ".join(f"{name} {format_usd(amount)}" for name, amount in parts.items())
-    return build_ok_finding("cost", f"{total}: {listed} ({PRICE_SOURCE})", details=details)
+    return build_ok_finding("cost", f"{total}: {listed} ({PRICE_SOURCE})", details=details, is_tabulated=True)
 
 
 def compute_hourly_extras(settings: Settings) -> dict[str, float]:

@@ -31,7 +31,7 @@ class Finding:
     """One result of a check.
 
     `is_user_error`: whether the problem is in one of the user's files. `details`: the numbers behind the message, for
-    scripts.
+    scripts. `is_tabulated`: whether the text shows it in the table of prices and not as a finding.
     """
 
     level: FindingLevel
@@ -40,11 +40,15 @@ class Finding:
     remedy: str = ""
     is_user_error: bool = False
     details: dict[str, Any] = field(default_factory=dict, compare=False)
+    is_tabulated: bool = False
 
 
-def build_ok_finding(topic: str, message: str, remedy: str = "", *, details: FindingDetails = None) -> Finding:
+def build_ok_finding(
+    topic: str, message: str, remedy: str = "", *, details: FindingDetails = None, is_tabulated: bool = False
+) -> Finding:
     """Return a finding that reports no problem; its `remedy` is only advice."""
-    return Finding(FindingLevel.OK, topic, format_one_line(message), remedy, details=dict(details or {}))
+    text, numbers = format_one_line(message), dict(details or {})
+    return Finding(FindingLevel.OK, topic, text, remedy, details=numbers, is_tabulated=is_tabulated)
 
 
 def build_warning_finding(topic: str, message: str, remedy: str, *, details: FindingDetails = None) -> Finding:
@@ -68,16 +72,16 @@ def choose_exit_code(findings: Iterable[Finding]) -> int:
 
 
 def format_findings(
-    findings: Sequence[Finding], width: int = TERMINAL_COLUMNS, *, least: FindingLevel = FindingLevel.OK
-) -> str:
+    findings: Sequence[Finding], width: int = TERMINAL_COLUMNS, *, least: FindingLevel = FindingLevel.OK,
+    has_table: bool = False,
+) -> str:  # fmt: skip
     """Return the findings as text: each message with its remedy below it, then a summary of all findings.
 
-    `least`: the mildest level that is shown.
+    `least`: the mildest level that is shown. `has_table`: whether the table of prices shows some of them.
     """
     shown_levels = list(FindingLevel)[list(FindingLevel).index(least) :]
-    lines = [
-        line for finding in findings if finding.level in shown_levels for line in _format_finding_lines(finding, width)
-    ]
+    shown = [each for each in findings if each.level in shown_levels and not (has_table and each.is_tabulated)]
+    lines = [line for finding in shown for line in _format_finding_lines(finding, width)]
     return "\n".join([*lines, *([""] if lines else []), format_findings_summary(findings)])
 
 

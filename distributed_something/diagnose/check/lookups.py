@@ -41,6 +41,7 @@ from distributed_something.fleet.launch_specs import (
 )
 from distributed_something.fleet.launch_template import find_template_data
 from distributed_something.observe.queue import QueueCounts, observe_queue
+from distributed_something.results.next_run.document import RunMeasurement, load_measurement
 from distributed_something.worker import RUNS_PREFIX
 
 if TYPE_CHECKING:
@@ -290,6 +291,12 @@ class Lookups:
     def prices(self) -> LookupResult[list[PriceReport]]:
         """Last week's spot prices in the subnets' zones or, if the zones are unknown, in the whole region."""
         return look_up(partial(list_price_reports, self.clients.ec2, self.type_names, self.zones, self.now))
+
+    @cached_property
+    def measurement(self) -> LookupResult[RunMeasurement | None]:
+        """What the app's latest run measured; None if no run has."""
+        bucket, app = self.settings.AWS_BUCKET, self.settings.APP_NAME
+        return look_up(partial(load_measurement, self.clients.s3, bucket, app))
 
     def _describe_by_filter(
         self, method: str, filter_name: str, values: set[str], list_key: str, id_key: str, **options: Any

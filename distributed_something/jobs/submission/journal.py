@@ -87,7 +87,7 @@ class SubmissionJournal:
         with self._path.open(errors="replace") as lines:
             header = _parse_object(next(lines, ""))
             if any(header.get(key) != value for key, value in _build_header(plan, url).items()):
-                problem = "the job file, its table, or the queue has changed since the interruption"
+                problem = "the job file, its table, --canary, or the queue has changed since the interruption"
                 raise InputError(self._path, "", problem, f"restore them, or {_START_OVER_REMEDY}")
             return self._read_lines(header, lines, self._mark_sent)
 

@@ -57,7 +57,8 @@ class Submission:
 
     `job_file`: or the messages that `retry` sends; then, `retry` says which jobs they repeat. `again`: whether results
     that are older than this submission do not count. `replace`: whether to remove the waiting jobs from the queue
-    first. `git_commit`: of the project's folder, for the submission's document.
+    first. `git_commit`: of the project's folder, for the submission's document. `whole`: the plan of the entire Job
+    file if `job_file` has only the jobs of its canary.
     """
 
     job_file: JobFile | RetrySource
@@ -67,6 +68,7 @@ class Submission:
     replace: bool = False
     git_commit: str | None = None
     retry: RetryBatch | None = None
+    whole: SubmissionPlan | None = None
 
     @property
     def name(self) -> str:
@@ -271,6 +273,8 @@ class _JobSender:
                 files=keep_input_files(
                     self._clients.s3, settings.AWS_BUCKET, settings.APP_NAME, submission.input_files
                 ),
+                canary_of=submission.whole.count if submission.whole else 0,
+                canary_digest=submission.whole.digest if submission.whole else "",
             )
         )
 

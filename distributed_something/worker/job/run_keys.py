@@ -32,6 +32,11 @@ class AppKeys:
         """Return the key of the document that says when `submitJob --replace` last removed the queue's waiting jobs."""
         return f"{self.prefix}replaced/{queue}.json"
 
+    @property
+    def forecast(self) -> str:
+        """The key of the document that says what the latest run measured, for the forecast of the next one."""
+        return f"{self.prefix}forecast.json"
+
     def input_file(self, digest: str, path: str) -> str:
         """Return the key of the copy of a Job file or its table. `digest`: its SHA-256."""
         return f"{self.prefix}inputs/{digest}/{os.path.basename(path)}"

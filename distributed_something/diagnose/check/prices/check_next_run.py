@@ -1,0 +1,53 @@
+"""Shows the forecast of the next run, if an earlier run of the app has measured its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from distributed_something.aws.spot_prices import build_spot_markets
+from distributed_something.diagnose.check.findings import Finding, build_ok_finding, build_warning_finding
+from distributed_something.diagnose.check.lookups import Lookups
+from distributed_something.results.next_run.limits import RunLimits
+from distributed_something.results.next_run.measure_run import build_cluster
+from distributed_something.results.next_run.view import forecast_next_run, iter_risk_texts, list_next_run_texts
+
+TOPIC = "next run"
+
+
+def check_next_run(lookups: Lookups) -> Iterator[Finding]:
+    """Forecast the next run on the config's machines, at the current prices. Yield nothing if no run was measured."""
+    settings = lookups.settings
+    measurement = None if lookups.is_bucket_missing else lookups.measurement.value
+    if measurement is None:
+        return
+    price = _find_price(lookups)
+    slots = settings.TASKS_PER_MACHINE * settings.DOCKER_CORES
+    cluster = build_cluster(measurement, settings.CLUSTER_MACHINES, slots, price or settings.MACHINE_PRICE)
+    limits = RunLimits(
+        settings.DOCKER_CORES, slots, settings.MEMORY, settings.EBS_VOL_SIZE, settings.MAX_COST, settings.MAX_RUN_HOURS
+    )
+    next_run = forecast_next_run(measurement, cluster, limits, is_bid=price is None)
+    details: dict[str, Any] = {
+        "run": measurement.run,
+        "forecast": asdict(next_run.forecast) if next_run.forecast else None,
+    }
+    if not lookups.is_local:
+        details["usd_per_machine_hour"] = cluster.usd_per_hour
+    yield build_ok_finding(TOPIC, "; ".join(list_next_run_texts(next_run)), details=details, is_tabulated=True)
+    if measurement.machine_types and not set(measurement.machine_types) & set(settings.MACHINE_TYPE):
+        types = ", ".join(measurement.machine_types)
+        yield build_warning_finding(
+            TOPIC, f"the jobs were measured on {types}, which is not in MACHINE_TYPE", "send a canary on the new types"
+        )
+    for text, remedy in iter_risk_texts(next_run):
+        yield build_warning_finding(TOPIC, text, remedy)
+
+
+def _find_price(lookups: Lookups) -> float | None:
+    """Return the median of the current spot prices up to the bid, in USD per hour; None if there is none."""
+    bid = lookups.settings.MACHINE_PRICE
+    markets = build_spot_markets(lookups.prices.result or (), bid, lookups.now)
+    return median(affordable) if (affordable := [market.now for market in markets if market.now <= bid]) else None
