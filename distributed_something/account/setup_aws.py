@@ -69,9 +69,9 @@ from distributed_something.account.user_policies import (
 )
 from distributed_something.aws.clients import Clients
 from distributed_something.core.clock import Clock
+from distributed_something.core.config_settings import list_own_buckets
 from distributed_something.core.errors import AWSError, explain_aws_error, is_access_denied, translate_aws_errors
 from distributed_something.core.names import (
-    BUCKET_NAME_FORMAT,
     EXECUTION_ROLE,
     FLEET_ROLE,
     INSTANCE_ROLE,
@@ -107,9 +107,8 @@ def collect_buckets(settings: Settings, read: Iterable[str] = (), write: Iterabl
     to a bucket if the name of its constant contains DESTINATION or OUTPUT.
     """
     reads, writes = list(read), list(write)
-    for name, value in settings.own.items():
-        if name.endswith("_BUCKET") and BUCKET_NAME_FORMAT.fits(value) and value != "false":
-            (writes if re.search("DESTINATION|OUTPUT", name) else reads).append(value)
+    for name, bucket in list_own_buckets(settings).items():
+        (writes if re.search("DESTINATION|OUTPUT", name) else reads).append(bucket)
     written = {settings.AWS_BUCKET, *writes}
     return Buckets(
         settings.AWS_BUCKET,

@@ -301,6 +301,7 @@ class Context:
         """
         if not self.local:
             return None
+        from distributed_something.core.config_settings import list_own_buckets
         from distributed_something.localcloud import start_local_cloud
         from distributed_something.project.template import find_template_file
 
@@ -313,7 +314,7 @@ class Context:
         )
         if cloud.notice:
             self.console.print_progress(f"note: {cloud.notice}")
-        cloud.ensure_buckets([settings.AWS_BUCKET])
+        cloud.ensure_buckets([settings.AWS_BUCKET, *list_own_buckets(settings).values()])
         return cloud
 
     @cached_property
@@ -355,12 +356,12 @@ class Context:
 
         return iter_object_keys(self.clients.s3, bucket, prefix, requester_pays=requester_pays)
 
-    def check_local(self, command: str) -> None:
-        """Raise InputError if `command` is used without --local."""
+    def check_local(self, command: str, *arguments: str) -> None:
+        """Raise InputError if `command` is used without --local. Its `arguments` are part of the remedy."""
         from distributed_something.core.errors import InputError
 
         if not self.local:
-            words = shlex.join([*self.program, "--local", *self.options, command])
+            words = shlex.join([*self.program, "--local", *self.options, command, *arguments])
             raise InputError(command, "", "works only with the local cloud", "type", commands=[words])
 
 

@@ -19,7 +19,7 @@ COMMAND_GROUPS = {
     "Look at a run": ("status", "why"),
     "If something goes wrong": ("retry", "cleanup"),
     "Your own program": ("newProject", "buildImage", "makeJobs", "runJob", "upgrade"),
-    "The local cloud (with --local)": ("interrupt", "stop"),
+    "The local cloud (with --local)": ("runScript", "interrupt", "stop"),
     "Your shell": ("completion",),
 }
 

@@ -1,7 +1,9 @@
-"""The commands for the local cloud: `interrupt` and `stop`."""
+"""The commands for the local cloud: `runScript`, `interrupt`, and `stop`."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,35 @@ from distributed_something.core.text import format_count, format_row
 if TYPE_CHECKING:
     from distributed_something.localcloud import LocalCloud
     from distributed_something.localcloud.client.job_queues import JobQueue
+
+
+@click.command(
+    "runScript",
+    cls=Command,
+    needs="The program. For a script that sends jobs, setup, which creates the queue.",
+    examples=("--local runScript aws s3 sync FOLDER s3://BUCKET/PREFIX", "--local runScript python my_script.py"),
+    next_step="startCluster, if the script has sent jobs",
+    runs_workers=False,
+    context_settings={"allow_interspersed_args": False},  # options after the program's name are the program's
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROGRAM [ARGUMENT]...")
+@click.pass_obj
+def run_script(context: Context, command: tuple[str, ...]) -> None:
+    """Run the AWS CLI or a script of yours with the local cloud.
+
+    The program needs no change: environment variables tell boto3 and the AWS CLI to use the local cloud instead of AWS.
+    """
+    context.check_local("runScript", *command)
+    from distributed_something.core.errors import InputError
+
+    assert context.cloud is not None
+    environment = os.environ | context.cloud.build_environment()
+    try:
+        code = subprocess.run(command, env=environment, check=False).returncode
+    except OSError as error:
+        problem = f"{command[0]!r} cannot be started ({error.strerror})"
+        raise InputError("runScript", "", problem, "check the name, or give the path of the program") from None
+    raise SystemExit(code if code >= 0 else 128 - code)  # as in a shell, 128 and the number of the signal
 
 
 @click.command(

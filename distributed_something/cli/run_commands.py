@@ -151,11 +151,10 @@ def monitor(context: Context, monitor_file: Path | None, cheapest: str | None, c
     )
     save_failures(context, run.run, end.failures)
     if context.cloud is not None:
-        results = context.cloud.export_buckets(
-            [run.MONITOR_BUCKET_NAME], lambda text: context.console.print_progress(f"warning: {text}")
-        )
-        results /= run.MONITOR_BUCKET_NAME
-        context.console.print_progress(format_row("results", shorten_path(results)))
+        buckets = context.cloud.list_bucket_names()
+        folder = context.cloud.export_buckets(buckets, lambda text: context.console.print_progress(f"warning: {text}"))
+        folders = ", ".join(str(shorten_path(folder / bucket)) for bucket in buckets)
+        context.console.print_progress(format_row("results", folders))
     if not end.is_clean:
         raise SystemExit(ExitCode.CLOUD)
     if not end.is_complete:

@@ -262,6 +262,15 @@ def find_misspelled_constants(settings: Settings) -> dict[str, str]:
     return {name: constant for name, constant in similar.items() if constant}
 
 
+def list_own_buckets(settings: Settings) -> dict[str, str]:
+    """Return the buckets of the user's own constants whose names end with _BUCKET, keyed by the constant's name.
+
+    In published configs, 'False' means that a bucket is not set.
+    """
+    values = {name: value for name, value in settings.own.items() if name.endswith("_BUCKET")}
+    return {name: value for name, value in values.items() if BUCKET_NAME_FORMAT.fits(value) and value != "false"}
+
+
 def check_placeholders_replaced(settings: Settings, path: Path) -> None:
     """Raise InputError if the config still contains placeholders from the shipped config. AWS would reject them."""
     problems = InputProblems()

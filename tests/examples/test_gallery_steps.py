@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,9 +62,9 @@ STEPS = [
 ]  # fmt: skip
 
 
-def list_groups(level: str, rows: str, columns: int, sites: int) -> Iterator[dict[str, str]]:
+def list_groups(level: str, rows: str, columns: int, sites: int, digits: int = 2) -> Iterator[dict[str, str]]:
     """Yield the plate, well, and site of each job, in the order of the published script."""
-    wells = [f"{row}{column:02}" for row in rows for column in range(1, columns + 1)]
+    wells = [f"{row}{column:0{digits}}" for row in rows for column in range(1, columns + 1)]
     for plate in PLATES:
         if level == "plate":
             yield {"plate": plate}
@@ -74,22 +75,24 @@ def list_groups(level: str, rows: str, columns: int, sites: int) -> Iterator[dic
             yield from ({"plate": plate, "well": well, "site": str(site)} for well, site in pairs)
 
 
-def build_published_message(step: Step, group: dict[str, str]) -> dict[str, str]:
+def build_published_message(step: Step, group: dict[str, str], workspace: str = WORKSPACE) -> dict[str, str]:
     """Return the message that the published script sends for a job."""
     structure = {"output_structure": step.structure} if step.structure else {}
     return {
         "Metadata": ",".join(f"Metadata_{name.capitalize()}={value}" for name, value in group.items()),
-        "pipeline": f"{WORKSPACE}/pipelines/{BATCH}/{step.pipeline}",
+        "pipeline": f"{workspace}/pipelines/{BATCH}/{step.pipeline}",
         "output": step.output,
         **structure,
-        "input": f"{WORKSPACE}/qc/{BATCH}/rules",
-        "data_file": f"{WORKSPACE}/load_data_csv/{BATCH}/{group['plate']}/{step.table}",
+        "input": f"{workspace}/qc/{BATCH}/rules",
+        "data_file": f"{workspace}/load_data_csv/{BATCH}/{group['plate']}/{step.table}",
     }
 
 
-def make_step_jobs(step: Step, path: Path, wells: str, sites: str) -> list[dict[str, Any]]:
-    """Write the step's Job file for all plates with makeJobs, and return its messages."""
-    options = ["--plates", ",".join(PLATES), "--metadata", "--like", str(STEP_FILES / f"{step.file}.json")]
+def make_step_jobs(
+    step: Step, path: Path, wells: str, sites: str, *more: str, folder: Path = STEP_FILES
+) -> list[dict[str, Any]]:
+    """Write the step's Job file for all plates with makeJobs, and return its messages. `more`: options."""
+    options = ["--plates", ",".join(PLATES), "--metadata", "--like", str(folder / f"{step.file}.json"), *more]
     options += ["--wells", wells] if step.level != "plate" else []
     options += ["--sites", sites] if step.level == "site" else []
     outcome = run_command("makeJobs", *options, *SHARED_OPTIONS, "-o", str(path))
@@ -132,6 +135,39 @@ def test_a_steps_one_job_file_does_for_four_plates_what_the_published_messages_d
         ]  # fmt: skip
         assert description["output"] == f"s3://ours/{step.output}/{step.folder.format(**group)}"
         assert description["shared"] == (step.file == "zproj", step.file == "zproj")
+
+
+def read_default_layout() -> list[tuple[str, str]]:
+    """Return the texts that docs/cell-painting.md tells users of the default layout to replace, with the new ones."""
+    text = (ROOT / "docs" / "cell-painting.md").read_text()
+    (table,) = re.findall(r"(?m)^\| in the files \|.*\n\| --- .*\n((?:\|.*\n)+)", text)
+    return re.findall(r"\| `(.*?)` \| `(.*?)` \|", table)
+
+
+DEFAULT = f"projects/{PROJECT}"
+DEFAULT_OUTPUTS = {
+    "zproj": f"{DEFAULT}/{BATCH}/images", "illum": f"{DEFAULT}/{BATCH}/illum",
+    "qc": f"{DEFAULT}/workspace/qc/{BATCH}/results", "assaydev": f"{DEFAULT}/workspace/assaydev/{BATCH}",
+    "analysis": f"{DEFAULT}/workspace/analysis/{BATCH}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step.file}-{step.level}")
+def test_with_the_replacements_in_the_docs_the_files_have_the_default_layout(
+    cellprofiler: ModuleType, tmp_path: Path, step: Step
+) -> None:
+    text = (STEP_FILES / f"{step.file}.json").read_text()
+    for old, new in read_default_layout():
+        text = text.replace(old, new)
+    (tmp_path / f"{step.file}.json").write_text(text)
+    messages = make_step_jobs(step, tmp_path / "step.json", "A1-B12", "1-2", "--pad", "1", folder=tmp_path)
+    groups = list(list_groups(step.level, "AB", 12, 2, digits=1))
+    for message, group in zip(messages, groups, strict=True):
+        default = replace(step, output=DEFAULT_OUTPUTS[step.file])
+        published = build_published_message(default, group, f"{DEFAULT}/workspace")
+        description = describe_job(cellprofiler, tmp_path, message)
+        assert description == describe_job(cellprofiler, tmp_path, parse_message(json.dumps(published)))
+        assert description["output"] == f"s3://ours/{default.output}/{step.folder.format(**group)}"
 
 
 @pytest.mark.parametrize("path", sorted(STEP_FILES.glob("*.json")), ids=lambda path: path.stem)

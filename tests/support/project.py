@@ -31,7 +31,12 @@ MONITOR_FILE = "files/TryoutSpotFleetRequestId.json"
 
 
 class Project:
-    """A folder with config.py, files/, and worker/. Its local cloud is stopped at the end of the test."""
+    """A folder with config.py, files/, and worker/. Its local cloud is stopped at the end of the test.
+
+    `command_seconds`: after this time, a command that has not ended fails the test.
+    """
+
+    command_seconds = 120
 
     def __init__(self, folder: Path, **config: object) -> None:
         self.folder = folder
@@ -49,10 +54,10 @@ class Project:
         return path
 
     def run(self, *arguments: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run `python run.py --local …` and wait until it ends, for at most two minutes."""
+        """Run `python run.py --local …` and wait until it ends."""
         result = subprocess.run(
             self.build_command(*arguments), cwd=self.folder, env=self.build_environment(env),
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=self.command_seconds, check=False,
         )  # fmt: skip
         assert not check or result.returncode == 0, (
             f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
