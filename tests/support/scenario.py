@@ -672,5 +672,8 @@ class WorkerClients:
     def create_transfers(self, _: Any) -> None:
         """Return no transfers through awscrt, whose requests would not be recorded."""
 
+    def create_endpoint_client(self, *_: Any) -> Any:
+        raise AssertionError("the scenario's jobs use only AWS")
+
     def create_lease_client(self, _: float) -> Any:
         return self._session.client("sqs")
