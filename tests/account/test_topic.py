@@ -11,10 +11,10 @@ import pytest
 from distributed_something.account.policy_documents import build_trust_policy
 from distributed_something.account.setup_aws import set_up_topic
 from distributed_something.account.step import SetupState
+from distributed_something.account.topic.find_topic import find_topic
 from distributed_something.account.topic.plan_topic import (
     Subscriber,
     check_topic_account,
-    find_topic,
     parse_subscriber,
     plan_topic_removal,
 )

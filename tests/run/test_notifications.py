@@ -68,7 +68,7 @@ def clients() -> Any:
 
 
 def build_snapshot(totals: RunTotals = TOTALS, jobs: int = 5) -> RunSnapshot:
-    return RunSnapshot(START + 60, QueueCounts(jobs, 0, 0), totals, 105, None, None)
+    return RunSnapshot(START + 60, QueueCounts(jobs, 0), totals, 105, None, None)
 
 
 class FakeJournals:
@@ -249,7 +249,7 @@ def test_the_history_keeps_what_was_sent() -> None:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (build_client_error("AuthorizationError", "Publish"), "AuthorizationError"),
+        (build_client_error("AuthorizationError", "Publish"), "Publish"),
         (build_client_error("NotFound", "Publish"), "NotFound"),
         (ConnectTimeoutError(endpoint_url="https://sns"), "sns"),
         (RuntimeError("anything\nelse"), "RuntimeError: anything else"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.account.policies import build_topic_policy
 from distributed_something.account.roles import POLICY_NAME, RoleSpec, find_policy, put_policies
 from distributed_something.account.step import SetupRow, SetupState, SetupStep
-from distributed_something.aws.retry import none_if_missing
+from distributed_something.account.topic.find_topic import find_topic
 from distributed_something.core.errors import InputError
 from distributed_something.core.names import MONITOR_ROLE, AwsAccount
 from distributed_something.core.tags import MADE_BY_TAG, has_made_by_tag
@@ -19,7 +19,6 @@ from distributed_something.core.tags import MADE_BY_TAG, has_made_by_tag
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
 
-MISSING_TOPIC_CODES = ("NotFound", "NotFoundException", "ResourceNotFound", "ResourceNotFoundException")
 _EMAIL_PATTERN = re.compile(r"[^@\s:/]+@[^@\s:/]+\.[^@\s:/.]+")
 _HTTPS_PATTERN = re.compile(r"https://[^\s/@:]+(:\d+)?(/\S*)?")
 
@@ -111,9 +110,3 @@ def plan_topic_removal(sns: Any, arn: str) -> Iterator[SetupStep]:
         yield SetupStep(row(SetupState.REMOVED), partial(sns.delete_topic, TopicArn=arn))
     else:
         yield SetupStep(row(SetupState.KEPT, "not created by setupAWS"))
-
-
-def find_topic(sns: Any, arn: str) -> dict[str, str] | None:
-    """Return the topic's attributes, or None if it does not exist. Other AWS errors are not caught."""
-    response = none_if_missing(lambda: sns.get_topic_attributes(TopicArn=arn), *MISSING_TOPIC_CODES)
-    return None if response is None else dict(response["Attributes"])

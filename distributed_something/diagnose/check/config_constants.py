@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from distributed_something.account.topic.plan_topic import find_topic
+from distributed_something.account.topic.find_topic import find_topic
 from distributed_something.core.config_settings import find_misspelled_constants
 from distributed_something.core.text import format_count
 from distributed_something.diagnose.check.findings import (
