@@ -60,7 +60,8 @@ APP: dict[str, Any] = {"aws__ResourceTag___app": "App"}
 
 # Permissions whose names match no call in the source, with the reason why they are granted.
 _TAGGED_AT_CREATION = ("ec2:CreateTags", "ecs:TagResource", "logs:TagResource", "events:TagResource", "iam:TagRole",
-                     "iam:TagInstanceProfile", "lambda:TagResource", "cloudwatch:TagResource", "sns:TagResource")  # fmt: skip
+                     "iam:TagInstanceProfile", "lambda:TagResource", "cloudwatch:TagResource",
+                     "sns:TagResource")  # fmt: skip
 _BY_AWS = {
     "lambda:ListTags": "GetFunction needs it to return tags",
     "ec2:RunInstances": "a Spot Fleet calls it on the user's behalf",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.project import MONITOR_FILE, Project, create_project, wait_until
 
 TOPIC = "arn:aws:sns:us-east-1:111122223333:lab"  # a real one, of which the local cloud makes its own
@@ -44,6 +46,7 @@ def test_both_monitors_together_send_each_message_once(tmp_path: Path) -> None:
         assert "1 of 4 jobs failed" in summary
 
 
+@pytest.mark.long
 def test_a_topic_that_refuses_changes_nothing_but_a_line(tmp_path: Path) -> None:
     results = {}
     for name in ("with", "without"):
