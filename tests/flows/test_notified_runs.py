@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.project import MONITOR_FILE, Project, create_project, wait_until
 
-TOPIC = "arn:aws:sns:us-east-1:111122223333:lab"  # a real one, of which the local cloud makes its own
+TOPIC = "arn:aws:sns:us-east-1:111122223333:lab"  # in a real account; the local cloud makes its own
 LOCAL_TOPIC = "arn:aws:sns:us-east-1:123456789012:lab"
 
 

@@ -170,7 +170,7 @@ def test_a_result_that_a_job_found_there_is_compared_by_its_size(run: RunDocumen
     assert list_found(verification, ResultState.CHANGED) == [("b", "results/b/1")]
 
 
-def test_a_result_that_another_job_of_the_run_replaced_is_no_damage(run: RunDocuments, tmp_path: Path) -> None:
+def test_a_result_that_another_job_of_the_run_replaced_is_not_damage(run: RunDocuments, tmp_path: Path) -> None:
     finish_job(run, tmp_path, "a", {"shared": b"one"}, location="all")
     put(run, "all/shared", b"two", ResultOwner("b", RUN))
     finish_job(run, tmp_path, "b", {"shared": b"two"}, location="all", overwritten=[{"key": "all/shared", "job": "a"}])
@@ -209,7 +209,7 @@ def test_a_result_that_a_record_without_metadata_explains_is_replaced(run: RunDo
 
 
 @pytest.mark.parametrize("owner", [None, ResultOwner("x", LATER.run)])
-def test_a_result_that_a_later_run_replaced_is_no_damage(
+def test_a_result_that_a_later_run_replaced_is_not_damage(
     run: RunDocuments, tmp_path: Path, owner: ResultOwner | None
 ) -> None:
     finish_job(run, tmp_path, "a", {"shared": b"one"}, location="all")
@@ -227,7 +227,7 @@ def test_a_result_that_a_later_run_replaced_is_no_damage(
     assert list_found(verify(run), ResultState.CHANGED) == [("a", "all/shared")]
 
 
-def test_a_result_that_a_job_without_a_record_replaced_is_no_damage(run: RunDocuments, tmp_path: Path) -> None:
+def test_a_result_that_a_job_without_a_record_replaced_is_not_damage(run: RunDocuments, tmp_path: Path) -> None:
     """A job of this run may have uploaded its results a moment ago, and its record is not written yet."""
     finish_job(run, tmp_path, "a", {"shared": b"one"}, location="all")
     put(run, "all/shared", b"two", ResultOwner("b", RUN))

@@ -77,7 +77,7 @@ def plan_verification(s3: S3Client, bucket: str, keys: RunKeys) -> VerificationP
 
 
 def read_records(s3: S3Client, bucket: str, keys: RunKeys) -> Iterator[dict[str, Any]]:
-    """Yield the run's records, a few of which are in memory at a time. AWS errors are not caught."""
+    """Yield the run's records; only a few are in memory at a time. AWS errors are not caught."""
     names = (key for _, key, _ in iter_records(s3, bucket, keys))
     for _, record in read_in_parallel(names, partial(read_record, s3, bucket)):
         yield record

@@ -45,7 +45,7 @@ class ResultFile:
     """A result file that is in S3.
 
     `etag` is the ETag at the time of verification. It is not in the record, because S3 does not define how ETags are
-    computed. `checksum_crc32`: S3's checksum if the file was uploaded in parts, of which S3 has no SHA-256.
+    computed. `checksum_crc32`: S3's checksum if the file was uploaded in parts. S3 has no SHA-256 of such a file.
     """
 
     bucket: str
