@@ -333,7 +333,9 @@ TOPIC = "arn:aws:sns:us-east-1:123456789012:lab"
 def test_notify_is_a_topic_or_empty(topic: str) -> None:
     region = topic.split(":")[3] if topic else "us-east-1"
 
-    assert build_settings(NOTIFY=topic, AWS_REGION=region).NOTIFY == topic
+    settings = build_settings(NOTIFY=topic, AWS_REGION=region)
+
+    assert settings.NOTIFY == topic
 
 
 @pytest.mark.parametrize(
