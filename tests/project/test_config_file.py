@@ -335,7 +335,7 @@ def test_notify_is_a_topic_or_empty(topic: str) -> None:
 
     settings = build_settings(NOTIFY=topic, AWS_REGION=region)
 
-    assert settings.NOTIFY == topic
+    assert topic == settings.NOTIFY
 
 
 @pytest.mark.parametrize(
