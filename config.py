@@ -70,6 +70,7 @@ EXPORT_LOGS = 'True'  # at the end, to AWS_BUCKET/exportedlogs/; each job's own 
 
 # MONITORING:
 AUTO_MONITOR = 'False'  # 'True': the monitor that setupAWS created runs in AWS, and your computer can be off
+NOTIFY = ''  # the ARN of an SNS topic, which sends e-mail about the run; setupAWS --notify ADDRESS makes one
 CREATE_DASHBOARD = 'False'  # a CloudWatch dashboard for the run; the first three in an account are free
 CLEAN_DASHBOARD = 'True'  # the monitor deletes the dashboard at the end of the run
 

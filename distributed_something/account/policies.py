@@ -167,6 +167,11 @@ def build_monitor_policy(account: AwsAccount) -> PolicyDocument:
     )  # fmt: skip
 
 
+def build_topic_policy(topic: str) -> PolicyDocument:
+    """Return the policy that lets the auto-monitor send notifications to a topic (an ARN)."""
+    return build_document(allow_actions("Notify", "sns:Publish", on=topic))
+
+
 def build_monitor_bucket_policy(account: AwsAccount, bucket: str) -> PolicyDocument:
     """Return the policy that lets the auto-monitor access monitor files and the runs' records in the bucket.
 

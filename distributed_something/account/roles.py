@@ -47,7 +47,7 @@ def plan_role(iam: IAMClient, spec: RoleSpec, sleep: Callable[[float], None]) ->
     if not is_ours and spec.service not in list_trusted_services(role["AssumeRolePolicyDocument"]):
         reason = f"not created by setupAWS, and {spec.service} cannot assume it; add the service to its trust policy"
         return SetupStep(row(SetupState.NOT_DONE, reason))
-    changed = [name for name in spec.policies if _find_policy(iam, spec.name, name) != spec.policies[name]]
+    changed = [name for name in spec.policies if find_policy(iam, spec.name, name) != spec.policies[name]]
     has_new_trust = is_ours and role["AssumeRolePolicyDocument"] != trust
     if not changed and not has_new_trust:
         return SetupStep(row(SetupState.EXISTS, note))
@@ -136,7 +136,7 @@ def plan_profile_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
 
 def _create_role(iam: IAMClient, spec: RoleSpec, trust: PolicyDocument, sleep: Callable[[float], None]) -> None:
     iam.create_role(RoleName=spec.name, AssumeRolePolicyDocument=json.dumps(trust), Tags=MADE_BY_TAGS)  # type: ignore[arg-type]
-    _put_policies(iam, spec, list(spec.policies), sleep)
+    put_policies(iam, spec, list(spec.policies), sleep)
 
 
 def _update_role(
@@ -145,10 +145,11 @@ def _update_role(
     if trust is not None:
         set_trust = partial(iam.update_assume_role_policy, RoleName=spec.name, PolicyDocument=json.dumps(trust))
         retry_until_consistent(set_trust, *_BUSY_CODES, sleep=sleep)
-    _put_policies(iam, spec, changed, sleep)
+    put_policies(iam, spec, changed, sleep)
 
 
-def _put_policies(iam: IAMClient, spec: RoleSpec, names: list[str], sleep: Callable[[float], None]) -> None:
+def put_policies(iam: IAMClient, spec: RoleSpec, names: list[str], sleep: Callable[[float], None]) -> None:
+    """Write the policies with these names to the role. AWS errors are not caught."""
     for name in names:
         document = json.dumps(spec.policies[name], separators=(",", ":"))
         put_policy = partial(iam.put_role_policy, RoleName=spec.name, PolicyName=name, PolicyDocument=document)
@@ -165,7 +166,8 @@ def _delete_role(iam: IAMClient, name: str, policies: list[str]) -> None:
     iam.delete_role(RoleName=name)
 
 
-def _find_policy(iam: IAMClient, role_name: str, name: str) -> Any | None:
+def find_policy(iam: IAMClient, role_name: str, name: str) -> Any | None:
+    """Return the policy in the role with this name, or None. AWS errors are not caught."""
     response = none_if_missing(lambda: iam.get_role_policy(RoleName=role_name, PolicyName=name), MISSING_CODE)
     return None if response is None else response["PolicyDocument"]
 

@@ -61,6 +61,7 @@ from distributed_something.account.step import (
     SetupState,
     SetupStep,
 )
+from distributed_something.account.topic.plan_topic import Subscriber, list_topic_planners, plan_topic_removal
 from distributed_something.account.use import find_account_use, format_account_use
 from distributed_something.account.user_policies import (
     SERVICE_LINKED_ROLES,
@@ -128,7 +129,22 @@ def set_up_account(
     `session_manager`: let people log in to machines with Session Manager; a later call without it changes nothing.
     """
     code = build_bundle(root)
-    for plan in _iter_planners(clients, account, buckets, code, sleep, session_manager=session_manager):
+    planners = _iter_planners(clients, account, buckets, code, sleep, session_manager=session_manager)
+    yield from _apply_plans(planners, dry_run=dry_run)
+
+
+def set_up_topic(
+    clients: Clients, arn: str, subscriber: Subscriber | None, sleep: Callable[[float], None], *, dry_run: bool = False
+) -> Iterator[SetupRow]:
+    """Yield one row per resource after creating or updating what notifications need, as `set_up_account` does.
+
+    `arn`: of the topic. `subscriber`: None if the topic and its subscriptions are not setupAWS's business.
+    """
+    yield from _apply_plans(list_topic_planners(clients, arn, subscriber, sleep), dry_run=dry_run)
+
+
+def _apply_plans(planners: Iterable[Callable[[], SetupStep]], *, dry_run: bool) -> Iterator[SetupRow]:
+    for plan in planners:
         with translate_aws_errors("inspecting the account"):
             step = plan()
         yield _preview_step(step) if dry_run else apply_step(step)
@@ -160,9 +176,9 @@ def _iter_planners(
 
 
 def delete_account_setup(
-    clients: Clients, account: AwsAccount, buckets: Buckets, clock: Clock, *, dry_run: bool = False
+    clients: Clients, account: AwsAccount, buckets: Buckets, clock: Clock, *, topic: str = "", dry_run: bool = False
 ) -> Iterator[SetupRow]:
-    """Yield one row per resource that was deleted or had to be kept.
+    """Yield one row per resource that was deleted or had to be kept. `topic`: the ARN in the config, if any.
 
     While a run is active, nothing is deleted. If a deletion fails, the row gives AWS's reason. Raise CloudError if the
     account cannot be inspected. `dry_run`: only report the deletions.
@@ -177,6 +193,7 @@ def delete_account_setup(
         partial(plan_monitor_removal, clients),
         partial(plan_profile_removal, clients.iam, INSTANCE_ROLE),
         *(partial(plan_role_removal, clients.iam, role.name) for role in build_roles(account, buckets)),
+        partial(plan_topic_removal, clients.sns, account.topic(topic)),
         partial(plan_security_group_removals, clients),
         partial(plan_bucket_policy_removal, clients, account, buckets.own, clock.sleep),
         partial(plan_lifecycle_rule_removal, clients, buckets.own, clock.sleep),
@@ -190,11 +207,14 @@ def delete_account_setup(
 
 
 def build_handout_policies(
-    account: AwsAccount, buckets: Buckets, keys: Iterable[BucketKey] = ()
+    account: AwsAccount, buckets: Buckets, keys: Iterable[BucketKey] = (), topic: str = ""
 ) -> dict[str, PolicyDocument]:
-    """Return the policies that an administrator attaches to people, keyed by name: two for users, one for setupAWS."""
-    return build_control_policies(account, buckets.all, [key.arn for key in keys if key.arn]) | {
-        "distributed-something-administrator": build_administrator_policy(account, buckets.all)
+    """Return the policies that an administrator attaches to people, keyed by name: two for users, one for setupAWS.
+
+    `topic`: the ARN of the topic that gets notifications; "" if there is none.
+    """
+    return build_control_policies(account, buckets.all, [key.arn for key in keys if key.arn], topic) | {
+        "distributed-something-administrator": build_administrator_policy(account, buckets.all, topic)
     }
 
 

@@ -33,6 +33,7 @@ from distributed_something.account.statements import (
     list_launch_arns,
 )
 from distributed_something.core.names import (
+    DEFAULT_TOPIC,
     EXECUTION_ROLE,
     FLEET_ROLE,
     INSTANCE_ROLE,
@@ -61,21 +62,22 @@ _DESCRIBED_EC2_RESOURCES = (  # the EC2 resources that run.py looks up
 
 
 def build_control_policies(
-    account: AwsAccount, buckets: list[str], keys: Sequence[str] = ()
+    account: AwsAccount, buckets: list[str], keys: Sequence[str] = (), topic: str = ""
 ) -> dict[str, PolicyDocument]:
     """Return the policies that a user needs for every command except setupAWS, keyed by name.
 
-    `keys`: the ARNs of the KMS keys that encrypt the buckets. There are two policies, because IAM limits a managed
+    `keys`: the ARNs of the KMS keys that encrypt the buckets. `topic`: the ARN of the topic that gets notifications, if
+    any. There are two policies, because IAM limits a managed
     policy to 6,144 characters.
     """
     return {
         "distributed-something-jobs": _build_control_jobs_policy(account, buckets, keys),
-        "distributed-something-machines": _build_control_machines_policy(account),
+        "distributed-something-machines": _build_control_machines_policy(account, topic),
     }
 
 
-def build_administrator_policy(account: AwsAccount, buckets: list[str]) -> PolicyDocument:
-    """Return the policy that an administrator needs for setupAWS."""
+def build_administrator_policy(account: AwsAccount, buckets: list[str], topic: str = "") -> PolicyDocument:
+    """Return the policy that an administrator needs for setupAWS. `topic`: as in `build_control_policies`."""
     return build_document(
         *_allow_role_setup(account),
         allow_actions(
@@ -95,6 +97,12 @@ def build_administrator_policy(account: AwsAccount, buckets: list[str]) -> Polic
         allow_actions("Bucket", "s3:DeleteBucketPolicy", "s3:GetBucketPolicy", "s3:GetEncryptionConfiguration",
                "s3:GetLifecycleConfiguration", "s3:PutBucketPolicy", "s3:PutLifecycleConfiguration",
                on=[account.bucket(bucket) for bucket in buckets]),
+        allow_actions(
+            "Topic", *(f"sns:{action}" for action in (
+                "CreateTopic", "DeleteTopic", "GetTopicAttributes", "ListSubscriptionsByTopic", "ListTagsForResource",
+                "Subscribe", "TagResource")),
+            on=topic or account.arn("sns", DEFAULT_TOPIC),
+        ),
         allow_actions("FindUse", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeSpotFleetRequests",
                "events:ListRuleNamesByTarget"),
         allow_actions("EndSecurityGroup", "ec2:DeleteSecurityGroup", on=account.arn("ec2", "security-group/*"),
@@ -192,7 +200,7 @@ def _build_tag_condition() -> dict[str, Any]:
     return {"ForAllValues:StringEquals": {"aws:TagKeys": CONTROL_TAG_KEYS}}
 
 
-def _build_control_machines_policy(account: AwsAccount) -> PolicyDocument:
+def _build_control_machines_policy(account: AwsAccount, topic: str) -> PolicyDocument:
     roles = [account.role(name) for name in (EXECUTION_ROLE, FLEET_ROLE, INSTANCE_ROLE, TASK_ROLE)]
     services = [get_ec2_service_name(account), "ecs-tasks.amazonaws.com", "spotfleet.amazonaws.com"]
     return build_document(
@@ -211,6 +219,7 @@ def _build_control_machines_policy(account: AwsAccount) -> PolicyDocument:
             "SeeWorkerImage", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", on=account.arn("ecr", "repository/*")
         ),
         allow_actions("SeeQuotas", "servicequotas:GetServiceQuota"),
+        *([allow_actions("Notify", "sns:GetTopicAttributes", "sns:Publish", on=topic)] if topic else []),
     )  # fmt: skip
 
 

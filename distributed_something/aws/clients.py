@@ -102,6 +102,15 @@ class Clients:
         return client
 
     @cached_property
+    def sns(self) -> Any:
+        return self._session.client("sns", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def impatient_sns(self) -> Any:
+        """A client that gives up at once, for notifications, which must not delay a run."""
+        return self._session.client("sns", config=_IMPATIENT_CLIENT_CONFIG)
+
+    @cached_property
     def logs(self) -> CloudWatchLogsClient:
         return self._session.client("logs", config=_CLIENT_CONFIG)
 

@@ -1,7 +1,8 @@
-"""The commands that only read: `check`, `status`, and `why`."""
+"""The commands that only read: `check`, `status`, `why`, and `verify`."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +12,13 @@ import click
 from distributed_something.cli.completion.values import ProjectFile, save_failures
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.group import Command
+from distributed_something.cli.submit_command import SubmitView
 
 if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.diagnose.why.job_causes import JobEvidence
     from distributed_something.observe.evidence import Evidence
+    from distributed_something.results.verify.listed_results import VerificationPlan
 
 WATCH_SECONDS, LOCAL_WATCH_SECONDS = 10.0, 1.0
 WATCH_FOOTER = "Ctrl-C stops watching; the run continues"
@@ -186,3 +189,58 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
         is_regular=summary.reason == EndReason.RUN.value,
         has_no_machine=has_useless_replacements(history), batch=batch,
     )  # fmt: skip
+
+
+@click.command(
+    cls=Command,
+    needs="A run that startCluster started: its monitor file or its name, or neither for the newest run. It may have "
+    "ended, and its resources may be removed.",
+    examples=("verify", "verify 20261123T104500Z --json"),
+    next_step="If results are changed, delete them; then submitJob JOBFILE runs the jobs whose results are missing.",
+    runs_workers=False,
+)
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.option("--yes", is_flag=True, help="Do not ask before sending many requests.")
+@click.pass_obj
+def verify(context: Context, monitor_file: Path | None, as_json: bool, yes: bool) -> None:
+    """Check that every result is in the bucket as it was uploaded."""
+    from distributed_something.core.errors import translate_aws_errors
+    from distributed_something.results.verify.listed_results import plan_verification
+    from distributed_something.results.verify.verify_results import verify_results
+    from distributed_something.results.verify.view import build_verification_json, format_verification
+
+    file = context.load_run(monitor_file, "verify")
+    s3 = context.clients.s3
+    with translate_aws_errors("reading the records of the run"):
+        plan = plan_verification(s3, file.MONITOR_BUCKET_NAME, file.keys)
+    _confirm_requests(context, file, plan, yes=yes)
+    view = SubmitView(plan.results, context.console, "verifying results")
+    with translate_aws_errors("verifying the results of the run"), view as show_progress:
+        verification = verify_results(s3, file, lambda count: show_progress(count, plan.results))
+    if as_json:
+        context.console.print_result(build_verification_json(verification, file.run, file.MONITOR_APP_NAME))
+    else:
+        context.console.print_result(format_verification(verification))
+    if not verification.is_intact:
+        raise SystemExit(ExitCode.CLOUD)
+
+
+def _confirm_requests(context: Context, file: MonitorFile, plan: VerificationPlan, *, yes: bool) -> None:
+    """Print how many requests it takes, if they are many, and ask. End the command unless the answer is yes.
+
+    The local cloud costs nothing, so nobody is asked. Raise InputError if there is no terminal to ask in.
+    """
+    from distributed_something.core.errors import InputError
+    from distributed_something.results.verify.listed_results import MAX_UNASKED_REQUESTS
+    from distributed_something.results.verify.view import format_plan
+
+    if plan.requests <= MAX_UNASKED_REQUESTS:
+        return
+    text = format_plan(plan, is_free=context.local)
+    if not (yes or context.local or (sys.stdin.isatty() and sys.stderr.isatty())):
+        raise InputError(file.run, "", text, "add --yes to send them")
+    context.console.print_progress(text)
+    if not (yes or context.local) and not click.confirm("Send them?", default=False, err=True):
+        context.console.print_progress("nothing was verified")
+        raise SystemExit(ExitCode.INPUT)

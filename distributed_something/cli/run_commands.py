@@ -75,9 +75,9 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     settings, print_progress = context.settings, context.console.print_progress
     if context.cloud is not None:
         content = context.cloud.adapt_fleet_file(content)
-        settings = settings.model_copy(
-            update={"EXPORT_LOGS": False}
-        )  # the local cloud writes log streams to files anyway
+        topic = context.cloud.ensure_topic(settings.NOTIFY) if settings.NOTIFY else ""
+        # The local cloud writes log streams to files anyway.
+        settings = settings.model_copy(update={"EXPORT_LOGS": False, "NOTIFY": topic})
     run_context = replace(build_run_context(context), settings=settings)
     clients, clock = run_context.clients, run_context.clock
     run = start_run(

@@ -164,10 +164,10 @@ def _has_queue(context: Context) -> bool:
 
 
 class SubmitView:
-    """A progress bar that is shown while jobs are being sent, but only in a terminal."""
+    """A progress bar that is shown while jobs are being sent, but only in a terminal. `text`: what it says."""
 
-    def __init__(self, total: int, output: Console) -> None:
-        self._total, self._console = total, output.screen
+    def __init__(self, total: int, output: Console, text: str = "sending jobs") -> None:
+        self._total, self._console, self._text = total, output.screen, text
         self._bar: Progress | None = None
 
     def __enter__(self) -> Callable[[int, int], None]:
@@ -176,7 +176,7 @@ class SubmitView:
         from rich import progress
 
         columns = (
-            progress.TextColumn("sending jobs"), progress.BarColumn(), progress.MofNCompleteColumn(),
+            progress.TextColumn(self._text), progress.BarColumn(), progress.MofNCompleteColumn(),
             progress.TimeRemainingColumn(),
         )  # fmt: skip
         self._bar = bar = progress.Progress(*columns, console=self._console, transient=True)

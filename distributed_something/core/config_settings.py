@@ -24,6 +24,7 @@ from distributed_something.core.names import (
     RESOURCE_NAME_FORMAT,
     SHARED_APP,
     TEST_APP_SUFFIX,
+    TOPIC_ARN_FORMAT,
     AppNames,
     is_test_run_name,
 )
@@ -135,6 +136,7 @@ class Settings(BaseModel):
     LOG_GROUP_NAME: LogGroupName = _build_app_named_field(lambda names: names.app)
     STREAM_JOB_LOGS: ConfigBoolean = True
     AUTO_MONITOR: ConfigBoolean = False
+    NOTIFY: str = ""
     CREATE_DASHBOARD: ConfigBoolean = False
     CLEAN_DASHBOARD: ConfigBoolean = True
     CHECK_IF_DONE_BOOL: ConfigBoolean = True
@@ -209,6 +211,26 @@ class Settings(BaseModel):
         if isinstance(name, str) and name.endswith(".fifo"):
             raise build_value_error("use a standard queue, like the job queue", "is a FIFO queue")
         return name
+
+    @field_validator("NOTIFY")
+    @classmethod
+    def _check_topic(cls, value: str, info: ValidationInfo) -> str:
+        """Accept only a standard topic in the run's region, where the monitor publishes."""
+        region = info.data.get("AWS_REGION", "")
+        if not value:
+            return value
+        if "@" in value or "://" in value:
+            raise build_value_error(f"type setupAWS --notify {value}, and write the ARN it prints", "is not a topic")
+        if value.endswith(".fifo"):
+            raise build_value_error("use a standard topic", "is a FIFO topic, which sends no e-mail")
+        if value.startswith("arn:") and value.count(":") == 6:
+            remedy = f"write {value.rpartition(':')[0]!r}"
+            raise build_value_error(remedy, "is a subscription, not its topic")
+        if not TOPIC_ARN_FORMAT.fits(value):
+            raise build_value_error(TOPIC_ARN_FORMAT.remedy, f"is not {TOPIC_ARN_FORMAT.noun}")
+        if region and (topic_region := value.split(":")[3]) != region:
+            raise build_value_error(f"use a topic in {region}, the config's region", f"is in {topic_region}")
+        return value
 
     @field_validator("SQS_DEAD_LETTER_QUEUE")
     @classmethod

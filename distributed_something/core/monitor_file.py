@@ -24,6 +24,7 @@ from distributed_something.core.names import (
     MONITOR_PREFIX,
     QUEUE_NAME_FORMAT,
     RESOURCE_NAME_FORMAT,
+    TOPIC_ARN_FORMAT,
     TYPED_TEXT_FORMAT,
     AppNames,
 )
@@ -44,6 +45,7 @@ _FORMATS_BY_KEY = {
     "MONITOR_LOG_GROUP_NAME": LOG_GROUP_NAME_FORMAT,
     **dict.fromkeys(("MONITOR_COMMAND", "MONITOR_FILE_PATH", "MONITOR_FLEET_FILE"), TYPED_TEXT_FORMAT),
     "MONITOR_DEAD_LETTER_QUEUE": QUEUE_NAME_FORMAT._replace(pattern=f"({QUEUE_NAME_FORMAT.pattern})?"),
+    "MONITOR_NOTIFY": TOPIC_ARN_FORMAT._replace(pattern=f"({TOPIC_ARN_FORMAT.pattern})?"),
 }
 _RUN_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
 _TIME_PATTERN = re.compile(r"\d{4}[-\d:.TZ]*", re.ASCII | re.IGNORECASE)
@@ -58,7 +60,9 @@ class MonitorFile:
     MONITOR_START_TIME is in milliseconds since 1970, UTC; prices and costs are in USD. Files from the published system
     do not have the keys after CLEAN_DASHBOARD; if MONITOR_MACHINES is 0, the fleet is not scaled down.
 
-    The last four keys say how the user typed commands, so that the auto-monitor can advise real ones: the command
+    MONITOR_NOTIFY: the ARN of the topic that gets the run's notifications; "" for none.
+
+    The four keys before it say how the user typed commands, so that the auto-monitor can advise real ones: the command
     without its name, and the paths of this file and of the Fleet file. MONITOR_HAS_IMAGE: whether workers run in
     containers. Without MONITOR_COMMAND, this is not known.
     """
@@ -84,6 +88,7 @@ class MonitorFile:
     MONITOR_FILE_PATH: str = ""
     MONITOR_FLEET_FILE: str = ""
     MONITOR_HAS_IMAGE: bool = True
+    MONITOR_NOTIFY: str = ""
 
     @property
     def run(self) -> str:
@@ -150,6 +155,7 @@ def build_monitor_file(settings: Settings, fleet_id: str, start: float, *, cheap
         MONITOR_EXPORT_LOGS=settings.EXPORT_LOGS,
         MONITOR_CHEAPEST=cheapest,
         MONITOR_ON_DEMAND_MACHINES=settings.ON_DEMAND_MACHINES,
+        MONITOR_NOTIFY=settings.NOTIFY,
     )
 
 

@@ -53,12 +53,22 @@ TYPED_TEXT_FORMAT = NameFormat(
     r"[^\x00-\x1f]{0,2000}", "one line of text", "leave this key out, or write at most 2,000 characters"
 )
 
+# The ARN of a standard topic of SNS, which sends e-mail; a FIFO topic cannot, and its name ends with .fifo.
+# https://docs.aws.amazon.com/sns/latest/api/API_CreateTopic.html
+TOPIC_ARN_FORMAT = NameFormat(
+    r"arn:aws(-[a-z]+)*:sns:[a-z]{2}(-[a-z]+)+-\d:\d{12}:[A-Za-z0-9_-]{1,256}",
+    "the ARN of an SNS topic",
+    "write the one that setupAWS --notify ADDRESS prints, such as"
+    " 'arn:aws:sns:us-east-1:123456789012:distributed-something'",
+)
+
 INSTANCE_ROLE = "ecsInstanceRole"  # also the name of its instance profile, as in published Fleet files
 FLEET_ROLE = "aws-ec2-spot-fleet-tagging-role"
 TASK_ROLE = "distributed-something-task"
 EXECUTION_ROLE = "distributed-something-execution"
 MONITOR_ROLE = "distributed-something-monitor"
 MONITOR_FUNCTION = "distributed-something-monitor"
+DEFAULT_TOPIC = "distributed-something"  # the topic that setupAWS --notify makes if the config names no other one
 RULE_NAME_PREFIX = "distributed-something-"
 MAX_RULE_NAME_LENGTH = 64  # characters; EventBridge's limit
 MAX_QUEUE_NAME_LENGTH = 80  # characters; SQS's limit
@@ -88,6 +98,10 @@ class AwsAccount:
 
     def bucket(self, name: str, key: str = "") -> str:
         return f"arn:{self.partition}:s3:::{name}" + (f"/{key}" if key else "")
+
+    def topic(self, arn: str = "") -> str:
+        """Return the ARN of the topic in the config, or of the default one if the config names none."""
+        return arn or self.arn("sns", DEFAULT_TOPIC, self.region)
 
     @property
     def function(self) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from distributed_something.core.monitor_file import MonitorFile
+    from distributed_something.worker import RunKeys
 
 # At 500 per second (an estimate; an emulator on the same computer allows 1,000), reading these records takes three
 # minutes. Lambda ends the auto-monitor's call after 15 minutes.
@@ -141,18 +142,22 @@ def load_failures(s3: S3Client, file: MonitorFile, *, replaced_at: float | None 
 
 def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -> int:
     """Count the ends in records that no journal knows, at most MAX_RECORDS_READ. Return how many were not read."""
-    missing = (key for job, key, etag in _iter_records(s3, file) if not counter.has_record(job, etag))
+    missing = (
+        key
+        for job, key, etag in iter_records(s3, file.MONITOR_BUCKET_NAME, file.keys)
+        if not counter.has_record(job, etag)
+    )
     read = partial(read_record, s3, file.MONITOR_BUCKET_NAME)
     for _, record in read_in_parallel(islice(missing, MAX_RECORDS_READ), read):
         counter.add_end(record)
     return sum(1 for _ in missing)
 
 
-def _iter_records(s3: S3Client, file: MonitorFile) -> Iterator[tuple[str, str, str]]:
-    """Yield each job that has a record, and the record's key and ETag."""
-    prefix, suffix = file.keys.jobs, ".json"
+def iter_records(s3: S3Client, bucket: str, keys: RunKeys) -> Iterator[tuple[str, str, str]]:
+    """Yield each job of the run that has a record, and the record's key and ETag. AWS errors are not caught."""
+    prefix, suffix = keys.jobs, ".json"
     # With a delimiter, the files of failed attempts in failed/JOB/ are not listed. There may be many of them.
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=file.MONITOR_BUCKET_NAME, Prefix=prefix, Delimiter="/")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
     for page in pages:
         for item in page.get("Contents", []):
             if item["Key"].endswith(suffix):  # there are also logs

@@ -34,6 +34,7 @@ from distributed_something.run.monitor.loop import Tick, run_tick, stop_unfinish
 from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason, Pace
 from distributed_something.run.monitor.unusable import format_unusable_machines
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
+from distributed_something.run.notifications.notifier import notify_end, notify_nothing_works
 from distributed_something.run.run_outcome import EndedRun
 from distributed_something.run.schedule import delete_rule_by_name, delete_run_rule
 
@@ -65,6 +66,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     messages += map(format_fleet_problem, snapshot.problems)
     messages += filter(None, [format_unusable_machines(tick.history), format_cost_warning(cost, file.MONITOR_MAX_COST)])
     messages += [PROTECTION_DENIED_MESSAGE] if snapshot.is_protection_denied else []
+    messages += tick.notes
     counts = {"jobs": snapshot.jobs, "done": snapshot.totals.done, "dead": snapshot.totals.failed}
     return {**counts, "cost": round(cost, 4), "said": messages}
 
@@ -78,6 +80,8 @@ def run_ticks(clients: Clients, file: MonitorFile, pace: Pace, clock: Clock) -> 
     caches, next_call = RunCaches(clients.s3, file), clock.now() + pace.interval_seconds
     while True:
         tick = run_tick(clients, file, caches, clock.now(), cheapest=False, pace=pace)
+        for note in tick.notes:
+            _log_note(note)
         if tick.failure is not None:
             raise tick.failure  # so that the function's log shows it; the next call repeats the action
         if (
@@ -87,6 +91,12 @@ def run_ticks(clients: Clients, file: MonitorFile, pace: Pace, clock: Clock) -> 
         ):
             return tick
         clock.sleep(pace.short_interval_seconds)
+
+
+def _log_note(note: str) -> None:
+    """Write a line to the function's log, if there is one."""
+    if note:
+        print(note, flush=True)
 
 
 def _read_pace(env: Mapping[str, str]) -> Pace:
@@ -103,6 +113,8 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
             text, is_done = _clean_up_once(clients, file, tick, ended_run, clock)
         else:
             text, is_done = wrap_wide_lines(stop_unfinished_run(clients, file, tick)), True
+            if tick.end_reason is EndReason.NOTHING_WORKS:
+                _log_note(notify_nothing_works(clients, file, tick.snapshot, tick.history))
     except UserFacingError as error:
         text, is_done = str(error), False
     if is_done:
@@ -122,6 +134,7 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
                          start_failure=ended_run.start_failure)  # fmt: skip
     save_run_summary(clients.s3, file, summary, outcome)
     if is_done:
+        _log_note(notify_end(clients, file, ended_run.build_end_facts(outcome, is_clean=is_clean)))
         delete_run_rule(clients, file)
     return {"ended": reason, "done": is_done, "words": text}
 

@@ -26,6 +26,7 @@ from distributed_something.run.cleanup.report import format_cleanup_report
 from distributed_something.run.monitor.loop import Tick, stop_unfinished_run, watch_run
 from distributed_something.run.monitor.policy import EndReason, Pace
 from distributed_something.run.monitor_file_copy import save_cheapest_mode
+from distributed_something.run.notifications.notifier import notify_end, notify_nothing_works
 from distributed_something.run.run_outcome import EndedRun, format_earlier_end
 from distributed_something.run.run_status import RunView, compute_group_costs
 from distributed_something.run.screen.view import StatusView
@@ -84,6 +85,8 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
         lines, is_clean = _clean_up(context, run, tick, ended_run, pace)
     else:
         lines, is_clean = [wrap_wide_lines(stop_unfinished_run(clients, run, tick))], True
+        if tick.end_reason is EndReason.NOTHING_WORKS:
+            _print_note(context, notify_nothing_works(clients, run, tick.snapshot, tick.history))
         ended_run.tick = _observe_stopped_run(context, view, tick, pace)
     earlier = _find_earlier_summary(clients, run)
     is_known = watcher.has_found_run or tick.history.start is not None
@@ -145,8 +148,7 @@ def _report_end(
             steps = ended_run.format_next_steps(context.command_line)
     except CloudError as error:
         text, is_clean = str(error), False
-    if note:
-        context.output.print_progress(note)
+    _print_note(context, note)
     report, text = "\n".join([*lines, text]), "\n".join(filter(None, [text, steps]))
     context.output.print_result(text)
     end = RunEnd(is_clean, outcome is not None and outcome.is_complete, outcome.groups if outcome else ())
@@ -156,7 +158,13 @@ def _report_end(
     )  # fmt: skip
     with suppress(*AWSError):  # the summary is printed in any case
         save_run_summary(context.clients.s3, run, summary, outcome)
+    _print_note(context, notify_end(context.clients, run, ended_run.build_end_facts(outcome, is_clean=end.is_clean)))
     return end
+
+
+def _print_note(context: RunContext, note: str) -> None:
+    if note:
+        context.output.print_progress(note)
 
 
 def _report_earlier_end(context: RunContext, run: MonitorFile, earlier: RunSummary | None, *, is_clean: bool) -> RunEnd:

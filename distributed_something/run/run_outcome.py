@@ -41,6 +41,7 @@ from distributed_something.run.monitor.history import RunHistory, load_history
 from distributed_something.run.monitor.policy import EndReason
 from distributed_something.run.monitor.start_failure import format_worker_crash
 from distributed_something.run.monitor.unusable import has_useless_replacements
+from distributed_something.run.notifications.messages import RunEndFacts
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -191,6 +192,11 @@ class EndedRun:
         return self._add_machines(
             load_run_outcome(s3, self._file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at)
         )
+
+    def build_end_facts(self, outcome: RunOutcome | None, *, is_clean: bool) -> RunEndFacts:
+        """Return what the notification about the end says. `outcome`: None if it could not be read."""
+        seconds = self.ended - self._file.MONITOR_START_TIME / 1000
+        return RunEndFacts(self.tick.end_reason, outcome, seconds, self.tick.history.cost, is_clean)
 
     def count_recorded_failures(self) -> int:
         """Return the same as `load_recorded_failures`."""

@@ -28,7 +28,13 @@ from distributed_something.aws.s3 import read_s3_time
 from distributed_something.aws.sqs import ensure_queues, find_queue
 from distributed_something.aws.sts import identify_account, resolve_owner
 from distributed_something.aws.task_definition import build_task_definition
-from distributed_something.core.errors import CloudError, InputError, is_access_denied, translate_aws_errors
+from distributed_something.core.errors import (
+    CloudError,
+    InputError,
+    InputProblems,
+    is_access_denied,
+    translate_aws_errors,
+)
 from distributed_something.core.names import EXAMPLE_ACCOUNT_ID
 from distributed_something.core.tags import build_tags
 from distributed_something.core.text import format_row
@@ -163,7 +169,7 @@ def set_up_run(
 
     Raise CloudError if AWS reports an error, or InputError if a queue belongs to another app or cannot be used.
     """
-    _check_dead_letter_account(clients, settings)
+    _check_accounts(clients, settings)
     roles = find_task_roles(clients.iam, clients.ecs, settings.names.task_family)
     owner = resolve_owner(clients.sts, settings)
     tags = build_tags(settings, owner)
@@ -200,15 +206,23 @@ def _wait_until_visible(clients: Clients, settings: Settings, sleep: Callable[[f
         sleep(pause)
 
 
-def _check_dead_letter_account(clients: Clients, settings: Settings) -> None:
-    """Raise InputError if the config names a dead-letter queue in another account. The local cloud has no accounts."""
-    if not settings.dead_letter_account:
+def _check_accounts(clients: Clients, settings: Settings) -> None:
+    """Raise InputError if the config names a dead-letter queue or a topic in another account.
+
+    The local cloud has no accounts.
+    """
+    topic_account = settings.NOTIFY.split(":")[4] if settings.NOTIFY else ""
+    if not (settings.dead_letter_account or topic_account):
         return
-    account = identify_account(clients, settings.AWS_REGION).account_id
-    if account not in (settings.dead_letter_account, EXAMPLE_ACCOUNT_ID):
-        problem = f"the queue is in the account {settings.dead_letter_account}, but you are logged in to {account}"
-        remedy = "use a queue in your account: SQS moves no messages between accounts"
-        raise InputError("config", "SQS_DEAD_LETTER_QUEUE", problem, remedy)
+    account, problems = identify_account(clients, settings.AWS_REGION).account_id, InputProblems()
+    for key, noun, owner, remedy in (
+        ("SQS_DEAD_LETTER_QUEUE", "queue", settings.dead_letter_account, "SQS moves no messages between accounts"),
+        ("NOTIFY", "topic", topic_account, "the policies allow no other one"),
+    ):
+        if owner and account not in (owner, EXAMPLE_ACCOUNT_ID):
+            problem = f"the {noun} is in the account {owner}, but you are logged in to {account}"
+            problems.add(InputError("config", key, problem, f"use a {noun} in your account: {remedy}"))
+    problems.raise_if_any()
 
 
 def find_active_run(clients: Clients, settings: Settings) -> str | None:

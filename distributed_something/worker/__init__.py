@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     )
     from .transfer.endpoints.clients import EndpointClients, build_endpoint_arguments
     from .transfer.endpoints.credentials import EndpointCredentials
+    from .transfer.s3_file import compute_object_sha256
+    from .transfer.stored_result import ResultOwner, StoredResult, read_stored_result
     from .version import VERSION
     from .visible_text import make_visible, split_lines
 
@@ -95,25 +97,29 @@ _MODULES = {
     "responses.response_length": "reject_truncated_responses",
     "transfer.endpoints.clients": "EndpointClients build_endpoint_arguments",
     "transfer.endpoints.credentials": "EndpointCredentials",
+    "transfer.s3_file": "compute_object_sha256",
+    "transfer.stored_result": "ResultOwner StoredResult read_stored_result",
     "version": "VERSION",
     "visible_text": "make_visible split_lines",
 }
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
-    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "FILES_FILE", "MAX_JOB_SECONDS",
-    "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "NUMBER_FILE", "RETRY_JOB_ATTRIBUTE", "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX",
-    "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadAddress", "BadEnvironment", "BadMessage",
-    "Delivery", "EndpointClients", "EndpointCredentials", "Failed", "Folders", "ForeignResponseError", "Job",
-    "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "RunKeys", "Settings", "TableError", "TemplateError",
-    "as_text", "build_alarm_name", "build_endpoint_arguments", "build_machine_log_group", "build_replacement_document",
-    "check_endpoint", "describe_delivery", "fill_key", "fill_shell", "find_image_damage", "find_named_permission",
-    "find_permission_in_text", "find_undecodable_text", "get_error_code", "hide_message_credentials",
-    "is_access_denied", "is_macos_file", "is_missing_object", "is_run_closed", "iter_table_rows", "job_from_message",
-    "job_id", "list_paused_containers", "list_placeholders", "list_results", "make_visible", "missing_files",
-    "missing_key", "missing_text", "open_table_text", "parse_shell_template", "parse_upload_flags",
-    "read_stored_record", "read_table_names", "reject_foreign_responses", "reject_truncated_responses", "serve",
-    "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "FILES_FILE",
+    "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "NUMBER_FILE", "RETRY_JOB_ATTRIBUTE",
+    "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadAddress",
+    "BadEnvironment", "BadMessage", "Delivery", "EndpointClients", "EndpointCredentials", "Failed", "Folders",
+    "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "ResultOwner",
+    "RunKeys", "Settings", "StoredResult", "TableError", "TemplateError", "as_text", "build_alarm_name",
+    "build_endpoint_arguments", "build_machine_log_group", "build_replacement_document", "check_endpoint",
+    "compute_object_sha256", "describe_delivery", "fill_key", "fill_shell", "find_image_damage",
+    "find_named_permission", "find_permission_in_text", "find_undecodable_text", "get_error_code",
+    "hide_message_credentials", "is_access_denied", "is_macos_file", "is_missing_object", "is_run_closed",
+    "iter_table_rows", "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "list_results",
+    "make_visible", "missing_files", "missing_key", "missing_text", "open_table_text", "parse_shell_template",
+    "parse_upload_flags", "read_stored_record", "read_stored_result", "read_table_names",
+    "reject_foreign_responses", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
+    "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

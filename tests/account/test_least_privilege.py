@@ -17,6 +17,7 @@ import pytest
 from botocore import xform_name
 
 from distributed_something.account.bucket_key import BucketKey
+from distributed_something.account.policies import build_topic_policy
 from distributed_something.account.setup_aws import Buckets, build_roles
 from distributed_something.account.user_policies import build_administrator_policy, build_control_policies
 from distributed_something.core.names import (
@@ -63,6 +64,7 @@ from tests.support.scenario import (
     MONITOR,
     NOBODY,
     RUN_SETTINGS,
+    TOPIC,
     USER,
     Call,
     Scenario,
@@ -89,12 +91,13 @@ PROTECTION = ("ecs:GetTaskProtection", "ecs:UpdateTaskProtection")
 def build_policies(login: str) -> Documents:
     """Return a login's policies, keyed by name, for a bucket that is encrypted with `KEY`."""
     if login == USER:
-        return build_control_policies(ACCOUNT, [BUCKET], [KEY])
+        return build_control_policies(ACCOUNT, [BUCKET], [KEY], TOPIC)
     if login == ADMINISTRATOR:
-        return {"administrator": build_administrator_policy(ACCOUNT, [BUCKET])}
+        return {"administrator": build_administrator_policy(ACCOUNT, [BUCKET], TOPIC)}
     roles = build_roles(ACCOUNT, Buckets(BUCKET), [BucketKey(BUCKET, KEY)], session_manager=True)
     (role,) = [role for role in roles if role.name == ROLES[login]]
-    return {f"{role.name}/{name}": document for name, document in role.policies.items()}
+    documents = {f"{role.name}/{name}": document for name, document in role.policies.items()}
+    return documents | ({f"{role.name}/topic": build_topic_policy(TOPIC)} if login == MONITOR else {})
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from distributed_something.account.policies import (
     build_monitor_policy,
     build_task_bucket_policy,
     build_task_policy,
+    build_topic_policy,
 )
 from distributed_something.account.policy_documents import PolicyDocument, merge_statements, remove_statements
 from distributed_something.account.setup_aws import Buckets, build_roles
@@ -36,14 +37,16 @@ MAX_ROLE_CHARACTERS = 10_240  # IAM's limit for all inline policies of a role, w
 MAX_MANAGED_CHARACTERS = 6_144  # IAM's limit for a managed policy, without white space
 # The packages that send requests for users. setupAWS is the package `account`, and containers run `worker`.
 COMMANDS = ("aws", "diagnose", "fleet", "jobs", "observe", "project", "results", "run")
-BUCKET_KEY_FILE = permissions.PACKAGE / "account" / "bucket_key.py"  # `check` uses it too
+# `check` uses them too
+ACCOUNT_FILES = [permissions.PACKAGE / "account" / name for name in ("bucket_key.py", "topic/find_topic.py")]
 AUTO_MONITOR = "distributed_something.run.auto_monitor"
 SETUP_AWS = "distributed_something.account.setup_aws"
 TASK = [build_task_policy(ACCOUNT), build_task_bucket_policy(ACCOUNT, BUCKET, write=True)]
-MONITOR = [build_monitor_policy(ACCOUNT), build_monitor_bucket_policy(ACCOUNT, BUCKET)]
+TOPIC = ACCOUNT.topic()
+MONITOR = [build_monitor_policy(ACCOUNT), build_monitor_bucket_policy(ACCOUNT, BUCKET), build_topic_policy(TOPIC)]
 KEY, SOURCE_KEY = (f"arn:aws:kms:us-east-1:111122223333:key/{number:036}" for number in (1, 2))
 KEYS = [BucketKey(BUCKET, KEY), BucketKey("public-images", SOURCE_KEY), BucketKey("results-bucket", problem="hidden")]
-CONTROL = list(build_control_policies(ACCOUNT, BUCKETS.all, [KEY, SOURCE_KEY]).values())
+CONTROL = list(build_control_policies(ACCOUNT, BUCKETS.all, [KEY, SOURCE_KEY], TOPIC).values())
 QUEUE = "arn:aws:sqs:us-east-1:111122223333:AppQueue"
 LOGS = "arn:aws:logs:us-east-1:111122223333:log-group:App:log-stream:job"
 MACHINE = "arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0"
@@ -57,7 +60,8 @@ APP: dict[str, Any] = {"aws__ResourceTag___app": "App"}
 
 # Permissions whose names match no call in the source, with the reason why they are granted.
 _TAGGED_AT_CREATION = ("ec2:CreateTags", "ecs:TagResource", "logs:TagResource", "events:TagResource", "iam:TagRole",
-                     "iam:TagInstanceProfile", "lambda:TagResource", "cloudwatch:TagResource")  # fmt: skip
+                     "iam:TagInstanceProfile", "lambda:TagResource", "cloudwatch:TagResource",
+                     "sns:TagResource")  # fmt: skip
 _BY_AWS = {
     "lambda:ListTags": "GetFunction needs it to return tags",
     "ec2:RunInstances": "a Spot Fleet calls it on the user's behalf",
@@ -151,8 +155,9 @@ def build_all_documents() -> dict[str, PolicyDocument]:
     }
     return (
         role_policies
-        | build_control_policies(ACCOUNT, BUCKETS.all, [KEY, SOURCE_KEY])
+        | build_control_policies(ACCOUNT, BUCKETS.all, [KEY, SOURCE_KEY], TOPIC)
         | {"administrator": build_administrator_policy(ACCOUNT, BUCKETS.all)}
+        | {"topic": build_topic_policy(TOPIC)}
     )
 
 
@@ -206,7 +211,9 @@ def test_inline_policies_are_within_the_limit_with_six_buckets_that_have_the_lon
 
 def test_user_and_administrator_policies_are_within_the_limit_with_ten_buckets() -> None:
     keys = [f"arn:aws:kms:us-gov-west-1:111122223333:key/{number:036}" for number in range(10)]
-    for name, document in build_control_policies(ACCOUNT, [f"{number:063}" for number in range(10)], keys).items():
+    for name, document in build_control_policies(
+        ACCOUNT, [f"{number:063}" for number in range(10)], keys, TOPIC
+    ).items():
         assert count_characters(document) <= MAX_MANAGED_CHARACTERS, name
     assert (
         count_characters(build_administrator_policy(ACCOUNT, [f"{number:063}" for number in range(10)]))
@@ -256,7 +263,7 @@ def list_actions_of_setup_aws() -> dict[str, str]:
 
 
 def test_users_have_the_permissions_for_every_call_the_commands_make() -> None:
-    needed = permissions.find_permissions([*permissions.list_source_files(*COMMANDS), BUCKET_KEY_FILE])
+    needed = permissions.find_permissions([*permissions.list_source_files(*COMMANDS), *ACCOUNT_FILES])
 
     assert len(needed) > 30, "the search no longer finds the calls"
     assert {action: where for action, where in needed.items() if action not in list_actions(CONTROL)} == {}
@@ -315,7 +322,7 @@ def test_no_statement_can_be_removed() -> None:
 @pytest.mark.parametrize("owner", ["a user", "setupAWS", "the auto-monitor", "a container"])
 def test_every_granted_permission_is_needed(owner: str) -> None:
     granted, needed = {
-        "a user": (CONTROL, permissions.find_permissions([*permissions.list_source_files(*COMMANDS), BUCKET_KEY_FILE])),
+        "a user": (CONTROL, permissions.find_permissions([*permissions.list_source_files(*COMMANDS), *ACCOUNT_FILES])),
         "setupAWS": ([build_administrator_policy(ACCOUNT, [BUCKET])], list_actions_of_setup_aws()),
         "the auto-monitor": (MONITOR, permissions.find_reachable_permissions(AUTO_MONITOR)),
         "a container": (TASK, permissions.find_permissions(permissions.list_source_files("worker"))),

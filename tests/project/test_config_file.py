@@ -327,3 +327,38 @@ def test_constants_that_just_fit_are_accepted(tmp_path: Path) -> None:
     settings = load_settings(path)
     request = build_task_definition(settings, QueueUrls("https://sqs/" + "q" * 200, "https://sqs/" + "d" * 200), "R")
     assert len(json.dumps(request)) < 64 * 1024
+
+
+TOPIC = "arn:aws:sns:us-east-1:123456789012:lab"
+
+
+@pytest.mark.parametrize("topic", ["", TOPIC, "arn:aws-us-gov:sns:us-gov-west-1:123456789012:a_b-c"])
+def test_notify_is_a_topic_or_empty(topic: str) -> None:
+    region = topic.split(":")[3] if topic else "us-east-1"
+
+    settings = build_settings(NOTIFY=topic, AWS_REGION=region)
+
+    assert topic == settings.NOTIFY
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("me@example.org", "is not a topic; type setupAWS --notify me@example.org"),
+        ("https://example.org", "is not a topic; type setupAWS --notify https://example.org"),
+        (f"{TOPIC}.fifo", "is a FIFO topic, which sends no e-mail; use a standard topic"),
+        (f"{TOPIC}:01234567-89ab", f"is a subscription, not its topic; write '{TOPIC}'"),
+        ("lab", "is not the ARN of an SNS topic; write the one that setupAWS --notify ADDRESS prints"),
+        ("arn:aws:sqs:us-east-1:123456789012:lab", "is not the ARN of an SNS topic"),
+        ("arn:aws:sns:us-east-1:1234:lab", "is not the ARN of an SNS topic"),
+        (TOPIC.replace("us-east-1", "eu-west-1"), "is in eu-west-1; use a topic in us-east-1"),
+    ],
+)
+def test_an_invalid_topic_is_refused_with_what_to_write(tmp_path: Path, value: str, problem: str) -> None:
+    path = tmp_path / "config.py"
+    path.write_text(format_config(CONFIG | {"NOTIFY": value}))
+    with pytest.raises(InputError) as raised:
+        load_settings(path)
+
+    assert "NOTIFY" in str(raised.value)
+    assert problem in str(raised.value)

@@ -242,6 +242,7 @@ def describe_call(call: Call, folder: Path) -> str:
     # random token to requests without one.
     ignored = {"UploadId", "StartAfter", *(("Body",) if stored else ())}
     ignored |= {"ClientToken"} if call.operation == "RunInstances" else set()
+    ignored |= {"Subject", "Message"} if call.operation == "Publish" else set()  # notifications are for people
     parameters = {key: _read(value) for key, value in call.parameters.items() if key not in ignored}
     if key.endswith("/summary.json") and "Body" in parameters:
         parameters["Body"] = json.loads(parameters["Body"]) | {"report": ""}

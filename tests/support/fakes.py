@@ -40,7 +40,7 @@ __all__ = [
 
 MISSING_QUEUE = "AWS.SimpleQueueService.NonExistentQueue"
 SERVICES = ("sqs", "ecs", "ec2", "s3", "logs", "cloudwatch", "sts", "iam", "ecr", "service_quotas", "events", "lambda_",
-            "ssm", "kms")  # fmt: skip
+            "ssm", "kms", "sns")  # fmt: skip
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/AppQueue"
 DEAD_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/AppDead"
 

@@ -20,7 +20,7 @@ _CLIENTS = {
     "sqs": "sqs", "ecs": "ecs", "ec2": "ec2", "s3": "s3", "s3_client": "s3", "logs": "logs", "logs_client": "logs",
     "cloudwatch": "cloudwatch", "iam": "iam", "kms": "kms", "sts": "sts", "ssm": "ssm", "lambda_": "lambda",
     "events": "events", "ecr": "ecr", "service_quotas": "service-quotas", "quotas": "service-quotas",
-    "pricing": "pricing", "aws": "logs",
+    "pricing": "pricing", "aws": "logs", "sns": "sns", "impatient_sns": "sns",
 }  # fmt: skip
 _TRANSFERS = {"upload_file": "s3:PutObject", "download_file": "s3:GetObject", "upload_fileobj": "s3:PutObject"}
 _operations: dict[str, dict[str, str]] = {}

@@ -36,8 +36,9 @@ from moto.iam.access_control import IAMRequestBase
 from moto.iam.models import SERVICE_NAME_CONVERSION
 
 from distributed_something.account.policy_documents import PolicyDocument, build_trust_policy
-from distributed_something.account.setup_aws import Buckets, delete_account_setup, set_up_account
+from distributed_something.account.setup_aws import Buckets, delete_account_setup, set_up_account, set_up_topic
 from distributed_something.account.step import SetupState
+from distributed_something.account.topic.plan_topic import Subscriber
 from distributed_something.account.user_policies import (
     SERVICE_LINKED_ROLES,
     build_administrator_policy,
@@ -112,6 +113,7 @@ from tests.support.rights.tags import Tags, read_tags
 ACCOUNT = AwsAccount("123456789012", "us-east-1")
 BUCKET = SETTINGS.AWS_BUCKET
 BUCKETS = Buckets(BUCKET)
+TOPIC = ACCOUNT.topic()
 INSTANCE = "i-0123456789abcdef0"
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 AT_ONCE = Pace(interval_seconds=0.01, short_interval_seconds=0.01, settling_seconds=0.02, new_machine_seconds=0.0)
@@ -289,7 +291,7 @@ def _accept_unsupported_calls(call_action: Callable[[Any], Any]) -> Callable[[An
 
 RUN_SETTINGS = SETTINGS.model_copy(update={
     "AUTO_MONITOR": True, "CREATE_DASHBOARD": True, "CLEAN_DASHBOARD": True, "EXPORT_LOGS": True, "JOB_RETRIES": 2,
-    "CLUSTER_MACHINES": 2, "TASKS_PER_MACHINE": 1, "MOUNT_S3": False,
+    "CLUSTER_MACHINES": 2, "TASKS_PER_MACHINE": 1, "MOUNT_S3": False, "NOTIFY": TOPIC,
 })  # fmt: skip
 BIG = 33 * 1024 * 1024  # in bytes; a multipart upload needs several parts for it
 
@@ -307,8 +309,8 @@ class Scenario:
 
     def __init__(self, stage: EmulatedAccount, patch: pytest.MonkeyPatch) -> None:
         self.stage, self.patch, self.folder = stage, patch, stage.folder
-        self.administrator = stage.create_user(ADMINISTRATOR, [build_administrator_policy(ACCOUNT, [BUCKET])])
-        self.user = stage.create_user(USER, build_control_policies(ACCOUNT, [BUCKET]).values())
+        self.administrator = stage.create_user(ADMINISTRATOR, [build_administrator_policy(ACCOUNT, [BUCKET], TOPIC)])
+        self.user = stage.create_user(USER, build_control_policies(ACCOUNT, [BUCKET], topic=TOPIC).values())
         self.time = FakeTime(time.time())
         backends = ec2_backends[ACCOUNT.account_id][ACCOUNT.region], ecs_backends[ACCOUNT.account_id][ACCOUNT.region]
         self._machines = MachineSimulator(*backends)
@@ -517,7 +519,9 @@ class Scenario:
         assert observe_all_resources(self.user.clients).unchecked_parts == []
 
     def _set_up_account(self) -> None:
-        list(set_up_account(self.administrator.clients, ACCOUNT, BUCKETS, ROOT, self.time.sleep))
+        clients, subscriber = self.administrator.clients, Subscriber("email", "lab@example.org")
+        list(set_up_account(clients, ACCOUNT, BUCKETS, ROOT, self.time.sleep))
+        list(set_up_topic(clients, TOPIC, subscriber, self.time.sleep))
 
     def _damage_account_setup(self) -> None:
         """Damage everything that setupAWS must be able to repair."""
@@ -668,8 +672,8 @@ class WorkerClients:
     def create_transfers(self, _: Any) -> None:
         """Return no transfers through awscrt, whose requests would not be recorded."""
 
-    def create_endpoint_client(self, *_: Any) -> None:
-        """Return no client for other servers, which the scenario's jobs do not use."""
+    def create_endpoint_client(self, *_: Any) -> Any:
+        raise AssertionError("the scenario's jobs use only AWS")
 
     def create_lease_client(self, _: float) -> Any:
         return self._session.client("sqs")

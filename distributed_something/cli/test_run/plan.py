@@ -40,6 +40,7 @@ _OTHER_SETTINGS: dict[str, Any] = {
     "EXPECTED_NUMBER_FILES": 1,
     "MIN_FILE_SIZE_BYTES": 1,
     "NECESSARY_STRING": "",
+    "NOTIFY": "",
     "dead_letter_account": "",
 }
 

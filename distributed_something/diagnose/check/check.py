@@ -34,7 +34,7 @@ from distributed_something.diagnose.check.account import (
     check_name_owners,
     check_same_account,
 )
-from distributed_something.diagnose.check.config_constants import check_constants
+from distributed_something.diagnose.check.config_constants import NOTIFICATION_TOPIC, check_constants, check_topic
 from distributed_something.diagnose.check.container_image.check_image import check_container_image
 from distributed_something.diagnose.check.container_image.http import Fetch
 from distributed_something.diagnose.check.cost import check_bid, check_cost
@@ -106,6 +106,7 @@ CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
     ("cost", check_cost),
     (NEXT_RUN_TOPIC, check_next_run),
     ("log export", check_log_export),
+    (NOTIFICATION_TOPIC, check_topic),
     ("names", check_name_owners),
 )
 

@@ -34,6 +34,11 @@ class CloudLayout:
         return self.results / ".cloud"
 
     @property
+    def notifications(self) -> Path:
+        """File with a line of JSON for each message that SNS would have sent."""
+        return self.results / "notifications.jsonl"
+
+    @property
     def state(self) -> Path:
         return self.root / "state.json"
 

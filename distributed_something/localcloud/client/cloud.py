@@ -106,6 +106,10 @@ class LocalCloud:
 
         return adapt_fleet_file(self.build_client, fleet)
 
+    def ensure_topic(self, arn: str) -> str:
+        """Create a topic of the same name, and return its ARN, which has the account of the local cloud."""
+        return str(self.build_client("sns").create_topic(Name=arn.rpartition(":")[2])["TopicArn"])
+
     def export_buckets(self, buckets: Iterable[str], warn: Callable[[str], None] = lambda text: None) -> Path:
         """Copy all new and changed objects in the buckets to PROJECT/local/BUCKET/KEY. Return PROJECT/local.
 

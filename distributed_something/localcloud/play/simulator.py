@@ -18,6 +18,7 @@ from distributed_something.localcloud.base.layout import CloudLayout
 from distributed_something.localcloud.emulators.moto_ec2 import get_fleet_ledger, patch_moto_ec2, replace_methods
 from distributed_something.localcloud.emulators.moto_ecs import patch_moto_ecs
 from distributed_something.localcloud.emulators.moto_iam import patch_moto_iam
+from distributed_something.localcloud.emulators.moto_sns import patch_moto_sns
 from distributed_something.localcloud.play.fleets import update_fleets
 from distributed_something.localcloud.play.functions import FunctionRunner, ScheduleSimulator
 from distributed_something.localcloud.play.machines import Machine, MachineSimulator
@@ -49,6 +50,7 @@ class CloudSimulator:
         patch_moto_ec2(replace_methods)
         patch_moto_ecs(replace_methods)
         patch_moto_iam()
+        patch_moto_sns(replace_methods, layout.notifications)
         self.layout = layout
         self.task_environment = task_environment
         self.function_environment = function_environment

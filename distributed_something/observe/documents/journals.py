@@ -127,6 +127,19 @@ class JournalReader:
                 self._read_parts[item.key] = (item.etag, count + len(lines))
                 yield from filter(None, map(_parse_object, lines.splitlines()))
 
+    def iter_failures(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines about jobs that failed for good, from one object after the other. AWS errors are not caught.
+
+        Only containers with such jobs are read, as `read_totals` last read their totals.
+        """
+        failing = {name for name, (_, line) in self._first_lines.items() if line and _read_count(line, "failed")}
+        for item in self.list_objects():
+            if item.container in failing:
+                for text in self._get(item.key).splitlines()[1:]:
+                    line = _parse_object(text)
+                    if line is not None and line.get("state") == "failed" and line.get("final"):
+                        yield line
+
     def list_objects(self) -> list[JournalObject]:
         """Return the objects of all journals. This takes one request per 1,000 objects."""
         objects = []

@@ -44,7 +44,7 @@ class RunHistory:
     the monitor has closed the run because of MAX_COST. `disconnected`: (machine, time) for each machine whose ECS agent
     is disconnected, and since when. `unusable_…`: terminated machines, as in `unusable.py`. `machines`: the most
     that the fleet had at once in a snapshot. `ended`: when the run had no jobs left. From then on, the run is cleaned
-    up even if new jobs appear under the same names.
+    up even if new jobs appear under the same names. `notified`: the kinds of notifications that need not be sent again.
     """
 
     at: float | None = None
@@ -71,6 +71,7 @@ class RunHistory:
     unusable_beside: int = 0
     machines: int = 0
     ended: float | None = None
+    notified: tuple[str, ...] = ()
 
     @property
     def start(self) -> RunStart | None:
@@ -213,9 +214,12 @@ def _parse_history(content: Any, default: RunHistory) -> RunHistory:
     recent = tuple((float(at), int(jobs)) for at, jobs in values.pop("recent", ()))
     unfinished = tuple((str(time), int(count)) for time, count in values.pop("unfinished", ()))
     disconnected = tuple((str(machine), float(since)) for machine, since in values.pop("disconnected", ()))
+    notified = tuple(map(str, values.pop("notified", ())))
     for time, _ in unfinished:
         parse_submission_time(time)
-    history = replace(default, **values, recent=recent, unfinished=unfinished, disconnected=disconnected)
+    history = replace(
+        default, **values, recent=recent, unfinished=unfinished, disconnected=disconnected, notified=notified
+    )
     required = (history.empty_looks, history.cost, history.hourly, history.at,
                 history.unusable_count, history.unusable_rounds, history.unusable_beside, history.machines)  # fmt: skip
     optional = (history.empty_since, history.ended, history.failing_since, history.unstarted_since,

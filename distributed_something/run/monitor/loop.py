@@ -48,6 +48,7 @@ from distributed_something.run.monitor.policy import (
 )
 from distributed_something.run.monitor.start_failure import describe_start_failure, describe_unusable_machines
 from distributed_something.run.monitor.unusable import add_terminations, is_every_machine_unusable
+from distributed_something.run.notifications.notifier import send_due_notifications
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -71,7 +72,7 @@ class Tick:
 
     `end_reason`: why the run is over, or None if it continues. `is_scaling_down`: whether the next tick should follow
     soon, because machines are becoming idle. `failure`: the error of an action that AWS rejected, which the next tick
-    repeats; its cause is AWS's error.
+    repeats; its cause is AWS's error. `notes`: lines about notifications.
     """
 
     snapshot: RunSnapshot
@@ -79,6 +80,7 @@ class Tick:
     end_reason: EndReason | None
     is_scaling_down: bool = False
     failure: CloudError | None = None
+    notes: tuple[str, ...] = ()
 
 
 def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float, *, cheapest: bool, pace: Pace) -> Tick:
@@ -96,9 +98,20 @@ def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float,
     # Save the history before acting, so that an action that AWS always rejects cannot keep the run from ending.
     save_history(clients.s3, file, history)
     history, failure = _carry_out_actions(clients, file, actions, snapshot, history)
+    history, notes = _send_notifications(clients, file, snapshot, history, caches)
     end_reason = next((action for action in actions if isinstance(action, EndReason)), None)
     end_reason = None if failure else end_reason
-    return Tick(snapshot, history, end_reason, has_surplus_containers(snapshot, file), failure)
+    return Tick(snapshot, history, end_reason, has_surplus_containers(snapshot, file), failure, notes)
+
+
+def _send_notifications(
+    clients: Clients, file: MonitorFile, snapshot: RunSnapshot, history: RunHistory, caches: RunCaches
+) -> tuple[RunHistory, tuple[str, ...]]:
+    """Send what is due, after the actions, which are more important."""
+    notified, notes = send_due_notifications(clients, file, snapshot, history, caches.journals)
+    if notified != history:
+        save_history(clients.s3, file, notified)
+    return notified, notes
 
 
 def _carry_out_actions(
@@ -177,6 +190,8 @@ def watch_run(
         else:
             has_snapshot = True
             listener.show_snapshot(tick.snapshot, tick.history)
+            for note in tick.notes:
+                listener.print_progress(note)
             if tick.failure is not None:
                 if tick.failure.__cause__ is not None and needs_new_login(tick.failure.__cause__):
                     raise tick.failure

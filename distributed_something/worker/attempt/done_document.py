@@ -67,7 +67,13 @@ def read_done_document(context: WorkerContext, job: str) -> DoneDocument | None:
         response = context.s3.get_object(Bucket=settings.aws_bucket, Key=AppKeys(settings.app_name).done(job))
         content: Any = json.loads(response["Body"].read())
         results = [
-            ResultFile(str(entry["bucket"]), str(entry["key"]), int(entry["size"]), str(entry["checksum_sha256"]))
+            ResultFile(
+                str(entry["bucket"]),
+                str(entry["key"]),
+                int(entry["size"]),
+                str(entry["checksum_sha256"]),
+                checksum_crc32=str(entry.get("checksum_crc32", "")),
+            )
             for entry in content["results"]
         ]
         delivered = [read_delivery(entry) for entry in content.get("delivered", ())]

@@ -127,6 +127,10 @@ class RunKeys:
         """The key of the monitor's history."""
         return f"{self.prefix}monitor.json"
 
+    def notification(self, kind: str) -> str:
+        """Return the key of the document that exists once a monitor has sent, or tried to send, this notification."""
+        return f"{self.prefix}notifications/{kind}.json"
+
     @property
     def exports(self) -> str:
         """The key of the list of log exports that the monitor has started."""

@@ -26,6 +26,7 @@ from distributed_something.worker.transfer.retry import (
 )
 from distributed_something.worker.transfer.s3_file import (
     MAX_PARALLEL_REQUESTS,
+    UploadedFile,
     build_write_condition,
     compute_object_sha256,
     is_precondition_error,
@@ -44,7 +45,7 @@ class ResultFile:
     """A result file that is in S3.
 
     `etag` is the ETag at the time of verification. It is not in the record, because S3 does not define how ETags are
-    computed.
+    computed. `checksum_crc32`: S3's checksum if the file was uploaded in parts. S3 has no SHA-256 of such a file.
     """
 
     bucket: str
@@ -52,10 +53,12 @@ class ResultFile:
     size: int
     checksum_sha256: str
     etag: str = field(default="", compare=False)
+    checksum_crc32: str = field(default="", compare=False)
 
     def build_record_entry(self) -> dict[str, Any]:
         """Return the file's entry in the job's record."""
-        return {"bucket": self.bucket, "key": self.key, "size": self.size, "checksum_sha256": self.checksum_sha256}
+        entry = {"bucket": self.bucket, "key": self.key, "size": self.size, "checksum_sha256": self.checksum_sha256}
+        return entry | ({"checksum_crc32": self.checksum_crc32} if self.checksum_crc32 else {})
 
 
 @dataclass(frozen=True)
@@ -174,15 +177,15 @@ class ResultUpload:
         before = (self._replaceable or {}).get(key)
         return build_write_condition(before.etag if before else None)
 
-    def _send_file(self, key: str, size: int, upload: Callable[..., tuple[str, str]]) -> None:
+    def _send_file(self, key: str, size: int, upload: Callable[..., UploadedFile]) -> None:
         path, condition = self.files[key], self._build_condition(key)
         try:
-            digest, etag = upload(self._s3, path, self._bucket, key, self.check, arguments=self._arguments, **condition)
+            sent = upload(self._s3, path, self._bucket, key, self.check, arguments=self._arguments, **condition)
         except ClientError as error:
             if not is_precondition_error(error):
                 raise
-            digest, etag = self._check_same_content(key, path), ""
-        self.uploaded[key] = ResultFile(self._bucket, key, size, digest, etag)
+            sent = UploadedFile(self._check_same_content(key, path), "")
+        self.uploaded[key] = ResultFile(self._bucket, key, size, *sent)
 
     def _check_same_content(self, key: str, path: Path) -> str:
         """Return the SHA-256 of `path` if the object at `key` has the same content. Raise LostLease if it does not.

@@ -16,7 +16,7 @@ from concurrent.futures import Executor, Future, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -29,6 +29,17 @@ PART_BYTES = 16 * 1024 * 1024
 MAX_PARTS = 10_000  # S3's limit for one upload
 LARGE_FILE_BYTES = 2 * PART_BYTES  # larger files are fetched in parts
 CHUNK_BYTES = 256 * 1024
+
+
+class UploadedFile(NamedTuple):
+    """A file that was uploaded: its SHA-256 (hexadecimal) and its ETag.
+
+    `crc32`: S3's checksum of a file that was uploaded in parts, such as `2jmj7w==-3`; "" for other files.
+    """
+
+    sha256: str
+    etag: str
+    crc32: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,8 +197,8 @@ def upload_whole_file(
     check: Callable[[], None],
     arguments: S3Arguments = NO_ARGUMENTS,
     **condition: str,
-) -> tuple[str, str]:
-    """Upload a file in one request and return its SHA-256 (hexadecimal) and ETag.
+) -> UploadedFile:
+    """Upload a file in one request.
 
     S3 verifies the SHA-256. `condition` is the result of `build_write_condition`.
     """
@@ -203,21 +214,21 @@ def upload_open_file(
     check: Callable[[], None],
     arguments: S3Arguments = NO_ARGUMENTS,
     **condition: str,
-) -> tuple[str, str]:
+) -> UploadedFile:
     """Upload a file that is open at its start, as `upload_whole_file` does."""
     digest = hashlib.file_digest(file, "sha256")
     body = CheckedBody(file, 0, file.tell(), check)
     checksum = base64.b64encode(digest.digest()).decode()
     with check_requests(check):
         response = s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **condition)
-    return digest.hexdigest(), response.get("ETag", "")
+    return UploadedFile(digest.hexdigest(), response.get("ETag", ""))
 
 
 def upload_file_parts(
     s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], pool: Executor,
     arguments: S3Arguments = NO_ARGUMENTS, **condition: str,
-) -> tuple[str, str]:  # fmt: skip
-    """Upload a large file in parts and return its SHA-256 (hexadecimal) and ETag.
+) -> UploadedFile:  # fmt: skip
+    """Upload a large file in parts.
 
     S3 verifies the CRC-32 of each part. If anything fails, the upload is aborted, so that S3 does not keep its parts.
     `condition` is the result of `build_write_condition`. Do not call this function from a thread in `pool`, because it
@@ -240,7 +251,7 @@ def upload_file_parts(
         watch_requests(s3)  # the completion request has no `CheckedBody`
         with check_requests(check):
             response = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
-        return digest, response.get("ETag", "")
+        return UploadedFile(digest, response.get("ETag", ""), response.get("ChecksumCRC32", ""))
     except BaseException:
         _abort_upload(s3, upload, [digest_future, *part_futures])
         raise

@@ -36,6 +36,7 @@ from distributed_something.worker.transfer.results import (
 )
 from distributed_something.worker.transfer.s3_file import (
     MAX_PARALLEL_REQUESTS,
+    UploadedFile,
     build_write_condition,
     compute_object_sha256,
     is_precondition_error,
@@ -88,7 +89,7 @@ class _SharedUpload(ResultUpload):
         super().__init__(s3, replace(destination, replaceable={}), files, check)
         self._owner, self._rules = owner, rules
 
-    def _send_file(self, key: str, size: int, upload: Callable[..., tuple[str, str]]) -> None:
+    def _send_file(self, key: str, size: int, upload: Callable[..., UploadedFile]) -> None:
         etag: str | None = None
         replaced_jobs: set[str] = set()
         for attempt in range(MAX_SEND_ATTEMPTS):
@@ -105,21 +106,21 @@ class _SharedUpload(ResultUpload):
                 return
         raise UploadError(f"other jobs keep replacing {key}")
 
-    def _try_upload(self, key: str, size: int, etag: str | None, upload: Callable[..., tuple[str, str]]) -> bool:
+    def _try_upload(self, key: str, size: int, etag: str | None, upload: Callable[..., UploadedFile]) -> bool:
         """Upload the file if the object at its key still has `etag` (None: if none exists), and return whether it was.
 
         If a response is lost, S3 rejects the repeated request; the object is then found to be this job's own.
         """
         condition = build_write_condition(etag)
         try:
-            digest, new_etag = upload(
+            sent = upload(
                 self._s3, self.files[key], self._bucket, key, self.check, arguments=self._arguments, **condition
             )
         except ClientError as error:
             if not is_precondition_error(error) and not is_missing_object(error):
                 raise
             return False
-        self.uploaded[key] = ResultFile(self._bucket, key, size, digest, new_etag)
+        self.uploaded[key] = ResultFile(self._bucket, key, size, *sent)
         return True
 
     def _keep_or_reserve(self, key: str, size: int, stored: StoredResult, replaced_jobs: set[str]) -> bool:

@@ -36,8 +36,10 @@ class ResultOwner:
 class StoredResult:
     """A result file in S3.
 
-    `checksum_sha256` (hexadecimal) is None if S3 has no checksum of the whole file, such as for a file that was
-    uploaded in parts. `owner` is None for a file that is not from this system's workers or from an older version.
+    `checksum_sha256` (hexadecimal) is None if S3 has no SHA-256 of the whole file, such as for a file that was
+    uploaded in parts. `checksum_crc32` is S3's CRC-32, which ends with the number of parts (`2jmj7w==-3`) if there are
+    several; "" if S3 has none. `owner` is None for a file that is not from this system's workers or from an older
+    version.
     `file_count`: how many files were uploaded together with this one; None if unknown.
     """
 
@@ -46,6 +48,7 @@ class StoredResult:
     checksum_sha256: str | None
     owner: ResultOwner | None
     file_count: int | None
+    checksum_crc32: str = ""
 
 
 def read_stored_result(
@@ -71,6 +74,7 @@ def read_stored_result(
         _decode_checksum(response.get("ChecksumSHA256", "")),
         _read_owner(metadata),
         int(file_count) if file_count.isdecimal() else None,
+        response.get("ChecksumCRC32", ""),
     )
 
 

@@ -96,7 +96,7 @@ BROAD = (
     # Keys of the request
     Breadth("any tags are harmless on what may be created or has a name of ours", ("aws:TagKeys",),
             ("ec2:*", "ecs:*", "events:*", "iam:*", "lambda:*", "cloudwatch:*")),
-    Breadth("the same", ("aws:TagKeys",), ("logs:*",), (ADMINISTRATOR,)),
+    Breadth("the same", ("aws:TagKeys",), ("logs:*", "sns:*"), (ADMINISTRATOR,)),
     Breadth("whatever creates it; the user may create nothing else", ("ecs:CreateAction",), ("ecs:TagResource",)),
     Breadth("AWS does not say whether Spot Fleet tags machines when it launches them or later",
             ("ec2:CreateAction", "no ec2:CreateAction"), ("ec2:CreateTags",), (FLEET,)),

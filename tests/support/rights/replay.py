@@ -47,6 +47,7 @@ NOT_SENT = {
 _TAG_ACTIONS = {
     "ec2": "ec2:CreateTags", "ecs": "ecs:TagResource", "logs": "logs:TagResource", "events": "events:TagResource",
     "lambda": "lambda:TagResource", "cloudwatch": "cloudwatch:TagResource", "sqs": "sqs:TagQueue",
+    "sns": "sns:TagResource",
     "iam:CreateRole": "iam:TagRole", "iam:CreateInstanceProfile": "iam:TagInstanceProfile",
 }  # fmt: skip
 _CREATE_ACTION_KEYS = {"ec2": "ec2:CreateAction", "ecs": "ecs:CreateAction"}

@@ -46,14 +46,14 @@ _PARAMETERS = {
     "TaskDefinitionFamilyName": ("family",), "TaskId": ("tasks",),
     "ContainerInstanceId": ("containerInstances", "containerInstance"),
     "SecurityGroupId": ("GroupId", "Groups", "SecurityGroupIds"), "KeyPairName": ("KeyName",),
-    "RuleName": ("Rule", "Name"), "RoleNameWithPath": ("RoleName", "PolicySourceArn"),
+    "RuleName": ("Rule", "Name"), "TopicName": ("Name",), "RoleNameWithPath": ("RoleName", "PolicySourceArn"),
     "InstanceProfileNameWithPath": ("InstanceProfileName",), "LogGroupName": ("logGroupName",),
     "BucketName": ("Bucket",), "ObjectName": ("Key",), "ParameterNameWithoutLeadingSlash": ("Name",),
     "LaunchTemplateId": ("LaunchTemplateName",),  # a name stands for the ID, which the request does not have
 }  # fmt: skip
 # Parameters whose value is the whole ARN of the resource
 _ARN_PARAMETERS = ("resourceArn", "ResourceARN", "FunctionName", "clusters", "cluster", "tasks", "containerInstances",
-                   "containerInstance", "PolicySourceArn")  # fmt: skip
+                   "containerInstance", "PolicySourceArn", "TopicArn", "ResourceArn")  # fmt: skip
 # The parts of ARNs that AWS chooses when it creates a resource
 _NEW_PARTS = {
     "LaunchTemplateId": "lt-new", "SpotFleetRequestId": "sfr-new", "SecurityGroupId": "sg-new", "InstanceId": "i-new",

@@ -1,7 +1,7 @@
 """Asks IAM's policy simulator whether the roles may do what the next run needs.
 
 The simulator evaluates all policies of a role, its permissions boundary, and the rules of the organization (SCPs), also
-those that users cannot see. It knows no policies of buckets and queues, which may allow more.
+those that users cannot see. It knows no policies of buckets, topics, and queues, which may allow more.
 https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
 """
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 TOPIC = "role rights"
 _APP_TAG, _FLEET_TAG = "aws:ResourceTag/app", "ec2:ResourceTag/aws:ec2spot:fleet-request-id"
-_RESOURCE_POLICY_SERVICES = ("s3:", "sqs:")  # their resources' own policies can allow what the role's do not
+_RESOURCE_POLICY_SERVICES = ("s3:", "sns:", "sqs:")  # their resources' own policies can allow what the role's do not
 _MISSING_ROLE = "NoSuchEntity"
 # Reasons for denials, each with its remedy
 _ORGANIZATION = (
@@ -160,6 +160,8 @@ def _list_monitor_questions(settings: Settings, account: AwsAccount) -> Iterator
     yield Question(role, ("ec2:TerminateInstances",), (account.arn("ec2", "instance/check", region),), tags)
     records = account.bucket(settings.AWS_BUCKET, f"{RUNS_PREFIX}/{settings.APP_NAME}/check")
     yield Question(role, ("s3:GetObject", "s3:PutObject"), (records,))
+    if settings.NOTIFY:
+        yield Question(role, ("sns:Publish",), (settings.NOTIFY,))
 
 
 def _ask(iam: IAMClient, question: Question) -> list[Denial]:
