@@ -112,12 +112,14 @@ class Lane:
 class LaneRow:
     """Many machines as one row, over equally long bins. `busy`: share of the paid time at work, from 0 to 1.
 
-    `failed`: share of the programs that failed, from 0 to 1.
+    `failed`: share of the programs that failed, from 0 to 1. `type` and `zone`: None if unknown or mixed.
     """
 
     machines: int
     busy: tuple[float, ...]
     failed: tuple[float, ...]
+    type: str | None = None
+    zone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,11 @@ class EarlierAttempt:
 
 @dataclass(frozen=True)
 class JobRow:
-    """One job. `started` is None if unknown. `group`: the values of its group. `record_key`: of its record."""
+    """One job. `started` is None if unknown. `group`: the values of its group. `record_key`: of its record.
+
+    `state`: done, failed, or skipped, which means that its results were already there. `cause`: the ID of its failure
+    group, or "".
+    """
 
     job: str
     state: str
@@ -219,7 +225,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything on the page. `made`: when, in seconds since 1970. `recovered`: jobs that succeeded when retried."""
+    """Everything on the page. `made`: when, in seconds since 1970. `recovered`: jobs that succeeded when retried.
+
+    `run_job_command`: the command that runs one job on the user's computer, up to the job's ID; "" if unknown.
+    """
 
     app: str
     run: str
@@ -237,3 +246,4 @@ class Report:
     type_costs: tuple[TypeCost, ...]
     jobs: JobRows
     provenance: Provenance
+    run_job_command: str = ""

@@ -1,0 +1,111 @@
+"""The table of jobs: the slowest as static HTML, and all of them as data for the script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from distributed_something.results.report.data import JobRow, Report
+from distributed_something.results.report.sections.amounts import (
+    UNKNOWN,
+    format_bytes,
+    format_span,
+    round_number,
+    round_to_kibibytes,
+)
+from distributed_something.results.report.sections.markup import Html, join_html, make_section, make_tag
+
+STATIC_ROWS = 20
+ALREADY_THERE = "already there"
+_NOT_APPLICABLE = "–"
+# The key of each column's data, its heading, and its class.
+COLUMNS = (
+    ("name", "job", "job"),
+    ("state", "state", "state"),
+    ("seconds", "program time", "time"),
+    ("attempts", "attempts", "number attempts"),
+    ("memory", "peak memory", "number memory"),
+    ("exit", "exit code", "number"),
+    ("started", "began after", "number"),
+    ("machine", "machine", "machine"),
+    ("cause", "cause of failure", "cause-name"),
+)
+
+
+def name_state(state: str) -> str:
+    """Return what people read for a row's state."""
+    return ALREADY_THERE if state == "skipped" else state
+
+
+def draw_jobs(report: Report, listed: Sequence[JobRow]) -> Html:
+    """Return the section with all jobs. `listed`: the rows that the script's table has."""
+    slowest = sorted(report.jobs.rows, key=_sort_slowest)[:STATIC_ROWS]
+    if not slowest:
+        lead = make_tag("p", "No job has ended yet.", class_="lead")
+        return make_section("jobs", "The jobs", lead)
+    causes = {cause.group.id: cause.group.cause for cause in report.failures}
+    longest = max((find_seconds(row) or 0.0 for row in slowest), default=0.0)
+    head = make_tag("tr", *(make_tag("th", title, class_=class_, scope="col") for _, title, class_ in COLUMNS))
+    rows = [_draw_job(row, causes, longest) for row in slowest]
+    table = make_tag("table", make_tag("thead", head), make_tag("tbody", *rows), class_="jobs")
+    static = make_tag("div", table, class_="wide static", tabindex=0)
+    return make_section(
+        "jobs",
+        "All jobs, the slowest first",
+        make_tag("p", *_describe_rows(report, len(listed), len(slowest)), class_="lead"),
+        make_tag("div", id="table"),
+        static,
+    )
+
+
+def _sort_slowest(row: JobRow) -> tuple[bool, float, str]:
+    seconds = find_seconds(row)
+    return seconds is None, -(seconds or 0.0), row.job
+
+
+def find_seconds(row: JobRow) -> float | None:
+    """Return how long the job's program ran; None if that is unknown, or if no program ran."""
+    is_known = row.seconds is not None and math.isfinite(row.seconds) and name_state(row.state) != ALREADY_THERE
+    return row.seconds if is_known else None
+
+
+def _describe_rows(report: Report, listed: int, slowest: int) -> list[Html]:
+    """Return what the table holds: with the script, and in the static page."""
+    total = report.jobs.total
+    if listed >= total and not report.jobs.is_sample:
+        scripted = "Click a job for its earlier attempts, its record, and the command that runs it on your computer."
+    else:
+        scripted = (
+            f"The table has {listed:,} of {total:,} jobs: the failed and the retried ones, the slowest, and an even "
+            "sample of the others. jobs.tsv has them all. Click a job for its attempts and its record."
+        )
+    static = f"Without the script, and on paper, these are the {slowest:,} slowest of {total:,} jobs."
+    return [make_tag("span", scripted, class_="scripted"), make_tag("span", static, class_="unscripted")]
+
+
+def _draw_job(row: JobRow, causes: dict[str, str], longest: float) -> Html:
+    state = name_state(row.state)
+    no_program = state == ALREADY_THERE
+    seconds, memory = round_number(find_seconds(row), 1), round_to_kibibytes(row.peak_memory_bytes)
+    cells = (
+        make_tag("code", row.job, title=row.job),
+        make_tag("b", state, class_="bad") if state == "failed" else state,
+        _NOT_APPLICABLE if no_program and seconds is None else _draw_time(seconds, longest, row.state),
+        UNKNOWN if row.attempts is None else f"{row.attempts:,}",
+        _NOT_APPLICABLE if no_program and memory is None else format_bytes(None if memory is None else 1024 * memory),
+        _NOT_APPLICABLE if row.exit_code is None else str(row.exit_code),
+        format_span(round_number(row.started, 0)),
+        row.machine or UNKNOWN,
+        causes.get(row.cause, row.cause),
+    )
+    return make_tag(
+        "tr", *(make_tag("td", cell, class_=column[2]) for column, cell in zip(COLUMNS, cells, strict=True))
+    )
+
+
+def _draw_time(seconds: float | None, longest: float, state: str) -> Html:
+    if seconds is None or longest <= 0:
+        return join_html(format_span(seconds))
+    class_ = "u-failed" if state == "failed" else "u-work"
+    bar = make_tag("rect", class_=class_, width=f"{max(1.0, 100 * seconds / longest):.1f}%", height=8)
+    return join_html(make_tag("svg", bar, width=60, height=8, aria_hidden="true"), " ", format_span(seconds))

@@ -1,0 +1,157 @@
+"""The page's first section: how the run ended, and what its money was spent on."""
+
+from __future__ import annotations
+
+from distributed_something.results.report.data import USES, Report, Verdict
+from distributed_something.results.report.sections.amounts import (
+    MIN_JOBS_FOR_PRICE,
+    UNKNOWN,
+    count_noun,
+    format_interval,
+    format_list,
+    format_money,
+    format_share,
+    format_span,
+    format_time,
+)
+from distributed_something.results.report.sections.markup import Html, join_html, make_tag
+
+USE_NAMES = {
+    "work": ("work", "programs of jobs that are done"),
+    "failed": ("failed", "attempts that failed"),
+    "interrupted": ("interrupted", "attempts that were cut off"),
+    "waiting": ("waiting for S3", "slot free, inputs not there yet"),
+    "startup": ("start-up", "launch to first program"),
+    "idle": ("idle", "paid for, nothing to do"),
+}
+_SEPARATOR = Html(' <span class="dot">·</span> ')
+
+
+def draw_verdict(report: Report) -> Html:
+    """Return the page's header: names, the verdict, the totals, and the bar of dollars by use."""
+    verdict = report.verdict
+    return make_tag(
+        "header",
+        _draw_names(report),
+        _draw_headline(verdict),
+        make_tag("p", _join_facts(_list_facts(verdict)), class_="facts"),
+        *([make_tag("p", _describe_unread(verdict.unread), class_="warning")] if verdict.unread else []),
+        _draw_money(verdict),
+        id="verdict",
+    )
+
+
+def describe_counts(verdict: Verdict) -> str:
+    """Return how many of the jobs are done and were already there, as a sentence."""
+    there = f"{verdict.already_there:,} {'was' if verdict.already_there == 1 else 'were'} already there"
+    if verdict.submitted is None:
+        text = f"{count_noun(verdict.done, 'job')} {'is' if verdict.done == 1 else 'are'} done"
+    elif verdict.done == verdict.submitted > 0:
+        return "The job is done." if verdict.done == 1 else f"All {verdict.done:,} jobs are done."
+    elif verdict.already_there == verdict.submitted > 0:
+        return "All results were already there." if verdict.submitted > 1 else "The results were already there."
+    else:
+        is_or_are = "is" if verdict.done == 1 else "are"
+        text = f"{verdict.done:,} of {count_noun(verdict.submitted, 'job')} {is_or_are} done"
+    return f"{text}, {there}." if verdict.already_there else f"{text}."
+
+
+def describe_left(verdict: Verdict) -> str:
+    """Return what is with the jobs that have not ended, as a sentence; "" if there are none."""
+    if not verdict.left:
+        return ""
+    if verdict.ended is not None:
+        return f"{verdict.left:,} {'has' if verdict.left == 1 else 'have'} not ended."
+    waiting = max(0, verdict.left - verdict.running)
+    parts = [f"{verdict.running:,} {'is' if verdict.running == 1 else 'are'} running"] if verdict.running else []
+    parts += [f"{waiting:,} {'is' if waiting == 1 else 'are'} waiting"] if waiting else []
+    return f"{format_list(parts).replace(', ', ' and ')}."
+
+
+def _draw_names(report: Report) -> Html:
+    verdict = report.verdict
+    end = verdict.ended if verdict.ended is not None else report.made
+    names = join_html(make_tag("b", report.app), f" · run {report.run} · {report.region}")
+    state = "" if verdict.ended is not None else "during the run, "
+    return make_tag(
+        "p",
+        make_tag("span", names, f" · {format_interval(verdict.started, end)}"),
+        make_tag("span", f"report made {state}{format_time(report.made)}"),
+        class_="names",
+    )
+
+
+def _draw_headline(verdict: Verdict) -> Html:
+    parts: list[object] = [describe_counts(verdict)]
+    if verdict.failed:
+        parts += [" ", make_tag("span", f"{verdict.failed:,} failed.", class_="bad")]
+    if left := describe_left(verdict):
+        parts += [" ", make_tag("span", left, class_="left")]
+    return make_tag("h1", *parts)
+
+
+def _list_facts(verdict: Verdict) -> list[object]:
+    facts: list[object] = [make_tag("b", format_span(verdict.elapsed_seconds))]
+    if verdict.cost is None:
+        facts.append("cost unknown")
+    elif not verdict.cost:  # it is rounded to cents
+        facts.append("under 0.01 USD")
+    else:
+        about = "about " if verdict.is_cost_estimated else ""
+        facts.append(join_html(about, make_tag("b", f"{format_money(verdict.cost)} USD")))
+        if verdict.done >= MIN_JOBS_FOR_PRICE:
+            facts.append(f"{format_money(1000 * verdict.cost / verdict.done)} USD for 1,000 jobs")
+    machines = count_noun(verdict.machines, "machine")
+    facts.append(f"{machines}, {verdict.interruptions:,} interrupted" if verdict.interruptions else machines)
+    if verdict.seconds_to_99_percent is not None:
+        facts.append(f"99 % of the jobs had ended after {format_span(verdict.seconds_to_99_percent)}")
+    return facts
+
+
+def _join_facts(facts: list[object]) -> Html:
+    first, *others = facts
+    return join_html(first, *(join_html(_SEPARATOR, make_tag("span", fact)) for fact in others))
+
+
+def _describe_unread(unread: int) -> str:
+    return f"{count_noun(unread, 'record')} could not be read, so the numbers may be too low."
+
+
+def _draw_money(verdict: Verdict) -> Html:
+    """Return the bar of dollars by use, and its legend with the six amounts."""
+    if verdict.uses is None:
+        return make_tag("p", f"What the machines were used for: {UNKNOWN}.", class_="note")
+    amounts = {use: float(getattr(verdict.uses, use)) for use in USES}
+    total = sum(amounts.values())
+    items = [_draw_use(use, amount, total) for use, amount in amounts.items()]
+    bar = _draw_bar(amounts, total) if total > 0 else ""
+    note = "In USD; the six amounts add up to the cost of the machines."
+    if verdict.is_cost_estimated:
+        note += " The cost is an estimate, because some prices or times of machines had to be assumed."
+    return join_html(bar, make_tag("ul", *items, class_="uses"), make_tag("p", note, class_="note"))
+
+
+def _draw_bar(amounts: dict[str, float], total: float) -> Html:
+    rectangles, start = list[Html](), 0.0
+    for use, amount in amounts.items():
+        width = 100 * amount / total
+        if amount > 0:
+            title = make_tag("title", f"{USE_NAMES[use][0]}: {format_money(amount)} USD")
+            x, wide = f"{start:.3f}%", f"{width:.3f}%"
+            rectangles.append(make_tag("rect", title, class_=f"u-{use}", x=x, width=wide, height="100%"))
+        start += width
+    label = "Dollars by use: " + ", ".join(f"{USE_NAMES[use][0]} {format_money(a)}" for use, a in amounts.items())
+    return make_tag("svg", *rectangles, class_="money", role="img", aria_label=label)
+
+
+def _draw_use(use: str, amount: float, total: float) -> Html:
+    name, meaning = USE_NAMES[use]
+    share = format_share(amount / total) if total > 0 else ""
+    return make_tag(
+        "li",
+        make_tag("i", class_=f"key k-{use}"),
+        make_tag("b", format_money(amount), data_use=use),
+        make_tag("small", f" {share}"),
+        make_tag("span", name, class_="use"),
+        make_tag("span", meaning, class_="meaning"),
+    )
