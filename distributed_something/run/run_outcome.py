@@ -43,19 +43,21 @@ if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.results.command_line import CommandLine
+    from distributed_something.results.report.numbers.attempts import AttemptTable
     from distributed_something.run.monitor.loop import Tick
 
 
 def load_ended_outcome(
-    clients: Clients, file: MonitorFile, summary: RunSummary, *, replaced_at: float | None = None
-) -> RunOutcome:
+    clients: Clients, file: MonitorFile, summary: RunSummary, *, replaced_at: float | None = None,
+    attempts: AttemptTable | None = None,
+) -> RunOutcome:  # fmt: skip
     """Return how the jobs of a run with this summary ended. AWS errors are not caught.
 
     Jobs that ended after the summary was saved, while the last containers stopped, are not in the queue any more.
     """
     jobs = summary.jobs
     submitted, left = jobs.get("submitted"), jobs.get("left") or 0
-    outcome = load_run_outcome(clients.s3, file, submitted, left, replaced_at=replaced_at)
+    outcome = load_run_outcome(clients.s3, file, submitted, left, replaced_at=replaced_at, attempts=attempts)
     if "done" not in jobs:  # older versions saved no counts
         return outcome
     ended = sum(jobs.get(name) or 0 for name in ("done", "already_there", "failed"))
@@ -64,11 +66,16 @@ def load_ended_outcome(
     return replace(outcome, submitted=total, left=left)
 
 
-def load_current_outcome(clients: Clients, file: MonitorFile, now: float) -> RunOutcome:
-    """Return how the run's jobs ended so far, during the run or after it. AWS errors are not caught."""
+def load_current_outcome(
+    clients: Clients, file: MonitorFile, now: float, attempts: AttemptTable | None = None
+) -> RunOutcome:
+    """Return how the run's jobs ended so far, during the run or after it. AWS errors are not caught.
+
+    `attempts`: gets each attempt.
+    """
     summary = find_run_summary(clients.s3, file)
     if summary is not None and summary.is_clean:  # what is in the queue now, or was sent since, is another run's
-        return load_ended_outcome(clients, file, summary)
+        return load_ended_outcome(clients, file, summary, attempts=attempts)
     history, now = load_history(clients.s3, file, now)
     left = 0 if history.ended is not None else count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     submitted = None
@@ -76,7 +83,7 @@ def load_current_outcome(clients: Clients, file: MonitorFile, now: float) -> Run
         reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
         until = math.inf if history.ended is None else history.ended
         submitted = observe_submitted_jobs(reader, file, history.start, now, until).count
-    return load_run_outcome(clients.s3, file, submitted, left)
+    return load_run_outcome(clients.s3, file, submitted, left, attempts=attempts)
 
 
 def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> int:
