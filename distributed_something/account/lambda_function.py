@@ -33,6 +33,7 @@ LAMBDA_TIMEOUT_SECONDS = 900
 LAMBDA_MEMORY_MB = 1769
 LAMBDA_HANDLER = "distributed_something.run.auto_monitor.handler"
 BUNDLED_PACKAGES = ("aws", "core", "fleet", "observe", "results", "run", "worker")  # `run` and everything it imports
+_CODE_SUFFIXES = (".py", ".css", ".js")  # the report of a run has a style and a script
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # constant, because a file's own date depends on when it was cloned
 _FILE_MODE = 0o644 << 16  # readable by everyone, because Lambda runs the code as a different user
 _UNIX_SYSTEM = 3
@@ -188,10 +189,12 @@ def _find_log_group(clients: Clients) -> Any | None:
 
 
 def iter_bundle_files(root: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (name in the zip, content) for every Python file, sorted by name. `root`: the project's folder."""
+    """Yield (name in the zip, content) for every file of the code, sorted by name. `root`: the project's folder."""
     package = root / "distributed_something"
     paths = [package / "__init__.py"]
-    paths += (path for name in BUNDLED_PACKAGES for path in (package / name).rglob("*.py"))
+    paths += (
+        path for name in BUNDLED_PACKAGES for path in (package / name).rglob("*") if path.suffix in _CODE_SUFFIXES
+    )
     for path in sorted(paths, key=lambda path: path.relative_to(root).as_posix()):
         # Git may have converted line endings at checkout, but the same code must produce the same bytes everywhere.
         yield path.relative_to(root).as_posix(), path.read_bytes().replace(b"\r\n", b"\n")

@@ -117,6 +117,12 @@ def list_prices_between(
     return dict(grouped)
 
 
+def select_reports(reports: Sequence[PriceReport], start: float) -> Sequence[PriceReport]:
+    """Return the reports from the one on that was valid at `start` (seconds since 1970). `reports`: oldest first."""
+    earlier = [number for number, report in enumerate(reports) if report.since.timestamp() <= start]
+    return reports[max(earlier, default=0) :]
+
+
 def compute_mean_price(reports: Sequence[PriceReport], start: float, end: float) -> float | None:
     """Return the mean price in USD per hour between two times (seconds since 1970), weighted by time.
 

@@ -88,7 +88,8 @@ def load_run_outcome(
     """Return the outcome of the run. `left`: how many jobs are in the queue. AWS errors are not caught.
 
     `table` gets a row for each job that has ended, and `attempts` each attempt. `replaced_at`: when
-    `submitJob --replace` last removed the waiting jobs during the run (seconds since 1970), or None; attempts that failed earlier do not make a job a failing one.
+    `submitJob --replace` last removed the waiting jobs during the run (seconds since 1970), or None; attempts that
+    failed earlier do not make a job a failing one.
     """
     reader = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
     counter = JobCounter() if table is None else JobCounter(table.add_end)

@@ -27,6 +27,7 @@ from distributed_something.results.job_source import find_job_source
 from distributed_something.results.job_table import JobTable
 from distributed_something.results.next_batch import NextBatch, find_next_batch
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
+from distributed_something.results.report.numbers.attempts import AttemptTable
 from distributed_something.results.summary import (
     DeadLetters,
     RunSummary,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.results.command_line import CommandLine
-    from distributed_something.results.report.numbers.attempts import AttemptTable
     from distributed_something.run.monitor.loop import Tick
 
 
@@ -160,11 +160,15 @@ def _format_steps(outcome: RunOutcome, advice: Advice | None, line: CommandLine)
 class EndedRun:
     """A run whose last tick this was. Create it before the cleanup, after which ECS does not know how workers died.
 
-    `tick` may be replaced by a later one until the outcome is read.
+    `tick` may be replaced by a later one until the outcome is read. `attempts`: those of the run, for its report, once
+    the outcome has been read; None if there are more than `max_attempts`.
     """
 
-    def __init__(self, clients: Clients, file: MonitorFile, tick: Tick) -> None:
-        self._clients, self._file, self.tick = clients, file, tick
+    def __init__(
+        self, clients: Clients, file: MonitorFile, tick: Tick, max_attempts: float = math.inf
+    ) -> None:  # fmt: skip
+        self._clients, self.file, self.tick, self._max_attempts = clients, file, tick, max_attempts
+        self.attempts: AttemptTable | None = None
         self._crash = self._find_worker_crash() if tick.snapshot.totals.failed else None
         is_unstarted = tick.end_reason is EndReason.NOTHING_WORKS and tick.history.unstarted_since is not None
         self.start_failure = self._find_start_failure() if is_unstarted else None
@@ -183,17 +187,20 @@ class EndedRun:
         Reading can take minutes for a large run, so use it only after everything that costs money is stopped.
         """
         self._table = JobTable()  # a new one, in case reading was attempted before
+        if self.tick.snapshot.totals.attempts <= self._max_attempts:
+            self.attempts = AttemptTable(self.file.MONITOR_START_TIME / 1000)
         snapshot, history, s3 = self.tick.snapshot, self.tick.history, self._clients.s3
         if history.ended is None or history.start is None:
             return self._add_machines(load_run_outcome(
-                s3, self._file, snapshot.submitted, snapshot.jobs, self._table, replaced_at=history.replaced_at
+                s3, self.file, snapshot.submitted, snapshot.jobs, self._table, replaced_at=history.replaced_at,
+                attempts=self.attempts,
             ))  # fmt: skip
         # Jobs that were submitted after the end belong to the next run, which may use the same queue.
-        reader = SubmissionReader(s3, self._file.MONITOR_BUCKET_NAME, self._file.MONITOR_APP_NAME)
-        submitted = observe_submitted_jobs(reader, self._file, history.start, snapshot.at, until=history.ended)
-        return self._add_machines(
-            load_run_outcome(s3, self._file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at)
-        )
+        reader = SubmissionReader(s3, self.file.MONITOR_BUCKET_NAME, self.file.MONITOR_APP_NAME)
+        submitted = observe_submitted_jobs(reader, self.file, history.start, snapshot.at, until=history.ended)
+        return self._add_machines(load_run_outcome(
+            s3, self.file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at, attempts=self.attempts
+        ))  # fmt: skip
 
     def count_recorded_failures(self) -> int:
         """Return the same as `load_recorded_failures`."""
@@ -208,8 +215,8 @@ class EndedRun:
         problem = self._table.problem
         if not problem:
             try:
-                with translate_aws_errors(f"writing {self._file.keys.job_table}"):
-                    self._table.save(self._clients.s3, self._file)
+                with translate_aws_errors(f"writing {self.file.keys.job_table}"):
+                    self._table.save(self._clients.s3, self.file)
             except CloudError as error:
                 problem = str(error)
         self._has_saved_table = not problem
@@ -217,15 +224,15 @@ class EndedRun:
 
     def format_outcome(self) -> str:
         """Return the text of the summary about the run's jobs."""
-        seconds = self.ended - self._file.MONITOR_START_TIME / 1000
+        seconds = self.ended - self.file.MONITOR_START_TIME / 1000
         text = format_run_outcome(
-            self.outcome, self._file, seconds, self._find_dead_letters(), self.tick.history.cost,
+            self.outcome, self.file, seconds, self._find_dead_letters(), self.tick.history.cost,
             has_table=self._has_saved_table,
         )  # fmt: skip
         has_crashed = any(failed.reason_class == CRASH_CLASS for failed in self.outcome.all_failures)
         if self._crash is None or not has_crashed:
             return text
-        return "\n".join([text, *format_worker_crash(self._crash, build_run_line(self._file))])
+        return "\n".join([text, *format_worker_crash(self._crash, build_run_line(self.file))])
 
     def format_next_steps(self, line: CommandLine) -> str:
         """Return what to do next; "" if every job is done. AWS errors are not caught.
@@ -234,7 +241,7 @@ class EndedRun:
         """
         is_hopeless = self.tick.end_reason is EndReason.NOTHING_WORKS
         advice = choose_ended_advice(
-            self._clients, self._file, self.outcome, self.tick.history,
+            self._clients, self.file, self.outcome, self.tick.history,
             is_hopeless=is_hopeless, ended=self.ended, now=self.ended,
         )  # fmt: skip
         return _format_steps(self.outcome, advice, line)
@@ -242,13 +249,13 @@ class EndedRun:
     def _find_worker_crash(self) -> StartFailure | None:
         """Return how a worker died; None if none did, or if AWS does not say so: the end does not need it."""
         with suppress(*AWSError):
-            return find_worker_crash(self._clients, self._file)
+            return find_worker_crash(self._clients, self.file)
         return None
 
     def _find_start_failure(self) -> StartFailure | None:
         """Return why no container took a job; None if AWS does not say so."""
         with suppress(*AWSError):
-            return find_start_failure(self._clients, self._file)
+            return find_start_failure(self._clients, self.file)
         return None
 
     def _add_machines(self, outcome: RunOutcome) -> RunOutcome:
@@ -256,7 +263,7 @@ class EndedRun:
         return replace(outcome, machines=max(outcome.machines, self.tick.history.machines))
 
     def _find_dead_letters(self) -> DeadLetters | None:
-        name = self._file.MONITOR_DEAD_LETTER_QUEUE
+        name = self.file.MONITOR_DEAD_LETTER_QUEUE
         try:
             return DeadLetters(name, count_jobs(self._clients.sqs, name), self.tick.history.dead_letters)
         except AWSError:  # this queue does not matter enough to end the summary

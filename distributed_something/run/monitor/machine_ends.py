@@ -7,13 +7,13 @@ the end of the run. A run works without it, so no error here ends anything: the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from distributed_something.aws.spot_prices import PriceReport, compute_mean_price, list_prices_between
+from distributed_something.aws.spot_prices import PriceReport, compute_mean_price, list_prices_between, select_reports
 from distributed_something.core.errors import AWSError
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.documents.machine_documents import parse_machine_document, read_machine_contents
@@ -94,7 +94,7 @@ def complete_content(
     price = None
     if observed is not None and observed.is_spot and launched is not None:
         reports = prices.get((observed.machine_type, observed.zone), ())
-        price = compute_mean_price(_select_reports(reports, launched), launched, ended)
+        price = compute_mean_price(select_reports(reports, launched), launched, ended)
     empty = dict.fromkeys(("type", "zone", "spot", "launched", "slots"))
     return empty | known | {
         "ended": _format_time(ended),
@@ -102,13 +102,6 @@ def complete_content(
         "end_reason": observed.end_reason or None if observed is not None else None,
         "price": price,
     }  # fmt: skip
-
-
-def _select_reports(reports: Iterable[PriceReport], start: float) -> list[PriceReport]:
-    """Return the reports from the one on that was valid at `start`."""
-    ordered = list(reports)
-    earlier = [number for number, report in enumerate(ordered) if report.since.timestamp() <= start]
-    return ordered[max(earlier, default=0) :]
 
 
 def _describe_observed(machine: ObservedMachine) -> dict[str, Any]:

@@ -46,8 +46,8 @@ class RunFacts:
     """What a report needs besides the attempts. Times are in seconds since 1970.
 
     `state`: as in `status`. `at`: when this was observed. `ended`: None during the run. `cost`: as the monitor
-    estimated it in USD, or None. `config`: the values from the run's document, {} if there is none. `format_retry`: returns the
-    command that runs a group's jobs again. `mask`: replaces a text that contains a secret.
+    estimated it in USD, or None. `config`: the values from the run's document, {} if there is none. `format_retry`:
+    returns the command that runs a group's jobs again. `mask`: replaces a text that contains a secret.
     """
 
     file: MonitorFile

@@ -121,8 +121,8 @@ class MachineFacts:
     """What is known about a run's machines, besides their documents.
 
     `tasks_per_machine` and `jobs_per_task`: as the run was started. `now`: when the run ended, or the current time, in
-    seconds since its start. `has_ended`: whether the run has. `cost`: of the run in USD as the monitor estimated it, or None.
-    `usual_price`: USD per hour for machines whose price is unknown, if that estimate is unknown too; 0 if unknown.
+    seconds since its start. `has_ended`: whether the run has. `cost`: of the run in USD as the monitor estimated it, or
+    None. `usual_price`: USD per hour for machines whose price is unknown, if that estimate is unknown too; else 0.
     """
 
     tasks_per_machine: int
