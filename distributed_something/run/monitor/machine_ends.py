@@ -99,9 +99,14 @@ def complete_content(
     return empty | known | {
         "ended": _format_time(ended),
         "end_code": observed.end_code or None if observed is not None else None,
-        "end_reason": observed.end_reason or None if observed is not None else None,
+        "end_reason": _describe_end(observed) if observed is not None else None,
         "price": price,
     }  # fmt: skip
+
+
+def _describe_end(machine: ObservedMachine) -> str | None:
+    """Return EC2's message, which usually begins with the code already."""
+    return machine.end_reason.removeprefix(f"{machine.end_code}: ") or None
 
 
 def _describe_observed(machine: ObservedMachine) -> dict[str, Any]:

@@ -131,7 +131,10 @@ def _format_file(described: Mapping[str, Any]) -> str:
 
 
 def _format_value(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """Return a value of the config as text; Booleans as in config.py."""
+    if isinstance(value, str | bool):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _read_object(document: Mapping[str, Any], key: str) -> dict[str, Any]:

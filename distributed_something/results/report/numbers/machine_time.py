@@ -172,6 +172,7 @@ def _build_machine(
 ) -> MachineTime:
     first, last = span or (facts.now, 0.0)
     launched = first if document.launched is None else min(first, document.launched - table.start)
+    launched = max(0.0, launched)  # EC2's times are whole seconds
     has_ended = document.ended is not None or facts.has_ended
     if document.ended is not None:
         ended = document.ended - table.start
