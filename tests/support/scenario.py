@@ -670,3 +670,6 @@ class WorkerClients:
 
     def create_lease_client(self, _: float) -> Any:
         return self._session.client("sqs")
+
+    def create_endpoint_client(self, *_: Any) -> None:
+        """Return no client for a server other than AWS's, which the scenario does not have."""
