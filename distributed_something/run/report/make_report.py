@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import CloudError, UserFacingError, translate_aws_errors
-from distributed_something.core.text import format_row
+from distributed_something.core.text import format_one_line, format_row
 from distributed_something.observe.snapshot import RunCaches, observe_run
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.outcome import RunOutcome
@@ -67,9 +67,9 @@ def save_end_report(clients: Clients, ended_run: EndedRun, reason: str, line: Co
             moment = RunMoment(state, now, ended_run.ended, 0, cost, has_waiting=outcome.left > 0)
             save_report(clients, file, _build_report(clients, file, moment, outcome, table, line))
     except UserFacingError as error:
-        return FAILURE_NOTE.format(error, command)
+        return FAILURE_NOTE.format(format_one_line(str(error)), command)
     except Exception as error:  # whatever it is, the run ends as without a report
-        return FAILURE_NOTE.format(f"{type(error).__name__}: {error}", command)
+        return FAILURE_NOTE.format(format_one_line(f"{type(error).__name__}: {error}"), command)
     finally:
         if table is not None:
             table.close()
