@@ -1,4 +1,4 @@
-"""Measures how much processor time the report of a large run takes, how much memory it needs, and how large the page is.
+"""Measures the processor time, the memory, and the size of the page that the report of a large run takes.
 
 The measured process is `python -m tests.measure.bench.run_report JOBS`. It reads journals and records over HTTP.
 """
