@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
@@ -84,6 +83,7 @@ def test_a_machine_that_never_started_a_container_gets_a_document_and_ec2s_time_
         StateReason={"Code": "Client.UserInitiatedShutdown", "Message": "User initiated shutdown"},
     )  # fmt: skip
     with expect_exact_calls() as aws:
+        aws.expect_call("s3.list_objects_v2")
         expect_documents(aws, instance, content=None)
         written = capture_document(aws)
         record_last_machines(aws.clients, MONITOR_FILE, RunHistory(fleet=("i-0000000a",)), START + 7200)
@@ -93,11 +93,28 @@ def test_a_machine_that_never_started_a_container_gets_a_document_and_ec2s_time_
     assert document.price == 0.04
 
 
+def test_an_end_that_nobody_saw_has_no_time_unless_ec2_knows_it() -> None:
+    key = MONITOR_FILE.keys.machine("i-0000000a")
+    with expect_exact_calls() as aws:
+        aws.expect_call("s3.list_objects_v2", Contents=[{"Key": key}])
+        aws.expect_call("s3.get_object", Body=BytesIO(json.dumps(WRITTEN).encode()))
+        expect_documents(aws, describe_instance("i-0000000a"), content=WRITTEN)
+        written = capture_document(aws)
+        record_last_machines(aws.clients, MONITOR_FILE, RunHistory(), START + 72_000)
+    assert (written[0]["ended"], written[0]["end_code"]) == (None, "Server.SpotInstanceTermination")
+
+
+def test_a_machine_that_ec2_has_forgotten_is_left_as_it_is() -> None:
+    history = RunHistory(fleet=("i-0000000a",))
+    with expect_exact_calls() as aws:
+        aws.expect_call("ec2.describe_instances", Reservations=[])
+        assert record_machine_ends(aws.clients, MONITOR_FILE, history, build_snapshot()).fleet == ()
+
+
 def test_nothing_is_requested_while_no_machine_leaves_the_fleet() -> None:
     history = RunHistory(fleet=("i-0000000a",))
     with expect_exact_calls() as aws:
         assert record_machine_ends(aws.clients, MONITOR_FILE, history, build_snapshot("i-0000000a")) == history
-        record_last_machines(aws.clients, MONITOR_FILE, replace(history, fleet=()), START)
         assert aws.calls == []
 
 

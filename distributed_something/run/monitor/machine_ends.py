@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.spot_prices import PriceReport, compute_mean_price, list_prices_between, select_reports
 from distributed_something.core.errors import AWSError
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.observe.documents.machine_documents import parse_machine_document, read_machine_contents
+from distributed_something.observe.documents.machine_documents import (
+    list_machine_documents,
+    parse_machine_document,
+    read_machine_contents,
+)
 from distributed_something.observe.documents.parallel import read_in_parallel
 from distributed_something.observe.machines import ObservedMachine, list_machines
 from distributed_something.observe.snapshot import RunSnapshot
@@ -42,64 +46,69 @@ def record_machine_ends(clients: Clients, file: MonitorFile, history: RunHistory
 
 
 def record_last_machines(clients: Clients, file: MonitorFile, history: RunHistory, now: float) -> None:
-    """Complete the documents of the machines that the run had until its end. `now`: seconds since 1970."""
-    if history.fleet:
-        _try_to_complete(clients, file, history.fleet, now)
+    """Complete the documents of the machines that the run had until its end, and of those whose end nobody saw.
+
+    `now`: seconds since 1970.
+    """
+    with suppress(*AWSError):
+        documents = list_machine_documents(clients.s3, file.MONITOR_BUCKET_NAME, file.keys)
+        unseen = [document.machine for document in documents if document.ended is None]
+        noticed = dict.fromkeys(unseen) | dict.fromkeys(history.fleet, now)
+        if noticed:
+            _complete_documents(clients, file, noticed, now)
 
 
 def _try_to_complete(clients: Clients, file: MonitorFile, machines: Sequence[str], now: float) -> list[str]:
     """Return the machines whose documents are complete. Those that still run are left as they are."""
     with suppress(*AWSError):
-        return _complete_documents(clients, file, machines, now)
+        return _complete_documents(clients, file, dict.fromkeys(machines, now), now)
     return []
 
 
-def _complete_documents(clients: Clients, file: MonitorFile, machines: Sequence[str], now: float) -> list[str]:
-    observed = {machine.id: machine for machine in list_machines(clients.ec2, machines)}
-    ended = [machine for machine in machines if machine not in observed or observed[machine].is_ending]
-    types = {observed[machine].machine_type for machine in ended if machine in observed} - {""}
+def _complete_documents(
+    clients: Clients, file: MonitorFile, noticed: Mapping[str, float | None], now: float
+) -> list[str]:
+    """Return the machines that have ended. `noticed`: when their ends were noticed; None if long after the end."""
+    observed = {machine.id: machine for machine in list_machines(clients.ec2, list(noticed))}
+    ended = [name for name, machine in observed.items() if machine.is_ending and name in noticed]
+    types = {observed[name].machine_type for name in ended} - {""}
     start = file.MONITOR_START_TIME / 1000
     prices = list_prices_between(clients.ec2, types, start, max(start, now)) if types else {}
     s3, bucket, keys = clients.s3, file.MONITOR_BUCKET_NAME, file.keys
-    contents = read_machine_contents(s3, bucket, keys, ended)
     bodies = {
-        machine: json.dumps(complete_content(machine, content, observed.get(machine), prices, now)).encode()
-        for machine, content in contents
+        name: json.dumps(complete_content(content, observed[name], prices, noticed[name])).encode()
+        for name, content in read_machine_contents(s3, bucket, keys, ended)
     }
 
-    def write(machine: str) -> object:
-        return s3.put_object(
-            Bucket=bucket, Key=keys.machine(machine), Body=bodies[machine], ContentType="application/json"
-        )
+    def write(name: str) -> object:
+        return s3.put_object(Bucket=bucket, Key=keys.machine(name), Body=bodies[name], ContentType="application/json")
 
-    return [machine for machine, _ in read_in_parallel(ended, write)]
+    written = [name for name, _ in read_in_parallel(ended, write)]
+    return [*written, *(name for name in noticed if name not in observed)]  # EC2 has forgotten the latter
 
 
 def complete_content(
-    machine: str, content: Mapping[str, Any], observed: ObservedMachine | None, prices: Prices, now: float
+    content: Mapping[str, Any], observed: ObservedMachine, prices: Prices, noticed: float | None
 ) -> dict[str, Any]:
     """Return the document's content with how the machine ended. `content`: what the worker wrote, or {}.
 
-    `observed`: None if EC2 has forgotten the machine. `now`: when the end was noticed, which is used if EC2 does not
-    say when it was.
+    `noticed`: when the end was noticed, which is used if EC2 does not say when it was; None if that was too late.
     """
-    written = parse_machine_document(machine, content)
+    written = parse_machine_document(observed.id, content)
     if written.ended is not None:  # another monitor was first
         return dict(content)
-    facts = _describe_observed(observed) if observed is not None else {}
-    known = {"machine": machine} | facts | {key: value for key, value in content.items() if value is not None}
-    launched = parse_machine_document(machine, known).launched
-    ended = observed.ended if observed is not None and observed.ended is not None else now
-    ended = max(ended, launched or 0.0)
+    known = _describe_observed(observed) | {key: value for key, value in content.items() if value is not None}
+    launched = parse_machine_document(observed.id, known).launched
+    ended = observed.ended if observed.ended is not None else noticed
+    ended = None if ended is None else max(ended, launched or 0.0)
     price = None
-    if observed is not None and observed.is_spot and launched is not None:
+    if observed.is_spot and launched is not None and ended is not None:
         reports = prices.get((observed.machine_type, observed.zone), ())
         price = compute_mean_price(select_reports(reports, launched), launched, ended)
-    empty = dict.fromkeys(("type", "zone", "spot", "launched", "slots"))
-    return empty | known | {
-        "ended": _format_time(ended),
-        "end_code": observed.end_code or None if observed is not None else None,
-        "end_reason": _describe_end(observed) if observed is not None else None,
+    return {"machine": observed.id, "slots": None} | known | {
+        "ended": None if ended is None else _format_time(ended),
+        "end_code": observed.end_code or None,
+        "end_reason": _describe_end(observed),
         "price": price,
     }  # fmt: skip
 

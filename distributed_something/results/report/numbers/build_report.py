@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.text import format_count
 from distributed_something.observe.documents.machine_documents import MachineDocument
 from distributed_something.results.causes import FailureGroup
 from distributed_something.results.outcome import RunOutcome
@@ -98,8 +99,20 @@ def build_report(facts: RunFacts, outcome: RunOutcome, table: AttemptTable) -> R
         timeline=_build_timeline(table, machines, ends, jobs, rows, names),
         program_seconds=build_time_histogram(table), peak_memory=build_memory_histogram(table),
         cpu_efficiency=build_cpu_histogram(table, _find_slot_cpus(evidence)),
-        type_costs=type_costs, jobs=rows, provenance=facts.provenance,
+        type_costs=type_costs, jobs=rows, provenance=_add_assumptions(facts.provenance, machines),
     )  # fmt: skip
+
+
+def _add_assumptions(provenance: Provenance, machines: Sequence[MachineTime]) -> Provenance:
+    """Return the provenance with what the cost assumes where it is not known."""
+    assumed = sum(machine.is_estimated for machine in machines)
+    free = sum(machine.is_free for machine in machines)
+    sentences = [
+        f"The price or the times of {format_count(assumed, 'machine')} of {len(machines):,} are not known; they are"
+        " estimates." if assumed else "",
+        f"EC2 took back {format_count(free, 'machine')} in the first hour, which cost nothing." if free else "",
+    ]  # fmt: skip
+    return replace(provenance, left_out=(*provenance.left_out, *filter(None, sentences)))
 
 
 def _count_jobs(outcome: RunOutcome, table: AttemptTable) -> int:

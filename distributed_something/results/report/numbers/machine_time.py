@@ -173,14 +173,14 @@ def _build_machine(
     first, last = span or (facts.now, 0.0)
     launched = first if document.launched is None else min(first, document.launched - table.start)
     launched = max(0.0, launched)  # EC2's times are whole seconds
-    has_ended = document.ended is not None or facts.has_ended
+    has_ended = document.ended is not None or document.end_code is not None or facts.has_ended
     if document.ended is not None:
         ended = document.ended - table.start
     else:
-        # Nobody knows when an old run's machine ended: it was paid for at least until its last attempt.
-        ended = facts.now if document.launched is not None or not facts.has_ended else last
+        # If nobody saw when a machine ended, it was paid for at least until its last attempt.
+        ended = last if facts.has_ended or document.end_code is not None else facts.now
     ended = max(ended, last, launched)
-    is_estimated = document.launched is None or (document.ended is None and facts.has_ended)
+    is_estimated = document.launched is None or (document.ended is None and has_ended)
     is_free = document.end_code == RECLAIMED_CODE and ended - launched < FREE_SECONDS
     return MachineTime(document, launched, ended, has_ended, document.price, is_estimated, is_free)
 
