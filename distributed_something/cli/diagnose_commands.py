@@ -110,7 +110,7 @@ def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bo
               help="Where to write report.html. [default: reports/RUN in the project]")  # fmt: skip
 @click.pass_obj
 def report(context: Context, monitor_file: Path | None, folder: Path | None) -> None:
-    """Make a page with what a run did, what it cost, and why jobs failed."""
+    """Make a page about a run: its cost, failures, and jobs."""
     from distributed_something.core.clock import Clock
     from distributed_something.core.errors import InputError, translate_aws_errors
     from distributed_something.core.files import write_file_atomically
