@@ -156,7 +156,7 @@ def test_an_on_demand_machine_gets_what_is_left_of_the_estimate() -> None:
     assert (spot.is_estimated, on_demand.is_estimated) == (False, True)
 
 
-def test_a_container_that_replaces_another_takes_over_its_lanes() -> None:
+def test_a_container_that_replaces_another_gets_its_lanes() -> None:
     table = build_table(
         build_attempt("a", 60, 600), build_attempt("b", 60, 700, slot=1),
         build_attempt("c", 800, 900, container="c-2"), build_attempt("d", 800, 1000, container="c-2", slot=1),

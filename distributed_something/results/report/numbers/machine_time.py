@@ -68,7 +68,7 @@ class MachineTime:
 def assign_lanes(table: AttemptTable, numbers: Sequence[int], least: int) -> list[list[int]]:
     """Return the programs of a machine by slot, each in order: at least `least` slots.
 
-    A container's slot keeps its lane. A container that replaces another one takes over lanes that are free.
+    A container's slot keeps its lane. A container that replaces another one gets lanes that are free.
     """
     lanes: list[list[int]] = []
     free_from: list[float] = []
