@@ -20,8 +20,10 @@ from distributed_something.run.report.run_facts import RunMoment, gather_run_fac
 from tests.support.fakes import MONITOR_FILE, START
 from tests.support.run_documents import RunDocuments, build_program_line, emulated_run
 
-MACHINE = {"machine": "i-0000000a", "type": "m5.large", "zone": "us-east-1a", "spot": True, "slots": 2,
-           "launched": "2026-11-23T10:45:00Z", "ended": "2026-11-23T11:45:00Z", "end_code": "x", "price": 0.5}  # fmt: skip
+MACHINE = {
+    "machine": "i-0000000a", "type": "m5.large", "zone": "us-east-1a", "spot": True, "slots": 2,
+    "launched": "2026-11-23T10:45:00Z", "ended": "2026-11-23T11:45:00Z", "end_code": "x", "price": 0.5,
+}  # fmt: skip
 CONFIG = {"APP_NAME": "App", "MEMORY": 2000, "MY_TOKEN": "abc", "NOTE": "password=hunter2"}
 
 
