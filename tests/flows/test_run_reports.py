@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +48,11 @@ def test_a_run_has_a_report_during_it_at_its_end_and_afterward(tmp_path: Path) -
             machine["type"] and machine["zone"] and machine["launched"] < machine["ended"] for machine in machines
         )
         assert all(machine["price"] > 0 and machine["end_reason"] for machine in machines)
-        assert "Server.SpotInstanceTermination" in {machine["end_code"] for machine in machines}
 
         ((_, table),) = read_run_files(project, "jobs.tsv")
         rows = list(csv.DictReader(table.splitlines(), delimiter="\t"))
-        assert {row["job"] for row in rows} == {job for job in re.findall(r"[\w-]+-[0-9a-f]{10}", page) if job in table}
+        assert len(rows) == len(KINDS)
+        assert all(row["job"] in page for row in rows if row["state"] == "failed")
         assert "ValueError: no well" in page
         (cause,) = {row["cause"] for row in rows if row["state"] == "failed"}
         assert f"--only {cause}" in page
