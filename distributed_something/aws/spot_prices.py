@@ -7,10 +7,10 @@ that was valid at the start of the requested period. All lookups use `_request_r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, pairwise
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,40 @@ def list_price_reports(
     period = {"StartTime": now - PRICE_HISTORY_PERIOD, "EndTime": now}
     filters = {"Filters": [{"Name": "availability-zone", "Values": sorted(set(zones))}]} if zones else {}
     return list(_request_reports(ec2, names, **period, **filters))
+
+
+def list_prices_between(
+    ec2: EC2Client, names: Collection[str], start: float, end: float
+) -> dict[tuple[str, str], list[PriceReport]]:
+    """Return the reports that were valid between two times (seconds since 1970), oldest first, by type and zone.
+
+    EC2 knows the prices of the last 90 days. AWS errors are not caught.
+    """
+    grouped: dict[tuple[str, str], list[PriceReport]] = defaultdict(list)
+    period = {"StartTime": datetime.fromtimestamp(start, UTC), "EndTime": datetime.fromtimestamp(end, UTC)}
+    for report in sorted(_request_reports(ec2, names, **period), key=_get_time):
+        grouped[report.machine_type, report.zone].append(report)
+    return dict(grouped)
+
+
+def select_reports(reports: Sequence[PriceReport], start: float) -> Sequence[PriceReport]:
+    """Return the reports from the one on that was valid at `start` (seconds since 1970). `reports`: oldest first."""
+    earlier = [number for number, report in enumerate(reports) if report.since.timestamp() <= start]
+    return reports[max(earlier, default=0) :]
+
+
+def compute_mean_price(reports: Sequence[PriceReport], start: float, end: float) -> float | None:
+    """Return the mean price in USD per hour between two times (seconds since 1970), weighted by time.
+
+    `reports`: of one type in one zone, oldest first. None if there are none.
+    """
+    if not reports:
+        return None
+    since = [start, *(min(max(report.since.timestamp(), start), end) for report in reports[1:]), end]
+    seconds = [second - first for first, second in pairwise(since)]
+    if end <= start:
+        return reports[0].price
+    return sum(report.price * length for report, length in zip(reports, seconds, strict=True)) / (end - start)
 
 
 def _request_reports(ec2: EC2Client, names: Collection[str], **parameters: Any) -> Iterator[PriceReport]:

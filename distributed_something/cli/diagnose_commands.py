@@ -1,4 +1,4 @@
-"""The commands that only read: `check`, `status`, `why`, and `verify`."""
+"""The commands that only read: `check`, `status`, `report`, `why`, and `verify`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distributed_something.cli.completion.values import ProjectFile, save_failures
-from distributed_something.cli.context import Context, ExitCode
+from distributed_something.cli.context import Context, ExitCode, shorten_path
 from distributed_something.cli.group import Command
 from distributed_something.cli.submit_command import SubmitView
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distributed_something.results.verify.listed_results import VerificationPlan
 
 WATCH_SECONDS, LOCAL_WATCH_SECONDS = 10.0, 1.0
+REPORTS_FOLDER = "reports"
 WATCH_FOOTER = "Ctrl-C stops watching; the run continues"
 
 
@@ -102,6 +103,41 @@ def status(context: Context, monitor_file: Path | None, as_json: bool, watch: bo
     save_failures(context, file.run, current.failures)
     if current.has_failures:
         raise SystemExit(ExitCode.UNFINISHED)
+
+
+@click.command(
+    cls=Command,
+    needs="A run that startCluster started: its monitor file or its name, or neither for the newest run. It may have "
+    "ended, and its resources may be removed.",
+    examples=("report", "report 20261123T104500Z -o reports"),
+    next_step="Open report.html in a browser.",
+    runs_workers=False,
+)
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "folder", metavar="FOLDER", type=click.Path(path_type=Path, file_okay=False),
+              help="Where to write report.html. [default: reports/RUN in the project]")  # fmt: skip
+@click.pass_obj
+def report(context: Context, monitor_file: Path | None, folder: Path | None) -> None:
+    """Make a page about a run: its cost, failures, and jobs."""
+    from distributed_something.core.clock import Clock
+    from distributed_something.core.errors import InputError, translate_aws_errors
+    from distributed_something.core.files import write_file_atomically
+    from distributed_something.core.text import format_row
+    from distributed_something.run.report.make_report import load_report, render_page
+
+    file = context.load_run(monitor_file, "report")
+    line = context.build_run_line(monitor_file, file)
+    path = (folder or context.project / REPORTS_FOLDER / file.run) / "report.html"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            path.parent, "", f"this folder cannot be created: {error.strerror}", "choose another with -o"
+        ) from None
+    with translate_aws_errors("reading the journals and records of the run"):
+        content = render_page(load_report(context.clients, file, line, Clock().now()))
+    write_file_atomically(path, content)
+    context.console.print_result(format_row("report", str(shorten_path(path))))
 
 
 @click.command(

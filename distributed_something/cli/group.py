@@ -16,7 +16,7 @@ PROGRAM_WORD = "{program}"
 COMMAND_GROUPS = {
     "The four commands of a run, in this order": ("setup", "submitJob", "startCluster", "monitor"),
     "Before the first run": ("setupAWS", "fleetFile", "check", "testRun"),
-    "Look at a run": ("status", "why", "verify"),
+    "Look at a run": ("status", "report", "why", "verify"),
     "If something goes wrong": ("retry", "cleanup"),
     "Your own program": ("newProject", "buildImage", "makeJobs", "runJob", "upgrade"),
     "The local cloud (with --local)": ("runScript", "interrupt", "stop"),

@@ -44,9 +44,9 @@ def cli() -> None:
 
 for command in (
     run_commands.setup, submit_command.submit_job, run_commands.start_cluster, run_commands.monitor,
-    run_commands.cleanup, diagnose_commands.status, retry_command.retry, account_commands.setup_aws,
-    account_commands.fleet_file, diagnose_commands.check, test_run_command.test_run, diagnose_commands.why,
-    diagnose_commands.verify, project_commands.new_project, project_commands.make_jobs,
+    run_commands.cleanup, diagnose_commands.status, diagnose_commands.report, retry_command.retry,
+    account_commands.setup_aws, account_commands.fleet_file, diagnose_commands.check, test_run_command.test_run,
+    diagnose_commands.why, diagnose_commands.verify, project_commands.new_project, project_commands.make_jobs,
     project_commands.run_job, project_commands.build_image, project_commands.upgrade, local_commands.run_script,
     local_commands.interrupt, local_commands.stop, completion_command.completion,
 ):  # fmt: skip

@@ -203,7 +203,7 @@ def check_own_worker(context: Context, job_file: JobFile, count: int) -> None:
     folder = shorten_path(context.project) / "worker"
     container = build_one_job_container(context.settings)
     worker = OwnWorker(folder, find_template_file("worker"), container)
-    get_s3 = cache(partial(_find_s3, context, get_container_environment(container)))
+    get_s3 = cache(partial(_find_endpoint_s3, context, get_container_environment(container)))
     files = CheckedFiles(context.settings.AWS_BUCKET, job_file.uploads, get_s3)
     incomplete = check_jobs(worker, job_file, count, fetch=files.fetch)
     if incomplete:
@@ -211,25 +211,31 @@ def check_own_worker(context: Context, job_file: JobFile, count: int) -> None:
         context.console.print_progress(text.format(detail=incomplete.detail))
 
 
-def _find_s3(context: Context, container_env: Mapping[str, str], endpoint: str) -> S3Client | None:
-    """Return a client for S3, or None if the local cloud would have to be started for it.
-
-    `endpoint`: the address of another server than AWS's, or "". Its credentials are read as in the container, or else
-    from this computer's environment variables. Raise BadEnvironment if they cannot be read, and Failed if the config
-    does not allow the address.
-    """
+def _find_s3(context: Context) -> S3Client | None:
+    """Return a client for AWS's S3, or None if the local cloud would have to be started for it."""
     from distributed_something.localcloud import find_local_cloud
-    from distributed_something.worker import EndpointClients
 
     if context.local and find_local_cloud(context.project, context.settings.AWS_REGION) is None:
         return None
-    if endpoint:
-        build_client, allow_unsafe = context.clients.create_impatient_endpoint_s3, context.settings.ALLOW_UNSAFE_INPUTS
-        env = {**os.environ, **container_env}
-        client: S3Client = EndpointClients(build_client, allow_unsafe=allow_unsafe, env=env).get_client(endpoint)
-        return client
-
     return context.clients.impatient_s3
+
+
+def _find_endpoint_s3(context: Context, container_env: Mapping[str, str], endpoint: str) -> S3Client | None:
+    """Return a client for the S3 server at `endpoint`, or for AWS's if it is "".
+
+    Return None as `_find_s3` does. The server's credentials are read as in the container, or else from this computer's
+    environment variables. Raise BadEnvironment if they cannot be read, and Failed if the config does not allow the
+    address.
+    """
+    from distributed_something.worker import EndpointClients
+
+    s3 = _find_s3(context)
+    if not endpoint or s3 is None:
+        return s3
+    build_client, allow_unsafe = context.clients.create_impatient_endpoint_s3, context.settings.ALLOW_UNSAFE_INPUTS
+    env = {**os.environ, **container_env}
+    client: S3Client = EndpointClients(build_client, allow_unsafe=allow_unsafe, env=env).get_client(endpoint)
+    return client
 
 
 def _send_jobs(context: Context, submission: Submission, view: SubmitView) -> int:

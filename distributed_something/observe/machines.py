@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -22,6 +24,7 @@ IDLE_INSTANCES_FILTER = "runningTasksCount == 0"  # ECS's cluster query language
 DISCONNECTED_INSTANCES_FILTER = "agentConnected == false"
 INSTANCES_PER_FILTER = 50  # AWS documents no limit for a filter's length; this is less than 2,000 characters
 LAUNCH_TIMES_PER_CALL = 200  # EC2 limit for the values of a filter
+_END_TIME = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class ObservedMachine:
     """An EC2 instance.
 
     `launch_time`: seconds since 1970. `end_code` and `end_reason`: EC2's code and message for the termination.
+    `is_spot`: False for an on-demand machine. `ended`: when it ended, in seconds since 1970; None if EC2 does not say
+    so, as for spot machines that it takes back.
     """
 
     id: str
@@ -38,6 +43,14 @@ class ObservedMachine:
     has_public_address: bool = True
     end_reason: str = ""
     end_code: str = ""
+    zone: str = ""
+    is_spot: bool = False
+    ended: float | None = None
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the machine has ended or is about to."""
+        return self.state in ("shutting-down", "terminated", "stopping", "stopped")
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,22 @@ def parse_machine(described: Mapping[str, Any]) -> ObservedMachine:
         has_public_address=bool(described.get("PublicIpAddress")),
         end_reason=f"{code}: {message}" if reason else "",
         end_code=code,
+        zone=described.get("Placement", {}).get("AvailabilityZone", ""),
+        is_spot=described.get("InstanceLifecycle") == "spot",
+        ended=_parse_end(described.get("StateTransitionReason", "")),
     )
+
+
+def _parse_end(transition: str) -> float | None:
+    """Return the time in EC2's text about the last change of state, such as `User initiated (2026-11-23 10:45:00 GMT)`.
+
+    Nothing else of EC2's description has this time.
+    """
+    match = _END_TIME.search(transition)
+    try:
+        return datetime.fromisoformat(f"{match[1]}+00:00").timestamp() if match else None
+    except ValueError:
+        return None
 
 
 def list_container_instances(ecs: ECSClient, cluster: str, limit: int) -> list[ContainerInstance]:
@@ -128,6 +156,15 @@ def list_absent_ids(ecs: ECSClient, cluster: str, ids: Sequence[str]) -> list[st
         matching = _iter_matching_instances(ecs, cluster, f"ec2InstanceId in [{names}]")
         joined.update(instance.instance for instance in matching)
     return [instance for instance in ids if instance not in joined]
+
+
+def list_machines(ec2: EC2Client, ids: Sequence[str]) -> list[ObservedMachine]:
+    """Return those of these EC2 instances that EC2 still knows. AWS errors are not caught."""
+    return [
+        parse_machine(described)
+        for batch in split_into_batches(ids, LAUNCH_TIMES_PER_CALL)
+        for described in iter_instances(ec2, [{"Name": "instance-id", "Values": batch}])
+    ]
 
 
 def list_running_machines(ec2: EC2Client, ids: Sequence[str]) -> list[ObservedMachine]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from distributed_something.core.monitor_file import MonitorFile
+    from distributed_something.results.report.numbers.attempts import AttemptTable
     from distributed_something.worker import RunKeys
 
 # At 500 per second (an estimate; an emulator on the same computer allows 1,000), reading these records takes three
@@ -86,24 +87,29 @@ def load_run_outcome(
     table: JobTable | None = None,
     *,
     replaced_at: float | None = None,
+    attempts: AttemptTable | None = None,
 ) -> RunOutcome:
     """Return the outcome of the run. `left`: how many jobs are in the queue. AWS errors are not caught.
 
-    `table` gets a row for each job that has ended. `replaced_at`: when `submitJob --replace` last removed the waiting
-    jobs during the run (seconds since 1970), or None; attempts that failed earlier do not make a job a failing one.
+    `table` gets a row for each job that has ended, and `attempts` each attempt. `replaced_at`: when
+    `submitJob --replace` last removed the waiting jobs during the run (seconds since 1970), or None; attempts that
+    failed earlier do not make a job a failing one.
     """
     reader = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
     measurer = JobMeasurer()
     counter = JobCounter(measurer.add_end if table is None else _join(measurer.add_end, table.add_end))
     unread = 0
+    add_line = partial(_add_line, counter, attempts)
     for line in reader.iter_lines():
-        counter.add_end(line)
+        add_line(line)
     totals = reader.read_totals()
     # A container that was killed may also have run jobs that nobody submitted, such as those of a script.
     if submitted is None or counter.count_jobs().ended + left < submitted or totals.unended:
-        unread = _add_missing_records(s3, file, counter)
+        unread = _add_missing_records(s3, file, counter, add_line)
     if table is not None:
         table.finish(counter.is_last_end)
+    if attempts is not None:
+        attempts.is_last_end = counter.is_last_end
     counts = counter.count_jobs()
     total = None if submitted is None else max(submitted, counts.ended + left)
     failures = counter.list_failed_jobs()
@@ -140,8 +146,16 @@ def load_failures(s3: S3Client, file: MonitorFile, *, replaced_at: float | None 
     return outcome if outcome.all_failures else None
 
 
-def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -> int:
-    """Count the ends in records that no journal knows, at most MAX_RECORDS_READ. Return how many were not read."""
+def _add_line(counter: JobCounter, attempts: AttemptTable | None, line: Mapping[str, Any]) -> None:
+    counter.add_end(line)
+    if attempts is not None:
+        attempts.add_line(line)
+
+
+def _add_missing_records(
+    s3: S3Client, file: MonitorFile, counter: JobCounter, add_line: Callable[[Mapping[str, Any]], None]
+) -> int:
+    """Add the records that no journal knows, at most MAX_RECORDS_READ. Return how many were not read."""
     missing = (
         key
         for job, key, etag in iter_records(s3, file.MONITOR_BUCKET_NAME, file.keys)
@@ -149,7 +163,7 @@ def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -
     )
     read = partial(read_record, s3, file.MONITOR_BUCKET_NAME)
     for _, record in read_in_parallel(islice(missing, MAX_RECORDS_READ), read):
-        counter.add_end(record)
+        add_line(record)
     return sum(1 for _ in missing)
 
 

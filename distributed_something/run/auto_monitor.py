@@ -2,7 +2,7 @@
 
 If AUTO_MONITOR is 'True', startCluster creates the EventBridge rule that calls the function. The function deletes the
 rule when the run is over. Both monitors can run at the same time. The summary of the run is saved in the bucket beside
-its records, as `summary.txt` and `summary.json`.
+its records, as `summary.txt` and `summary.json`, and `report.html`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,18 @@ from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_
 from distributed_something.run.cleanup.report import format_cleanup_report
 from distributed_something.run.monitor.budget import format_cost_warning
 from distributed_something.run.monitor.loop import Tick, run_tick, stop_unfinished_run
+from distributed_something.run.monitor.machine_ends import record_last_machines
 from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason, Pace
 from distributed_something.run.monitor.unusable import format_unusable_machines
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
 from distributed_something.run.notifications.notifier import notify_end, notify_nothing_works
+from distributed_something.run.report.make_report import save_end_report
 from distributed_something.run.run_outcome import EndedRun
 from distributed_something.run.schedule import delete_rule_by_name, delete_run_rule
 
+# Reading and drawing a million attempts takes 76 seconds of processor time and 770 MB. Lambda ends a call after 15
+# minutes, and the cleanup and the requests for the journals also need some of them.
+MAX_REPORT_ATTEMPTS = 500_000
 CLEANUP_PAUSE_SECONDS = 2.0  # short, because the next call retries whatever cannot be deleted yet
 _PACE_VARIABLES = {
     "LOOK_SECONDS": "interval_seconds",
@@ -107,7 +112,7 @@ def _read_pace(env: Mapping[str, str]) -> Pace:
 
 def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -> dict[str, Any]:
     """Clean up, or just stop the machines if jobs are kept. Delete the rule last, once nothing is left to do."""
-    ended_run, outcome, steps = EndedRun(clients, file, tick), None, ""
+    ended_run, outcome, steps = EndedRun(clients, file, tick, MAX_REPORT_ATTEMPTS), None, ""
     try:
         if tick.end_reason is EndReason.RUN:
             text, is_done = _clean_up_once(clients, file, tick, ended_run, clock)
@@ -136,7 +141,11 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
     if is_done:
         _log_note(notify_end(clients, file, ended_run.build_end_facts(outcome, is_clean=is_clean)))
         delete_run_rule(clients, file)
-    return {"ended": reason, "done": is_done, "words": text}
+    report_line = ""
+    if is_clean:  # after the rule is deleted, because Lambda ends a call that takes too long
+        record_last_machines(clients, file, ended_run.tick.history, clock.now())
+        report_line = save_end_report(clients, ended_run, reason, build_run_line(file), clock.now())
+    return {"ended": reason, "done": is_done, "words": text, "report": report_line}
 
 
 def _clean_up_once(

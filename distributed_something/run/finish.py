@@ -24,9 +24,11 @@ from distributed_something.run.cleanup.inventory import RunNames, format_invento
 from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_resources
 from distributed_something.run.cleanup.report import format_cleanup_report
 from distributed_something.run.monitor.loop import Tick, stop_unfinished_run, watch_run
+from distributed_something.run.monitor.machine_ends import record_last_machines
 from distributed_something.run.monitor.policy import EndReason, Pace
 from distributed_something.run.monitor_file_copy import save_cheapest_mode
 from distributed_something.run.notifications.notifier import notify_end, notify_nothing_works
+from distributed_something.run.report.make_report import save_end_report
 from distributed_something.run.run_outcome import EndedRun, format_earlier_end
 from distributed_something.run.run_status import RunView, compute_group_costs
 from distributed_something.run.screen.view import StatusView
@@ -159,6 +161,11 @@ def _report_end(
     with suppress(*AWSError):  # the summary is printed in any case
         save_run_summary(context.clients.s3, run, summary, outcome)
     _print_note(context, notify_end(context.clients, run, ended_run.build_end_facts(outcome, is_clean=end.is_clean)))
+    if outcome is not None:
+        record_last_machines(context.clients, run, ended_run.tick.history, context.clock.now())
+        context.output.print_progress(
+            save_end_report(context.clients, ended_run, summary.reason, context.command_line, context.clock.now())
+        )
     return end
 
 

@@ -30,6 +30,7 @@ from distributed_something.results.next_run.document import save_measurement
 from distributed_something.results.next_run.measure_run import measure_next_run
 from distributed_something.results.next_run.view import NextRun, format_next_run_rows
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
+from distributed_something.results.report.numbers.attempts import AttemptTable
 from distributed_something.results.summary import (
     DeadLetters,
     RunSummary,
@@ -51,15 +52,16 @@ if TYPE_CHECKING:
 
 
 def load_ended_outcome(
-    clients: Clients, file: MonitorFile, summary: RunSummary, *, replaced_at: float | None = None
-) -> RunOutcome:
+    clients: Clients, file: MonitorFile, summary: RunSummary, *, replaced_at: float | None = None,
+    attempts: AttemptTable | None = None,
+) -> RunOutcome:  # fmt: skip
     """Return how the jobs of a run with this summary ended. AWS errors are not caught.
 
     Jobs that ended after the summary was saved, while the last containers stopped, are not in the queue any more.
     """
     jobs = summary.jobs
     submitted, left = jobs.get("submitted"), jobs.get("left") or 0
-    outcome = load_run_outcome(clients.s3, file, submitted, left, replaced_at=replaced_at)
+    outcome = load_run_outcome(clients.s3, file, submitted, left, replaced_at=replaced_at, attempts=attempts)
     if "done" not in jobs:  # older versions saved no counts
         return outcome
     ended = sum(jobs.get(name) or 0 for name in ("done", "already_there", "failed"))
@@ -68,11 +70,16 @@ def load_ended_outcome(
     return replace(outcome, submitted=total, left=left)
 
 
-def load_current_outcome(clients: Clients, file: MonitorFile, now: float) -> RunOutcome:
-    """Return how the run's jobs ended so far, during the run or after it. AWS errors are not caught."""
+def load_current_outcome(
+    clients: Clients, file: MonitorFile, now: float, attempts: AttemptTable | None = None
+) -> RunOutcome:
+    """Return how the run's jobs ended so far, during the run or after it. AWS errors are not caught.
+
+    `attempts`: gets each attempt.
+    """
     summary = find_run_summary(clients.s3, file)
     if summary is not None and summary.is_clean:  # what is in the queue now, or was sent since, is another run's
-        return load_ended_outcome(clients, file, summary)
+        return load_ended_outcome(clients, file, summary, attempts=attempts)
     history, now = load_history(clients.s3, file, now)
     left = 0 if history.ended is not None else count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     submitted = None
@@ -80,7 +87,7 @@ def load_current_outcome(clients: Clients, file: MonitorFile, now: float) -> Run
         reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
         until = math.inf if history.ended is None else history.ended
         submitted = observe_submitted_jobs(reader, file, history.start, now, until).count
-    return load_run_outcome(clients.s3, file, submitted, left)
+    return load_run_outcome(clients.s3, file, submitted, left, attempts=attempts)
 
 
 def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> int:
@@ -157,11 +164,15 @@ def _format_steps(outcome: RunOutcome, advice: Advice | None, line: CommandLine)
 class EndedRun:
     """A run whose last tick this was. Create it before the cleanup, after which ECS does not know how workers died.
 
-    `tick` may be replaced by a later one until the outcome is read.
+    `tick` may be replaced by a later one until the outcome is read. `attempts`: those of the run, for its report, once
+    the outcome has been read; None if there are more than `max_attempts`.
     """
 
-    def __init__(self, clients: Clients, file: MonitorFile, tick: Tick) -> None:
-        self._clients, self._file, self.tick = clients, file, tick
+    def __init__(
+        self, clients: Clients, file: MonitorFile, tick: Tick, max_attempts: float = math.inf
+    ) -> None:  # fmt: skip
+        self._clients, self.file, self.tick, self._max_attempts = clients, file, tick, max_attempts
+        self.attempts: AttemptTable | None = None
         self._crash = self._find_worker_crash() if tick.snapshot.totals.failed else None
         is_unstarted = tick.end_reason is EndReason.NOTHING_WORKS and tick.history.unstarted_since is not None
         self.start_failure = self._find_start_failure() if is_unstarted else None
@@ -181,21 +192,24 @@ class EndedRun:
         Reading can take minutes for a large run, so use it only after everything that costs money is stopped.
         """
         self._table = JobTable()  # a new one, in case reading was attempted before
+        if self.tick.snapshot.totals.attempts <= self._max_attempts:
+            self.attempts = AttemptTable(self.file.MONITOR_START_TIME / 1000)
         snapshot, history, s3 = self.tick.snapshot, self.tick.history, self._clients.s3
         if history.ended is None or history.start is None:
             return self._add_machines(load_run_outcome(
-                s3, self._file, snapshot.submitted, snapshot.jobs, self._table, replaced_at=history.replaced_at
+                s3, self.file, snapshot.submitted, snapshot.jobs, self._table, replaced_at=history.replaced_at,
+                attempts=self.attempts,
             ))  # fmt: skip
         # Jobs that were submitted after the end belong to the next run, which may use the same queue.
-        reader = SubmissionReader(s3, self._file.MONITOR_BUCKET_NAME, self._file.MONITOR_APP_NAME)
-        submitted = observe_submitted_jobs(reader, self._file, history.start, snapshot.at, until=history.ended)
-        return self._add_machines(
-            load_run_outcome(s3, self._file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at)
-        )
+        reader = SubmissionReader(s3, self.file.MONITOR_BUCKET_NAME, self.file.MONITOR_APP_NAME)
+        submitted = observe_submitted_jobs(reader, self.file, history.start, snapshot.at, until=history.ended)
+        return self._add_machines(load_run_outcome(
+            s3, self.file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at, attempts=self.attempts
+        ))  # fmt: skip
 
     def build_end_facts(self, outcome: RunOutcome | None, *, is_clean: bool) -> RunEndFacts:
         """Return what the notification about the end says. `outcome`: None if it could not be read."""
-        seconds = self.ended - self._file.MONITOR_START_TIME / 1000
+        seconds = self.ended - self.file.MONITOR_START_TIME / 1000
         return RunEndFacts(self.tick.end_reason, outcome, seconds, self.tick.history.cost, is_clean)
 
     def count_recorded_failures(self) -> int:
@@ -211,8 +225,8 @@ class EndedRun:
         problem = self._table.problem
         if not problem:
             try:
-                with translate_aws_errors(f"writing {self._file.keys.job_table}"):
-                    self._table.save(self._clients.s3, self._file)
+                with translate_aws_errors(f"writing {self.file.keys.job_table}"):
+                    self._table.save(self._clients.s3, self.file)
             except CloudError as error:
                 problem = str(error)
         self._has_saved_table = not problem
@@ -223,7 +237,7 @@ class EndedRun:
 
         AWS errors are caught, except while the outcome is read: the run's end does not need a forecast.
         """
-        measured, s3, file = self.outcome.measured, self._clients.s3, self._file
+        measured, s3, file = self.outcome.measured, self._clients.s3, self.file
         with suppress(*AWSError):
             self._next_run = next_run = measure_next_run(self._clients, file, measured, self.ended)
             if next_run is not None:
@@ -232,9 +246,9 @@ class EndedRun:
 
     def format_outcome(self) -> str:
         """Return the text of the summary about the run's jobs."""
-        seconds = self.ended - self._file.MONITOR_START_TIME / 1000
+        seconds = self.ended - self.file.MONITOR_START_TIME / 1000
         text = format_run_outcome(
-            self.outcome, self._file, seconds, self._find_dead_letters(), self.tick.history.cost,
+            self.outcome, self.file, seconds, self._find_dead_letters(), self.tick.history.cost,
             has_table=self._has_saved_table,
         )  # fmt: skip
         if self._next_run is not None:
@@ -242,7 +256,7 @@ class EndedRun:
         has_crashed = any(failed.reason_class == CRASH_CLASS for failed in self.outcome.all_failures)
         if self._crash is None or not has_crashed:
             return text
-        return "\n".join([text, *format_worker_crash(self._crash, build_run_line(self._file))])
+        return "\n".join([text, *format_worker_crash(self._crash, build_run_line(self.file))])
 
     def format_next_steps(self, line: CommandLine) -> str:
         """Return what to do next; "" if every job is done. AWS errors are not caught.
@@ -251,7 +265,7 @@ class EndedRun:
         """
         is_hopeless = self.tick.end_reason is EndReason.NOTHING_WORKS
         advice = choose_ended_advice(
-            self._clients, self._file, self.outcome, self.tick.history,
+            self._clients, self.file, self.outcome, self.tick.history,
             is_hopeless=is_hopeless, ended=self.ended, now=self.ended,
         )  # fmt: skip
         return _format_steps(self.outcome, advice, line)
@@ -259,13 +273,13 @@ class EndedRun:
     def _find_worker_crash(self) -> StartFailure | None:
         """Return how a worker died; None if none did, or if AWS does not say so: the end does not need it."""
         with suppress(*AWSError):
-            return find_worker_crash(self._clients, self._file)
+            return find_worker_crash(self._clients, self.file)
         return None
 
     def _find_start_failure(self) -> StartFailure | None:
         """Return why no container took a job; None if AWS does not say so."""
         with suppress(*AWSError):
-            return find_start_failure(self._clients, self._file)
+            return find_start_failure(self._clients, self.file)
         return None
 
     def _add_machines(self, outcome: RunOutcome) -> RunOutcome:
@@ -273,7 +287,7 @@ class EndedRun:
         return replace(outcome, machines=max(outcome.machines, self.tick.history.machines))
 
     def _find_dead_letters(self) -> DeadLetters | None:
-        name = self._file.MONITOR_DEAD_LETTER_QUEUE
+        name = self.file.MONITOR_DEAD_LETTER_QUEUE
         try:
             return DeadLetters(name, count_jobs(self._clients.sqs, name), self.tick.history.dead_letters)
         except AWSError:  # this queue does not matter enough to end the summary

@@ -82,7 +82,7 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
     file, progress = view.file, view.progress
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
-    start, state = file.MONITOR_START_TIME / 1000, _choose_current_state(snapshot, history)
+    start, state = file.MONITOR_START_TIME / 1000, choose_current_state(snapshot, history)
     failures = progress.counter.list_failed_jobs()
     retried = select_retried_jobs(failures, _find_retries(view, history) if failures else {})
     machines = _count_machines(file, snapshot, progress)
@@ -144,7 +144,8 @@ def compute_group_costs(status: RunStatus) -> list[float | None]:
     return [compute_group_cost(group, cost, seconds) for group in (*status.failures, *status.failing)]
 
 
-def _choose_current_state(snapshot: RunSnapshot, history: RunHistory) -> RunState:
+def choose_current_state(snapshot: RunSnapshot, history: RunHistory) -> RunState:
+    """Return the state of a run without a summary that says how it ended."""
     fleet = snapshot.fleet
     is_removed = snapshot.queue is None and (fleet is None or not (fleet.is_active or fleet.machines))
     # A monitor that has removed everything saves a summary soon, unless it was killed.
@@ -227,6 +228,13 @@ def _format_time(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%H:%M} UTC"
 
 
+def find_run_end(file: MonitorFile, summary: RunSummary, history: RunHistory) -> float:
+    """Return when a run with this summary ended, in seconds since 1970."""
+    start = file.MONITOR_START_TIME / 1000
+    # A monitor that was started again after the end has written a later history.
+    return summary.ended or history.ended or min(filter(None, [history.at, summary.saved]), default=start)
+
+
 def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory, now: float) -> RunStatus:
     file, progress = view.file, view.progress
     outcome = load_ended_outcome(view.clients, file, summary, replaced_at=history.replaced_at)
@@ -234,8 +242,7 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory,
         progress.add_line(line)
     start = file.MONITOR_START_TIME / 1000
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
-    # A monitor that was started again after the end has written a later history.
-    ended = summary.ended or history.ended or min(filter(None, [history.at, summary.saved]), default=start)
+    ended = find_run_end(file, summary, history)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
         state=choose_ended_state(reason=summary.reason, is_complete=summary.is_complete), at=ended, started=start,

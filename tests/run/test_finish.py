@@ -20,6 +20,7 @@ from distributed_something.run.finish import MAX_STOP_SECONDS, RunEnd, monitor_r
 from distributed_something.run.monitor.history import RunHistory, save_history
 from distributed_something.run.monitor.policy import Pace
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
+from distributed_something.run.report import make_report
 from distributed_something.run.run_context import RunContext
 from tests.support.account import Account, emulate_account
 from tests.support.fakes import MONITOR_FILE, SETTINGS, START, FakeOutput, FakeTime, build_context
@@ -99,7 +100,7 @@ def test_a_table_that_cannot_be_written_is_only_noted(command: MonitorCommand) -
     command.run.refuse_document(MONITOR_FILE.keys.job_table, "AccessDenied")
     assert command.run_command() == RunEnd(is_clean=True, is_complete=True)
     assert "all jobs" not in command.run.summary
-    note = command.output.progress[-1]
+    (note,) = [line for line in command.output.progress if "jobs.tsv" in line]
     assert note.startswith("note: jobs.tsv, the table of the run's jobs, could not be written: while writing runs/")
 
 
@@ -117,6 +118,33 @@ def test_the_summary_of_a_canary_is_about_all_jobs_of_its_file_and_check_can_rea
     assert "next run        100 jobs of job.json on" in command.run.summary
     document = json.loads(objects["runs/App/forecast.json"])
     assert (document["jobs"], document["canary"], document["forecast"]) == (100, 7, None)
+
+
+def test_the_report_is_saved_beside_the_summary_and_mentioned(command: MonitorCommand) -> None:
+    command.run_command()
+    assert command.run.bucket.objects[MONITOR_FILE.keys.report].lower().startswith(b"<!doctype html>")
+    assert command.output.progress[-1] == f"report          s3://app-bucket/{MONITOR_FILE.keys.report}"
+
+
+def test_a_report_that_cannot_be_written_is_one_line_and_changes_nothing_else(command: MonitorCommand) -> None:
+    command.run.refuse_document(MONITOR_FILE.keys.report, "AccessDenied")
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=True)
+    note = command.output.progress[-1]
+    assert note.startswith("note: report.html could not be made: while writing runs/App/")
+    assert "; to try again, type: python run.py report " in note
+    assert "\n" not in note
+
+
+def test_a_fault_in_the_report_is_one_line_and_changes_nothing_else(
+    command: MonitorCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw_badly(*_: object) -> None:
+        raise ZeroDivisionError("no such\nbin")
+
+    monkeypatch.setattr(make_report, "write_page", draw_badly)
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=True)
+    note = command.output.progress[-1]
+    assert note.startswith("note: report.html could not be made: ZeroDivisionError: no such bin; to try again, type: ")
 
 
 def test_a_run_without_a_queue_or_a_fleet_does_not_count_as_done(command: MonitorCommand) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.worker.container.journal import build_journal_line
-from tests.support.fakes import MONITOR_FILE
+from tests.support.fakes import MONITOR_FILE, START
 
 JOBS_PER_OBJECT = 1_200  # jobs in one object of a journal, which is then about 1 MB large
 ATTEMPTS_OF_FAILED_JOBS = 3
+SLOTS, PROGRAM_SECONDS = 4, 40
 ETAG = '"0123456789abcdef"'  # of every record
 
 
@@ -20,7 +22,8 @@ ETAG = '"0123456789abcdef"'  # of every record
 class LargeRun:
     """A run in which each container ran the same number of jobs, and `failed` jobs failed in all their attempts.
 
-    The first `killed` containers did not write the last `lost_lines` lines of their journals.
+    The first `killed` containers did not write the last `lost_lines` lines of their journals. `is_spread`: whether each
+    slot runs its programs one after the other, as in a real run, instead of all programs at the same time.
     """
 
     jobs: int
@@ -29,6 +32,7 @@ class LargeRun:
     killed: int = 0
     lost_lines: int = 0
     file: MonitorFile = MONITOR_FILE
+    is_spread: bool = False
 
     @property
     def missing(self) -> int:
@@ -46,6 +50,8 @@ class LargeRun:
 
     def build_object(self, key: str) -> bytes:
         """Return the content of an object."""
+        if key == self.file.keys.run_document:
+            return b"{}"
         name = key.rpartition("/")[2]
         if name.endswith(".jsonl"):
             _, container, number = name.removesuffix(".jsonl").split("-")
@@ -76,8 +82,21 @@ class LargeRun:
 
     def _build_attempts(self, job: int) -> list[dict[str, Any]]:
         """Return the records of all attempts of a job. Each attempt overwrote the record of the earlier ones."""
-        last = self._build_record(job)
+        last = self._build_record(job) | (self._build_times(job) if self.is_spread else {})
         return [last | {"attempts": n, "final": n == last["attempts"]} for n in range(1, last["attempts"] + 1)]
+
+    def _build_times(self, job: int) -> dict[str, str]:
+        start = START + 60 + job % (self.jobs // self.containers) // SLOTS * PROGRAM_SECONDS + job % 7
+        times = {
+            "fetch_started": -2,
+            "program_started": 0,
+            "program_ended": PROGRAM_SECONDS - 10,
+            "ended": PROGRAM_SECONDS - 8,
+        }
+        return {
+            key: datetime.fromtimestamp(start + seconds, UTC).isoformat(timespec="milliseconds")
+            for key, seconds in times.items()
+        }
 
     def _build_record(self, job: int) -> dict[str, Any]:
         is_failed = self._is_failed(job)
@@ -88,7 +107,7 @@ class LargeRun:
             "final": True,
             "attempts": ATTEMPTS_OF_FAILED_JOBS if is_failed else 1,
             "message_id": f"01234567-89ab-cdef-0123-{job:012x}",
-            "slot": job % 4,
+            "slot": job % SLOTS,
             "started": "2026-11-23T10:45:00.000Z",
             "fetch_started": "2026-11-23T10:45:00.100Z",
             "program_started": "2026-11-23T10:45:03.000Z",

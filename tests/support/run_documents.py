@@ -53,6 +53,20 @@ class RunDocuments:
         self.put_object(self._file.keys.journal(container, number), body)
 
 
+def build_program_line(job: str, start: float, seconds: float, state: str = "done", **more: Any) -> dict[str, Any]:
+    """Return a journal's line for a program that ran for `seconds` from `start` on (seconds since 1970)."""
+
+    def format_time(time: float) -> str:
+        return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+
+    return {
+        "job": job, "state": state, "final": state != "interrupted", "attempts": 1, "message_id": job, "slot": 0,
+        "machine": "i-1", "container": "c-1", "slots": 2, "started": format_time(start - 1),
+        "fetch_started": format_time(start - 1), "program_started": format_time(start),
+        "program_ended": format_time(start + seconds), "ended": format_time(start + seconds + 1), **more,
+    }  # fmt: skip
+
+
 def list_submissions(
     s3: Any, bucket: str, app: str, since: float = 0.0, now: float = START
 ) -> list[SubmissionDocument]:

@@ -1,4 +1,4 @@
-"""The part of the EC2 instance metadata that workers read: the machine's ID and its spot interruption notice.
+"""The part of the EC2 instance metadata that workers read: what the machine is, and its spot interruption notice.
 
 Each machine has its own address, which its containers get in AWS_EC2_METADATA_SERVICE_ENDPOINT. Requests need a token,
 as with IMDSv2.
@@ -16,6 +16,7 @@ from typing import Any
 from distributed_something.localcloud.play.machines import Machine
 
 TOKEN_TTL_HEADER, TOKEN_HEADER = "HTTP_X_AWS_EC2_METADATA_TOKEN_TTL_SECONDS", "HTTP_X_AWS_EC2_METADATA_TOKEN"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 MAX_TOKEN_TTL_SECONDS = 21_600
 """Maximum lifetime of a token on EC2, in seconds."""
 
@@ -49,8 +50,19 @@ class MetadataEndpoint:
 
 def build_metadata_texts(machine: Machine) -> dict[str, str]:
     """Return the texts, keyed by their paths below /latest/. Include the interruption notice only if there is one."""
-    texts = {"meta-data/instance-id": machine.instance_id}
+    instance = machine.instance
+    identity = {
+        "instanceId": machine.instance_id,
+        "instanceType": instance.instance_type,
+        "availabilityZone": instance.placement.zone,
+        "pendingTime": instance.launch_time.strftime(TIME_FORMAT),
+    }
+    texts = {
+        "meta-data/instance-id": machine.instance_id,
+        "meta-data/instance-life-cycle": instance.lifecycle or "on-demand",
+        "dynamic/instance-identity/document": dumps(identity),
+    }
     if machine.ends_at is not None:
-        end_time = datetime.fromtimestamp(machine.ends_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        end_time = datetime.fromtimestamp(machine.ends_at, UTC).strftime(TIME_FORMAT)
         texts["meta-data/spot/instance-action"] = dumps({"action": "terminate", "time": end_time})
     return texts

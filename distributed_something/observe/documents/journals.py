@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 FIRST_LINE_BYTES = 4096  # a first line has about 500 bytes
-FACT_KEYS = ("machine", "memory_limit_bytes")  # keys of the first line that `iter_lines` adds to the others
+FACT_KEYS = (
+    "machine",
+    "container",
+    "slots",
+    "worker_version",
+    "memory_limit_bytes",
+)  # keys of the first line that `iter_lines` adds to the others
 _NAME_FORMAT = re.compile(r"(?P<container>.+)-(?P<number>[1-9]\d*)\.jsonl")
 
 

@@ -43,8 +43,9 @@ class RunHistory:
     `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`: whether
     the monitor has closed the run because of MAX_COST. `disconnected`: (machine, time) for each machine whose ECS agent
     is disconnected, and since when. `unusable_…`: terminated machines, as in `unusable.py`. `machines`: the most
-    that the fleet had at once in a snapshot. `ended`: when the run had no jobs left. From then on, the run is cleaned
-    up even if new jobs appear under the same names. `notified`: the kinds of notifications that need not be sent again.
+    that the fleet had at once in a snapshot. `fleet`: the machines that the fleet had, without those whose end is in
+    their documents. `ended`: when the run had no jobs left. From then on, the run is cleaned up even if new jobs appear
+    under the same names. `notified`: the kinds of notifications that need not be sent again.
     """
 
     at: float | None = None
@@ -70,6 +71,7 @@ class RunHistory:
     unusable_at: float | None = None
     unusable_beside: int = 0
     machines: int = 0
+    fleet: tuple[str, ...] = ()
     ended: float | None = None
     notified: tuple[str, ...] = ()
 
@@ -91,10 +93,10 @@ def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds:
     recent = tuple((at, jobs) for at, jobs in history.recent if snapshot.at - at <= settling_seconds)
     cost = history.cost + compute_cost_since(history, snapshot)
     at = max(history.at or snapshot.at, snapshot.at)  # snapshots from two monitors may arrive out of order
-    machines = max(history.machines, len(snapshot.fleet.machines) if snapshot.fleet else 0)
+    current = snapshot.fleet.machines if snapshot.fleet else ()
     updated = replace(
         history, at=at, recent=(*recent, (snapshot.at, snapshot.jobs)), cost=cost, hourly=snapshot.hourly or 0.0,
-        machines=machines,
+        machines=max(history.machines, len(current)), fleet=tuple(dict.fromkeys((*history.fleet, *current))),
     )  # fmt: skip
     updated = _update_replacement(updated, snapshot, settling_seconds)
     failing_since = snapshot.at if history.failing_since is None else history.failing_since
@@ -215,11 +217,13 @@ def _parse_history(content: Any, default: RunHistory) -> RunHistory:
     unfinished = tuple((str(time), int(count)) for time, count in values.pop("unfinished", ()))
     disconnected = tuple((str(machine), float(since)) for machine, since in values.pop("disconnected", ()))
     notified = tuple(map(str, values.pop("notified", ())))
+    fleet = tuple(map(str, values.pop("fleet", ())))
     for time, _ in unfinished:
         parse_submission_time(time)
     history = replace(
-        default, **values, recent=recent, unfinished=unfinished, disconnected=disconnected, notified=notified
-    )
+        default, **values, recent=recent, unfinished=unfinished, disconnected=disconnected, fleet=fleet,
+        notified=notified,
+    )  # fmt: skip
     required = (history.empty_looks, history.cost, history.hourly, history.at,
                 history.unusable_count, history.unusable_rounds, history.unusable_beside, history.machines)  # fmt: skip
     optional = (history.empty_since, history.ended, history.failing_since, history.unstarted_since,

@@ -35,6 +35,7 @@ from distributed_something.observe.snapshot import RunCaches, RunSnapshot, obser
 from distributed_something.run.monitor.actions import carry_out_action, describe_action, split_action
 from distributed_something.run.monitor.budget import format_cost_so_far
 from distributed_something.run.monitor.history import RunHistory, load_history, save_history, update_history
+from distributed_something.run.monitor.machine_ends import record_machine_ends
 from distributed_something.run.monitor.policy import (
     EndReason,
     MonitorAction,
@@ -92,6 +93,7 @@ def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float,
     snapshot = observe_run(clients, file, history.start, caches, now)
     snapshot = observe_details(clients, file, snapshot, history, caches, pace)
     history = update_history(history, snapshot, pace.settling_seconds)
+    history = record_machine_ends(clients, file, history, snapshot)
     actions = choose_actions(snapshot, history, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if EndReason.RUN in actions and history.ended is None:
         history = replace(history, ended=snapshot.at)

@@ -6,6 +6,7 @@ Pauses are read from the health documents that the containers write to S3, and f
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,7 +44,7 @@ def is_other_machine_working(s3: Any, bucket: str, keys: RunKeys, machine: str, 
 
     Only the newest journals are read, so the answer may be no although another machine works.
     """
-    entries = _list_newest(s3, bucket, keys.journals, now, MAX_JOURNALS_READ)
+    entries = _choose_newest(_iter_entries(s3, bucket, keys.journals), now, MAX_JOURNALS_READ)
     lines = (_read_first_line(s3, bucket, entry["Key"]) for entry in entries)
     return any(
         line.get("machine") != machine and line.get("ended") is not True and line.get("done")
@@ -52,10 +53,13 @@ def is_other_machine_working(s3: Any, bucket: str, keys: RunKeys, machine: str, 
     )
 
 
-def _list_newest(s3: Any, bucket: str, prefix: str, now: float, count: int) -> list[dict[str, Any]]:
+def _iter_entries(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        yield from page.get("Contents", [])
+
+
+def _choose_newest(entries: Iterable[dict[str, Any]], now: float, count: int) -> list[dict[str, Any]]:
     """Return S3's entries for the newest `count` objects that are not too old, newest first."""
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    entries = (entry for page in pages for entry in page.get("Contents", []))
     fresh = [entry for entry in entries if now - entry["LastModified"].timestamp() < MAX_PAUSE_AGE_SECONDS]
     return sorted(fresh, key=lambda entry: entry["LastModified"], reverse=True)[:count]
 
@@ -66,7 +70,9 @@ def _read_first_line(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
 
 
 def _read_documents(s3: Any, bucket: str, keys: RunKeys, now: float) -> list[dict[str, Any]]:
-    newest = _list_newest(s3, bucket, keys.machines, now, MAX_PAUSE_DOCUMENTS)
+    entries = _iter_entries(s3, bucket, keys.machines)
+    health = (entry for entry in entries if keys.find_machine(entry["Key"]) is None)
+    newest = _choose_newest(health, now, MAX_PAUSE_DOCUMENTS)
     documents = (_parse_document(s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()) for entry in newest)
     return [document for document in documents if document is not None]
 

@@ -34,6 +34,7 @@ from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
 from distributed_something.worker.container.intake import JobIntake
 from distributed_something.worker.container.journal import Journal
+from distributed_something.worker.container.machine_document import write_machine_document
 from distributed_something.worker.container.slot import Slot
 from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS, StopRequest
 from distributed_something.worker.hooks.hook_calls import Hooks
@@ -219,6 +220,8 @@ class Container:
         is_ecs_instance = "ECS_CONTAINER_METADATA_URI_V4" in os.environ and self._metadata.is_on_ec2
         if settings.idle_alarm and is_ecs_instance:  # never terminate a machine that a user started
             yield "idle-alarm", self._ensure_idle_alarm
+        if self._metadata.is_on_ec2:
+            yield "machine", partial(write_machine_document, self._context.s3, settings, self._metadata, ended.wait)
         if settings.log_group_name and self._metadata.is_on_ec2:
             report = UsageReporter(self._logs, settings.log_group_name, settings.machine, self._name, settings.work_dir)
             yield "usage", partial(repeat, USAGE_REPORT_SECONDS, report.tick)

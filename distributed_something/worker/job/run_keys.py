@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 
 RUNS_PREFIX = "runs"  # the top-level folder in the bucket
+_MACHINE_KEY = re.compile(r"(?P<instance>i-[0-9a-f]{8,17})\.json")
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,25 @@ class RunKeys:
 
     @property
     def machines(self) -> str:
-        """The prefix of the containers' health documents."""
+        """The prefix of the machines' documents and of the containers' health documents."""
         return f"{self.prefix}machines/"
+
+    def machine(self, instance: str) -> str:
+        """Return the key of the document about a machine, which has this EC2 instance ID."""
+        return f"{self.machines}{instance}.json"
+
+    def find_machine(self, key: str) -> str | None:
+        """Return the instance ID of the machine that a document with this key is about; None for any other key.
+
+        A health document also has the container's name in its key.
+        """
+        match = _MACHINE_KEY.fullmatch(key.removeprefix(self.machines))
+        return match["instance"] if match and key.startswith(self.machines) else None
+
+    @property
+    def report(self) -> str:
+        """The key of the report that is written at the end of the run."""
+        return f"{self.prefix}report.html"
 
     @property
     def closed(self) -> str:

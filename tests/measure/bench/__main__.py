@@ -13,6 +13,7 @@ from tests.measure.bench import (
     memory,
     outcome,
     overlap,
+    run_report,
     speed,
     startup,
     transfer,
@@ -25,6 +26,7 @@ from tests.measure.simulation import report as simulation
 
 JOBS = 100_000
 MANY_JOBS = 1_000_000
+REPORT_JOBS = 10_000
 ROUNDS = 3
 HELP_RUNS = 10
 WORKER_JOBS = 1_000
@@ -52,6 +54,8 @@ def run_benchmarks(folder: Path) -> list[Measurement]:
     measurements += overlap.measure_overlap(folder, SLOW_JOBS)
     print_progress(f"counting the jobs of runs with {JOBS:,} and {MANY_JOBS:,} jobs")
     measurements += outcome.measure_outcomes(JOBS, MANY_JOBS)
+    print_progress(f"making the reports of runs with {REPORT_JOBS:,} and {MANY_JOBS:,} jobs")
+    measurements += run_report.measure_reports(REPORT_JOBS, MANY_JOBS)
     print_progress("measuring the memory of an idle worker")
     measurements += worker_memory.measure_idle_worker(folder)
     print_progress("measuring the memory of transfers")

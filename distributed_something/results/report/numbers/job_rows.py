@@ -1,0 +1,131 @@
+"""The jobs that the report lists: all of them, or of a large run those that matter and an even choice of the others."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from distributed_something.results.report.data import EarlierAttempt, JobRow, JobRows
+from distributed_something.results.report.numbers.attempts import DONE, FAILED, AttemptTable
+from distributed_something.worker import RunKeys
+
+MAX_ALL_ROWS = 12_000  # up to this number, all jobs are listed
+MAX_SAMPLED_ROWS = 10_000
+MAX_FAILED_ROWS, MAX_RETRIED_ROWS, SLOWEST_ROWS = 3_000, 3_000, 1_000
+MAX_EARLIER_ATTEMPTS = 20
+MAX_GROUP_VALUES = 20
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """What the rows are made of. `is_last_end`: whether the text of an attempt is about the job's last end.
+
+    `keys`: of the run's records. `mask`: replaces a text that contains a secret.
+    """
+
+    table: AttemptTable
+    keys: RunKeys
+    is_last_end: Callable[[Mapping[str, Any]], bool]
+    mask: Callable[[str], str]
+
+
+def choose_jobs(table: AttemptTable) -> set[int] | None:
+    """Return the hashes of the jobs to list; None for all jobs."""
+    numbers = [number for number in range(len(table)) if table.finals[number]]
+    if len(numbers) <= MAX_ALL_ROWS:
+        return None
+    chosen = _take(table, (n for n in numbers if table.states[n] == FAILED), MAX_FAILED_ROWS)
+    retried = (n for n in numbers if table.numbers[n] > 1 and table.states[n] == DONE)
+    chosen |= _take(table, retried, MAX_RETRIED_ROWS)
+    known = (n for n in numbers if table.starts[n] <= table.ends[n])
+    slowest = heapq.nlargest(SLOWEST_ROWS, known, key=lambda n: table.ends[n] - table.starts[n])
+    chosen |= {table.jobs[n] for n in slowest}
+    step = math.ceil(len(numbers) / max(1, MAX_SAMPLED_ROWS - len(chosen)))
+    return chosen | {table.jobs[n] for n in numbers[::step]}
+
+
+def build_job_rows(source: RowSource, total: int) -> tuple[JobRows, dict[int, str]]:
+    """Return the rows, and the job of each attempt whose job is listed.
+
+    `total`: the jobs of the run. The temporary file is read once. OSError is not caught.
+    """
+    table, chosen = source.table, choose_jobs(source.table)
+    texts: dict[str, list[dict[str, Any]]] = {}
+    names: dict[int, str] = {}
+    for number, text in table.iter_rows(lambda n: chosen is None or table.jobs[n] in chosen):
+        texts.setdefault(str(text["job"]), []).append(text)
+        names[number] = str(text["job"])
+    rows = [row for job, attempts in texts.items() if (row := _build_row(source, job, attempts)) is not None]
+    rows.sort(key=lambda row: (-(row.seconds or 0.0), row.job))
+    return JobRows(tuple(rows), total, chosen is not None), names
+
+
+def count_recovered_jobs(table: AttemptTable) -> int:
+    """Return how many jobs were done after an attempt at them had failed."""
+    first: dict[int, float] = {}  # when an attempt at the job failed first
+    for number in range(len(table)):
+        if table.states[number] == FAILED and not math.isnan(table.ended[number]):
+            first[table.jobs[number]] = min(table.ended[number], first.get(table.jobs[number], math.inf))
+    done = {
+        table.jobs[number]
+        for number in range(len(table))
+        if table.states[number] == DONE and table.ended[number] >= first.get(table.jobs[number], math.inf)
+    }
+    return len(done)
+
+
+def _take(table: AttemptTable, numbers: Iterable[int], count: int) -> set[int]:
+    jobs: set[int] = set()
+    for number in numbers:
+        jobs.add(table.jobs[number])
+        if len(jobs) >= count:
+            break
+    return jobs
+
+
+def _build_row(source: RowSource, job: str, attempts: list[dict[str, Any]]) -> JobRow | None:
+    """Return the row of a job; None if the job has not ended."""
+    ends = [text for text in attempts if text.get("final", True) and text.get("state") != "interrupted"]
+    last = next((text for text in reversed(ends) if source.is_last_end(text)), None)
+    if last is None:
+        return None
+    earlier = [text for text in attempts if text is not last][-MAX_EARLIER_ATTEMPTS:]
+    group = last.get("group")
+    return JobRow(
+        job=job,
+        state=str(last.get("state")),
+        attempts=_read_integer(last.get("attempts")),
+        started=_find_start(source.table, last),
+        seconds=last.get("seconds"),
+        exit_code=_read_integer(last.get("exit_code")),
+        peak_memory_bytes=_read_integer(last.get("peak_memory_bytes")),
+        machine=str(last.get("machine") or ""),
+        cause=str(last.get("cause") or ""),
+        reason=source.mask(str(last.get("reason") or "")),
+        output_location=str(last.get("output_location") or ""),
+        record_key=source.keys.record(job),
+        group=dict(list(group.items())[:MAX_GROUP_VALUES]) if isinstance(group, dict) else {},
+        earlier=tuple(_build_earlier(source, text) for text in earlier),
+    )
+
+
+def _build_earlier(source: RowSource, text: Mapping[str, Any]) -> EarlierAttempt:
+    return EarlierAttempt(
+        str(text.get("state")), source.mask(str(text.get("reason") or "")), _find_start(source.table, text),
+        text.get("seconds"), str(text.get("machine") or ""),
+    )  # fmt: skip
+
+
+def _find_start(table: AttemptTable, text: Mapping[str, Any]) -> float | None:
+    try:
+        return datetime.fromisoformat(str(text.get("started"))).timestamp() - table.start
+    except (ValueError, OverflowError):
+        return None
+
+
+def _read_integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

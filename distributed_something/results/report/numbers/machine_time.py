@@ -1,0 +1,211 @@
+"""The time that was paid for: each machine from its launch to its end, and what each of its slots did meanwhile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from distributed_something.observe.documents.machine_documents import MachineDocument
+from distributed_something.results.report.numbers.attempts import DONE, FAILED, AttemptTable
+
+# EC2 does not charge a spot machine that it takes back in its first hour.
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html
+RECLAIMED_CODE, FREE_SECONDS = "Server.SpotInstanceTermination", 3600.0
+_OVERLAP_SECONDS = 0.001  # times in records have three decimals
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a slot did from `start` to `end`, in seconds since the run's start. `use`: as in UseAmounts.
+
+    `attempt`: the number of the attempt whose program ran, or None.
+    """
+
+    use: str
+    start: float
+    end: float
+    attempt: int | None = None
+
+
+@dataclass
+class MachineTime:
+    """A machine of the run. Times are in seconds since the run's start.
+
+    `price`: USD per hour, or None if it is unknown. `is_estimated`: whether its times or its price are assumed.
+    `is_free`: whether EC2 did not charge it. `lanes`: for each slot, the numbers of its attempts, in order.
+    """
+
+    document: MachineDocument
+    launched: float
+    ended: float
+    has_ended: bool
+    price: float | None
+    is_estimated: bool
+    is_free: bool = False
+    lanes: list[list[int]] = field(default_factory=list)
+
+    @property
+    def hours(self) -> float:
+        return (self.ended - self.launched) / 3600
+
+    @property
+    def cost(self) -> float:
+        """In USD; 0 if the price is unknown."""
+        return 0.0 if self.is_free or self.price is None else self.price * self.hours
+
+    @property
+    def slot_rate(self) -> float:
+        """What a slot costs, in USD per second."""
+        return self.cost / (self.hours * 3600 * len(self.lanes)) if self.cost else 0.0
+
+    @property
+    def sort_key(self) -> tuple[str, str, float, str]:
+        document = self.document
+        return (document.type or "", document.zone or "", self.launched, document.machine)
+
+
+def assign_lanes(table: AttemptTable, numbers: Sequence[int], least: int) -> list[list[int]]:
+    """Return the programs of a machine by slot, each in order: at least `least` slots.
+
+    A container's slot keeps its lane. A container that replaces another one gets lanes that are free.
+    """
+    lanes: list[list[int]] = []
+    free_from: list[float] = []
+    lane_by_place: dict[int, int] = {}
+    for number in sorted(numbers, key=lambda number: (table.starts[number], number)):
+        start, place = table.starts[number] + _OVERLAP_SECONDS, table.places[number]
+        lane = lane_by_place.get(place)
+        if lane is None or free_from[lane] > start:
+            used = set(lane_by_place.values())
+            free = [index for index, time in enumerate(free_from) if time <= start]
+            new = len(lanes) if len(lanes) < least else None  # a slot that has done nothing yet
+            lane = next((index for index in free if index not in used), new)
+            lane = lane if lane is not None else next(iter(free), len(lanes))
+            if lane == len(lanes):
+                lanes.append([])
+                free_from.append(-math.inf)
+            lane_by_place[place] = lane
+        lanes[lane].append(number)
+        free_from[lane] = max(free_from[lane], table.ends[number])
+    return lanes + [[] for _ in range(least - len(lanes))]
+
+
+def iter_segments(table: AttemptTable, machine: MachineTime, lane: Sequence[int]) -> Iterator[Segment]:
+    """Yield what a slot did, from the machine's launch to its end, without gaps."""
+    now, is_started = machine.launched, False
+    for number in lane:
+        start, end = max(now, table.starts[number]), max(now, table.ends[number])
+        if not is_started:
+            if start > now:
+                yield Segment("startup", now, start)
+        else:
+            fetch = table.fetches[number]
+            waiting = start if math.isnan(fetch) else min(max(now, fetch), start)
+            if waiting > now:
+                yield Segment("idle", now, waiting)
+            if start > waiting:
+                yield Segment("waiting", waiting, start)
+        state = table.states[number]
+        if end > start:
+            yield Segment(
+                "work" if state == DONE else "failed" if state == FAILED else "interrupted", start, end, number
+            )
+        now, is_started = end, True
+    if machine.ended > now:
+        yield Segment("idle", now, machine.ended)
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """What is known about a run's machines, besides their documents.
+
+    `tasks_per_machine` and `jobs_per_task`: as the run was started. `now`: when the run ended, or the current time, in
+    seconds since its start. `has_ended`: whether the run has. `cost`: of the run in USD as the monitor estimated it, or
+    None. `usual_price`: USD per hour for machines whose price is unknown, if that estimate is unknown too; else 0.
+    """
+
+    tasks_per_machine: int
+    jobs_per_task: int
+    now: float
+    has_ended: bool
+    cost: float | None = None
+    usual_price: float = 0.0
+
+
+def build_machine_times(
+    table: AttemptTable, documents: Sequence[MachineDocument], facts: MachineFacts
+) -> list[MachineTime]:
+    """Return the run's machines: those with a document, and those that attempts mention."""
+    programs: dict[int, list[int]] = {}
+    spans: dict[int, tuple[float, float]] = {}
+    for number in range(len(table)):
+        index, first, last = table.machines[number], *_find_span(table, number)
+        if not math.isnan(first):
+            earlier = spans.get(index, (first, last))
+            spans[index] = (min(first, earlier[0]), max(last, earlier[1]))
+        if table.starts[number] <= table.ends[number]:  # both are known
+            programs.setdefault(index, []).append(number)
+    by_name = {document.machine: document for document in documents}
+    names = dict.fromkeys([*by_name, *table.machine_names])
+    machines = []
+    for name in names:
+        index = table.machine_names.get(name, -1)
+        if name and (name in by_name or index in spans):
+            machine = _build_machine(table, by_name.get(name, MachineDocument(name)), spans.get(index), facts)
+            slots = facts.tasks_per_machine * (machine.document.slots or table.slots.get(name) or facts.jobs_per_task)
+            machine.lanes = assign_lanes(table, programs.get(index, ()), max(1, slots))
+            machines.append(machine)
+    _add_unknown_prices(machines, facts)
+    return sorted(machines, key=lambda machine: machine.sort_key)
+
+
+def _find_span(table: AttemptTable, number: int) -> tuple[float, float]:
+    """Return when an attempt used its machine; NaN if that is unknown."""
+    times = (table.fetches[number], table.starts[number], table.ends[number], table.ended[number])
+    known = [time for time in times if not math.isnan(time)]
+    return (min(known), max(known)) if known else (math.nan, math.nan)
+
+
+def _build_machine(
+    table: AttemptTable, document: MachineDocument, span: tuple[float, float] | None, facts: MachineFacts
+) -> MachineTime:
+    first, last = span or (facts.now, 0.0)
+    launched = first if document.launched is None else min(first, document.launched - table.start)
+    launched = max(0.0, launched)  # EC2's times are whole seconds
+    has_ended = document.ended is not None or document.end_code is not None or facts.has_ended
+    if document.ended is not None:
+        ended = document.ended - table.start
+    else:
+        # If nobody saw when a machine ended, it was paid for at least until its last attempt.
+        ended = last if facts.has_ended or document.end_code is not None else facts.now
+    ended = max(ended, last, launched)
+    is_estimated = document.launched is None or (document.ended is None and has_ended)
+    is_free = document.end_code == RECLAIMED_CODE and ended - launched < FREE_SECONDS
+    return MachineTime(document, launched, ended, has_ended, document.price, is_estimated, is_free)
+
+
+def _add_unknown_prices(machines: Sequence[MachineTime], facts: MachineFacts) -> None:
+    """Give machines without a price what the monitor's estimate leaves for them, or the usual price."""
+    unknown = [machine for machine in machines if machine.price is None]
+    hours = sum(machine.hours for machine in unknown if not machine.is_free)
+    known = sum(machine.cost for machine in machines)
+    price = facts.usual_price
+    if facts.cost and hours and facts.cost > known:
+        price = (facts.cost - known) / hours
+    for machine in unknown:
+        machine.price, machine.is_estimated = price or None, True
+
+
+def count_interruptions(machines: Sequence[MachineTime]) -> int:
+    """Return how many machines EC2 took back."""
+    return sum(machine.document.end_code == RECLAIMED_CODE for machine in machines)
+
+
+def find_rates(table: AttemptTable, machines: Sequence[MachineTime]) -> Mapping[int, float]:
+    """Return what a second of a slot costs in USD, by the index of the machine in `table`."""
+    return {
+        table.machine_names[machine.document.machine]: machine.slot_rate
+        for machine in machines
+        if machine.document.machine in table.machine_names
+    }

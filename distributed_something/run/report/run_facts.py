@@ -1,0 +1,142 @@
+"""Gathers what a report needs besides the attempts: the machines, and what the run was started with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from distributed_something.aws.spot_prices import compute_mean_price, list_prices_between, select_reports
+from distributed_something.core.errors import AWSError
+from distributed_something.observe.documents.machine_documents import MachineDocument, list_machine_documents
+from distributed_something.results.command_line import CommandLine
+from distributed_something.results.outcome import read_record
+from distributed_something.results.report.data import Provenance
+from distributed_something.results.report.numbers.build_report import RunFacts
+from distributed_something.results.status.document import RunState
+from distributed_something.run.inputs.secrets import mask_secrets
+
+if TYPE_CHECKING:
+    from distributed_something.aws.clients import Clients
+    from distributed_something.core.monitor_file import MonitorFile
+
+MAX_JOB_FILES = 20  # that the report names; the newest ones
+LEFT_OUT = (
+    "The cost is that of the machines: their disks and public addresses, data transfer, S3 storage and requests, and"
+    " logs are not included.",
+    "EC2 charges at least 60 seconds for a machine, which is not included either.",
+)
+
+
+@dataclass(frozen=True)
+class RunMoment:
+    """The run's state at a moment. Times are in seconds since 1970; `ended`: None during the run. `cost`: in USD.
+
+    `has_waiting`: whether jobs are in the queue, which `retry` does not touch without --yes.
+    """
+
+    state: RunState
+    at: float
+    ended: float | None
+    running: int
+    cost: float | None
+    has_waiting: bool
+
+
+def gather_run_facts(clients: Clients, file: MonitorFile, moment: RunMoment, line: CommandLine) -> RunFacts:
+    """Return the facts for the report. AWS errors are not caught, except while prices are looked up."""
+    s3, bucket = clients.s3, file.MONITOR_BUCKET_NAME
+    document = read_record(s3, bucket, file.keys.run_document)
+    machines = list_machine_documents(s3, bucket, file.keys)
+    config = _read_object(_read_object(document, "config"), "values")
+    return RunFacts(
+        file, s3.meta.region_name, moment.state.value, moment.at, moment.ended, moment.running, moment.cost,
+        add_spot_prices(clients, file, machines, moment.at), config,
+        build_provenance(file, document, config),
+        format_retry=lambda group: line.format_retry("--only", group.id, has_waiting=moment.has_waiting),
+        mask=lambda text: str(mask_secrets(text)),
+    )  # fmt: skip
+
+
+def add_spot_prices(
+    clients: Clients, file: MonitorFile, machines: Sequence[MachineDocument], now: float
+) -> list[MachineDocument]:
+    """Return the documents with prices for spot machines that have none, such as those that still run."""
+    missing = [machine for machine in machines if machine.price is None and machine.is_spot]
+    types = {machine.type for machine in missing if machine.type is not None}
+    if not types:
+        return list(machines)
+    start, prices = file.MONITOR_START_TIME / 1000, {}
+    with suppress(*AWSError):  # without prices, the cost is an estimate
+        prices = list_prices_between(clients.ec2, types, start, max(start, now))
+    return [_add_price(machine, prices, now) for machine in machines]
+
+
+def _add_price(machine: MachineDocument, prices: Mapping[tuple[str, str], Any], now: float) -> MachineDocument:
+    reports = prices.get((machine.type or "", machine.zone or ""), ())
+    if machine.price is not None or not machine.is_spot or machine.launched is None:
+        return machine
+    ended = max(machine.launched, machine.ended if machine.ended is not None else now)
+    return replace(
+        machine, price=compute_mean_price(select_reports(reports, machine.launched), machine.launched, ended)
+    )
+
+
+def build_provenance(file: MonitorFile, document: Mapping[str, Any], config: Mapping[str, Any]) -> Provenance:
+    """Return where the numbers come from. `document`: the run's, {} if an older version started the run."""
+    image, versions = _read_object(document, "image"), _read_object(document, "versions")
+    fleet_file, config_file = _read_object(document, "fleet_file"), _read_object(document, "config")
+    digest, name = image.get("digest"), image.get("name")
+    address = f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.prefix}"
+    facts = [
+        ("records", address),
+        ("image", f"{name} {digest}" if digest else name),
+        ("distributed_something", versions.get("distributed_something")),
+        *(("Job file", text) for text in _list_job_files(document)),
+        ("Fleet file", _format_file(fleet_file)),
+        ("config", _format_file(config_file)),
+        ("git commit", document.get("git_commit")),
+        ("owner", document.get("owner")),
+        ("user", document.get("user")),
+        ("times", "in UTC; on axes, since the start of the run"),
+        ("memory", "of a program and all processes that it started, sampled once a second"),
+    ]
+    known = tuple((label, str(mask_secrets(str(text)))) for label, text in facts if text)
+    values = tuple((str(key), _format_value(value)) for key, value in sorted(mask_secrets(dict(config)).items()))
+    return Provenance(known, values, LEFT_OUT)
+
+
+def _list_job_files(document: Mapping[str, Any]) -> list[str]:
+    entries = document.get("job_files")
+    texts = []
+    for entry in entries[-MAX_JOB_FILES:] if isinstance(entries, list) else ():
+        if not isinstance(entry, dict):
+            continue
+        hashes = {
+            path: _read_object(_read_object(entry, "files"), path).get("sha256") for path in entry.get("files") or ()
+        }
+        digest, jobs = hashes.get(entry.get("path")), entry.get("jobs")
+        retried = f", failed jobs of run {entry['retry_of']}" if entry.get("retry_of") else ""
+        count = f", {jobs:,} jobs" if isinstance(jobs, int) else ""
+        name = str(entry.get("path") or "retry")
+        texts.append(f"{name}{f' (SHA-256 {digest})' if digest else ''}{count}{retried}")
+    return texts
+
+
+def _format_file(described: Mapping[str, Any]) -> str:
+    path, digest = described.get("path"), described.get("sha256")
+    return f"{path} (SHA-256 {digest})" if path and digest else str(path or "")
+
+
+def _format_value(value: object) -> str:
+    """Return a value of the config as text; Booleans as in config.py."""
+    if isinstance(value, str | bool):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _read_object(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,118 @@
+"""The report that is made from a bucket: during a run, after it, and of runs of older versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from distributed_something.observe.documents.machine_documents import parse_machine_document
+from distributed_something.results.command_line import CommandLine
+from distributed_something.results.outcome import load_run_outcome
+from distributed_something.results.report.data import USES, Report
+from distributed_something.results.report.numbers.attempts import AttemptTable
+from distributed_something.results.report.numbers.build_report import build_report
+from distributed_something.results.status.document import RunState
+from distributed_something.run.report.run_facts import RunMoment, gather_run_facts
+from tests.support.fakes import MONITOR_FILE, START
+from tests.support.run_documents import RunDocuments, build_program_line, emulated_run
+
+MACHINE = {
+    "machine": "i-0000000a", "type": "m5.large", "zone": "us-east-1a", "spot": True, "slots": 2,
+    "launched": "2026-11-23T10:45:00Z", "ended": "2026-11-23T11:45:00Z", "end_code": "x", "price": 0.5,
+}  # fmt: skip
+CONFIG = {"APP_NAME": "App", "MEMORY": 2000, "MY_TOKEN": "abc", "NOTE": "password=hunter2"}
+
+
+@pytest.fixture
+def run() -> Iterator[RunDocuments]:
+    with emulated_run(MONITOR_FILE) as documents:
+        yield documents
+
+
+def end_job(run: RunDocuments, job: str, start: float, state: str = "done", **more: Any) -> dict[str, Any]:
+    line = build_program_line(job, START + start, 60, state, **more)
+    return run.end_job(
+        job, state, **{key: value for key, value in line.items() if key not in ("job", "state", "final")}
+    )
+
+
+def make_report(run: RunDocuments, submitted: int, left: int = 0, state: RunState = RunState.FAILED) -> Report:
+    table, clients = AttemptTable(START), SimpleNamespace(s3=run.s3)
+    outcome = load_run_outcome(run.s3, MONITOR_FILE, submitted, left, attempts=table)
+    ended = START + 3600 if state.has_ended else None
+    moment = RunMoment(state, START + 3700, ended, 0, 2.0, has_waiting=bool(left))
+    facts = gather_run_facts(clients, MONITOR_FILE, moment, CommandLine(monitor_file="M"))  # type: ignore[arg-type]
+    return build_report(facts, outcome, table)
+
+
+def write_machine(run: RunDocuments, **more: Any) -> None:
+    name = str(more.get("machine", MACHINE["machine"]))
+    run.put_object(MONITOR_FILE.keys.machine(name), json.dumps(MACHINE | more).encode())
+
+
+def test_the_report_of_a_run_has_its_counts_costs_causes_and_inputs(run: RunDocuments) -> None:
+    place = {"machine": "i-0000000a"}
+    secret = {"last_lines": ["start", "token = s3cr3t"], "telling_line": "token = s3cr3t", "exit_code": 1,
+              "reason": "exit code 1", "reason_class": "program"}  # fmt: skip
+    lines = [end_job(run, f"j{n}", 100 + 100 * n, **place) for n in range(5)]
+    lines += [end_job(run, "bad", 800, "failed", **place, **secret), end_job(run, "there", 900, "skipped", **place)]
+    run.write_journal("c-1", *lines, machine="i-0000000a", slots=2)
+    write_machine(run)
+    job_file = {"path": "files/job.json", "jobs": 7, "files": {"files/job.json": {"sha256": "ab"}}}
+    config_file = {"values": CONFIG, "path": "config.py", "sha256": "00"}
+    document = {"config": config_file, "image": {"name": "lab/app:1"}, "job_files": [job_file]}
+    run.put_object(MONITOR_FILE.keys.run_document, json.dumps(document).encode())
+    report = make_report(run, 7)
+
+    verdict = report.verdict
+    assert (verdict.submitted, verdict.done, verdict.already_there, verdict.failed, verdict.left) == (7, 5, 1, 1, 0)
+    # An hour of the machine, whose containers have two slots each: the settings have two containers per machine.
+    assert (verdict.cost, verdict.machines, verdict.is_cost_estimated) == (0.5, 1, False)
+    assert sum(round(100 * getattr(verdict.uses, use)) for use in USES) == 50
+    (cause,) = report.failures
+    assert (cause.attempts, cause.machines, cause.jobs) == (1, 1, ("bad",))
+    assert cause.cost == pytest.approx(0.5 / 3600 / 4 * 60)
+    assert cause.retry_command == f"python run.py retry M --only {cause.group.id}"
+    assert cause.group.example.last_lines == ("start", "***")
+    assert sorted(row.job for row in report.jobs.rows) == ["bad", "j0", "j1", "j2", "j3", "j4", "there"]
+    facts, config = dict(report.provenance.facts), dict(report.provenance.config)
+    assert (facts["image"], facts["Job file"]) == ("lab/app:1", "files/job.json (SHA-256 ab), 7 jobs")
+    assert config == {"APP_NAME": "App", "MEMORY": "2000", "MY_TOKEN": "***", "NOTE": "***"}
+    shown = (report.jobs, report.provenance, [(item.group.cause, item.group.example) for item in report.failures])
+    assert "s3cr3t" not in repr(shown)
+
+
+def test_a_run_of_an_older_version_has_an_estimate_and_says_so(run: RunDocuments) -> None:
+    run.write_journal("c-1", end_job(run, "a", 100), machine="i-1")
+    report = make_report(run, 1, state=RunState.DONE)
+    assert (report.verdict.cost, report.verdict.is_cost_estimated) == (2.0, True)
+    assert report.provenance.left_out[-1].startswith("The price or the times of 1 machine of 1 are not known")
+    assert report.provenance.config == ()
+    assert report.type_costs == ()
+
+
+def test_a_run_without_attempts_and_one_without_machines_have_reports(run: RunDocuments) -> None:
+    report = make_report(run, 3, left=3, state=RunState.STARTING)
+    assert (report.verdict.left, report.verdict.ended, report.timeline, report.jobs.rows) == (3, None, None, ())
+    assert (report.verdict.cost, report.verdict.uses) == (None, None)
+
+
+def test_lines_that_no_journal_has_come_from_records(run: RunDocuments) -> None:
+    end_job(run, "lost", 100, machine="i-0000000a", container="c-1")
+    write_machine(run)
+    report = make_report(run, 1)
+    assert report.timeline is not None
+    assert [piece.job for lane in report.timeline.lanes for piece in lane.pieces] == ["lost"]
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"price": "1"}, {"price": -1, "slots": 0, "spot": 1, "launched": "soon", "type": 5}]
+)
+def test_values_of_a_machine_that_are_not_valid_are_unknown(content: dict[str, Any]) -> None:
+    document = parse_machine_document("i-1", content)
+    values = (document.price, document.slots, document.is_spot, document.launched, document.type)
+    assert values == (None,) * 5
