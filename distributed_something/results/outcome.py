@@ -95,17 +95,10 @@ def load_run_outcome(
     `submitJob --replace` last removed the waiting jobs during the run (seconds since 1970), or None; attempts that
     failed earlier do not make a job a failing one.
     """
-    reader = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
     measurer = JobMeasurer()
     counter = JobCounter(measurer.add_end if table is None else _join(measurer.add_end, table.add_end))
-    unread = 0
-    add_line = partial(_add_line, counter, attempts)
-    for line in reader.iter_lines():
-        add_line(line)
-    totals = reader.read_totals()
-    # A container that was killed may also have run jobs that nobody submitted, such as those of a script.
-    if submitted is None or counter.count_jobs().ended + left < submitted or totals.unended:
-        unread = _add_missing_records(s3, file, counter, add_line)
+    add_line = counter.add_end if attempts is None else _join(counter.add_end, attempts.add_line)
+    machines, unread = _add_lines(s3, file, counter, add_line, None if submitted is None else submitted - left)
     if table is not None:
         table.finish(counter.is_last_end)
     if attempts is not None:
@@ -117,7 +110,7 @@ def load_run_outcome(
     failing = counter.list_failing_jobs(replaced_at or 0.0)
     failing_groups = add_example_details(s3, file, group_failures(failing))
     return RunOutcome(
-        total, counts, left, failures, totals.machines, counter.find_overwritten_files(), counter.find_result_times(),
+        total, counts, left, failures, machines, counter.find_overwritten_files(), counter.find_result_times(),
         unread, tuple(groups), counter.total_seconds, failing, tuple(failing_groups),
         measurer.finish(counter.total_seconds),
     )  # fmt: skip
@@ -146,10 +139,23 @@ def load_failures(s3: S3Client, file: MonitorFile, *, replaced_at: float | None 
     return outcome if outcome.all_failures else None
 
 
-def _add_line(counter: JobCounter, attempts: AttemptTable | None, line: Mapping[str, Any]) -> None:
-    counter.add_end(line)
-    if attempts is not None:
-        attempts.add_line(line)
+def _add_lines(
+    s3: S3Client, file: MonitorFile, counter: JobCounter, add_line: Callable[[Mapping[str, Any]], None],
+    expected: int | None,
+) -> tuple[int, int]:  # fmt: skip
+    """Add the lines of all journals and, where they are incomplete, records.
+
+    `expected`: how many jobs must have ended, or None if unknown. Return how many machines there were, and how many
+    records were not read.
+    """
+    reader = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
+    for line in reader.iter_lines():
+        add_line(line)
+    totals = reader.read_totals()
+    # A container that was killed may also have run jobs that nobody submitted, such as those of a script.
+    if expected is None or counter.count_jobs().ended < expected or totals.unended:
+        return totals.machines, _add_missing_records(s3, file, counter, add_line)
+    return totals.machines, 0
 
 
 def _add_missing_records(

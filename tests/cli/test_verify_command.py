@@ -31,7 +31,7 @@ def set_terminal(patch: pytest.MonkeyPatch, *, answer: bool | None) -> None:
     patch.setattr(click, "confirm", lambda *_, **__: answer)
 
 
-def test_few_requests_are_sent_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_requests_are_sent_without_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
     set_terminal(monkeypatch, answer=None)
 
     assert confirm(VerificationPlan(5_000, 5_000, is_exact=True)) == []

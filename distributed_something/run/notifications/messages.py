@@ -128,6 +128,8 @@ def build_end_message(file: MonitorFile, facts: RunEndFacts) -> Message:
         _format_run(file),
         format_row("summary", f"{bucket}/{file.keys.summary}"),
     ]
+    if outcome is not None and facts.is_clean:
+        lines.append(format_row("report", f"{bucket}/{file.keys.report} (in a few minutes)"))
     if not facts.is_clean:
         lines += ["", *_format_command(file, "monitor", "Not everything could be removed. To try again")]
     return _build_message(file, f"the run has ended: {verdict}", lines)
