@@ -171,7 +171,7 @@ def test_a_run_that_was_stopped_says_in_a_few_words_why(
     assert f"because nothing works: {cause}.\n" in message["Message"]
 
 
-def test_the_end_says_what_became_of_the_jobs_and_where_the_summary_is(clients: Any) -> None:
+def test_the_end_says_what_became_of_the_jobs_and_where_the_report_is(clients: Any) -> None:
     outcome = RunOutcome(105, JobCounts(done=100, already_there=2, failed=3), 0, [], 2)
     line = notify_end(clients, FILE, RunEndFacts(EndReason.RUN, outcome, 7200.0, 8.25, is_clean=True))
 
@@ -188,6 +188,7 @@ def test_the_end_says_what_became_of_the_jobs_and_where_the_summary_is(clients: 
         "cost            8.25 USD (estimate: machines without disks and addresses)",
         f"run             {RUN}",
         f"summary         s3://app-bucket/runs/App/{RUN}/summary.txt",
+        f"report          s3://app-bucket/runs/App/{RUN}/report.html (in a few minutes)",
         "",
     ])  # fmt: skip
     assert line == "notified        App: the run has ended: 3 of 105 jobs failed"
