@@ -4,8 +4,8 @@ The worker runs in a process of its own, in a temporary folder, with the environ
 access to AWS. What it needs and does not find there may be in the image, so only the worker can tell: such a check ends
 with a reason why it is incomplete, not with an error.
 
-The first job shows whether the worker can start, and whether its `make_job` is its own. If not, the others need no check:
-`submitJob` has already checked them with the same code.
+The first job shows whether the worker can start, and whether its `make_job` is its own. If not, the others need no
+check: `submitJob` has already checked them with the same code.
 
 If the worker has the hook `check`, it gets all jobs, and the files that it asks for, such as the table and the pipeline
 that a job names.
@@ -103,7 +103,7 @@ def check_jobs(
     problems = InputProblems()
     is_complete = any(verdict["state"] == "checked" for verdict in verdicts)
     if exit_code is not None and -exit_code in _CRASH_SIGNALS and number and not is_complete:
-        problems.add(_build_crash_error(worker, f"{job_file.groups_key}[{number}]", signal.Signals(-exit_code)))
+        problems.add(_build_crash_error(worker, job_file.format_place(int(number)), signal.Signals(-exit_code)))
     for problem in _iter_problems(worker, job_file, verdicts):
         problems.add(problem)
     problems.raise_if_any()
@@ -208,12 +208,13 @@ def _iter_problems(worker: OwnWorker, job_file: JobFile, verdicts: Sequence[Mapp
         if reason in seen:
             continue
         seen.add(reason)
-        job = f"{job_file.groups_key}[{verdict['number']}]"
+        number = verdict["number"]
+        job = "" if number is None else job_file.format_place(number)
         if verdict["state"] == "refused":
             remedy = "correct the job file or the config" + (f", or make_job in {code}" if code.exists() else "")
             yield InputError(job_file.path, job, f"the worker refuses this job: {verdict['error']}", remedy)
         elif verdict["state"] in ("broken", "unset variable"):
-            yield _build_code_error(worker, verdict, "" if verdict["number"] is None else f" with {job}")
+            yield _build_code_error(worker, verdict, f" with {job}" if job else "")
 
 
 def _build_crash_error(worker: OwnWorker, place: str, number: signal.Signals) -> InputError:

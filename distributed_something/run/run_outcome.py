@@ -19,9 +19,9 @@ from distributed_something.results.advice import (
     AdviceCause,
     build_batch_advice,
     choose_advice,
-    format_advice,
     needs_advice,
 )
+from distributed_something.results.advice_text import format_advice
 from distributed_something.results.command_line import build_run_line
 from distributed_something.results.job_source import find_job_source
 from distributed_something.results.job_table import JobTable

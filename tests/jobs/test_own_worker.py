@@ -110,7 +110,8 @@ def test_in_a_clone_the_shipped_worker_is_the_projects_own_and_its_mistakes_are_
     assert old in shipped
     project.code.write_text(shipped.replace(old, new))
     ((file, _, found),) = project.find_problems()
-    assert file == "generic-worker.py" and problem in found
+    assert file == "generic-worker.py"
+    assert problem in found
 
 
 def test_in_a_clone_a_module_that_is_missing_on_this_computer_is_not_an_error(project: Project) -> None:

@@ -14,10 +14,10 @@ from distributed_something.results.advice import (
     build_batch_advice,
     choose_advice,
     classify_failure,
-    format_advice,
     list_alternative_commands,
     list_next_commands,
 )
+from distributed_something.results.advice_text import format_advice
 from distributed_something.results.command_line import CommandLine, build_run_line, describe_command_line
 from distributed_something.results.job_counter import FailedJob, JobCounts, build_failed_job
 from distributed_something.results.job_source import JobSource

@@ -170,6 +170,37 @@ def test_a_value_that_many_jobs_of_the_run_have_is_named_if_chance_does_not_expl
     assert group.shared == ((SharedValue("plate", "P7", count, count + others),) if is_named else ())
 
 
+def count_values(groups: list[dict[str, str]]) -> GroupValueCounter:
+    usual = GroupValueCounter()
+    for group in groups:
+        usual.add_job(group)
+    return usual
+
+
+def test_a_value_that_separates_few_jobs_exactly_is_named() -> None:
+    groups = [{"w": str(w), "mb": mb} for w in (1, 2, 3) for mb in ("20", "700")]
+    failures = [build_failure(f"{n}", group=group) for n, group in enumerate(groups) if group["mb"] == "700"]
+    (group,) = group_failures(failures, count_values(groups))
+    assert group.shared == (SharedValue("mb", "700", 3, 3),)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=4, max_size=12), st.randoms())
+def test_in_a_small_run_a_value_of_all_failed_jobs_and_of_no_other_job_is_always_named(
+    values: list[str], rng: random.Random
+) -> None:
+    groups = [{"key": value, "job": str(n), "kind": "x"} for n, value in enumerate(values)]
+    failed = [group["key"] == "a" for group in groups]
+    failures = [build_failure(group["job"], group=group) for group, fails in zip(groups, failed, strict=True) if fails]
+    names = {shared.key for group in group_failures(failures, count_values(groups)) for shared in group.shared}
+    assert ("key" in names) == (3 <= sum(failed) <= 0.9 * len(groups))
+    assert "kind" not in names, "all jobs have this value"
+    # One more job with this value that does not fail, and chance may explain it.
+    (exception,) = rng.sample(range(len(failures)), 1) if failures else (None,)
+    others = [failure for n, failure in enumerate(failures) if n != exception]
+    named = {shared.key for group in group_failures(others, count_values(groups)) for shared in group.shared}
+    assert not named - {"key"}
+
+
 def test_keys_with_very_many_values_are_not_counted() -> None:
     usual = GroupValueCounter()
     for number in range(MAX_VALUES_COUNTED + 1):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from distributed_something.core.text import TERMINAL_COLUMNS
-from distributed_something.results.advice import Advice, AdviceCause, Recipe, format_advice, list_next_commands
+from distributed_something.results.advice import Advice, AdviceCause, Recipe, list_next_commands
+from distributed_something.results.advice_text import format_advice
 from distributed_something.results.command_line import (
     FLEET_FILE_WORD,
     CommandLine,

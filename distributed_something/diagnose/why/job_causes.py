@@ -9,14 +9,15 @@ from distributed_something.core.text import format_count
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.observe.evidence import Evidence
 from distributed_something.results.advice import (
+    REPLACING_RECIPES,
     Advice,
     AdviceCause,
-    Recipe,
     choose_advice,
     choose_longer_limit,
     classify_failure,
     format_minutes,
     list_sending_commands,
+    needs_commands,
 )
 from distributed_something.results.causes import FailureGroup
 from distributed_something.results.command_line import CommandLine
@@ -30,7 +31,6 @@ MAX_GROUPS = 10  # as in `status`; the largest ones
 EVERY_JOB_WEIGHT = 100
 SOME_JOBS_WEIGHT = 58
 _START_CAUSES = (AdviceCause.NO_MACHINE, AdviceCause.NO_CONTAINER)  # these keep jobs from running at all
-_REPLACING_RECIPES = (Recipe.RESUBMIT, Recipe.REPLACE, Recipe.REPLACE_LONGER)
 _REMEDIES_BY_CAUSE = {
     AdviceCause.NO_PROGRAM: "correct the command in {job_file}, or install the program {place}",
     AdviceCause.PROGRAM: "read the log; correct the command in {job_file}, or the program",
@@ -178,9 +178,9 @@ def _format_remedy(cause: AdviceCause, group: FailureGroup, line: CommandLine) -
 def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is_first: bool) -> tuple[str, ...]:
     """Return the commands that send the group's jobs again. `is_first`: whether no other group had its correction."""
     advice, cause = jobs.advice, classify_failure(group.any.example)
-    if advice is not None and not jobs.has_ended and cause is advice.cause and _needs_commands(advice):
+    if advice is not None and not jobs.has_ended and cause is advice.cause and needs_commands(advice):
         return tuple(list_sending_commands(advice, line)) if is_first else ()
-    if advice is not None and advice.recipe in _REPLACING_RECIPES:  # these send all jobs again
+    if advice is not None and advice.recipe in REPLACING_RECIPES:  # these send all jobs again
         return ()
     is_sent = (
         jobs.batch is not None
@@ -189,10 +189,6 @@ def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is
     )
     if group.failed is None or jobs.is_test or is_sent:
         return ()
-    has_waiting = jobs.batch is not None or (jobs.outcome is not None and jobs.outcome.left > 0)
+    is_later = not (jobs.has_ended or jobs.is_hopeless)  # it is to be typed when the queue will be empty
+    has_waiting = jobs.batch is not None or (jobs.outcome is not None and jobs.outcome.left > 0 and not is_later)
     return (line.format_retry("--only", group.failed.id, has_waiting=has_waiting),)
-
-
-def _needs_commands(advice: Advice) -> bool:
-    """Return whether a correction during the run needs commands; otherwise, jobs in the queue are just tried again."""
-    return advice.recipe in (*_REPLACING_RECIPES, Recipe.REBUILD) or advice.cause is AdviceCause.MEMORY

@@ -180,20 +180,26 @@ def _format_state(status: RunStatus) -> str:
         case RunState.FAILED:
             return "the run has ended; some jobs failed"
         case RunState.STOPPED:
-            return "the run has ended" + (" with jobs left" if status.jobs.waiting else "")
+            return "the run has ended" + (" with jobs left" if status.jobs.waiting else _format_loss(status.jobs))
     return _STATE_TEXTS.get(status.state, "")
+
+
+def _format_loss(jobs: JobNumbers) -> str:
+    return "; some jobs were lost" if jobs.unaccounted else ""
 
 
 def _format_reason(status: RunStatus) -> str:
     """Return why the run ended early, in the words of `monitor`; "" if it did not."""
     jobs = status.jobs
-    has_every_job_failed = jobs.failed and not (jobs.done or jobs.already_there or jobs.left)
+    has_others = jobs.done or jobs.already_there or jobs.left or jobs.unaccounted
+    has_every_job_failed = jobs.failed and not has_others
     return "every job failed" if status.reason == NOTHING_WORKS and has_every_job_failed else status.reason
 
 
 def _format_counts(jobs: JobNumbers) -> list[str]:
     counts = {"done": jobs.done, "running": jobs.running, "waiting": jobs.waiting, "failed": jobs.failed}
     texts = [f"{count:,} {name}" for name, count in counts.items()]
+    texts += [f"{jobs.unaccounted:,} unaccounted for"] if jobs.unaccounted else []
     return [*texts, f"{jobs.already_there:,} already there"] if jobs.already_there else texts
 
 
