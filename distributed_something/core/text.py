@@ -147,14 +147,16 @@ def shorten_text(text: str, columns: int) -> str:
 def wrap_text(text: str, columns: int, most: int) -> list[str]:
     """Return `text` in at most `most` lines of at most `columns` columns; an ellipsis stands for what is left out.
 
-    A line ends at a space if one is in its second half, so that addresses do not leave most of a line empty.
+    A line ends at a space if the next word fits in a line. A longer word, such as an address, is broken, unless the
+    space is in the line's second half.
     """
     lines: list[str] = []
     rest = format_one_line(text)
     while measure_columns(rest) > columns and len(lines) < most - 1:
         fitting = max(1, _count_fitting_characters(rest, columns))
-        space = rest.rfind(" ", fitting // 2, fitting + 1)
-        end = space if space > 0 else fitting
+        space = rest.rfind(" ", 0, fitting + 1)
+        word = rest[space + 1 :].split(" ", 1)[0]
+        end = space if space >= max(1, fitting // 2) or (space > 0 and measure_columns(word) <= columns) else fitting
         lines.append(rest[:end])
         rest = rest[end:].lstrip()
     return [*lines, shorten_text(rest, columns)]
