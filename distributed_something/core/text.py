@@ -63,7 +63,8 @@ def format_names(names: Sequence[str], most: int = MAX_NAMES_SHOWN) -> str:
 def find_similar_name(name: str, known_names: Iterable[str]) -> str | None:
     """Return the known name that `name` is probably a misspelling of, or None. A known name is not a misspelling.
 
-    Names are also similar if they differ only in case, or as singular and plural do (`JOB_RETRY`, `JOB_RETRIES`). If
+    With two letters replaced, among them the first or the last, it is another word (`comment`, not `command`). Names are
+    also similar if they differ only in case, or as singular and plural do (`JOB_RETRY`, `JOB_RETRIES`). If
     several known names are equally similar, return the first one in alphabetical order.
     """
     candidates = sorted(set(known_names))
@@ -73,6 +74,7 @@ def find_similar_name(name: str, known_names: Iterable[str]) -> str | None:
         (distance, candidate)
         for candidate in candidates
         if (distance := _measure_similarity(name, candidate)) <= _get_limit(name, candidate)
+        and not _is_other_word(name, candidate, distance)
     ]
     return min(distances)[1] if distances else None
 
@@ -99,6 +101,11 @@ def _measure_similarity(name: str, candidate: str) -> int:
     singular, candidate_singular = (_PLURAL_PATTERN.sub("y", text.lower()) for text in (name, candidate))
     distance = measure_distance(name, candidate)
     return min(distance, 1) if singular == candidate_singular else distance
+
+
+def _is_other_word(name: str, candidate: str, distance: int) -> bool:
+    replaced = [letter != other for letter, other in zip(name, candidate, strict=False)]
+    return len(name) == len(candidate) and distance == sum(replaced) == MAX_DISTANCE and (replaced[0] or replaced[-1])
 
 
 def _get_limit(name: str, candidate: str) -> int:

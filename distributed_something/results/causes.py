@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from distributed_something.core.text import format_one_line
 from distributed_something.results.group_values import GroupValueCounter
-from distributed_something.results.job_counter import FailedJob
+from distributed_something.results.job_counter import NO_REASON, FailedJob
 from distributed_something.results.mask import mask_line
 
 ID_DIGITS = 6
@@ -222,14 +222,17 @@ def _is_from_reason(failed: FailedJob) -> bool:
 def _find_crash_cause(failed: FailedJob, exit_code: int) -> Cause:
     """Return the cause for a program that ended itself with an exit code, or that a signal ended.
 
-    Where a signal ended it, its last line only says how far it was, which differs from job to job.
+    Where a signal ended it, its last line only says how far it was, which differs from job to job. Without a log, the
+    hook `failure` may know more than the exit code.
     """
     if exit_code in _CAUSES_BY_EXIT_CODE:
         return Cause("signal", None, _CAUSES_BY_EXIT_CODE[exit_code])
     if exit_code < 0:
         return Cause("signal", exit_code, f"killed by {_format_signal(-exit_code)}")
-    masked = _mask(failed, failed.telling_line)
-    return Cause("program", exit_code, f"exit code {exit_code}{f': {masked}' if masked else ''}")
+    name = f"exit code {exit_code}"
+    hook_reason = "" if failed.reason in (name, NO_REASON) else failed.reason[:MAX_REASON_CHARACTERS]
+    masked = _mask(failed, failed.telling_line or hook_reason)
+    return Cause("program", exit_code, f"{name}{f': {masked}' if masked else ''}")
 
 
 def _mask(failed: FailedJob, line: str) -> str:

@@ -662,8 +662,8 @@ def test_a_corrected_worker_is_built_for_containers_and_pushed_only_if_machines_
     here = replace(LINE, is_pushed=False)
     lines = (CommandLine(), replace(here, has_image=True), here)
     remedies = [rank_causes(evidence, None, line)[0].remedy for line in lines]
-    assert ["make push" in remedy for remedy in remedies] == [True, False, False]
-    assert ["make build" in remedy for remedy in remedies] == [False, True, False]
+    assert ["buildImage --push" in remedy for remedy in remedies] == [True, False, False]
+    assert ["(buildImage)" in remedy for remedy in remedies] == [False, True, False]
 
 
 def test_a_single_failed_container_does_not_explain_why_a_fleet_has_ended() -> None:

@@ -42,7 +42,7 @@ def build_failure(job: str = "a", reason_class: str = "program", exit_code: int 
     (build_failure(exit_code=-9, reason_class="signal"), "killed, probably for memory"),
     (build_failure(exit_code=-6, reason_class="signal"), "killed by SIGABRT"),
     (build_failure(exit_code=-200, reason_class="signal"), "killed by signal 200"),
-    (build_failure(exit_code=0, reason="1 files written, 2 expected"), "# files written, # expected"),
+    (build_failure(exit_code=0, reason="1 of 2 expected files written"), "# of # expected files written"),
     (build_failure(exit_code=None, reason="the program 'x' cannot be started: no such file"),
      "the program 'x' cannot be started: no such file"),
     (build_failure(reason_class="time-out", exit_code=-15, time_limit_seconds=3600.0), "timed out after 60 minutes"),

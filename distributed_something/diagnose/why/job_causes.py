@@ -26,7 +26,7 @@ from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.summary import format_shared_value
 
-MAX_GROUPS = 10  # as in `status`; the largest ones
+MAX_GROUPS = 3  # the largest ones: on a small terminal, the advice must not scroll away; `status` shows more
 # If no job is done, or none is left: failures explain this better than missing machines do.
 EVERY_JOB_WEIGHT = 100
 SOME_JOBS_WEIGHT = 58
