@@ -63,9 +63,9 @@ def format_names(names: Sequence[str], most: int = MAX_NAMES_SHOWN) -> str:
 def find_similar_name(name: str, known_names: Iterable[str]) -> str | None:
     """Return the known name that `name` is probably a misspelling of, or None. A known name is not a misspelling.
 
-    With two letters replaced, among them the first or the last, it is another word (`comment`, not `command`). Names are
-    also similar if they differ only in case, or as singular and plural do (`JOB_RETRY`, `JOB_RETRIES`). If
-    several known names are equally similar, return the first one in alphabetical order.
+    A name in which two letters are replaced, among them the first or the last, is another word (`comment`, not
+    `command`). Names are also similar if they differ only in case, or as singular and plural do (`JOB_RETRY`,
+    `JOB_RETRIES`). If several known names are equally similar, return the first one in alphabetical order.
     """
     candidates = sorted(set(known_names))
     if name in candidates:
