@@ -1,6 +1,6 @@
 """Advice after a run that did not complete every job: what to correct, and which commands to type then.
 
-`choose_advice` decides on data alone: how the run ended, and why its jobs failed. `advice_text.py` makes
+`choose_advice` decides on data alone: how the run ended, and why its jobs failed. `status/advice_text.py` makes
 the text.
 
 A job that failed for good is no longer in the queue, so `startCluster` alone never runs it again: `retry` or

@@ -21,12 +21,12 @@ from distributed_something.results.advice import (
     choose_advice,
     needs_advice,
 )
-from distributed_something.results.advice_text import format_advice
 from distributed_something.results.command_line import build_run_line
 from distributed_something.results.job_source import find_job_source
 from distributed_something.results.job_table import JobTable
 from distributed_something.results.next_batch import NextBatch, find_next_batch
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
+from distributed_something.results.status.advice_text import format_advice
 from distributed_something.results.summary import (
     DeadLetters,
     RunSummary,

@@ -18,12 +18,12 @@ from distributed_something.results.advice import (
     list_alternative_commands,
     list_next_commands,
 )
-from distributed_something.results.advice_text import format_advice, format_current_advice
 from distributed_something.results.command_line import CommandLine, build_run_line, describe_command_line
 from distributed_something.results.job_counter import FailedJob, JobCounts, build_failed_job
 from distributed_something.results.job_source import JobSource
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.status.advice_text import format_advice, format_current_advice
 from tests.support.fakes import MONITOR_FILE
 
 LOCAL = CommandLine(

@@ -8,11 +8,11 @@ from dataclasses import replace
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, explain_aws_error, needs_new_login
 from distributed_something.results.advice import choose_current_advice
-from distributed_something.results.advice_text import format_advice, format_current_advice
 from distributed_something.results.command_line import CommandLine, format_next_command
 from distributed_something.results.job_counter import JobCounts
 from distributed_something.results.job_source import find_job_source
 from distributed_something.results.outcome import add_example_details
+from distributed_something.results.status.advice_text import format_advice, format_current_advice
 from distributed_something.results.status.document import RunStatus, build_status_document
 from distributed_something.run.monitor.start_failure import format_start_failure
 from distributed_something.run.output import Output
