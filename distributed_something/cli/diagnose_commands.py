@@ -144,7 +144,7 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
 def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvidence:
     """Return what the run's documents say about its jobs; nothing, after a note, if they cannot be read."""
     from distributed_something.core.errors import AWSError, format_lookup_error
-    from distributed_something.diagnose.why.job_causes import JobEvidence
+    from distributed_something.diagnose.why.job_causes import JobEvidence, is_everything_gone
     from distributed_something.results.job_source import find_job_source
     from distributed_something.results.next_batch import find_next_batch
     from distributed_something.results.outcome import load_failures
@@ -152,19 +152,23 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
     from distributed_something.run.monitor.history import load_history
     from distributed_something.run.monitor.policy import EndReason
     from distributed_something.run.monitor.unusable import has_useless_replacements
-    from distributed_something.run.run_outcome import load_ended_outcome
+    from distributed_something.run.run_outcome import load_current_outcome, load_ended_outcome
 
     s3, counts = context.clients.s3, evidence.counts
     has_pauses = any(paused.since is not None for paused in evidence.paused_machines)
     try:
         summary, history = find_run_summary(s3, run), load_history(s3, run, evidence.at)[0]
+        if (summary is None or not summary.is_clean) and is_everything_gone(evidence):  # nobody watched it to its end
+            outcome = load_current_outcome(context.clients, run, evidence.at)
+            source = find_job_source(context.clients, run, evidence.at, evidence.at)
+            return JobEvidence(outcome, source, has_ended=True, is_regular=True)
         if summary is None or not summary.is_clean:
             outcome = load_failures(s3, run, replaced_at=history.replaced_at)
+            source = find_job_source(context.clients, run, evidence.at, evidence.at)
             if outcome is None:
-                return JobEvidence(has_pauses=has_pauses)
+                return JobEvidence(source=source, has_pauses=has_pauses)
             outcome = replace(outcome, left=counts.jobs if counts else 0)
             has_success = outcome.counts.done or outcome.counts.already_there
-            source = find_job_source(context.clients, run, evidence.at, evidence.at)
             return JobEvidence(
                 outcome, source, is_hopeless=not has_success, has_pauses=has_pauses,
                 has_no_machine=has_useless_replacements(history),

@@ -274,13 +274,18 @@ def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
     line = line.select_job_file(advice.source.job_file)
     if advice.cause in (AdviceCause.WAITING, AdviceCause.SENT_AGAIN) and advice.has_failed:
         return [line.format_retry(has_waiting=True)]
-    if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM):
+    if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM) and (line.has_image or not _sends_all(advice)):
         return _list_recipe_commands(Recipe.REBUILD, advice, line)
     if advice.cause is AdviceCause.MISSING_INPUT and advice.recipe is Recipe.RETRY:
         recipe = Recipe.RESUBMIT if advice.has_waiting else Recipe.RETRY_WITH
         recipe = _spare_other_jobs(recipe, advice.cause, advice.source, has_waiting=advice.has_waiting)
         return _list_recipe_commands(recipe, advice, line)
     return []
+
+
+def _sends_all(advice: Advice) -> bool:
+    """Return whether the commands send all jobs that are not done, whatever was corrected."""
+    return advice.recipe in (Recipe.SUBMIT, Recipe.SEND_AGAIN)
 
 
 def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> list[str]:

@@ -53,10 +53,10 @@ _REMEDIES_BY_CAUSE = {
 class JobEvidence:
     """What the run's documents say about its jobs.
 
-    `outcome`: None if no attempt has failed, or if that could not be read. `source`: where the jobs came from.
+    `outcome`: None if no attempt has failed during the run, or if that could not be read. `source`: where the jobs came from.
     `has_ended`: whether the run's end is recorded. `is_hopeless`: whether it ended because nothing works or, before its
-    end, whether no job has succeeded. `is_regular`: whether it ended because no jobs were left; all its resources were
-    then removed. `has_pauses`: whether machines pause because jobs failed in a row. `is_test`: whether these are the
+    end, whether no job has succeeded. `is_regular`: whether it ended because no jobs were left, or without a monitor; none
+    of its resources exist any more. `has_pauses`: whether machines pause because jobs failed in a row. `is_test`: whether these are the
     jobs of `testRun`, which nobody sends again. `batch`: jobs sent after its end.
     """
 
@@ -79,7 +79,8 @@ class JobEvidence:
             self.outcome, is_hopeless=self.is_hopeless, has_no_machine=self.has_no_machine, source=self.source,
             batch=self.batch,
         )  # fmt: skip
-        return advice if advice and (advice.jobs or advice.cause in _START_CAUSES) else None
+        is_explained = advice is not None and (advice.jobs or advice.lost or advice.cause in _START_CAUSES)
+        return advice if is_explained else None
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,13 @@ def is_all_removed(evidence: Evidence, jobs: JobEvidence) -> bool:
     Jobs in the queue would be of the next run, which needs these.
     """
     return jobs.has_ended and jobs.is_regular and not (evidence.counts and evidence.counts.jobs)
+
+
+def is_everything_gone(evidence: Evidence) -> bool:
+    """Return whether neither the queue nor machines exist any more, as after a cleanup or the end of a local cloud."""
+    is_observed = evidence.has_observed("counts") and evidence.has_observed("fleet")
+    has_fleet = evidence.fleet is not None and bool(evidence.fleet.is_active or evidence.fleet.machines)
+    return is_observed and evidence.counts is None and not has_fleet
 
 
 def diagnose_failing_jobs(jobs: JobEvidence, line: CommandLine) -> Iterator[Cause]:

@@ -40,7 +40,7 @@ def format_current_advice(advice: Advice, line: CommandLine, *, is_urgent: bool)
         return "\n".join([*_format_correction(advice, line), format_next_command(first), *_format_commands(others)])
     monitor = line.format_command("monitor", line.monitor_file)
     return "\n".join([
-        *_format_correction(advice, line, "The run continues; keep monitor running."),
+        *_format_correction(advice, line, "The run continues; keep monitor running. Once it has ended:"),
         format_next_command(monitor),
         "once the run has ended:",
         *_format_commands(list_next_commands(advice, line)),
@@ -71,11 +71,14 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
             return "Containers do not start or do not work. Correct DOCKERHUB_TAG, worker/Dockerfile, or worker/."
         case AdviceCause.TIME if advice.recipe in (Recipe.RESUBMIT, Recipe.SUBMIT):
             return f"The program needs more time. Raise timeout_minutes in {line.job_file}."
-        case AdviceCause.MISSING_INPUT:
+        case AdviceCause.MISSING_INPUT if advice.recipe is Recipe.RETRY:
             return (
-                f"Upload the missing inputs{_format_reason(advice)}, and type what `next` says. Or, if {line.job_file} "
-                "uploads them (`upload`), add them to its folder, and type instead:"
+                f"Upload the missing inputs{_format_reason(advice)}, and type the commands at the end. Or, if "
+                f"{line.job_file} uploads them (`upload`), add them to its folder, and type instead:"
             )
+        case AdviceCause.MISSING_INPUT:
+            folder = f"the folder from which {line.job_file} uploads them (`upload`)"
+            return f"Upload the missing inputs{_format_reason(advice)}, or add them to {folder}."
         case AdviceCause.MESSAGE:
             return f"Correct {line.job_file}; the reason says what is wrong{_format_reason(advice)}."
         case AdviceCause.MEMORY:
@@ -111,10 +114,10 @@ def _explain_program(advice: Advice, line: CommandLine) -> str:
         problem = end or f"The jobs fail{_format_reason(advice)}."
         correction = "correct the program in the image" if line.has_image else "correct the program"
     log = f" Its log: {advice.example.log}" if advice.example and advice.example.log else ""
-    return (
-        f"{problem}{log} Correct the command in {line.job_file}, and type what `next` says. Or, if the command is "
-        f"right, {correction}, and type instead:"
-    )
+    start = f"{problem}{log} Correct the command in {line.job_file}"
+    if not list_alternative_commands(advice, line):
+        return f"{start} or, if the command is right, {correction}."
+    return f"{start}, and type the commands at the end. Or, if the command is right, {correction}, and type instead:"
 
 
 def _format_reason(advice: Advice) -> str:
