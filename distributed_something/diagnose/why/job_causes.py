@@ -53,11 +53,12 @@ _REMEDIES_BY_CAUSE = {
 class JobEvidence:
     """What the run's documents say about its jobs.
 
-    `outcome`: None if no attempt has failed during the run, or if that could not be read. `source`: where the jobs came from.
-    `has_ended`: whether the run's end is recorded. `is_hopeless`: whether it ended because nothing works or, before its
-    end, whether no job has succeeded. `is_regular`: whether it ended because no jobs were left, or without a monitor; none
-    of its resources exist any more. `has_pauses`: whether machines pause because jobs failed in a row. `is_test`: whether these are the
-    jobs of `testRun`, which nobody sends again. `batch`: jobs sent after its end.
+    `outcome`: None if no attempt has failed during the run, or if that could not be read. `source`: where the jobs came
+    from. `has_ended`: whether the run's end is recorded, or nothing of it exists any more. `is_hopeless`: whether it
+    ended because nothing works or, before its end, whether no job has succeeded. `is_regular`: whether it ended because
+    no jobs were left, or without a monitor; none of its resources exist any more. `has_pauses`: whether machines pause
+    because jobs failed in a row. `is_test`: whether these are the jobs of `testRun`, which nobody sends again. `batch`:
+    jobs sent after its end.
     """
 
     outcome: RunOutcome | None = None
