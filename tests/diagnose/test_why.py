@@ -495,6 +495,14 @@ def test_many_causes_are_cut_and_status_shows_the_others() -> None:
     assert causes[-1].commands == ("python run.py --local status monitor.json",)
 
 
+def test_with_many_causes_the_first_remedy_is_still_on_a_screen_of_24_lines() -> None:
+    log, line = f"s3://b/{'k' * 60}.log", "ValueError: something is wrong with the image " + "x" * 20
+    failures = [FailedJob(f"job-{n}", NOW, "r", "program", 1, n, telling_line=line, log=log) for n in range(1, 41)]
+    jobs = JobEvidence(build_outcome(*failures, done=1, left=5))
+    lines = format_diagnosis(HEALTHY, rank_causes(HEALTHY, jobs, LINE), jobs, LINE).splitlines()
+    assert any("once the run has ended, type:" in text for text in lines[-23:])
+
+
 PLACEMENT = (
     "(service AppService) was unable to place a task because no container instance met all of its requirements. "
 )
