@@ -6,7 +6,7 @@ Only this module creates a boto3 session. It imports boto3 where it is needed, s
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.localcloud import LocalCloud
     from distributed_something.results.command_line import CommandLine
+
+EXAMPLE_JOB_FILE = "exampleJob.json"
 
 
 class ExitCode(IntEnum):
@@ -121,7 +123,7 @@ class Context:
             program=self.program,
             monitor_file=str(shorten_path(build_monitor_file_path(self.project, app or "APP_NAME"))),
             fleet_file=str(shorten_path(fleet_files[0])) if len(fleet_files) == 1 else FLEET_FILE_WORD,
-            job_file=job_files[0] if len(job_files) == 1 else JOB_FILE_WORD,
+            job_file=choose_job_file(job_files, app) or JOB_FILE_WORD,
             job_files=job_files,
             has_image=not self.local or self._runs_containers,
             is_pushed=not self.local,
@@ -363,6 +365,16 @@ class Context:
         if not self.local:
             words = shlex.join([*self.program, "--local", *self.options, command, *arguments])
             raise InputError(command, "", "works only with the local cloud", "type", commands=[words])
+
+
+def choose_job_file(paths: Sequence[str], app: str) -> str:
+    """Return the Job file that the user probably means: the app's own, or the only one that is not the shipped example.
+
+    "" if there is none, or if there are several. `paths`: all Job files in the project's `files/` folder.
+    """
+    own = [path for path in paths if Path(path).name == f"{app}Job.json"]
+    others = [path for path in paths if Path(path).name != EXAMPLE_JOB_FILE]
+    return next((found[0] for found in (own, paths, others) if len(found) == 1), "")
 
 
 def shorten_path(path: Path) -> Path:

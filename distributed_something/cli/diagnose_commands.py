@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from distributed_something.diagnose.why.job_causes import JobEvidence
     from distributed_something.observe.evidence import Evidence
     from distributed_something.results.verify.listed_results import VerificationPlan
+    from distributed_something.run.monitor.history import RunHistory
 
 WATCH_SECONDS, LOCAL_WATCH_SECONDS = 10.0, 1.0
 REPORTS_FOLDER = "reports"
@@ -191,39 +192,55 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
     from distributed_something.diagnose.why.job_causes import JobEvidence
     from distributed_something.results.job_source import find_job_source
     from distributed_something.results.next_batch import find_next_batch
-    from distributed_something.results.outcome import load_failures
     from distributed_something.results.summary import find_run_summary
     from distributed_something.run.monitor.history import load_history
     from distributed_something.run.monitor.policy import EndReason
     from distributed_something.run.monitor.unusable import has_useless_replacements
     from distributed_something.run.run_outcome import load_ended_outcome
 
-    s3, counts = context.clients.s3, evidence.counts
-    has_pauses = any(paused.since is not None for paused in evidence.paused_machines)
+    s3 = context.clients.s3
     try:
         summary, history = find_run_summary(s3, run), load_history(s3, run, evidence.at)[0]
         if summary is None or not summary.is_clean:
-            outcome = load_failures(s3, run, replaced_at=history.replaced_at)
-            if outcome is None:
-                return JobEvidence(has_pauses=has_pauses)
-            outcome = replace(outcome, left=counts.jobs if counts else 0)
-            has_success = outcome.counts.done or outcome.counts.already_there
-            source = find_job_source(context.clients, run, evidence.at, evidence.at)
-            return JobEvidence(
-                outcome, source, is_hopeless=not has_success, has_pauses=has_pauses,
-                has_no_machine=has_useless_replacements(history),
-            )  # fmt: skip
+            return _load_current_jobs(context, run, evidence, history)
         outcome = load_ended_outcome(context.clients, run, summary, replaced_at=history.replaced_at)
         ended = summary.ended or history.ended or summary.saved or evidence.at
         source = find_job_source(context.clients, run, ended, evidence.at)
         batch = find_next_batch(context.clients, run, ended, evidence.at)
     except AWSError as error:
         context.console.print_progress(f"note: the failed jobs cannot be read ({format_lookup_error(error)})")
-        return JobEvidence(has_pauses=has_pauses)
+        return JobEvidence(has_pauses=evidence.has_pauses)
     return JobEvidence(
         outcome, source, has_ended=True, is_hopeless=summary.reason == EndReason.NOTHING_WORKS.value,
         is_regular=summary.reason == EndReason.RUN.value,
         has_no_machine=has_useless_replacements(history), batch=batch,
+    )  # fmt: skip
+
+
+def _load_current_jobs(context: Context, run: MonitorFile, evidence: Evidence, history: RunHistory) -> JobEvidence:
+    """Return the same for a run without a recorded end. If nothing of it exists any more, nobody watched it to its end.
+
+    AWS errors are not caught.
+    """
+    from distributed_something.diagnose.why.job_causes import JobEvidence, is_everything_gone
+    from distributed_something.results.job_source import find_job_source
+    from distributed_something.results.outcome import load_failures
+    from distributed_something.run.monitor.unusable import has_useless_replacements
+    from distributed_something.run.run_outcome import load_current_outcome
+
+    clients, counts = context.clients, evidence.counts
+    source = find_job_source(clients, run, evidence.at, evidence.at)
+    if is_everything_gone(evidence):
+        outcome = load_current_outcome(clients, run, evidence.at)
+        return JobEvidence(outcome, source, has_ended=True, is_regular=True)
+    failures = load_failures(clients.s3, run, replaced_at=history.replaced_at)
+    if failures is None:
+        return JobEvidence(source=source, has_pauses=evidence.has_pauses)
+    outcome = replace(failures, left=counts.jobs if counts else 0)
+    has_success = outcome.counts.done or outcome.counts.already_there
+    return JobEvidence(
+        outcome, source, is_hopeless=not has_success, has_pauses=evidence.has_pauses,
+        has_no_machine=has_useless_replacements(history),
     )  # fmt: skip
 
 

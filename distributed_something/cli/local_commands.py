@@ -123,7 +123,7 @@ def _end_runs(context: Context, cloud: LocalCloud, yes: bool) -> None:
 
     print_progress = context.console.print_progress
     try:
-        queues = cloud.list_job_queues(_find_dead_letter_queues(context))
+        queues = cloud.list_job_queues()
     except LocalCloudError as error:
         print_progress(f"warning: jobs may be lost, and results are not copied to local/: {error}")
         return
@@ -135,16 +135,6 @@ def _end_runs(context: Context, cloud: LocalCloud, yes: bool) -> None:
         raise SystemExit(ExitCode.INPUT)
     if queues:
         _export_results(context, cloud)
-
-
-def _find_dead_letter_queues(context: Context) -> tuple[str, ...]:
-    """Return the dead-letter queue that the config names; none if the config is not valid, which `stop` accepts."""
-    from distributed_something.core.errors import InputError
-
-    try:
-        return (context.settings.SQS_DEAD_LETTER_QUEUE,)
-    except InputError:
-        return ()
 
 
 def _describe_lost_jobs(queue: JobQueue) -> str:

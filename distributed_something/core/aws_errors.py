@@ -62,7 +62,7 @@ _BUILD_WORD = "{build}"  # in a remedy: how to build the image; see `fill_in_bui
 _MEMORY_WORD = "{memory}"  # what to change in the config if programs run out of memory; see `fill_in_build`
 CRASH_REMEDY = f"correct worker/generic-worker.py, or the library that it calls; {_BUILD_WORD}, and run setup"
 CRASH_REMEDY_WITHOUT_IMAGE = "correct worker/generic-worker.py, or the library that it calls, and run setup"
-IMAGE_REMEDY = "build the image with worker/Dockerfile (make build), and try it with run.py --local --containers"
+IMAGE_REMEDY = "build the image with worker/Dockerfile (buildImage), and try it with run.py --local --containers"
 
 FLEET_FAILURE_PATTERNS = (
     FailurePattern(
@@ -365,7 +365,7 @@ def fill_in_build(remedy: str, *, is_pushed: bool, memory: str = "raise MEMORY")
 
     `is_pushed`: whether machines pull the image, so that it is pushed.
     """
-    build = "build and push the image (make push)" if is_pushed else "build the image (make build)"
+    build = "build and push the image (buildImage --push)" if is_pushed else "build the image (buildImage)"
     return remedy.replace(_BUILD_WORD, build).replace(_MEMORY_WORD, memory)
 
 

@@ -63,8 +63,9 @@ def format_names(names: Sequence[str], most: int = MAX_NAMES_SHOWN) -> str:
 def find_similar_name(name: str, known_names: Iterable[str]) -> str | None:
     """Return the known name that `name` is probably a misspelling of, or None. A known name is not a misspelling.
 
-    Names are also similar if they differ only in case, or as singular and plural do (`JOB_RETRY`, `JOB_RETRIES`). If
-    several known names are equally similar, return the first one in alphabetical order.
+    A name in which two letters are replaced, among them the first or the last, is another word (`comment`, not
+    `command`). Names are also similar if they differ only in case, or as singular and plural do (`JOB_RETRY`,
+    `JOB_RETRIES`). If several known names are equally similar, return the first one in alphabetical order.
     """
     candidates = sorted(set(known_names))
     if name in candidates:
@@ -73,6 +74,7 @@ def find_similar_name(name: str, known_names: Iterable[str]) -> str | None:
         (distance, candidate)
         for candidate in candidates
         if (distance := _measure_similarity(name, candidate)) <= _get_limit(name, candidate)
+        and not _is_other_word(name, candidate, distance)
     ]
     return min(distances)[1] if distances else None
 
@@ -99,6 +101,11 @@ def _measure_similarity(name: str, candidate: str) -> int:
     singular, candidate_singular = (_PLURAL_PATTERN.sub("y", text.lower()) for text in (name, candidate))
     distance = measure_distance(name, candidate)
     return min(distance, 1) if singular == candidate_singular else distance
+
+
+def _is_other_word(name: str, candidate: str, distance: int) -> bool:
+    replaced = [letter != other for letter, other in zip(name, candidate, strict=False)]
+    return len(name) == len(candidate) and distance == sum(replaced) == MAX_DISTANCE and (replaced[0] or replaced[-1])
 
 
 def _get_limit(name: str, candidate: str) -> int:
@@ -147,14 +154,16 @@ def shorten_text(text: str, columns: int) -> str:
 def wrap_text(text: str, columns: int, most: int) -> list[str]:
     """Return `text` in at most `most` lines of at most `columns` columns; an ellipsis stands for what is left out.
 
-    A line ends at a space if one is in its second half, so that addresses do not leave most of a line empty.
+    A line ends at a space if the next word fits in a line. A longer word, such as an address, is broken, unless the
+    space is in the line's second half.
     """
     lines: list[str] = []
     rest = format_one_line(text)
     while measure_columns(rest) > columns and len(lines) < most - 1:
         fitting = max(1, _count_fitting_characters(rest, columns))
-        space = rest.rfind(" ", fitting // 2, fitting + 1)
-        end = space if space > 0 else fitting
+        space = rest.rfind(" ", 0, fitting + 1)
+        word = rest[space + 1 :].split(" ", 1)[0]
+        end = space if space >= max(1, fitting // 2) or (space > 0 and measure_columns(word) <= columns) else fitting
         lines.append(rest[:end])
         rest = rest[end:].lstrip()
     return [*lines, shorten_text(rest, columns)]

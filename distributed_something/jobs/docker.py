@@ -46,7 +46,7 @@ class Docker:
         """
         if self._run_docker("image", "inspect", image).returncode:
             self.run("version")  # raises if the container engine does not respond
-            remedy = "build it with make build, get it with docker pull, or leave out --containers"
+            remedy = "build it with buildImage, get it with docker pull, or leave out --containers"
             action = f"running a job in {image}"
             raise UserFacingError("this image is not on this computer", remedy, action=action)
 

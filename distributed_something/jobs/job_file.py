@@ -88,7 +88,10 @@ class CheckedMessage(NamedTuple):
 
 @dataclass(frozen=True)
 class JobFile:
-    """A job file with valid shared keys. Its groups are a stream that can be read any number of times."""
+    """A job file with valid shared keys. Its groups are a stream that can be read any number of times.
+
+    `failed_jobs`: the IDs of the failed jobs from which `retry` took the groups; none if they are those of the file.
+    """
 
     path: Path
     groups_key: str
@@ -96,6 +99,7 @@ class JobFile:
     groups: GroupSource
     uploads: dict[Path, str]
     defaults: JobDefaults = _SAMPLE_NAMES
+    failed_jobs: tuple[str, ...] = ()
 
     def iter_bodies(self) -> Iterator[str]:
         """Yield the body of each message. Raise InputError at the first invalid group."""
@@ -116,7 +120,7 @@ class JobFile:
             message: dict[str, Any] = {**self.shared, "group": group} if "@" in body else {}
             if hide_message_credentials(message) != message:
                 problem = f"the address of an input {CREDENTIALS_PROBLEM}"
-                place = self._format_place(number)
+                place = self.format_place(number)
                 on_problem(InputError(self.path, place, problem, "correct the job file or its table"))
                 continue
             if not has_command:  # only a custom generic-worker.py can read such a job
@@ -135,7 +139,7 @@ class JobFile:
                     shared_problems.add(problem)
                 row = self.groups.locate(number)
                 remedy = f"correct the job file, or {row}" if row else "correct the job file or its table"
-                on_problem(InputError(self.path, self._format_place(number), problem, remedy))
+                on_problem(InputError(self.path, self.format_place(number), problem, remedy))
 
     def report_problems(self, on_problem: ProblemHandler, *, has_valid_keys: bool) -> None:
         """Call `on_problem` for each invalid group and each placeholder that nothing fills.
@@ -196,20 +200,26 @@ class JobFile:
         shared_dir = ["shared_dir"] if self.shared.get("shared_inputs") else []
         filled = {*self.shared, *(keys or ["plate"]), *_WORKER_PLACEHOLDERS, *shared_dir}
         shown = ", ".join(key if key == key.strip() else repr(key) for key in keys)  # " well" is not {well}
-        remedy = f"use one of its keys ({shown}), or add this key" if keys else "use {group} or {job}"
+        addition = "" if self.failed_jobs else ", or add this key"
+        remedy = f"use one of its keys ({shown}){addition}" if keys else "use {group} or {job}"
+        # The value of a key such as `command` is rarely meant.
+        suggested = sorted(filled - KnownJobKeys.model_fields.keys())
         for name, key in sorted(placeholders.items()):
             if name not in filled:
-                similar = get_close_matches(name, sorted(filled), n=1)
+                similar = get_close_matches(name, suggested, n=1)
                 guess = f"write {{{similar[0]}}}, or " if similar else ""
-                problem = f"nothing fills the placeholder {{{name}}} in {self._format_place(number)}"
+                problem = f"nothing fills the placeholder {{{name}}} in {self.format_place(number)}"
                 yield InputError(self.path, key, problem, guess + remedy)
 
     def _build_size_error(self, size: int, number: int) -> InputError:
         problem = f"its message has {size:,} bytes, more than the maximum of {MAX_MESSAGE_BYTES:,}"
         remedy = "shorten it; SQS accepts 1 MiB, and 8 KiB are reserved for the reason if the job fails"
-        return InputError(self.path, self._format_place(number), problem, remedy)
+        return InputError(self.path, self.format_place(number), problem, remedy)
 
-    def _format_place(self, number: int) -> str:
+    def format_place(self, number: int) -> str:
+        """Return where the group with this number (from 1) is from."""
+        if self.failed_jobs:
+            return f"the group of the failed job {self.failed_jobs[number - 1]}"
         return f"{self.groups_key}[{number}]"
 
 
@@ -235,13 +245,13 @@ def load_job_file(
 
 def parse_job_file(
     path: Path, content: dict[str, Any], list_objects: ObjectLister, own_names: OwnNames | None = None, *,
-    allow_unsafe_inputs: bool = True,
+    allow_unsafe_inputs: bool = True, failed_jobs: tuple[str, ...] = (),
 ) -> JobFile:  # fmt: skip
     """Return the job file with this content. Groups from a table or a bucket are not read yet.
 
     Raise a single InputError that lists everything wrong with the file. It includes the problems in the groups that can
     be found without calling AWS. `path`: the file that contains `content`, or will contain it. `own_names`: the names
-    in the project's worker; if None, misspelled keys are not reported.
+    in the project's worker; if None, misspelled keys are not reported. `failed_jobs`: as in JobFile.
     """
     check_file_kind(path, content, "Job file")
     problems = InputProblems()
@@ -265,12 +275,12 @@ def parse_job_file(
     if endpoint_errors:
         uploads = None  # the jobs have the same problem
     if source is not None and (uploads is None or not source.is_valid):
-        job_file = JobFile(path, groups_key, shared, source, {}, defaults)
+        job_file = JobFile(path, groups_key, shared, source, {}, defaults, failed_jobs)
         job_file.report_problems(build_problem_collector(problems), has_valid_keys=uploads is not None)
     problems.raise_if_any()
     assert source is not None  # otherwise `problems` was not empty
     assert uploads is not None
-    return JobFile(path, groups_key, shared, source, uploads, defaults)
+    return JobFile(path, groups_key, shared, source, uploads, defaults, failed_jobs)
 
 
 def _parse_shared_keys(path: Path, shared: dict[str, Any], uploads: object) -> dict[Path, str]:

@@ -4,6 +4,9 @@ The worker runs in a process of its own, in a temporary folder, with the environ
 access to AWS. What it needs and does not find there may be in the image, so only the worker can tell: such a check ends
 with a reason why it is incomplete, not with an error.
 
+The first job shows whether the worker can start, and whether its `make_job` is its own. If not, the others need no
+check: `submitJob` has already checked them with the same code.
+
 If the worker has the hook `check`, it gets all jobs, and the files that it asks for, such as the table and the pipeline
 that a job names.
 """
@@ -82,16 +85,16 @@ def check_jobs(
     Return None if all jobs were checked; otherwise, return why not. `count`: the number of jobs. `seconds`: the time
     limit of each round, which is longer for very many jobs. `fetch`: gets the files that `check` needs.
     """
-    has_shipped_code = _is_shipped_code(worker)
-    if has_shipped_code and "command" in job_file.shared:
-        return None  # it builds jobs with the code that has already checked all of them
     with tempfile.TemporaryDirectory(prefix="submitJob-") as name:
         folder = Path(name).resolve()
-        files = _FetchedFiles(folder, fetch)
-        wanted = 1 if has_shipped_code else count  # which refuses all jobs for the same reason
+        files, wanted = _FetchedFiles(folder, fetch), 1
         given = _write_messages(folder / MESSAGES_FILE, job_file, wanted)
-        seconds = max(seconds, given * TIME_LIMIT_SECONDS_PER_JOB)
         exit_code, verdicts = _run_round(worker, folder, seconds)
+        if count > 1 and any(verdict["state"] == "checked" and not verdict["is_usual"] for verdict in verdicts):
+            wanted = count
+            given = _write_messages(folder / MESSAGES_FILE, job_file, wanted)
+            seconds = max(seconds, given * TIME_LIMIT_SECONDS_PER_JOB)
+            exit_code, verdicts = _run_round(worker, folder, seconds)
         for _ in range(_MAX_ROUNDS):
             if not files.fetch_needed(verdicts):
                 break
@@ -100,7 +103,7 @@ def check_jobs(
     problems = InputProblems()
     is_complete = any(verdict["state"] == "checked" for verdict in verdicts)
     if exit_code is not None and -exit_code in _CRASH_SIGNALS and number and not is_complete:
-        problems.add(_build_crash_error(worker, f"{job_file.groups_key}[{number}]", signal.Signals(-exit_code)))
+        problems.add(_build_crash_error(worker, job_file.format_place(int(number)), signal.Signals(-exit_code)))
     for problem in _iter_problems(worker, job_file, verdicts):
         problems.add(problem)
     problems.raise_if_any()
@@ -138,13 +141,6 @@ def _run_round(worker: OwnWorker, folder: Path, seconds: float) -> tuple[int | N
     """Run the worker's check; return its exit code, or None if it took too long, and its verdicts."""
     (folder / VERDICTS_FILE).unlink(missing_ok=True)
     return _run_check(worker, folder, seconds), _read_verdicts(folder / VERDICTS_FILE)
-
-
-def _is_shipped_code(worker: OwnWorker) -> bool:
-    """Return whether the project's containers run the shipped generic-worker.py, without any changes."""
-    script, _ = find_worker_files(worker.folder, worker.default_folder)
-    shipped = worker.default_folder / "generic-worker.py"
-    return script.exists() and (script == shipped or script.read_bytes() == shipped.read_bytes())
 
 
 def _write_messages(path: Path, job_file: JobFile, count: int) -> int:
@@ -212,12 +208,13 @@ def _iter_problems(worker: OwnWorker, job_file: JobFile, verdicts: Sequence[Mapp
         if reason in seen:
             continue
         seen.add(reason)
-        job = f"{job_file.groups_key}[{verdict['number']}]"
+        number = verdict["number"]
+        job = "" if number is None else job_file.format_place(number)
         if verdict["state"] == "refused":
             remedy = "correct the job file or the config" + (f", or make_job in {code}" if code.exists() else "")
             yield InputError(job_file.path, job, f"the worker refuses this job: {verdict['error']}", remedy)
         elif verdict["state"] in ("broken", "unset variable"):
-            yield _build_code_error(worker, verdict, "" if verdict["number"] is None else f" with {job}")
+            yield _build_code_error(worker, verdict, f" with {job}" if job else "")
 
 
 def _build_crash_error(worker: OwnWorker, place: str, number: signal.Signals) -> InputError:

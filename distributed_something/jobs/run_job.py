@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.errors import InputError, UserFacingError
-from distributed_something.core.text import format_row
+from distributed_something.core.text import format_count, format_row
 from distributed_something.jobs.docker import Docker, build_docker_options
 from distributed_something.jobs.job_file import JobFile
 from distributed_something.worker import make_visible, split_lines
@@ -264,7 +264,7 @@ def _format_exit_code(value: object) -> object:
 def _format_usage(verdict: Mapping[str, Any]) -> list[str]:
     if verdict["exit_code"] is None:
         return []
-    size = f"{verdict['output_files']:,} files, {verdict['output_bytes']:,} bytes"
+    size = f"{format_count(verdict['output_files'], 'file')}, {format_count(verdict['output_bytes'], 'byte')}"
     server = f" on {verdict['endpoint']}" if verdict.get("endpoint") else ""
     goal = f"upload them to {verdict['place']}{server}" if verdict["place"] else "give them to the hook deliver()"
     return [

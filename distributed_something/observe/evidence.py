@@ -146,6 +146,11 @@ class Evidence:
         """Return whether the attribute `part` was looked up without an error."""
         return part not in self.lookup_errors
 
+    @property
+    def has_pauses(self) -> bool:
+        """Whether machines pause because jobs failed in a row."""
+        return any(paused.since is not None for paused in self.paused_machines)
+
 
 def build_subject_from_run(monitor_file: MonitorFile, *, assigns_addresses: bool = False) -> DiagnosisSubject:
     """Return the run that a monitor file describes. `assigns_addresses`: as in `DiagnosisSubject`."""

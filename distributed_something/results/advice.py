@@ -1,7 +1,7 @@
 """Advice after a run that did not complete every job: what to correct, and which commands to type then.
 
-`choose_advice` decides on data alone: how the run ended, and why its jobs failed. The text is made by
-`format_advice`, where it is printed.
+`choose_advice` decides on data alone: how the run ended, and why its jobs failed. `status/advice_text.py` makes
+the text.
 
 A job that failed for good is no longer in the queue, so `startCluster` alone never runs it again: `retry` or
 `submitJob --replace` must send it first. `startCluster` also replaces the monitor file, so `retry` comes before it.
@@ -14,16 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from distributed_something.core.text import (
-    LABEL_COLUMNS,
-    TERMINAL_COLUMNS,
-    format_count,
-    format_row,
-    format_wrapped_lines,
-)
-from distributed_something.results.causes import format_exit_code, group_failures
-from distributed_something.results.command_line import CommandLine, format_command_lines, format_next_command
-from distributed_something.results.job_counter import FailedJob
+from distributed_something.results.causes import group_failures
+from distributed_something.results.command_line import CommandLine
+from distributed_something.results.job_counter import FailedJob, JobCounts
 from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
@@ -91,7 +84,8 @@ class Advice:
     `jobs`: how many failed or failing jobs have this cause. `example`: one that failed in the most frequent way.
     `has_failed`, `has_waiting`: whether jobs have failed and whether jobs are in the queue. `source`: where the jobs
     came from. `minutes`: a longer time limit for jobs that ran out of time; None if their limit is unknown. `batch`:
-    the jobs that were sent after the run; None if there are none.
+    the jobs that were sent after the run; None if there are none. `lost`: how many jobs have neither ended nor are they
+    in the queue.
     """
 
     cause: AdviceCause
@@ -103,6 +97,7 @@ class Advice:
     source: JobSource = UNKNOWN_SOURCE
     minutes: float | None = None
     batch: NextBatch | None = None
+    lost: int = 0
 
 
 _CAUSES_BY_REASON_CLASS = {
@@ -123,6 +118,9 @@ _CAUSES_BY_REASON_CLASS = {
     "interrupted": AdviceCause.MACHINE,
     "lost lease": AdviceCause.MACHINE,
 }
+REPLACING_RECIPES = (Recipe.RESUBMIT, Recipe.REPLACE, Recipe.REPLACE_LONGER)  # these also send the jobs in the queue
+# These send only jobs that failed. SUBMIT sends the lost ones too, and the worker skips those that are done.
+_RETRYING_RECIPES = (Recipe.RETRY, Recipe.RETRY_WITH, Recipe.RETRY_LONGER)
 _JOB_FILE_CAUSES = {AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM, AdviceCause.MESSAGE}
 
 
@@ -158,15 +156,40 @@ def choose_advice(
         cause, recipe, jobs = AdviceCause.NO_CONTAINER, Recipe.REBUILD, 0
     elif not causes or (has_waiting and not is_hopeless):  # first of all, the jobs in the queue need machines
         cause = AdviceCause.WAITING if has_waiting else AdviceCause.LOST
-        lost = Recipe.SEND_AGAIN if source.retried_runs else Recipe.SUBMIT
-        recipe, jobs = (Recipe.CONTINUE if has_waiting else lost), 0
+        recipe, jobs = (Recipe.CONTINUE if has_waiting else Recipe.RETRY), 0
     else:
         cause, jobs = causes.most_common(1)[0]
         recipe = _choose_recipe(cause, is_hopeless=is_hopeless, has_waiting=has_waiting)
         recipe = _spare_other_jobs(recipe, cause, source, has_waiting=has_waiting)
+    lost = outcome.unrecorded + outcome.unread
+    if lost and not has_waiting and recipe in _RETRYING_RECIPES:
+        recipe = Recipe.SEND_AGAIN if source.retried_runs else Recipe.SUBMIT
     same = [failed for failed in failures if classify_failure(failed) is cause]
     example = _find_example(outcome, same)
-    return Advice(cause, recipe, jobs, example, has_failed, has_waiting, source, choose_longer_limit(same), batch)
+    return Advice(
+        cause, recipe, jobs, example, has_failed, has_waiting, source, choose_longer_limit(same), batch, lost
+    )  # fmt: skip
+
+
+def choose_current_advice(
+    failures: Sequence[FailedJob], failing: Sequence[FailedJob], counts: JobCounts, left: int,
+    source: JobSource = UNKNOWN_SOURCE,
+) -> tuple[Advice | None, bool]:  # fmt: skip
+    """Return what to do about the jobs that have failed so far, and whether to do it at once, not after the run's end.
+
+    `failing`: jobs in the queue whose latest attempt failed. `left`: how many jobs are running or in the queue.
+    """
+    is_hopeless = not (counts.done or counts.already_there)
+    outcome = RunOutcome(None, counts, left if is_hopeless else 0, [*failures], 0, failing=[*failing])
+    if not (failures or (failing and is_hopeless)):
+        return None, False
+    advice = choose_advice(outcome, is_hopeless=is_hopeless and bool(left), source=source)
+    return advice, is_hopeless and bool(left) and advice is not None and needs_commands(advice)
+
+
+def needs_commands(advice: Advice) -> bool:
+    """Return whether a correction during the run needs commands; otherwise, jobs in the queue are just tried again."""
+    return advice.recipe in (*REPLACING_RECIPES, Recipe.REBUILD) or advice.cause is AdviceCause.MEMORY
 
 
 def select_repeated_jobs(outcome: RunOutcome, batch: NextBatch) -> list[FailedJob]:
@@ -251,7 +274,7 @@ def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
     line = line.select_job_file(advice.source.job_file)
     if advice.cause in (AdviceCause.WAITING, AdviceCause.SENT_AGAIN) and advice.has_failed:
         return [line.format_retry(has_waiting=True)]
-    if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM):
+    if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM) and (line.has_image or not _sends_all(advice)):
         return _list_recipe_commands(Recipe.REBUILD, advice, line)
     if advice.cause is AdviceCause.MISSING_INPUT and advice.recipe is Recipe.RETRY:
         recipe = Recipe.RESUBMIT if advice.has_waiting else Recipe.RETRY_WITH
@@ -260,23 +283,28 @@ def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
     return []
 
 
+def _sends_all(advice: Advice) -> bool:
+    """Return whether the commands send all jobs that are not done, whatever was corrected."""
+    return advice.recipe in (Recipe.SUBMIT, Recipe.SEND_AGAIN)
+
+
 def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> list[str]:
     retry = line.list_retry_words(has_waiting=advice.has_waiting or advice.batch is not None)
     correction, longer = ("--with", line.job_file), ("--timeout", format_minutes(advice.minutes))
     originals = advice.source.retried_runs
+    submit: list[tuple[str, ...]] = [("submitJob", line.job_file)]
+    submit = _list_retries(originals, "", ()) if originals else submit
+    resend = submit if advice.lost and not advice.has_waiting else [retry] if advice.has_failed else []
     send: dict[Recipe, list[tuple[str, ...]]] = {
         Recipe.RESUBMIT: [("submitJob", line.job_file, "--replace")],
-        Recipe.REBUILD: [("setup",), *([retry] if advice.has_failed else [])],
-        Recipe.RETRY: [
-            ("setup",),
-            *([retry] if advice.has_failed else []),
-        ],  # setup applies a corrected config to the containers
+        Recipe.REBUILD: [("setup",), *resend],
+        Recipe.RETRY: [("setup",), *resend],  # setup applies a corrected config to the containers
         Recipe.RETRY_WITH: [(*retry, *correction)],
         Recipe.RETRY_LONGER: [(*retry, *longer)],
         Recipe.REPLACE: _list_retries(originals, "--replace", correction),
         Recipe.REPLACE_LONGER: _list_retries(originals, "--replace", longer),
-        Recipe.SEND_AGAIN: _list_retries(originals, "", ()),
-        Recipe.SUBMIT: [("setup",), ("submitJob", line.job_file)],
+        Recipe.SEND_AGAIN: submit,
+        Recipe.SUBMIT: [("setup",), *submit],
         Recipe.CONTINUE: [],
     }
     commands = [*send[recipe], *_list_start_commands(advice, line)]
@@ -294,98 +322,3 @@ def _list_start_commands(advice: Advice, line: CommandLine) -> list[tuple[str, .
     monitor = ("monitor", line.next_monitor_file or line.monitor_file)
     is_active = advice.batch is not None and advice.batch.is_active
     return [monitor] if is_active else [("startCluster", line.fleet_file), monitor]
-
-
-def format_advice(advice: Advice, line: CommandLine) -> str:
-    """Return what to correct, and then `next:` with the commands to type, one per line."""
-    line = line.select_job_file(advice.source.job_file)
-    indent = " " * LABEL_COLUMNS
-    text = _explain_correction(advice, line)
-    lines = format_wrapped_lines(text, format_row("what to do", ""), indent, TERMINAL_COLUMNS)
-    for command in list_alternative_commands(advice, line):
-        lines += format_command_lines(command, indent, indent)
-    first, *others = list_next_commands(advice, line)
-    lines.append(format_next_command(first))
-    return "\n".join([*lines, *(text for command in others for text in format_command_lines(command, *["      "] * 2))])
-
-
-def _explain_correction(advice: Advice, line: CommandLine) -> str:
-    match advice.cause:
-        case AdviceCause.NO_PROGRAM | AdviceCause.PROGRAM:
-            return _explain_program(advice, line)
-        case AdviceCause.NO_CONTAINER if line.has_image:
-            return "Containers do not start or do not work. Correct DOCKERHUB_TAG, worker/Dockerfile, or worker/."
-        case AdviceCause.TIME if advice.recipe is Recipe.RESUBMIT:
-            return f"The program needs more time. Raise timeout_minutes in {line.job_file}."
-        case AdviceCause.MISSING_INPUT:
-            return (
-                f"Upload the missing inputs{_format_reason(advice)}, and type what `next` says. Or, if {line.job_file} "
-                "uploads them (`upload`), add them to its folder, and type instead:"
-            )
-        case AdviceCause.MESSAGE:
-            return f"Correct {line.job_file}; the reason says what is wrong{_format_reason(advice)}."
-        case AdviceCause.MEMORY:
-            return f"The program needs more memory. In the config, {line.memory_remedy}."
-        case AdviceCause.TIME if advice.minutes is None:
-            return "The program needs more time. Replace MINUTES with a longer limit."
-        case AdviceCause.SENT_AGAIN | AdviceCause.NEXT_BATCH:
-            return _explain_batch(advice)
-        case AdviceCause.WAITING if advice.has_failed:
-            text = "New machines continue with the jobs in the queue, which does not contain the failed jobs."
-            return f"{text} To add them, correct their cause, and type first:"
-    return _CORRECTIONS_BY_CAUSE[advice.cause].replace("{reason}", _format_reason(advice))
-
-
-def _explain_batch(advice: Advice) -> str:
-    assert advice.batch is not None
-    batch, verb = advice.batch, "was" if advice.jobs == 1 else "were"
-    noun, sent = ("failed job", "sent again") if advice.cause is AdviceCause.SENT_AGAIN else ("job", "sent")
-    state = "machines are working on them" if batch.is_active else "no machines are running"
-    text = f"{format_count(advice.jobs, noun)} {verb} {sent} after this run."
-    text += f" The queue holds {format_count(batch.jobs, 'job')}; {state}."
-    return f"{text} To add the other failed jobs, correct their cause, and type first:" if advice.has_failed else text
-
-
-def _explain_program(advice: Advice, line: CommandLine) -> str:
-    code = advice.example.exit_code if advice.example else None
-    if advice.cause is AdviceCause.NO_PROGRAM:
-        place = "in the image" if line.has_image else "on this computer"
-        problem = f"The program does not exist {place}, or is not executable."
-        correction = "add the program in worker/Dockerfile" if line.has_image else "install the program"
-    else:
-        end = f"The program fails with {format_exit_code(code)}." if code else ""
-        problem = end or f"The jobs fail{_format_reason(advice)}."
-        correction = "correct the program in the image" if line.has_image else "correct the program"
-    log = f" Its log: {advice.example.log}" if advice.example and advice.example.log else ""
-    return (
-        f"{problem}{log} Correct the command in {line.job_file}, and type what `next` says. Or, if the command is "
-        f"right, {correction}, and type instead:"
-    )
-
-
-def _format_reason(advice: Advice) -> str:
-    return f" ({advice.example.reason})" if advice.example else ""
-
-
-_CORRECTIONS_BY_CAUSE = {
-    AdviceCause.NO_MACHINE: "Machines do not join the cluster. Correct the Fleet file, or what its machines need.",
-    AdviceCause.NO_CONTAINER: "The workers do not start or do not work. Correct worker/generic-worker.py.",
-    AdviceCause.TIME: "The program needs more time. The command doubles the time limit.",
-    AdviceCause.DISK: (
-        "The disk is full. The container's log names the job that filled it. Limit what this job writes, or raise"
-        " EBS_VOL_SIZE in the config."
-    ),
-    AdviceCause.DELIVERY: "Make sure that the place to which deliver() sends the results accepts them{reason}.",
-    AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
-    AdviceCause.WEB: "Correct the address of the input, or do what the reason says about its web server{reason}.",
-    AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",
-    AdviceCause.REFUSED: "Correct worker/generic-worker.py or the data: the worker refuses the jobs{reason}.",
-    AdviceCause.CRASH: (
-        "The workers die while they run these jobs{reason}. Correct worker/generic-worker.py, a library that it calls,"
-        " or the program, whichever kills them."
-    ),
-    AdviceCause.MACHINE: "The jobs' machines failed{reason}. The jobs can run again.",
-    AdviceCause.LOST: "Some jobs were lost. Send the Job file again; jobs that are done are skipped.",
-    AdviceCause.WAITING: "New machines continue with the jobs in the queue.",
-    AdviceCause.REPLACED: "The jobs in the queue have been replaced since. They only need machines.",
-}

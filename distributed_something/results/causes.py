@@ -12,13 +12,14 @@ import json
 import math
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from distributed_something.core.text import format_one_line
 from distributed_something.results.group_values import GroupValueCounter
-from distributed_something.results.job_counter import FailedJob
+from distributed_something.results.job_counter import NO_REASON, FailedJob
 from distributed_something.results.mask import mask_line
 
 ID_DIGITS = 6
@@ -32,6 +33,7 @@ _CRASH_CLASSES = ("program", "signal", "")  # older workers give no class
 # Titles of the list of groups, for jobs that failed for good and for those that may still be done.
 FAILED_TITLE, FAILING_TITLE = "failed, by cause", "failed attempts of jobs that have not ended, by cause"
 MIN_SHARE, MIN_TIMES_USUAL, MAX_CHANCE, MIN_SHARING_JOBS = 0.6, 5.0, 0.001, 3
+MAX_SEPARATING_SHARE = 0.9  # a value that more of all jobs have does not tell the failed ones apart
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def group_failures(failures: Sequence[FailedJob], usual: GroupValueCounter | Non
     jobs_by_cause: dict[Cause, list[FailedJob]] = {}
     for failed in sorted(failures, key=lambda job: (job.ended, job.job)):
         jobs_by_cause.setdefault(find_cause(failed), []).append(failed)
-    groups = [_build_group(cause, jobs, failures, usual) for cause, jobs in jobs_by_cause.items()]
+    failed_values = FailedValues(len(failures), Counter(pair for failed in failures for pair in failed.group.items()))
+    groups = [_build_group(cause, jobs, failed_values, usual) for cause, jobs in jobs_by_cause.items()]
     return sorted(groups, key=lambda group: (-len(group.jobs), group.first, group.id))
 
 
@@ -142,15 +145,24 @@ def compute_group_cost(group: FailureGroup, total_cost: float | None, total_seco
     return total_cost * min(1.0, group.seconds / total_seconds)
 
 
+class FailedValues(NamedTuple):
+    """How many jobs of the run failed, and how many of them have which (key, value)."""
+
+    jobs: int
+    counts: Mapping[tuple[str, str], int]
+
+
 def find_shared_values(
-    jobs: Sequence[FailedJob], failures: Sequence[FailedJob], usual: GroupValueCounter | None = None
+    jobs: Sequence[FailedJob], failed: FailedValues, usual: GroupValueCounter | None = None
 ) -> tuple[SharedValue, ...]:
     """Return the group values that unusually many of a group's `jobs` share, the most frequent first.
 
     At least MIN_SHARING_JOBS and at least MIN_SHARE of the jobs must have the value. This share must be at least
     MIN_TIMES_USUAL times the share among all jobs of the run, or so much above it that a random choice of jobs would
-    reach it with a chance of at most MAX_CHANCE. If the share among all jobs is unknown (older journals, or a key with
-    very many values), it is enough that not all of the run's failed jobs, `failures`, have the value.
+    reach it with a chance of at most MAX_CHANCE. A value that separates the jobs exactly is named even if they are too
+    few for that: all of them have it, every other job of the run that has it failed too, and at most
+    MAX_SEPARATING_SHARE of all jobs have it. If the share among all jobs is unknown (older journals, or a key with
+    very many values), it is enough that not all of the run's failed jobs have the value.
     """
     counts = Counter(pair for job in jobs for pair in job.group.items())
     shared = [
@@ -161,16 +173,24 @@ def find_shared_values(
     unusual = [
         value
         for value in shared
-        if _is_unusual(value, usual.find_share(value.key, value.value) if usual else None, failures)
+        if _is_unusual(value, usual.find_share(value.key, value.value) if usual else None, failed)
+        or (usual is not None and _is_separating(value, usual, failed))
     ]
     return tuple(sorted(unusual, key=lambda value: (-value.jobs, value.key, value.value)))
 
 
-def _is_unusual(shared: SharedValue, usual_share: float | None, failures: Sequence[FailedJob]) -> bool:
+def _is_unusual(shared: SharedValue, usual_share: float | None, failed: FailedValues) -> bool:
     if usual_share is None:
-        return any(failed.group.get(shared.key) != shared.value for failed in failures)
+        return failed.counts[shared.key, shared.value] < failed.jobs
     share = shared.jobs / shared.total
     return share >= MIN_TIMES_USUAL * usual_share or bound_chance(share, shared.total, usual_share) <= MAX_CHANCE
+
+
+def _is_separating(shared: SharedValue, usual: GroupValueCounter, failed: FailedValues) -> bool:
+    count, share = (find(shared.key, shared.value) for find in (usual.count_jobs, usual.find_share))
+    if count is None or share is None or shared.jobs < shared.total or share > MAX_SEPARATING_SHARE:
+        return False
+    return count <= failed.counts[shared.key, shared.value]
 
 
 def bound_chance(share: float, jobs: int, usual_share: float) -> float:
@@ -183,13 +203,13 @@ def bound_chance(share: float, jobs: int, usual_share: float) -> float:
 
 
 def _build_group(
-    cause: Cause, jobs: list[FailedJob], failures: Sequence[FailedJob], usual: GroupValueCounter | None
+    cause: Cause, jobs: list[FailedJob], failed: FailedValues, usual: GroupValueCounter | None
 ) -> FailureGroup:
     exit_codes = {job.exit_code for job in jobs}
     return FailureGroup(
         cause.id, cause.text, cause.reason_class,
         exit_code=exit_codes.pop() if len(exit_codes) == 1 else None,
-        jobs=tuple(jobs), example=jobs[0], first=jobs[0].ended, shared=find_shared_values(jobs, failures, usual),
+        jobs=tuple(jobs), example=jobs[0], first=jobs[0].ended, shared=find_shared_values(jobs, failed, usual),
     )  # fmt: skip
 
 
@@ -202,14 +222,17 @@ def _is_from_reason(failed: FailedJob) -> bool:
 def _find_crash_cause(failed: FailedJob, exit_code: int) -> Cause:
     """Return the cause for a program that ended itself with an exit code, or that a signal ended.
 
-    Where a signal ended it, its last line only says how far it was, which differs from job to job.
+    Where a signal ended it, its last line only says how far it was, which differs from job to job. Without a log, the
+    hook `failure` may know more than the exit code.
     """
     if exit_code in _CAUSES_BY_EXIT_CODE:
         return Cause("signal", None, _CAUSES_BY_EXIT_CODE[exit_code])
     if exit_code < 0:
         return Cause("signal", exit_code, f"killed by {_format_signal(-exit_code)}")
-    masked = _mask(failed, failed.telling_line)
-    return Cause("program", exit_code, f"exit code {exit_code}{f': {masked}' if masked else ''}")
+    name = f"exit code {exit_code}"
+    hook_reason = "" if failed.reason in (name, NO_REASON) else failed.reason[:MAX_REASON_CHARACTERS]
+    masked = _mask(failed, failed.telling_line or hook_reason)
+    return Cause("program", exit_code, f"{name}{f': {masked}' if masked else ''}")
 
 
 def _mask(failed: FailedJob, line: str) -> str:

@@ -56,10 +56,15 @@ class GroupValueCounter:
                 if len(counts) > MAX_VALUES_COUNTED:
                     self._counts[key] = None
 
+    def count_jobs(self, key: str, value: str) -> int | None:
+        """Return how many of the counted jobs have this value; None if it was not counted."""
+        counts = self._counts.get(key)
+        return counts[value] if counts else None
+
     def find_share(self, key: str, value: str) -> float | None:
         """Return the share of the counted jobs that have this value, from 0 to 1; None if it was not counted."""
-        counts = self._counts.get(key)
-        return counts[value] / self._jobs if counts else None
+        count = self.count_jobs(key, value)
+        return None if count is None else count / self._jobs
 
 
 def _is_published_group(group: object) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from distributed_something.results.group_values import GroupValueCounter, read_group_values
 
+NO_REASON = "no reason given"
 MAX_FAILURES_KEPT = 20_000  # failed jobs whose details are kept in memory; all of them are counted
 MAX_FILE_NAMES_KEPT = 20  # names of files that several jobs wrote; all of these files are counted
 
@@ -303,7 +304,7 @@ def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
         last_lines = [line["last_line"]] if line.get("last_line") else []
     return FailedJob(
         str(line.get("job")), _parse_time(line.get("ended")),
-        reason=str(line.get("reason") or "no reason given"),
+        reason=str(line.get("reason") or NO_REASON),
         reason_class=str(line.get("reason_class") or ""),
         attempts=_read_integer(line.get("attempts")),
         exit_code=_read_integer(line.get("exit_code")),

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from typing import IO, TYPE_CHECKING, Any
 
+from distributed_something.core.text import format_one_line
 from distributed_something.results.causes import find_cause
 from distributed_something.results.group_values import read_group_values
-from distributed_something.results.job_counter import build_failed_job, compute_line_seconds
+from distributed_something.results.job_counter import FailedJob, build_failed_job, compute_line_seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -32,6 +33,7 @@ LINE_KEYS = (  # keys of a line that a row copies
 COLUMNS_BEFORE_GROUP = ("job",)
 COLUMNS_AFTER_GROUP = (
     "state", "attempts", "started", "seconds", "exit_code", "cause", "machine", "peak_memory_bytes", "output_location",
+    "reason",
 )  # fmt: skip
 CONTENT_TYPE = "text/tab-separated-values; charset=utf-8"
 _ESCAPES = str.maketrans(
@@ -64,7 +66,8 @@ class JobTable:
         row = {key: line.get(key) for key in LINE_KEYS}
         row |= {"group": group, "seconds": compute_line_seconds(line)}
         if line.get("state") == "failed":
-            row["cause"] = find_cause(build_failed_job(line)).id
+            failed = build_failed_job(line)
+            row["cause"], row["reason"] = find_cause(failed).id, _format_reason(failed)
         self._try(lambda: self._write_row(row))
 
     def finish(self, is_last_end: Callable[[Mapping[str, Any]], bool]) -> None:
@@ -119,6 +122,12 @@ class JobTable:
             with suppress(OSError):
                 if self._rows is not None:
                     self._rows.close()
+
+
+def _format_reason(failed: FailedJob) -> str:
+    """Return why the job failed, and the log's telling line if it says more, in one line."""
+    lines = [format_one_line(failed.reason), format_one_line(failed.telling_line)]
+    return "; ".join(filter(None, dict.fromkeys(lines)))
 
 
 def _format_row(cells: Iterable[object]) -> bytes:

@@ -19,7 +19,6 @@ from distributed_something.results.advice import (
     AdviceCause,
     build_batch_advice,
     choose_advice,
-    format_advice,
     needs_advice,
 )
 from distributed_something.results.command_line import build_run_line
@@ -31,6 +30,7 @@ from distributed_something.results.next_run.measure_run import measure_next_run
 from distributed_something.results.next_run.view import NextRun, format_next_run_rows
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.report.numbers.attempts import AttemptTable
+from distributed_something.results.status.advice_text import format_advice
 from distributed_something.results.summary import (
     DeadLetters,
     RunSummary,

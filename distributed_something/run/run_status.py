@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +12,7 @@ from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.queue import SETTLING_SECONDS
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.results.causes import FailureGroup, compute_group_cost, group_failures
+from distributed_something.results.outcome import load_run_outcome
 from distributed_something.results.retry.retry_jobs import load_retry_lists
 from distributed_something.results.status.document import (
     CostNumbers,
@@ -74,7 +75,29 @@ def observe_status(view: RunView, now: float) -> RunStatus:
     if summary is not None and summary.is_clean:
         return _build_ended_status(view, summary, history, now)
     snapshot = observe_run(clients, file, history.start, view.caches, now)
-    return build_current_status(view, snapshot, history)
+    status = build_current_status(view, snapshot, history)
+    return _add_unwatched_end(view, status, snapshot, history, now) if status.state.has_ended else status
+
+
+def _add_unwatched_end(
+    view: RunView, status: RunStatus, snapshot: RunSnapshot, history: RunHistory, now: float
+) -> RunStatus:
+    """Return the status of a run that has ended without a summary, with the ends that only records know.
+
+    Its queue is gone, so all jobs that have not ended are lost.
+    """
+    outcome = load_run_outcome(view.clients.s3, view.file, snapshot.submitted, 0, replaced_at=history.replaced_at)
+    is_complete, ended = outcome.is_complete, status.ended or now
+    reason = "run" if not (outcome.unrecorded or outcome.unread) and outcome.submitted is not None else "stopped"
+    return replace(
+        status,
+        state=choose_ended_state(reason=reason, is_complete=is_complete),
+        jobs=count_ended_jobs(outcome.submitted, outcome.counts, 0),
+        failures=outcome.groups, failing=(), attempt_seconds=outcome.total_seconds,
+        advice=choose_ended_advice(
+            view.clients, view.file, outcome, history, is_hopeless=False, ended=ended, now=now
+        ),
+    )  # fmt: skip
 
 
 def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHistory) -> RunStatus:

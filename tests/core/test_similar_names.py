@@ -23,6 +23,9 @@ NAMES = st.text("abc", max_size=5)
         ("expected_file", "expected_files"),
         ("timeout_minute", "timeout_minutes"),
         ("shll", "shell"),
+        ("cimmend", "command"),  # two other letters inside
+        ("expected_fil", "expected_files"),
+        ("comment", None),  # another word, which ends differently
         ("cell", None),  # two letters, in a short name
         ("commodity", None),
         ("input_location", None),

@@ -38,6 +38,8 @@ def test_wrapped_text_fits_and_loses_nothing_unless_it_is_too_long(text: str, co
 
 def test_lines_end_at_spaces_or_within_long_words() -> None:
     assert wrap_text("one two three four", 9, 3) == ["one two", "three", "four"]
+    error = "in thread main java.io.FileNotFoundException: x.tif"
+    assert wrap_text(error, 36, 3) == ["in thread main", "java.io.FileNotFoundException: x.tif"]
     assert wrap_text("a s3://bucket/long/keys", 11, 3) == ["a s3://buck", "et/long/key", "s"]
     assert wrap_text("one two three four", 8, 2) == ["one two", "three f…"]
 

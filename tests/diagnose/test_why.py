@@ -43,12 +43,13 @@ from distributed_something.observe.evidence import (
 from distributed_something.observe.machines import ObservedMachine, parse_machine
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.service import ServiceState, StoppedTask
-from distributed_something.results.advice import AdviceCause, format_advice
+from distributed_something.results.advice import AdviceCause
 from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.status.advice_text import format_advice
 from distributed_something.worker import ForeignResponseError
 from tests.support.account import Account, emulate_account
 from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START, build_queue_counts
@@ -489,9 +490,17 @@ def test_while_no_job_has_succeeded_failures_come_first_and_then_only_after_othe
 def test_many_causes_are_cut_and_status_shows_the_others() -> None:
     failures = [FailedJob(f"job-{n}", NOW, "", "program", 1, n) for n in range(1, 15)]
     causes = rank_causes(HEALTHY, JobEvidence(build_outcome(*failures, done=1)), LINE)
-    assert len(causes) == 11
-    assert causes[-1].title == "4 jobs failed for 4 other causes"
+    assert len(causes) == 4
+    assert causes[-1].title == "11 jobs failed for 11 other causes"
     assert causes[-1].commands == ("python run.py --local status monitor.json",)
+
+
+def test_with_many_causes_the_first_remedy_is_still_on_a_screen_of_24_lines() -> None:
+    log, line = f"s3://b/{'k' * 60}.log", "ValueError: something is wrong with the image " + "x" * 20
+    failures = [FailedJob(f"job-{n}", NOW, "r", "program", 1, n, telling_line=line, log=log) for n in range(1, 41)]
+    jobs = JobEvidence(build_outcome(*failures, done=1, left=5))
+    lines = format_diagnosis(HEALTHY, rank_causes(HEALTHY, jobs, LINE), jobs, LINE).splitlines()
+    assert any("once the run has ended, type:" in text for text in lines[-23:])
 
 
 PLACEMENT = (
@@ -661,8 +670,8 @@ def test_a_corrected_worker_is_built_for_containers_and_pushed_only_if_machines_
     here = replace(LINE, is_pushed=False)
     lines = (CommandLine(), replace(here, has_image=True), here)
     remedies = [rank_causes(evidence, None, line)[0].remedy for line in lines]
-    assert ["make push" in remedy for remedy in remedies] == [True, False, False]
-    assert ["make build" in remedy for remedy in remedies] == [False, True, False]
+    assert ["buildImage --push" in remedy for remedy in remedies] == [True, False, False]
+    assert ["(buildImage)" in remedy for remedy in remedies] == [False, True, False]
 
 
 def test_a_single_failed_container_does_not_explain_why_a_fleet_has_ended() -> None:

@@ -176,6 +176,6 @@ def test_a_job_fails_if_result_files_are_missing(fiji: ModuleType, tmp_path: Pat
     (folders.output_dir / "a.csv").write_text("a")
     (folders.output_dir / "b.csv").touch()
     result = fiji.Result(1, 1.0, 0, 0.0)  # Fiji's exit code says nothing
-    assert fiji.failure(job, folders, result) == "1 files match '*' and are not empty, 2 expected"
+    assert fiji.failure(job, folders, result) == "1 of 2 expected files match '*' and are not empty"
     (folders.output_dir / "b.csv").write_text("b")
     assert find_failure(fiji.failure(job, folders, result), result) is None

@@ -74,14 +74,51 @@ def test_the_shipped_worker_refuses_a_job_file_without_a_command(project: Projec
     assert project.check() is None
 
 
-@pytest.mark.parametrize("is_copied", [True, False])
-def test_no_process_is_started_for_shipped_code_because_it_has_checked_all_jobs(
-    project: Project, monkeypatch: pytest.MonkeyPatch, is_copied: bool
+def test_only_the_first_job_is_given_to_a_make_job_that_is_not_the_projects_own(
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_worker, "_run_check", lambda *_: pytest.fail("a process was started"))
-    if is_copied:
-        project.code.write_text((ROOT / "worker" / "generic-worker.py").read_text())
+    given: list[int] = []
+    write = own_worker._write_messages
+    monkeypatch.setattr(own_worker, "_write_messages", lambda *args: given.append(args[2]) or write(*args))
     assert project.check() is None
+    project.code.write_text((ROOT / "worker" / "generic-worker.py").read_text())
+    assert project.check() is None
+    assert given == [1, 1]
+    project.write_hook("folders.root.stat()")
+    assert project.check() is None
+    assert given == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("return job_from_message(", "return job_from_mesage(", "NameError"),
+        ("return job_from_message(", "raise ValueError; (", "ValueError"),
+        ("return job_from_message(message, folders, settings)", "return None", "of type NoneType, not a Job"),
+        ("return job_from_message(message, folders, settings)", "return job_from_message(message", "SyntaxError"),
+        ("import Folders, Job,", "import Foldrs, Job,", "ImportError"),
+        ("return job_from_message(message", "return job_from_message(message.body", "AttributeError"),
+        ("sys.exit(serve", "raise RuntimeError('not yet')\nsys.exit(serve", "RuntimeError: not yet"),
+    ],
+)
+def test_in_a_clone_the_shipped_worker_is_the_projects_own_and_its_mistakes_are_reported(
+    tmp_path: Path, old: str, new: str, problem: str
+) -> None:
+    project = Project(tmp_path)
+    project.default_folder = project.code.parent
+    shipped = (ROOT / "worker" / "generic-worker.py").read_text()
+    assert old in shipped
+    project.code.write_text(shipped.replace(old, new))
+    ((file, _, found),) = project.find_problems()
+    assert file == "generic-worker.py"
+    assert problem in found
+
+
+def test_in_a_clone_a_module_that_is_missing_on_this_computer_is_not_an_error(project: Project) -> None:
+    project.default_folder = project.code.parent
+    shipped = (ROOT / "worker" / "generic-worker.py").read_text()
+    project.code.write_text(shipped.replace("import sys", "import sys\nimport module_of_the_image"))
+    assert project.check() == IncompleteCheck("missing module", "module_of_the_image")
 
 
 def test_every_job_is_given_to_the_projects_own_make_job(project: Project) -> None:

@@ -338,7 +338,7 @@ class FakeDocker:
 def test_a_missing_image_is_never_pulled() -> None:
     engine = FakeDocker(failing=("image",))
     with pytest.raises(
-        UserFacingError, match=r"tests/app:1: this image is not on this computer — build it with make build, get it"
+        UserFacingError, match=r"tests/app:1: this image is not on this computer — build it with buildImage, get it"
     ):
         run_worker_container(Path("f"), build_one_job_container(SETTINGS), {}, Docker(engine))
     assert [words[0] for words in engine.calls] == ["image", "version"]

@@ -261,3 +261,15 @@ def test_job_queues_of_all_regions_are_listed_without_dead_letter_queues(lab: La
     sqs.send_message(QueueUrl=url, MessageBody="{}", DelaySeconds=900)
     sqs.receive_message(QueueUrl=url, VisibilityTimeout=900)
     assert lab.cloud.list_job_queues() == [JobQueue("Far", 2, 1, None)]
+
+
+def test_a_dead_letter_queue_that_no_job_queue_names_any_more_is_not_a_job_queue(lab: Lab) -> None:
+    from distributed_something.localcloud.client.connection import build_client
+
+    sqs = build_client(lab.cloud.state, "eu-west-3", "sqs")
+    build_client(lab.cloud.state, "eu-west-3", "ecs").create_cluster(clusterName="far")
+    before = lab.cloud.list_job_queues()
+    sqs.send_message(QueueUrl=sqs.create_queue(QueueName="OldDead", tags={"app": "Old"})["QueueUrl"], MessageBody="{}")
+    assert lab.cloud.list_job_queues() == before
+    sqs.send_message(QueueUrl=sqs.create_queue(QueueName="ByHand")["QueueUrl"], MessageBody="{}")
+    assert set(lab.cloud.list_job_queues()) - set(before) == {JobQueue("ByHand", 1, 0, None)}

@@ -99,8 +99,8 @@ def test_containers_that_start_and_stop_are_not_containers_that_never_start(
 @pytest.mark.parametrize(
     ("line", "correction"),
     [
-        (CommandLine(), "build and push the image (make push), and run setup"),
-        (CommandLine(is_pushed=False), "build the image (make build), and run setup"),
+        (CommandLine(), "build and push the image (buildImage --push), and run setup"),
+        (CommandLine(is_pushed=False), "build the image (buildImage), and run setup"),
         (CommandLine(has_image=False, is_pushed=False), "the library that it calls, and run setup"),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_correction_needs_the_image_only_where_workers_run_in_containers(line:
     start = format_start_failure(StartFailure("EssentialContainerExited", "exited", (5,)), line)
     texts = [" ".join(" ".join(lines).split()) for lines in (crash, start)]
     assert correction in texts[0]
-    assert ["make push" in text for text in texts] == [line.is_pushed] * 2
+    assert ["--push" in text for text in texts] == [line.is_pushed] * 2
     assert ["image" in text for text in texts] == [line.has_image] * 2
 
 

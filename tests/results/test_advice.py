@@ -13,8 +13,8 @@ from distributed_something.results.advice import (
     AdviceCause,
     build_batch_advice,
     choose_advice,
+    choose_current_advice,
     classify_failure,
-    format_advice,
     list_alternative_commands,
     list_next_commands,
 )
@@ -23,6 +23,7 @@ from distributed_something.results.job_counter import FailedJob, JobCounts, buil
 from distributed_something.results.job_source import JobSource
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.status.advice_text import format_advice, format_current_advice
 from tests.support.fakes import MONITOR_FILE
 
 LOCAL = CommandLine(
@@ -179,6 +180,49 @@ def test_lost_jobs_are_submitted_again() -> None:
     assert list_commands(build_outcome(done=2, lost=1), is_hopeless=False) == (
         "setup", "submitJob files/job.json", *MACHINES,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("failure", "commands"),
+    [
+        (("missing input", None), ("setup", "submitJob files/job.json", *MACHINES)),
+        (("time-out", -15), ("setup", "submitJob files/job.json", *MACHINES)),
+        (("program", 5), ("setup", "submitJob files/job.json", *MACHINES)),
+        (("worker code", None), ("setup", "submitJob files/job.json", *MACHINES)),
+    ],
+)
+def test_if_jobs_were_lost_the_job_file_sends_them_and_the_failed_ones(
+    failure: tuple[str, int | None], commands: tuple[str, ...]
+) -> None:
+    outcome = build_outcome(failure, done=2, lost=3)
+    assert list_commands(outcome, is_hopeless=False) == commands
+    advice = choose_advice(outcome, is_hopeless=False)
+    assert advice is not None
+    assert "3 other jobs were lost" in " ".join(format_advice(advice, LOCAL).split())
+
+
+def test_during_the_run_the_first_command_only_continues_it_and_the_others_are_for_later() -> None:
+    failures = build_outcome(("missing input", None)).failures
+    advice, is_urgent = choose_current_advice(failures, [], JobCounts(done=4, failed=1), left=5)
+    assert advice is not None
+    lines = format_current_advice(advice, LOCAL, is_urgent=is_urgent).splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("next: "))
+    assert lines[start:] == [
+        "next: python run.py --local monitor files/AppSpotFleetRequestId.json",
+        "once the run has ended:",
+        *(f"      python run.py --local {command}" for command in ("setup", RETRY, *MACHINES)),
+    ]
+    assert "keep monitor running" in " ".join(" ".join(lines).split())
+
+
+def test_while_nothing_works_the_correction_is_urgent() -> None:
+    failing = build_outcome(("program", 127)).failures
+    advice, is_urgent = choose_current_advice([], failing, JobCounts(), left=5)
+    assert advice is not None
+    assert format_current_advice(advice, LOCAL, is_urgent=is_urgent).splitlines()[-1] == (
+        "next: python run.py --local submitJob files/job.json --replace"
+    )
+    assert choose_current_advice([], failing, JobCounts(done=1), left=5) == (None, False)
 
 
 @pytest.mark.parametrize("cause", list(AdviceCause))

@@ -34,15 +34,17 @@ def build_failure(job: str = "a", reason_class: str = "program", exit_code: int 
      "exit code 1: ValueError: shape mismatch (#, #)"),
     (build_failure("P1-A01-0123", exit_code=2, telling_line="no A01 in P1-A01-0123", group={"well": "A01"}),
      "exit code 2: no # in #"),
-    (build_failure(exit_code=3), "exit code 3"),
-    (build_failure(reason_class="", exit_code=4), "exit code 4"),
+    (build_failure(exit_code=3, reason="exit code 3"), "exit code 3"),
+    (build_failure(reason_class="", exit_code=4, reason="no reason given"), "exit code 4"),
+    (build_failure(exit_code=5, reason="done contains 'Partial'"), "exit code 5: done contains 'Partial'"),
+    (build_failure(exit_code=5, reason="done contains 'Partial'", telling_line="no x"), "exit code 5: no x"),
     (build_failure(exit_code=139, telling_line="step 3"), "segmentation fault"),
     (build_failure(exit_code=-11, reason_class="signal", telling_line="step 4"), "segmentation fault"),
     (build_failure(exit_code=137), "killed, probably for memory"),
     (build_failure(exit_code=-9, reason_class="signal"), "killed, probably for memory"),
     (build_failure(exit_code=-6, reason_class="signal"), "killed by SIGABRT"),
     (build_failure(exit_code=-200, reason_class="signal"), "killed by signal 200"),
-    (build_failure(exit_code=0, reason="1 files written, 2 expected"), "# files written, # expected"),
+    (build_failure(exit_code=0, reason="1 of 2 expected files written"), "# of # expected files written"),
     (build_failure(exit_code=None, reason="the program 'x' cannot be started: no such file"),
      "the program 'x' cannot be started: no such file"),
     (build_failure(reason_class="time-out", exit_code=-15, time_limit_seconds=3600.0), "timed out after 60 minutes"),
@@ -168,6 +170,37 @@ def test_a_value_that_many_jobs_of_the_run_have_is_named_if_chance_does_not_expl
 ) -> None:
     (group,) = group_failures(build_sharing_failures(count, others), count_usual(jobs, with_plate))
     assert group.shared == ((SharedValue("plate", "P7", count, count + others),) if is_named else ())
+
+
+def count_values(groups: list[dict[str, str]]) -> GroupValueCounter:
+    usual = GroupValueCounter()
+    for group in groups:
+        usual.add_job(group)
+    return usual
+
+
+def test_a_value_that_separates_few_jobs_exactly_is_named() -> None:
+    groups = [{"w": str(w), "mb": mb} for w in (1, 2, 3) for mb in ("20", "700")]
+    failures = [build_failure(f"{n}", group=group) for n, group in enumerate(groups) if group["mb"] == "700"]
+    (group,) = group_failures(failures, count_values(groups))
+    assert group.shared == (SharedValue("mb", "700", 3, 3),)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=4, max_size=12), st.randoms())
+def test_in_a_small_run_a_value_of_all_failed_jobs_and_of_no_other_job_is_always_named(
+    values: list[str], rng: random.Random
+) -> None:
+    groups = [{"key": value, "job": str(n), "kind": "x"} for n, value in enumerate(values)]
+    failed = [group["key"] == "a" for group in groups]
+    failures = [build_failure(group["job"], group=group) for group, fails in zip(groups, failed, strict=True) if fails]
+    names = {shared.key for group in group_failures(failures, count_values(groups)) for shared in group.shared}
+    assert ("key" in names) == (3 <= sum(failed) <= 0.9 * len(groups))
+    assert "kind" not in names, "all jobs have this value"
+    # One more job with this value that does not fail, and chance may explain it.
+    (exception,) = rng.sample(range(len(failures)), 1) if failures else (None,)
+    others = [failure for n, failure in enumerate(failures) if n != exception]
+    named = {shared.key for group in group_failures(others, count_values(groups)) for shared in group.shared}
+    assert not named - {"key"}
 
 
 def test_keys_with_very_many_values_are_not_counted() -> None:

@@ -22,7 +22,7 @@ def build_sources(submitted: int | None, counts: JobCounts, running: int, waitin
 
 
 def add_up(numbers: JobNumbers) -> int:
-    return numbers.ended + numbers.running + numbers.waiting
+    return numbers.ended + numbers.running + numbers.waiting + numbers.unaccounted
 
 
 counts = st.integers(0, 500)
@@ -47,6 +47,10 @@ def test_the_states_add_up_to_the_submitted_jobs_whatever_the_sources_say(source
 def test_the_states_of_a_run_that_has_ended_add_up_too(submitted: int, counts: JobCounts, left: int) -> None:
     numbers = count_ended_jobs(submitted, counts, left)
     assert add_up(numbers) == numbers.submitted
+
+
+def test_after_the_run_jobs_that_neither_ended_nor_wait_are_unaccounted_for() -> None:
+    assert count_ended_jobs(9, JobCounts(4, 0, 2), 1) == JobNumbers(9, 4, 0, 2, waiting=1, unaccounted=2)
 
 
 @pytest.mark.parametrize(

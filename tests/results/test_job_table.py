@@ -54,7 +54,8 @@ def test_each_job_has_a_row_with_everything_that_the_journals_say(run: RunDocume
         "c1",
         run.end_job("a", exit_code=0, peak_memory_bytes=5, output_location=location,
                     message={"group": {"plate": "P1", "well": "A01"}}, **TIMES),
-        run.end_job("b", "failed", reason_class="program", exit_code=3, telling_line="no 5", **TIMES),
+        run.end_job("b", "failed", reason_class="program", exit_code=3, reason="exit code 3", telling_line="no 5",
+                    **TIMES),
         machine="i-7",
     )  # fmt: skip
     run.end_job("c", machine="i-8", message={"group": {"plate": "P2"}})  # its container was killed
@@ -66,10 +67,10 @@ def test_each_job_has_a_row_with_everything_that_the_journals_say(run: RunDocume
     cause = outcome.groups[0].id
     assert lines == [
         ["job", "group.plate", "group.well", "state", "attempts", "started", "seconds", "exit_code", "cause", "machine",
-         "peak_memory_bytes", "output_location"],
-        ["a", "P1", "A01", "done", "1", TIMES["started"], "90.5", "0", "", "i-7", "5", location],
-        ["b", "", "", "failed", "1", TIMES["started"], "90.5", "3", cause, "i-7", "", ""],
-        ["c", "P2", "", "done", "1", "", "", "", "", "i-8", "", ""],
+         "peak_memory_bytes", "output_location", "reason"],
+        ["a", "P1", "A01", "done", "1", TIMES["started"], "90.5", "0", "", "i-7", "5", location, ""],
+        ["b", "", "", "failed", "1", TIMES["started"], "90.5", "3", cause, "i-7", "", "", "exit code 3; no 5"],
+        ["c", "P2", "", "done", "1", "", "", "", "", "i-8", "", "", ""],
     ]  # fmt: skip
 
 

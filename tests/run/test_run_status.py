@@ -235,6 +235,37 @@ def test_a_run_that_was_cleaned_up_without_a_summary_has_stopped(run: Run, fleet
     assert (status.state, status.has_failures) == (RunState.STOPPED, True)
 
 
+def test_jobs_that_were_lost_with_their_queue_do_not_wait_and_are_submitted_again(run: Run) -> None:
+    run.account.account.responses |= {
+        "ec2.DescribeSpotFleetRequests": {"SpotFleetRequestConfigs": []},
+        "ec2.DescribeSpotFleetInstances": {"ActiveInstances": []},
+    }
+    run.begin(5)
+    run.write_journal(2, 1)
+    run.account.has_queue = False
+    status = run.observe()
+    assert (status.state, status.jobs) == (RunState.STOPPED, JobNumbers(5, 2, 0, 1, unaccounted=2))
+    assert build_document(run, status)["jobs"]["unaccounted"] == 2
+    output = FakeOutput()
+    print_status(run.view, status, output, LINE, as_json=False)
+    assert "2 unaccounted for" in output.printed
+    assert "next: python run.py setup\n      python run.py submitJob files/job.json\n" in output.printed
+    assert "--yes" not in output.printed
+
+
+def test_during_the_run_the_status_says_to_wait_and_how_to_correct_later(run: Run) -> None:
+    run.account.jobs = 2
+    run.begin(5)
+    run.write_journal(1, 2, running=1, ended=False)
+    output = FakeOutput()
+    status = run.observe()
+    print_status(run.view, status, output, LINE, as_json=False)
+    end = output.printed.partition("\nnext: ")[2]
+    assert end.startswith("python run.py monitor files/App.json\nonce the run has ended:\n")
+    assert f"{RETRY} --with files/job.json" in end
+    assert "--yes" not in output.printed
+
+
 def test_nothing_is_changed(run: Run) -> None:
     run.account.jobs = 2
     run.begin(5)

@@ -229,6 +229,15 @@ def test_the_details_name_an_example_its_log_and_the_command_to_run_it_again() -
             f"    python run.py retry files/F.json --only {group.id}"} <= set(lines)  # fmt: skip
 
 
+def test_failed_jobs_whose_lines_were_not_read_yet_have_a_row_so_that_the_numbers_agree() -> None:
+    groups = build_groups(2, 3)
+    status = replace(STATUS, jobs=replace(STATUS.jobs, failed=10), failures=groups)
+    rows = [line for line in show(status, ScreenSize(80, 24)) if "not grouped yet" in line]
+    assert [row.split()[-1] for row in rows] == ["4"]
+    status = replace(STATUS, jobs=replace(STATUS.jobs, failed=6), failures=groups)
+    assert not any("not grouped yet" in line for line in show(status, ScreenSize(80, 24)))
+
+
 def test_a_cause_without_output_is_explained_by_its_reason() -> None:
     failed = FailedJob("a", START, "make_job: KeyError: 'plate', which is not a key of the message", "worker code")
     lines = format_failure_details(group_failures([failed]), "python run.py retry files/F.json")

@@ -306,7 +306,7 @@ class RetryPlanner:
 
     def _explain_waiting_jobs(self) -> None:
         """Print what to do about the run's jobs in the queue, although some of them may fail at each attempt."""
-        from distributed_something.results.advice import format_advice
+        from distributed_something.results.status.advice_text import format_advice
 
         rows, line = self.context.console.print_progress, self.context.build_run_line(None, self.run)
         end, failing = find_end(self.context, self.run), len(self.outcome.failing)

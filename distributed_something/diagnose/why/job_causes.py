@@ -9,14 +9,15 @@ from distributed_something.core.text import format_count
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.observe.evidence import Evidence
 from distributed_something.results.advice import (
+    REPLACING_RECIPES,
     Advice,
     AdviceCause,
-    Recipe,
     choose_advice,
     choose_longer_limit,
     classify_failure,
     format_minutes,
     list_sending_commands,
+    needs_commands,
 )
 from distributed_something.results.causes import FailureGroup
 from distributed_something.results.command_line import CommandLine
@@ -25,12 +26,11 @@ from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.summary import format_shared_value
 
-MAX_GROUPS = 10  # as in `status`; the largest ones
+MAX_GROUPS = 3  # the largest ones: on a small terminal, the advice must not scroll away; `status` shows more
 # If no job is done, or none is left: failures explain this better than missing machines do.
 EVERY_JOB_WEIGHT = 100
 SOME_JOBS_WEIGHT = 58
 _START_CAUSES = (AdviceCause.NO_MACHINE, AdviceCause.NO_CONTAINER)  # these keep jobs from running at all
-_REPLACING_RECIPES = (Recipe.RESUBMIT, Recipe.REPLACE, Recipe.REPLACE_LONGER)
 _REMEDIES_BY_CAUSE = {
     AdviceCause.NO_PROGRAM: "correct the command in {job_file}, or install the program {place}",
     AdviceCause.PROGRAM: "read the log; correct the command in {job_file}, or the program",
@@ -53,11 +53,12 @@ _REMEDIES_BY_CAUSE = {
 class JobEvidence:
     """What the run's documents say about its jobs.
 
-    `outcome`: None if no attempt has failed, or if that could not be read. `source`: where the jobs came from.
-    `has_ended`: whether the run's end is recorded. `is_hopeless`: whether it ended because nothing works or, before its
-    end, whether no job has succeeded. `is_regular`: whether it ended because no jobs were left; all its resources were
-    then removed. `has_pauses`: whether machines pause because jobs failed in a row. `is_test`: whether these are the
-    jobs of `testRun`, which nobody sends again. `batch`: jobs sent after its end.
+    `outcome`: None if no attempt has failed during the run, or if that could not be read. `source`: where the jobs came
+    from. `has_ended`: whether the run's end is recorded, or nothing of it exists any more. `is_hopeless`: whether it
+    ended because nothing works or, before its end, whether no job has succeeded. `is_regular`: whether it ended because
+    no jobs were left, or without a monitor; none of its resources exist any more. `has_pauses`: whether machines pause
+    because jobs failed in a row. `is_test`: whether these are the jobs of `testRun`, which nobody sends again. `batch`:
+    jobs sent after its end.
     """
 
     outcome: RunOutcome | None = None
@@ -79,7 +80,8 @@ class JobEvidence:
             self.outcome, is_hopeless=self.is_hopeless, has_no_machine=self.has_no_machine, source=self.source,
             batch=self.batch,
         )  # fmt: skip
-        return advice if advice and (advice.jobs or advice.cause in _START_CAUSES) else None
+        is_explained = advice is not None and (advice.jobs or advice.lost or advice.cause in _START_CAUSES)
+        return advice if is_explained else None
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,13 @@ def is_all_removed(evidence: Evidence, jobs: JobEvidence) -> bool:
     Jobs in the queue would be of the next run, which needs these.
     """
     return jobs.has_ended and jobs.is_regular and not (evidence.counts and evidence.counts.jobs)
+
+
+def is_everything_gone(evidence: Evidence) -> bool:
+    """Return whether neither the queue nor machines exist any more, as after a cleanup or the end of a local cloud."""
+    is_observed = evidence.has_observed("counts") and evidence.has_observed("fleet")
+    has_fleet = evidence.fleet is not None and bool(evidence.fleet.is_active or evidence.fleet.machines)
+    return is_observed and evidence.counts is None and not has_fleet
 
 
 def diagnose_failing_jobs(jobs: JobEvidence, line: CommandLine) -> Iterator[Cause]:
@@ -178,9 +187,9 @@ def _format_remedy(cause: AdviceCause, group: FailureGroup, line: CommandLine) -
 def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is_first: bool) -> tuple[str, ...]:
     """Return the commands that send the group's jobs again. `is_first`: whether no other group had its correction."""
     advice, cause = jobs.advice, classify_failure(group.any.example)
-    if advice is not None and not jobs.has_ended and cause is advice.cause and _needs_commands(advice):
+    if advice is not None and not jobs.has_ended and cause is advice.cause and needs_commands(advice):
         return tuple(list_sending_commands(advice, line)) if is_first else ()
-    if advice is not None and advice.recipe in _REPLACING_RECIPES:  # these send all jobs again
+    if advice is not None and advice.recipe in REPLACING_RECIPES:  # these send all jobs again
         return ()
     is_sent = (
         jobs.batch is not None
@@ -189,10 +198,6 @@ def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is
     )
     if group.failed is None or jobs.is_test or is_sent:
         return ()
-    has_waiting = jobs.batch is not None or (jobs.outcome is not None and jobs.outcome.left > 0)
+    is_later = not (jobs.has_ended or jobs.is_hopeless)  # it is to be typed when the queue will be empty
+    has_waiting = jobs.batch is not None or (jobs.outcome is not None and jobs.outcome.left > 0 and not is_later)
     return (line.format_retry("--only", group.failed.id, has_waiting=has_waiting),)
-
-
-def _needs_commands(advice: Advice) -> bool:
-    """Return whether a correction during the run needs commands; otherwise, jobs in the queue are just tried again."""
-    return advice.recipe in (*_REPLACING_RECIPES, Recipe.REBUILD) or advice.cause is AdviceCause.MEMORY

@@ -11,8 +11,9 @@ from distributed_something.core.text import TERMINAL_COLUMNS, format_one_line, f
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.diagnose.why.job_causes import JobEvidence, is_all_removed
 from distributed_something.observe.evidence import Evidence
-from distributed_something.results.advice import format_advice, list_next_commands
+from distributed_something.results.advice import list_next_commands
 from distributed_something.results.command_line import CommandLine, format_command_lines
+from distributed_something.results.status.advice_text import format_advice
 from distributed_something.results.summary import format_verdict
 
 # The JSON keys never change, so that scripts keep working. Some keys differ from the attribute names.

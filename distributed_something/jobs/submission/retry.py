@@ -121,7 +121,8 @@ def correct_messages(
     for job in failed:
         by_group.setdefault(json.dumps(_get_group(job.message), sort_keys=True), []).append(job)
     groups = [_get_group(jobs[0].message) for jobs in by_group.values()]
-    corrected = parse_job_file(job_file, content | {"groups": groups}, list_objects, own_names)
+    first_jobs = tuple(jobs[0].job for jobs in by_group.values())
+    corrected = parse_job_file(job_file, content | {"groups": groups}, list_objects, own_names, failed_jobs=first_jobs)
     plan = plan_submission(corrected)
     new_ids = (job_id(json.loads(body)) for body in corrected.iter_bodies())
     jobs = {job.job: new_id for same, new_id in zip(by_group.values(), new_ids, strict=True) for job in same}

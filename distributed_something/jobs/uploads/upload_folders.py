@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.s3 import iter_bucket_objects
 from distributed_something.core.errors import translate_aws_errors
-from distributed_something.core.text import format_names, format_one_line, format_row
+from distributed_something.core.text import format_count, format_names, format_one_line, format_row
 from distributed_something.jobs.uploads.upload_files import (
     CACHE_REASON,
     HIDDEN_REASON,
@@ -46,7 +46,7 @@ def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], repor
 
             with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
                 changed = sum(pool.map(upload_changed, found.files))
-        counts = f"{changed} files uploaded, {len(found.files) - changed} unchanged"
+        counts = f"{format_count(changed, 'file')} uploaded, {len(found.files) - changed} unchanged"
         report(format_row("upload", f"{os.path.normpath(folder)}: {counts}"))
         for line in _format_left_out(found):
             report(format_row("left out", line))

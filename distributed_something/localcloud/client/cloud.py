@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -137,18 +137,15 @@ class LocalCloud:
         except (OSError, BotoCoreError, ClientError) as error:
             raise LocalCloudError(f"the results could not be copied to files: {error}") from error
 
-    def list_job_queues(self, dead_letter_queues: Collection[str] = ()) -> list[JobQueue]:
-        """Return the queues of all apps and regions with their jobs. Raise LocalCloudError if an emulator fails.
-
-        `dead_letter_queues`: names of queues that are known to be dead-letter queues.
-        """
+    def list_job_queues(self) -> list[JobQueue]:
+        """Return the queues of all apps and regions with their jobs. Raise LocalCloudError if an emulator fails."""
         from distributed_something.localcloud.client.connection import build_client
         from distributed_something.localcloud.client.job_queues import list_job_queues
 
         regions = call_daemon(self.state, "regions")["regions"]
         if not is_ministack_ready(self.state.ministack):  # a client would try for minutes
             raise LocalCloudError("ministack, which emulates queues and buckets, does not respond")
-        return list_job_queues(partial(build_client, self.state), regions, dead_letter_queues)
+        return list_job_queues(partial(build_client, self.state), regions)
 
     @property
     def has_containers(self) -> bool:

@@ -1,12 +1,14 @@
 """The job queues of a local cloud and the jobs in them, which `stop` loses.
 
 Queues are in memory. Dead-letter queues do not count: their jobs have failed, and the bucket contains their records.
+After cleanup has deleted the job queue, nothing refers to a dead-letter queue. But `setup` tags both queues, and only
+the job queue gets a dead-letter queue.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +19,7 @@ from distributed_something.localcloud.base.errors import LocalCloudError
 
 WAITING_ATTRIBUTES = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
 RUNNING_ATTRIBUTE = "ApproximateNumberOfMessagesNotVisible"
+APP_TAG = "app"  # of queues that `setup` created
 MAX_DESCRIBED_SERVICES = 10  # ECS limit for one DescribeServices call
 
 
@@ -34,19 +37,15 @@ class JobQueue:
         return self.waiting + self.running
 
 
-def list_job_queues(
-    build_client: Callable[..., Any], regions: Iterable[str], dead_letter_queues: Collection[str] = ()
-) -> list[JobQueue]:
+def list_job_queues(build_client: Callable[..., Any], regions: Iterable[str]) -> list[JobQueue]:
     """Return the queues in all `regions`, except dead-letter queues. Raise LocalCloudError if an emulator fails.
 
-    `build_client` takes `service` and `region`. `dead_letter_queues`: their names, as far as they are known. After
-    cleanup has deleted the job queue, nothing else shows what a dead-letter queue is.
+    `build_client` takes `service` and `region`.
     """
     try:
-        queues = [queue for region in regions for queue in _iter_region_queues(partial(build_client, region=region))]
+        return [queue for region in regions for queue in _iter_region_queues(partial(build_client, region=region))]
     except (BotoCoreError, ClientError) as error:
         raise LocalCloudError(f"the emulated AWS does not respond: {error}") from error
-    return [queue for queue in queues if queue.name not in dead_letter_queues]
 
 
 def _iter_region_queues(build_client: Callable[..., Any]) -> Iterator[JobQueue]:
@@ -61,9 +60,13 @@ def _iter_region_queues(build_client: Callable[..., Any]) -> Iterator[JobQueue]:
     }
     runs = _find_runs(build_client(service="ecs")) if urls else {}
     for url, values in attributes.items():
-        if values["QueueArn"] not in dead_letter_arns:
+        if values["QueueArn"] not in dead_letter_arns and ("RedrivePolicy" in values or not _has_app_tag(sqs, url)):
             waiting = sum(int(values.get(name, 0)) for name in WAITING_ATTRIBUTES)
             yield JobQueue(url.rsplit("/", 1)[-1], waiting, int(values.get(RUNNING_ATTRIBUTE, 0)), runs.get(url))
+
+
+def _has_app_tag(sqs: Any, url: str) -> bool:
+    return APP_TAG in sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
 
 
 def _find_runs(ecs: Any) -> dict[str, str]:

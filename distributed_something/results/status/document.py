@@ -42,7 +42,7 @@ class JobNumbers:
 
     `submitted`: distinct jobs, which is the sum of all states; None if unknown, as in runs that an older version
     started. A job that was sent again after it had failed is not `failed` any more. `already_there`: submissions that
-    were skipped.
+    were skipped. `unaccounted`: after the run, jobs that were lost: they have neither ended nor are they in the queue.
     """
 
     submitted: int | None
@@ -51,6 +51,7 @@ class JobNumbers:
     failed: int = 0
     running: int = 0
     waiting: int = 0
+    unaccounted: int = 0
 
     @property
     def ended(self) -> int:
@@ -58,7 +59,7 @@ class JobNumbers:
 
     @property
     def left(self) -> int:
-        """Number of jobs that have not ended."""
+        """Number of jobs that are running or in the queue."""
         return self.running + self.waiting
 
     @property
@@ -131,7 +132,8 @@ class RunStatus:
 
         Once the queue is empty, all jobs have ended, even if the journals do not say yet how.
         """
-        is_over = self.state in (RunState.ENDING, RunState.DONE, RunState.FAILED) and not self.jobs.waiting
+        is_over = self.state in (RunState.ENDING, RunState.DONE, RunState.FAILED)
+        is_over = is_over and not (self.jobs.waiting or self.jobs.unaccounted)
         return 1.0 if is_over and self.jobs.submitted else self.jobs.share
 
     def is_repeated(self, group: FailureGroup) -> bool:
@@ -175,6 +177,7 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
         "jobs": {
             "submitted": status.jobs.submitted, "done": status.jobs.done, "already_there": status.jobs.already_there,
             "failed": status.jobs.failed, "running": status.jobs.running, "waiting": status.jobs.waiting,
+            "unaccounted": status.jobs.unaccounted,
         },
         **_build_groups(status, retry_command, group_costs),
         "retry": retry_command if status.has_retry else None,

@@ -10,7 +10,7 @@ that this module returns.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distributed_something.observe.documents.journals import RunTotals
 from distributed_something.results.job_counter import FailedJob, JobCounts
@@ -71,13 +71,14 @@ def count_current_jobs(sources: JobSources) -> JobNumbers:
 def count_ended_jobs(submitted: int | None, counts: JobCounts, left: int) -> JobNumbers:
     """Return how many jobs of a run that has ended are in which state. `left`: how many are in the queue.
 
-    If the number of jobs is known, all that have not ended are waiting, also those that have been lost.
+    If the number of jobs is known, those are unaccounted for that have neither ended nor are in the queue.
     """
     numbers = JobNumbers(None, counts.done, counts.already_there, counts.failed, waiting=left)
     if submitted is None:
         return numbers
     total = max(numbers.ended, submitted - counts.repeated - counts.replaced)
-    return JobNumbers(total, counts.done, counts.already_there, counts.failed, running=0, waiting=total - numbers.ended)
+    waiting = min(left, total - numbers.ended)
+    return replace(numbers, submitted=total, waiting=waiting, unaccounted=total - numbers.ended - waiting)
 
 
 def select_retried_jobs(failures: Iterable[FailedJob], sent: Mapping[str, float]) -> Collection[str]:

@@ -68,7 +68,9 @@ def build_screen(status: RunStatus, group_costs: Sequence[float | None], footer:
     if status.failures and status.failing:  # they share the space, and the second list needs its own lines around it
         space = (space - LINES_AROUND_GROUPS) // 2
     space = max(MIN_GROUP_LINES, space)
-    lines += _build_failures(FAILED_TITLE, status.failures, group_costs[:count], width, space)
+    unread = status.jobs.failed - sum(len(group.jobs) for group in status.failures)
+    lines += _build_failures(FAILED_TITLE, status.failures, group_costs[:count], width, space - (unread > 0))
+    lines += _build_unread_failures(unread, width) if status.failures else []
     lines += _build_failures(FAILING_TITLE, status.failing, group_costs[count:], width, space)
     return [*lines, *others]
 
@@ -180,20 +182,26 @@ def _format_state(status: RunStatus) -> str:
         case RunState.FAILED:
             return "the run has ended; some jobs failed"
         case RunState.STOPPED:
-            return "the run has ended" + (" with jobs left" if status.jobs.waiting else "")
+            return "the run has ended" + (" with jobs left" if status.jobs.waiting else _format_loss(status.jobs))
     return _STATE_TEXTS.get(status.state, "")
+
+
+def _format_loss(jobs: JobNumbers) -> str:
+    return "; some jobs were lost" if jobs.unaccounted else ""
 
 
 def _format_reason(status: RunStatus) -> str:
     """Return why the run ended early, in the words of `monitor`; "" if it did not."""
     jobs = status.jobs
-    has_every_job_failed = jobs.failed and not (jobs.done or jobs.already_there or jobs.left)
+    has_others = jobs.done or jobs.already_there or jobs.left or jobs.unaccounted
+    has_every_job_failed = jobs.failed and not has_others
     return "every job failed" if status.reason == NOTHING_WORKS and has_every_job_failed else status.reason
 
 
 def _format_counts(jobs: JobNumbers) -> list[str]:
     counts = {"done": jobs.done, "running": jobs.running, "waiting": jobs.waiting, "failed": jobs.failed}
     texts = [f"{count:,} {name}" for name, count in counts.items()]
+    texts += [f"{jobs.unaccounted:,} unaccounted for"] if jobs.unaccounted else []
     return [*texts, f"{jobs.already_there:,} already there"] if jobs.already_there else texts
 
 
@@ -260,6 +268,13 @@ def _build_failures(
         more = format_count(len(groups) - len(shown), "more cause")
         rows.append(_join(Text(f" … and {more}; status --json lists all of them"), Text(f"{jobs:>8,}{'':>10}"), width))
     return rows
+
+
+def _build_unread_failures(count: int, width: int) -> list[Text]:
+    """Return a row for failed jobs in no group: a journal's line was not read yet, or there are too many failures."""
+    if count <= 0:
+        return []
+    return [_join(Text(" … and failed jobs that are not grouped yet"), Text(f"{count:>8,}{'':>10}"), width)]
 
 
 def _build_slowest(status: RunStatus, width: int) -> list[Text]:

@@ -7,9 +7,12 @@ from dataclasses import replace
 
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, explain_aws_error, needs_new_login
-from distributed_something.results.advice import format_advice
+from distributed_something.results.advice import choose_current_advice
 from distributed_something.results.command_line import CommandLine, format_next_command
+from distributed_something.results.job_counter import JobCounts
+from distributed_something.results.job_source import find_job_source
 from distributed_something.results.outcome import add_example_details
+from distributed_something.results.status.advice_text import format_advice, format_current_advice
 from distributed_something.results.status.document import RunStatus, build_status_document
 from distributed_something.run.monitor.start_failure import format_start_failure
 from distributed_something.run.output import Output
@@ -36,7 +39,7 @@ def print_status(view: RunView, status: RunStatus, output: Output, line: Command
     lines = [line.plain.rstrip() for line in build_screen(status, costs, "", ScreenSize(height=PRINTED_ROWS))]
     repeated = {group.id for group in status.failures if status.is_repeated(group)}
     lines += [
-        *format_failure_details(status.failures, retry_command, repeated),
+        *format_failure_details(status.failures, retry_command if status.state.has_ended else "", repeated),
         *format_failure_details(status.failing),
     ]
     if status.start_failure is not None:
@@ -44,8 +47,23 @@ def print_status(view: RunView, status: RunStatus, output: Output, line: Command
     output.print_result("\n".join(lines))
     if status.advice is not None:
         output.print_result("\n" + format_advice(status.advice, line))
+    elif not status.state.has_ended:
+        _print_current_advice(view, status, output, line)
     elif status.jobs.failed:
         output.print_result(f"\n{format_next_command(retry_command)}")
+
+
+def _print_current_advice(view: RunView, status: RunStatus, output: Output, line: CommandLine) -> None:
+    failures, failing = (
+        [failed for group in groups for failed in group.jobs] for groups in (status.failures, status.failing)
+    )
+    if not (failures or failing):
+        return
+    source = find_job_source(view.clients, view.file, status.at, status.at)
+    counts = JobCounts(status.jobs.done, status.jobs.already_there, len(failures))
+    advice, is_urgent = choose_current_advice(failures, failing, counts, status.jobs.left, source)
+    if advice is not None:
+        output.print_result("\n" + format_current_advice(advice, line, is_urgent=is_urgent))
 
 
 def watch_status(view: RunView, output: Output, clock: Clock, *, pause: float, footer: str) -> RunStatus:

@@ -22,7 +22,7 @@ from typing import Any
 from distributed_something.worker.hooks.hook_calls import check_destination, confine_job
 from distributed_something.worker.job.addresses import is_url, parse_input_address
 from distributed_something.worker.job.failures import AWS_ERRORS, Failed
-from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job, parse_message
+from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job, job_from_message, parse_message
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.worker_settings import Settings
 
@@ -56,7 +56,8 @@ def check_messages(
     """Give each message in `folder` to `make_job`, and its job to `check`. Return the exit code 0.
 
     Write a verdict for each message that is not accepted, up to MAX_VERDICTS, one for each list of files that `check`
-    needs, and one with the state `checked` at the end.
+    needs, and one with the state `checked` at the end. It says `is_usual` if nothing here depends on the project: all
+    messages that `submitJob` itself has checked would then be accepted.
     """
     job_folders, files = Folders(folder / "job", lambda inputs: None), _read_files(folder)
     job_folders.root.mkdir(exist_ok=True)
@@ -81,8 +82,26 @@ def check_messages(
                 verdict_count += 1
                 if verdict_count == MAX_VERDICTS:
                     break
-    _write_verdict(folder, {"state": "checked", "number": None})
+    is_usual = check is None and _is_usual(make_job)
+    _write_verdict(folder, {"state": "checked", "number": None, "is_usual": is_usual})
     return 0
+
+
+def _is_usual(make_job: MakeJob) -> bool:
+    """Return whether a project's `make_job` is like the shipped one, which only calls `job_from_message`.
+
+    The code is compared, not the file: in a clone of the repository, the shipped file is the one that users edit.
+    """
+    code, usual = getattr(make_job, "__code__", None), _make_usual_job.__code__
+    return (
+        code is not None
+        and (code.co_code, code.co_names, code.co_varnames) == (usual.co_code, usual.co_names, usual.co_varnames)
+        and make_job.__globals__.get("job_from_message") is job_from_message
+    )
+
+
+def _make_usual_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
+    return job_from_message(message, folders, settings)
 
 
 def _make_checked_job(body: str, folders: Folders, settings: Settings, make_job: MakeJob) -> Job:

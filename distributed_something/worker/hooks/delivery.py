@@ -70,7 +70,7 @@ def check_deliveries(job: Job, deliveries: object) -> list[Delivery]:
         given = "a list with something else" if is_list else f"a value of type {type(deliveries).__name__}"
         raise Failed(f"deliver() in generic-worker.py returned {given}, not a list of Delivery objects", "worker code")
     if not job.upload_results and len(deliveries) < job.expected_files:
-        raise Failed(f"{len(deliveries)} files delivered, {job.expected_files} expected", DELIVERY_CLASS)
+        raise Failed(f"{len(deliveries)} of {job.expected_files} expected files delivered", DELIVERY_CLASS)
     return list(deliveries)
 
 

@@ -66,7 +66,7 @@ def usual_failure(job: Job, folders: Folders, result: Result) -> str | None:
         return None
     count = _count_results(job.output_dir or folders.output_dir, job.leave_out)
     if count < job.expected_files:
-        return f"{count} files written, {job.expected_files} expected"
+        return f"{count} of {job.expected_files} expected files written"
     return None
 
 
@@ -89,7 +89,7 @@ def missing_files(folder: Path, at_least: int, match: str = "*", min_bytes: int 
     except (OSError, ValueError, NotImplementedError) as error:  # the last two mean an invalid pattern
         return f"files that match {match!r} cannot be counted: {error}"
     size = " and are not empty" if min_bytes == 1 else f" and have {min_bytes} bytes or more" if min_bytes else ""
-    return None if count >= at_least else f"{count} files match {match!r}{size}, {at_least} expected"
+    return None if count >= at_least else f"{count} of {at_least} expected files match {match!r}{size}"
 
 
 def wrong_text(path: Path, equals: str) -> str | None:

@@ -98,7 +98,7 @@ def test_a_result_whose_path_is_too_long_is_the_jobs_fault_and_named(harness: At
 def test_a_job_that_writes_only_files_that_are_left_out_has_too_few(harness: AttemptHarness) -> None:
     message = MESSAGE | {"command": "touch {output_dir}/x.tmp", "leave_out": ["*.tmp"], "expected_files": 1}
     harness.handle(message, failure=usual_failure)
-    assert harness.read_record(job_id(message))["reason"] == "0 files written, 1 expected"
+    assert harness.read_record(job_id(message))["reason"] == "0 of 1 expected files written"
 
 
 DEEP_LOOP = (

@@ -179,7 +179,7 @@ def test_what_deliver_returns_must_be_deliveries(harness: AttemptHarness, return
 def test_a_job_fails_if_deliver_sends_fewer_files_than_expected(harness: AttemptHarness) -> None:
     harness.handle(MESSAGE | {"expected_files": 1}, make_job=make_undelivered_job, deliver=lambda *_: [])
     record = harness.recorded[-1]
-    assert (record["reason"], record["reason_class"]) == ("0 files delivered, 1 expected", "delivery")
+    assert (record["reason"], record["reason_class"]) == ("0 of 1 expected files delivered", "delivery")
 
 
 def test_a_job_that_nothing_would_publish_fails_before_its_program_runs(harness: AttemptHarness) -> None:

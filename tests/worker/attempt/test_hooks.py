@@ -245,7 +245,7 @@ def test_the_next_command_does_not_run_if_the_promised_output_of_the_first_is_mi
         harness.handle(message, make_job=make_checked_job, **hooks)
         record = harness.read_record(job_id(message))
         assert record["state"] == "failed"
-        assert record["reason"] == "0 files match 'plate', 1 expected"
+        assert record["reason"] == "0 of 1 expected files match 'plate'"
         assert record["telling_line"] == "unknown option: --x"
         assert list_sizes(harness.s3, "App/") == {}
 

@@ -252,7 +252,7 @@ def test_the_record_names_a_program_that_does_not_exist(lab: WorkerLab) -> None:
 
 def test_a_job_with_too_few_files_fails_and_uploads_nothing(lab: WorkerLab) -> None:
     message = lab.send_job(group={"x": "few"}, command=["touch", "{output_dir}/one"], expected_files=2)
-    assert lab.wait_for_record(job_id(message), state="failed")["reason"] == "1 files written, 2 expected"
+    assert lab.wait_for_record(job_id(message), state="failed")["reason"] == "1 of 2 expected files written"
     assert lab.read_object(f"App/{job_id(message)}/one") is None
 
 

@@ -48,24 +48,25 @@ def test_files_in_all_subfolders_are_counted_by_name_and_size(tmp_path: Path) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
     assert missing_files(tmp_path, 4) is None
-    assert missing_files(tmp_path, 5) == "4 files match '*', 5 expected"
+    assert missing_files(tmp_path, 5) == "4 of 5 expected files match '*'"
     assert missing_files(tmp_path, 3, "*.csv") is None
-    assert missing_files(tmp_path, 3, "*.csv", min_bytes=1) == "2 files match '*.csv' and are not empty, 3 expected"
+    assert missing_files(tmp_path, 3, "*.csv", min_bytes=1) == "2 of 3 expected files match '*.csv' and are not empty"
     assert (
-        missing_files(tmp_path, 3, "*.csv", min_bytes=4) == "1 files match '*.csv' and have 4 bytes or more, 3 expected"
+        missing_files(tmp_path, 3, "*.csv", min_bytes=4)
+        == "1 of 3 expected files match '*.csv' and have 4 bytes or more"
     )
     assert missing_files(tmp_path, 1, "er/*.csv") is None
 
 
 def test_a_folder_that_does_not_exist_has_no_files(tmp_path: Path) -> None:
-    assert missing_files(tmp_path / "none", 1) == "0 files match '*', 1 expected"
+    assert missing_files(tmp_path / "none", 1) == "0 of 1 expected files match '*'"
 
 
 def test_folders_and_broken_links_do_not_count_as_files(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "none")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert missing_files(tmp_path, 1) == "0 files match '*', 1 expected"
+    assert missing_files(tmp_path, 1) == "0 of 1 expected files match '*'"
 
 
 def test_an_invalid_pattern_gives_a_reason(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ def test_expected_files_counts_only_files_that_will_be_uploaded(folders: Folders
     (folders.output_dir / "logs" / "a.tmp").touch()
     (folders.output_dir / "empty").mkdir()
     result = Result(0, 1.0, 0, 0.0, timed_out=False, stopped=False)
-    assert usual_failure(job, folders, result) == "0 files written, 1 expected"
+    assert usual_failure(job, folders, result) == "0 of 1 expected files written"
     (folders.output_dir / "deep").mkdir()
     (folders.output_dir / "deep" / "x.csv").touch()
     assert usual_failure(job, folders, result) is None
@@ -199,4 +200,4 @@ def test_expected_files_counts_only_files_that_will_be_uploaded(folders: Folders
 def test_a_folder_that_does_not_exist_has_no_results(tmp_path: Path) -> None:
     job = Job("j", "true", "ours", "ours", "out", expected_files=1)
     result = Result(0, 1.0, 0, 0.0, timed_out=False, stopped=False)
-    assert usual_failure(job, Folders(tmp_path), result) == "0 files written, 1 expected"
+    assert usual_failure(job, Folders(tmp_path), result) == "0 of 1 expected files written"

@@ -1,0 +1,148 @@
+"""The text of the advice about a run's jobs, during the run and after it: what to correct, and what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distributed_something.core.text import (
+    LABEL_COLUMNS,
+    TERMINAL_COLUMNS,
+    format_count,
+    format_row,
+    format_wrapped_lines,
+)
+from distributed_something.results.advice import (
+    Advice,
+    AdviceCause,
+    Recipe,
+    list_alternative_commands,
+    list_next_commands,
+    list_sending_commands,
+)
+from distributed_something.results.causes import format_exit_code
+from distributed_something.results.command_line import CommandLine, format_command_lines, format_next_command
+
+
+def format_advice(advice: Advice, line: CommandLine) -> str:
+    """Return what to correct, and then `next:` with the commands to type, one per line."""
+    lines = _format_correction(advice, line)
+    first, *others = list_next_commands(advice, line)
+    return "\n".join([*lines, format_next_command(first), *_format_commands(others)])
+
+
+def format_current_advice(advice: Advice, line: CommandLine, *, is_urgent: bool) -> str:
+    """Return the same during the run. `is_urgent`: whether nothing works, so that waiting for its end is useless.
+
+    Otherwise, a `retry` would now send the jobs again as they are, so the first command only continues the run.
+    """
+    if is_urgent:
+        first, *others = list_sending_commands(advice, line)
+        return "\n".join([*_format_correction(advice, line), format_next_command(first), *_format_commands(others)])
+    monitor = line.format_command("monitor", line.monitor_file)
+    return "\n".join([
+        *_format_correction(advice, line, "The run continues; keep monitor running. Once it has ended:"),
+        format_next_command(monitor),
+        "once the run has ended:",
+        *_format_commands(list_next_commands(advice, line)),
+    ])  # fmt: skip
+
+
+def _format_correction(advice: Advice, line: CommandLine, start: str = "") -> list[str]:
+    line, indent = line.select_job_file(advice.source.job_file), " " * LABEL_COLUMNS
+    others = f"{format_count(advice.lost, 'other job')} {'was' if advice.lost == 1 else 'were'} lost: not in the queue."
+    loss = f"{others} The commands send lost jobs too." if advice.lost and advice.cause is not AdviceCause.LOST else ""
+    text = " ".join(filter(None, [start, loss, _explain_correction(advice, line)]))
+    lines = format_wrapped_lines(text, format_row("what to do", ""), indent, TERMINAL_COLUMNS)
+    for command in list_alternative_commands(advice, line):
+        lines += format_command_lines(command, indent, indent)
+    return lines
+
+
+def _format_commands(commands: Sequence[str]) -> list[str]:
+    indent = " " * len("next: ")
+    return [text for command in commands for text in format_command_lines(command, indent, indent)]
+
+
+def _explain_correction(advice: Advice, line: CommandLine) -> str:
+    match advice.cause:
+        case AdviceCause.NO_PROGRAM | AdviceCause.PROGRAM:
+            return _explain_program(advice, line)
+        case AdviceCause.NO_CONTAINER if line.has_image:
+            return "Containers do not start or do not work. Correct DOCKERHUB_TAG, worker/Dockerfile, or worker/."
+        case AdviceCause.TIME if advice.recipe in (Recipe.RESUBMIT, Recipe.SUBMIT):
+            return f"The program needs more time. Raise timeout_minutes in {line.job_file}."
+        case AdviceCause.MISSING_INPUT if advice.recipe is Recipe.RETRY:
+            return (
+                f"Upload the missing inputs{_format_reason(advice)}, and type the commands at the end. Or, if "
+                f"{line.job_file} uploads them (`upload`), add them to its folder, and type instead:"
+            )
+        case AdviceCause.MISSING_INPUT:
+            folder = f"the folder from which {line.job_file} uploads them (`upload`)"
+            return f"Upload the missing inputs{_format_reason(advice)}, or add them to {folder}."
+        case AdviceCause.MESSAGE:
+            return f"Correct {line.job_file}; the reason says what is wrong{_format_reason(advice)}."
+        case AdviceCause.MEMORY:
+            return f"The program needs more memory. In the config, {line.memory_remedy}."
+        case AdviceCause.TIME if advice.minutes is None:
+            return "The program needs more time. Replace MINUTES with a longer limit."
+        case AdviceCause.SENT_AGAIN | AdviceCause.NEXT_BATCH:
+            return _explain_batch(advice)
+        case AdviceCause.WAITING if advice.has_failed:
+            text = "New machines continue with the jobs in the queue, which does not contain the failed jobs."
+            return f"{text} To add them, correct their cause, and type first:"
+    return _CORRECTIONS_BY_CAUSE[advice.cause].replace("{reason}", _format_reason(advice))
+
+
+def _explain_batch(advice: Advice) -> str:
+    assert advice.batch is not None
+    batch, verb = advice.batch, "was" if advice.jobs == 1 else "were"
+    noun, sent = ("failed job", "sent again") if advice.cause is AdviceCause.SENT_AGAIN else ("job", "sent")
+    state = "machines are working on them" if batch.is_active else "no machines are running"
+    text = f"{format_count(advice.jobs, noun)} {verb} {sent} after this run."
+    text += f" The queue holds {format_count(batch.jobs, 'job')}; {state}."
+    return f"{text} To add the other failed jobs, correct their cause, and type first:" if advice.has_failed else text
+
+
+def _explain_program(advice: Advice, line: CommandLine) -> str:
+    code = advice.example.exit_code if advice.example else None
+    if advice.cause is AdviceCause.NO_PROGRAM:
+        place = "in the image" if line.has_image else "on this computer"
+        problem = f"The program does not exist {place}, or is not executable."
+        correction = "add the program in worker/Dockerfile" if line.has_image else "install the program"
+    else:
+        end = f"The program fails with {format_exit_code(code)}." if code else ""
+        problem = end or f"The jobs fail{_format_reason(advice)}."
+        correction = "correct the program in the image" if line.has_image else "correct the program"
+    log = f" Its log: {advice.example.log}" if advice.example and advice.example.log else ""
+    start = f"{problem}{log} Correct the command in {line.job_file}"
+    if not list_alternative_commands(advice, line):
+        return f"{start} or, if the command is right, {correction}."
+    return f"{start}, and type the commands at the end. Or, if the command is right, {correction}, and type instead:"
+
+
+def _format_reason(advice: Advice) -> str:
+    return f" ({advice.example.reason})" if advice.example else ""
+
+
+_CORRECTIONS_BY_CAUSE = {
+    AdviceCause.NO_MACHINE: "Machines do not join the cluster. Correct the Fleet file, or what its machines need.",
+    AdviceCause.NO_CONTAINER: "The workers do not start or do not work. Correct worker/generic-worker.py.",
+    AdviceCause.TIME: "The program needs more time. The command doubles the time limit.",
+    AdviceCause.DISK: (
+        "The disk is full. The container's log names the job that filled it. Limit what this job writes, or raise"
+        " EBS_VOL_SIZE in the config."
+    ),
+    AdviceCause.DELIVERY: "Make sure that the place to which deliver() sends the results accepts them{reason}.",
+    AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
+    AdviceCause.WEB: "Correct the address of the input, or do what the reason says about its web server{reason}.",
+    AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",
+    AdviceCause.REFUSED: "Correct worker/generic-worker.py or the data: the worker refuses the jobs{reason}.",
+    AdviceCause.CRASH: (
+        "The workers die while they run these jobs{reason}. Correct worker/generic-worker.py, a library that it calls,"
+        " or the program, whichever kills them."
+    ),
+    AdviceCause.MACHINE: "The jobs' machines failed{reason}. The jobs can run again.",
+    AdviceCause.LOST: "Some jobs were lost. Send the Job file again; jobs that are done are skipped.",
+    AdviceCause.WAITING: "New machines continue with the jobs in the queue.",
+    AdviceCause.REPLACED: "The jobs in the queue have been replaced since. They only need machines.",
+}
