@@ -75,7 +75,7 @@ lint: $(venv)/.test  ## check format, style, types, spelling, Dockerfiles, and s
 	shellcheck distributed_something/worker/image/*.sh distributed_something/cli/completion/run-py.bash examples/*.sh examples/*/*.sh .ci/* || status=1; \
 	exit $$status
 
-check: lint test test-examples  ## run lint, test, and test-examples
+check: lint docs test test-examples  ## run lint, docs, test, and test-examples
 
 check-long: check check-github  ## run check, check-github, and the long tests, then demo and test of the last commit in a bare Debian container (needs Docker)
 	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -m long -q -n 2

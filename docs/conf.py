@@ -1,7 +1,7 @@
 """Settings of Sphinx, for `make docs`.
 
-The source folder is the repository, so that links between `docs/` and the READMEs of the examples are the same on GitHub
-and on the site. Nothing is loaded from other hosts.
+The source folder is the repository, so that links between `docs/` and the READMEs of the examples are the same on
+GitHub and on the site. Nothing is loaded from other hosts.
 """
 
 from __future__ import annotations

@@ -35,8 +35,12 @@ SERVICE_COLUMNS = (
     ("setup", "config.py", {"SQS": "creates", "ECS": "creates", "CloudWatch": "creates"}),
     ("submitJob", "Job file", {"SQS": "sends jobs", "S3": "uploads"}),
     ("startCluster", "Fleet file", {"SQS": "counts", "S3": "notes the run", "ECS": "starts", "EC2": "rents"}),
-    ("the workers", "your image", {"SQS": "take jobs", "S3": "read, write", "ECS": "run in", "EC2": "run on", "CloudWatch": "write logs"}),
-    ("monitor", "monitor file", {"SQS": "deletes", "S3": "summarizes", "ECS": "deletes", "EC2": "terminates", "CloudWatch": "keeps logs"}),
+    ("the workers", "your image", {
+        "SQS": "take jobs", "S3": "read, write", "ECS": "run in", "EC2": "run on", "CloudWatch": "write logs"
+    }),
+    ("monitor", "monitor file", {
+        "SQS": "deletes", "S3": "summarizes", "ECS": "deletes", "EC2": "terminates", "CloudWatch": "keeps logs"
+    }),
 )  # fmt: skip
 # Rows of the diagram of the packages, from top to bottom.
 PACKAGE_ROWS = (
@@ -63,7 +67,8 @@ class Drawing:
         """Add a line of text. `kind`: `note` for secondary text, `strong` for bold text."""
         weight = ' font-weight="600"' if kind == "strong" else ""
         self.shapes.append(
-            f'<text x="{x:g}" y="{y:g}" class="{kind}" font-size="{size}" text-anchor="{anchor}"{weight}>{escape(text)}</text>'
+            f'<text x="{x:g}" y="{y:g}" class="{kind}" font-size="{size}" text-anchor="{anchor}"{weight}>'
+            f"{escape(text)}</text>"
         )
 
     def add_box(self, x: float, y: float, width: float, height: float, lines: list[str], kind: str = "box") -> None:
@@ -204,16 +209,20 @@ def draw_packages() -> Drawing:
     for start, end in read_arrows():
         (x0, row0), (x1, row1) = places[start], places[end]
         if row0 == row1:
-            drawing.add_arrow((x0 + 90, row0 * 60 + 23), (x1 - 90, row0 * 60 + 23))
+            drawing.add_arrow((x0 + 100, row0 * 60 + 23), (x1 - 100, row0 * 60 + 23))
             continue
         # Lines that skip rows run beside the boxes between.
         middle = row0 * 60 + 48 if row1 - row0 == 1 else row1 * 60 - 6
-        side = x0 if row1 - row0 == 1 else x0 + (110 if x0 >= 380 else -110)
-        begin = (x0, row0 * 60 + 38) if side == x0 else (x0 + (90 if side > x0 else -90), row0 * 60 + 23)
-        corner = [begin, (side, begin[1]), (side, middle), (x1, middle)] if side != x0 else [begin, (x0, middle), (x1, middle)]
+        side = x0 if row1 - row0 == 1 else x0 + (118 if x0 >= 380 else -118)
+        begin = (x0, row0 * 60 + 38) if side == x0 else (x0 + (100 if side > x0 else -100), row0 * 60 + 23)
+        corner = (
+            [begin, (side, begin[1]), (side, middle), (x1, middle)]
+            if side != x0
+            else [begin, (x0, middle), (x1, middle)]
+        )
         drawing.add_arrow(*corner, (x1, row1 * 60 + 8))
     for name, (x, row) in places.items():
-        drawing.add_box(x - 90, row * 60 + 8, 180, 30, [name], "main" if row == 0 else "box")
+        drawing.add_box(x - 100, row * 60 + 8, 200, 30, [name], "main" if row == 0 else "box")
     return drawing
 
 

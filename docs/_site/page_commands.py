@@ -24,7 +24,8 @@ def read_blocks(page: str) -> list[str]:
 
 def list_commands(page: str) -> list[str]:
     """Return the command lines of a page in their order, without those that LEFT_OUT describes."""
-    lines = [line for block in read_blocks(page) if block.startswith(SHELL_WORDS) for line in block.splitlines()]
+    blocks = [re.sub(r" \\\n +", " ", block) for block in read_blocks(page)]  # commands that are broken into lines
+    lines = [line for block in blocks if block.startswith(SHELL_WORDS) for line in block.splitlines()]
     return [line for line in lines if not LEFT_OUT.search(line)]
 
 

@@ -21,7 +21,7 @@ def draw_screen(lines: list[list[tuple[str, str]]], title: str) -> str:
         f"<title>{escape(title)}</title>",
         f'<rect width="{width:g}" height="{height}" rx="8" class="screen" fill="#16181d"/>',
         '<g class="screen-text" font-size="14" xml:space="preserve" '
-        'font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, \'DejaVu Sans Mono\', monospace">',
+        "font-family=\"ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace\">",
     ]
     for row, line in enumerate(lines):
         column = 0
@@ -30,8 +30,8 @@ def draw_screen(lines: list[list[tuple[str, str]]], title: str) -> str:
             if text.strip():
                 x, y = MARGIN + column * CELL_WIDTH, MARGIN + row * LINE_HEIGHT + 13
                 shapes.append(
-                    f'<text x="{x:g}" y="{y}" textLength="{len(text) * CELL_WIDTH:g}" style="fill: {find_color(style)}">'
-                    f"{escape(text)}</text>"
+                    f'<text x="{x:g}" y="{y}" textLength="{len(text) * CELL_WIDTH:g}" '
+                    f'style="fill: {find_color(style)}">{escape(text)}</text>'
                 )
             column += len(text)
     return "\n".join([*shapes, "</g>", "</svg>", ""])

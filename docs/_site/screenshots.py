@@ -1,7 +1,7 @@
 """Makes the terminal screens in docs/ from real runs with --local: `make screenshots`.
 
-A screen is an indented block below a marker such as `<!-- screen: failing-ended -->`. Nothing in a screen is changed, except
-that the temporary folder is shown as /home/you.
+A screen is an indented block below a marker such as `<!-- screen: failing-ended -->`. Nothing in a screen is
+changed, except that the temporary folder is shown as /home/you.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Session:
     def __init__(self, folder: Path, repository: Path) -> None:
         self.folder, self.env = folder, build_environment(repository)
 
-    def run(self, line: str, is_wanted: Callable[[str], bool] | None = None) -> tuple[Terminal, list[list[tuple[str, str]]]]:
+    def run(
+        self, line: str, is_wanted: Callable[[str], bool] | None = None
+    ) -> tuple[Terminal, list[list[tuple[str, str]]]]:
         """Run a command line; return what it printed, and the first screen whose text `is_wanted` accepts."""
         print(f"$ {line}", file=sys.stderr)
         if line.startswith("cd "):
@@ -152,7 +154,11 @@ def main() -> None:
     screens: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        for part, capture in (("clone", capture_demo), ("plate-screen", capture_failing_run), ("Distributed-Something", capture_tutorial)):
+        for part, capture in (
+            ("clone", capture_demo),
+            ("plate-screen", capture_failing_run),
+            ("Distributed-Something", capture_tutorial),
+        ):
             repository = folder / part
             copy_repository(repository)
             if capture is capture_failing_run:

@@ -32,9 +32,13 @@ def complete_page(app: Any, name: str, source: list[str]) -> None:
     if name == "docs/options":
         text = text.replace("<!-- commands -->", format_commands_page())
     if name == "docs/architecture":
-        text = re.sub(r"```mermaid\n.*?```", "![The packages and their imports](pictures/packages.svg)", text, flags=re.S)
+        text = re.sub(
+            r"```mermaid\n.*?```", "![The packages and their imports](pictures/packages.svg)", text, flags=re.S
+        )
     if name == "docs/examples":
-        text += build_toctree("", sorted(f"../examples/{path.parent.name}/README" for path in EXAMPLES.glob("*/README.md")))
+        text += build_toctree(
+            "", sorted(f"../examples/{path.parent.name}/README" for path in EXAMPLES.glob("*/README.md"))
+        )
     if name == "README":  # nobody needs it on the site, except those who follow a link to it
         text = "---\norphan: true\n---\n" + text
     source[0] = re.sub(r"^!\[([^\]]*)\]\((?:docs/)?pictures/([\w-]+)\.svg\)$", inline_drawing, text, flags=re.M)
