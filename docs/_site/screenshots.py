@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 MARKER = re.compile(r"(<!-- screen: ([\w-]+) -->\n)(?: {4}.*\n|\n(?= {4}))+")
 SHOWN_FOLDER = "/home/you"
 PERCENT = re.compile(r"━.* (\d+) %$", re.M)
-# The run in docs/when-jobs-fail.md: 60 wells, 12 of which fail for 3 causes.
+# The run in docs/when-jobs-fail.md: 60 wells; 12 of them fail, for 3 causes.
 FAILING_WELLS = {
     "crash": ("A03", "B07", "C11", "D02", "E09"), "shape": ("A06", "B01", "D08", "E04"), "slow": ("A10", "C08", "E05"),
 }  # fmt: skip

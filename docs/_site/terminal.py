@@ -20,7 +20,7 @@ _PIECE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|\x1b.|([\r\n\b])|([^\x1b\r\n\b]+
 
 
 class Terminal:
-    """The lines that a command has printed, of which rich rewrites the last ones.
+    """The lines that a command has printed. rich rewrites the last ones.
 
     A line consists of pairs: a character and its SGR codes. Long lines, such as addresses, are not broken.
     """
