@@ -29,6 +29,7 @@ class Terminal:
         self.lines: list[list[tuple[str, str]]] = [[]]
         self.row = self.column = 0
         self.style = ""
+        self.exit_code: int | None = None  # of the command, after its end
 
     def feed(self, text: str) -> None:
         """Apply printed text: characters, line ends, and the escape sequences that rich uses."""
@@ -100,4 +101,4 @@ def run_in_terminal(command: str, folder: Path, env: dict[str, str]) -> Iterator
         yield terminal
     finally:
         os.close(master)
-        process.wait(LONGEST_SILENCE_SECONDS)
+        terminal.exit_code = process.wait(LONGEST_SILENCE_SECONDS)
