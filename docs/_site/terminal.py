@@ -98,7 +98,8 @@ def run_in_terminal(command: str, folder: Path, env: dict[str, str]) -> Iterator
                 pending = b""
                 yield terminal
         terminal.feed(pending.decode(errors="replace"))
+        # Closing the terminal earlier would send SIGHUP to a process that is about to end.
+        terminal.exit_code = process.wait(LONGEST_SILENCE_SECONDS)
         yield terminal
     finally:
         os.close(master)
-        terminal.exit_code = process.wait(LONGEST_SILENCE_SECONDS)
