@@ -31,7 +31,7 @@ push: venv  ## build the image and push it to Docker Hub
 clean:  ## delete what make and --local created: .venv, local, caches
 	@for project in $(projects); do if [ -e $(venv)/.installed ] && [ -d $$project/local ]; then \
 	  $(in_venv) python run.py --local --project $$project stop; [ $$? -ne 2 ] || exit 2; fi; done
-	rm -rf $(venv) $(projects:%=%/local) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(venv) $(projects:%=%/local) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamp files: packages are reinstalled only after a lock file changed, so a second call starts immediately.
@@ -54,7 +54,7 @@ in_example = $(patsubst examples/%/requirements.txt,$(venv)/.example-%,\
   $(filter-out $(demo_lock),$(wildcard examples/*/requirements.txt)))
 
 
-.PHONY: demo test test-examples lint check check-long check-github bench
+.PHONY: demo test test-examples lint check check-long check-github docs screenshots bench
 
 demo: $(venv)/.demo $(filter %/.example-$(EXAMPLE),$(in_example))  ## run an example on this computer, without AWS (EXAMPLE=NAME; default: cellcount)
 	@$(in_venv) examples/demo.sh $(or $(EXAMPLE),cellcount)
@@ -75,7 +75,7 @@ lint: $(venv)/.test  ## check format, style, types, spelling, Dockerfiles, and s
 	shellcheck distributed_something/worker/image/*.sh distributed_something/cli/completion/run-py.bash examples/*.sh examples/*/*.sh .ci/* || status=1; \
 	exit $$status
 
-check: lint test test-examples  ## run lint, test, and test-examples
+check: lint docs test test-examples  ## run lint, docs, test, and test-examples
 
 check-long: check check-github  ## run check, check-github, and the long tests, then demo and test of the last commit in a bare Debian container (needs Docker)
 	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -m long -q -n 2
@@ -99,6 +99,15 @@ check-github: $(venv)/github/.installed $(venv)/citation/.installed  ## check th
 	$(venv)/citation/bin/cffconvert --validate || status=1; \
 	exit $$status
 
+# The site has an environment of its own, because the AWS CLI, which the tests need, requires an old docutils.
+docs: $(venv)/site/.installed  ## build the documentation site into docs/_build/html; each warning is an error
+	@$(venv)/site/bin/python -m sphinx -W --keep-going -q -j auto -d docs/_build/cache -c docs . docs/_build/html
+	@echo "docs/_build/html/index.html" >&2
+
+screenshots: $(venv)/.demo  ## make the screens in docs/ again, from real runs with --local (about two minutes)
+	@$(in_venv) python docs/_site/diagrams.py
+	@$(in_venv) python docs/_site/screenshots.py
+
 bench: $(venv)/.test  ## measure how fast this computer sends and processes jobs
 	@$(in_venv) python -m tests.measure.bench
 
@@ -109,6 +118,14 @@ $(venv)/.demo: $(venv)/.installed $(demo_lock)
 $(venv)/github/.installed $(venv)/citation/.installed: $(venv)/%/.installed: $(venv)/.made Makefile
 	@$(PYTHON) -m venv $(venv)/$*
 	@$(venv)/$*/bin/python -m pip install --quiet --disable-pip-version-check $($*_tools)
+	@touch $@
+
+site_locks = files/requirements.txt files/requirements-docs.txt
+$(venv)/site/.installed: $(venv)/.made $(site_locks)
+	@echo "Installing the packages of $(site_locks) into $(venv)/site (once, about 20 seconds)" >&2
+	@$(PYTHON) -m venv $(venv)/site
+	@$(venv)/site/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	  $(foreach lock,$(site_locks),-r $(lock))
 	@touch $@
 
 $(in_example): $(venv)/.example-%: examples/%/requirements.txt $(venv)/.demo

@@ -62,7 +62,7 @@ show_next_steps() {
     print_message "README.md lists the commands for these two files. Your run has its own results, in local/."
   fi
   print_message "$example/README.md describes this example.
-Without --local, the same commands use AWS. README.md explains how to prepare an account."
+Without --local, the same commands use AWS. docs/run-on-aws.md explains how to prepare an account."
 }
 
 run_four_commands() {

@@ -1,0 +1,77 @@
+"""A Sphinx extension that completes pages while they are read, so that their files look right on GitHub, too.
+
+- The contents in the sidebar are the sections and links of `docs/index.md`. Pages that it does not name are added.
+- The marker `<!-- commands -->` stands for the reference of the commands, which `commands_page.py` takes from the code.
+- A drawing in `docs/pictures/` becomes a part of the page, so that it follows the page's light or dark colors.
+- The diagram in `docs/architecture.md`, which GitHub draws, is replaced by a drawing.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from commands_page import format_commands_page
+
+DOCS = Path(__file__).resolve().parents[1]
+EXAMPLES = DOCS.parent / "examples"
+UNLISTED_PAGES_SECTION = "How-to pages"
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.connect("env-get-outdated", list_outdated_pages)
+    app.connect("source-read", complete_page)
+    return {"parallel_read_safe": True}
+
+
+def list_outdated_pages(app: Any, *_: Any) -> list[str]:
+    """Return all pages: those that are completed depend on more than their own file, and a build takes seconds."""
+    return sorted(app.env.found_docs)
+
+
+def complete_page(app: Any, name: str, source: list[str]) -> None:
+    """Change the text of the page `name`, which Sphinx is about to parse."""
+    text = source[0]
+    if name == app.config.root_doc:
+        text += build_contents(text, list_page_names())
+    if name == "docs/options":
+        text = text.replace("<!-- commands -->", format_commands_page())
+    if name == "docs/architecture":
+        text = re.sub(
+            r"```mermaid\n.*?```", "![The packages and their imports](pictures/packages.svg)", text, flags=re.S
+        )
+    if name == "docs/examples":
+        text += build_toctree(
+            "", sorted(f"../examples/{path.parent.name}/README" for path in EXAMPLES.glob("*/README.md"))
+        )
+    if name == "README":  # nobody needs it on the site, except those who follow a link to it
+        text = "---\norphan: true\n---\n" + text
+    source[0] = re.sub(r"^!\[([^\]]*)\]\((?:docs/)?pictures/([\w-]+)\.svg\)$", inline_drawing, text, flags=re.M)
+
+
+def list_page_names() -> list[str]:
+    return sorted(path.stem for path in DOCS.glob("*.md") if path.stem != "index")
+
+
+def build_contents(text: str, pages: list[str]) -> str:
+    """Return a hidden table of contents for each section of the index. `pages`: the names of all pages in docs/."""
+    sections = [part.partition("\n") for part in re.split(r"^## ", text, flags=re.M)[1:]]
+    linked = {title: re.findall(r"\]\(([^)#:]+)\.md\)", body) for title, _, body in sections}
+    named = {page for names in linked.values() for page in names}
+    linked[UNLISTED_PAGES_SECTION] += [page for page in pages if page not in named]
+    return "".join(build_toctree(title, list(dict.fromkeys(names))) for title, names in linked.items())
+
+
+def build_toctree(caption: str, pages: list[str]) -> str:
+    options = [":hidden:", *([f":caption: {caption}"] if caption else [])]
+    return "\n\n" + "\n".join(["```{toctree}", *options, "", *pages, "```", ""])
+
+
+def inline_drawing(match: re.Match[str]) -> str:
+    """Return HTML for a link to a drawing. The site's style sheet replaces the drawing's own colors."""
+    title, name = match.groups()
+    drawing = (DOCS / "pictures" / f"{name}.svg").read_text()
+    drawing = re.sub(r"<style>.*?</style>\n?", "", drawing, flags=re.S)
+    drawing = drawing.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1).replace("\n\n", "\n")
+    return f'```{{raw}} html\n<div class="drawing">\n{drawing}</div>\n```'

@@ -1,0 +1,147 @@
+"""The documentation site: its pages contain what the code says, and their code and their commands work."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import commands_page
+import diagrams
+import page_commands
+import pytest
+import screenshots
+import site_pages
+
+from distributed_something.cli.main import cli
+from distributed_something.core.config_settings import Settings
+from distributed_something.project.config_file import load_settings
+from tests.support.paths import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+REQUIRED_CONSTANTS = "".join(
+    f"{name} = {value!r}\n"
+    for name, value in screenshots.PLATE_CONFIG.items()
+    if Settings.model_fields[name].is_required()
+)
+# In the runs of these pages, the first `monitor` returns 3, because a job fails.
+FIRST_MONITOR_CODES = {"start-here.md": 0, "tutorial.md": 3}
+
+
+def list_blocks(language: str) -> list[tuple[str, str]]:
+    """Return the blocks of code in all pages that are in this language, with the names of their pages."""
+    starts = {"python": r"import |from |def ", "json": r"\{\s|\{\"|\"\w+\": ", "config": r"[A-Z][A-Z0-9_]+ = "}
+    blocks = [(page.name, block) for page in PAGES for block in read_any_indent(page.read_text())]
+    return [(name, block) for name, block in blocks if re.match(starts[language], block)]
+
+
+def read_any_indent(text: str) -> list[str]:
+    """Return the blocks of a page: fenced ones, and indented ones, also in a list, each without its indent."""
+    fenced = re.findall(r"^```\w+\n(.*?)^```", text, flags=re.M | re.S)
+    indented = re.findall(r"(?:(?<=\n\n)|(?<=-->\n))((?: {4}.*\n|\n(?= {4}))+)", text)
+    for block in indented:
+        indent = len(block) - len(block.lstrip(" "))
+        fenced.append("".join(line[indent:] or "\n" for line in block.splitlines(keepends=True)))
+    return fenced
+
+
+def test_the_blocks_of_each_language_are_found() -> None:
+    assert min(len(list_blocks("python")), len(list_blocks("json"))) >= 4
+    assert list_blocks("config")
+
+
+@pytest.mark.parametrize(("page", "block"), list_blocks("python"), ids=lambda value: value[:20])
+def test_python_in_the_docs_is_valid(page: str, block: str) -> None:
+    ast.parse(block)
+
+
+@pytest.mark.parametrize(("page", "block"), list_blocks("json"), ids=lambda value: value[:20])
+def test_json_in_the_docs_is_valid(page: str, block: str) -> None:
+    """Some blocks are only a few keys, and `…` stands for more of them."""
+    text = block.strip().rstrip(",") if block.startswith("{") else f"{{{block.strip().rstrip(',')}}}"
+    json.loads(re.sub(r", …|…", "", text))
+
+
+@pytest.mark.parametrize(("page", "block"), list_blocks("config"), ids=lambda value: value[:20])
+def test_constants_in_the_docs_are_accepted(page: str, block: str, tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text(f"{REQUIRED_CONSTANTS}\n{block}")
+    load_settings(tmp_path / "config.py")
+
+
+def test_the_reference_contains_every_command_and_every_option() -> None:
+    text = commands_page.format_commands_page()
+    sections = dict(re.findall(r"(?ms)^### (\w+)\n(.*?)(?=^##|\Z)", text))
+    assert sections.keys() == cli.commands.keys()
+    for name, command in cli.commands.items():
+        own = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+        missing = [option for option in own - commands_page.SHARED_NAMES if f"`{option}" not in sections[name]]
+        assert not [option for option in missing if f", {option}" not in sections[name]], name
+    assert all(f"`{name}" in text.partition("### ")[0] for name in ("--local", "--containers", "--project"))
+
+
+def test_the_drawings_in_the_docs_are_those_that_the_code_draws() -> None:
+    for name, text in diagrams.format_drawings().items():
+        assert (DOCS / "pictures" / name).read_text() == text, "run: make screenshots"
+
+
+def test_the_drawing_of_the_packages_has_every_arrow_of_the_architecture() -> None:
+    arrows = diagrams.read_arrows()
+    assert len(arrows) >= 15
+    assert {name for pair in arrows for name in pair} == {name for row in diagrams.PACKAGE_ROWS for name in row}
+
+
+def test_the_sidebar_lists_every_page_also_one_that_the_index_does_not_name() -> None:
+    names = [*site_pages.list_page_names(), "new-page"]
+    contents = site_pages.build_contents((DOCS / "index.md").read_text(), names)
+    assert set(re.findall(r"^[\w-]+$", contents, flags=re.M)) == set(names)
+    how_to = contents.partition(":caption: How-to pages")[2].partition("```")[0]
+    assert "\nnew-page\n" in how_to
+
+
+def test_each_marker_has_a_screen_that_the_script_makes() -> None:
+    code = Path(screenshots.__file__).read_text()
+    text = "\n".join(page.read_text() for page in PAGES)
+    markers = re.findall(r"<!-- screen: ([\w-]+) -->", text)
+    assert len(markers) >= 8
+    assert [name for name in markers if f'"{name}"' not in code] == []
+    assert len(screenshots.MARKER.findall(text)) == len(markers) == len(set(markers))
+
+
+def test_a_screen_is_replaced_without_its_neighbors() -> None:
+    text = "Before.\n\n<!-- screen: a -->\n    old\n\n    more\n\nAfter.\n\n    other\n"
+    assert screenshots.MARKER.sub(lambda match: match[1] + screenshots.indent("new\n\nlast"), text) == (
+        "Before.\n\n<!-- screen: a -->\n    new\n\n    last\n\nAfter.\n\n    other\n"
+    )
+
+
+def test_the_site_loads_nothing_from_other_hosts() -> None:
+    files = [path for folder in ("_static", "_templates", "pictures") for path in (DOCS / folder).iterdir()]
+    text = "\n".join(path.read_text() for path in files).replace("http://www.w3.org/2000/svg", "")
+    assert re.findall(r"https?://|//\w|@import|url\(", text) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", list(FIRST_MONITOR_CODES))
+def test_the_commands_of_a_page_work_one_after_the_other(page: str, tmp_path: Path) -> None:
+    repository = folder = tmp_path / "Distributed-Something"
+    page_commands.copy_repository(repository)
+    env = page_commands.build_environment(repository)
+    codes: list[int] = []
+    try:
+        for line in page_commands.list_commands(page):
+            if line.startswith("cd "):
+                folder = folder / line.removeprefix("cd ")
+                program = (DOCS / page).read_text().partition("```python\n")[2].partition("```")[0]
+                (folder / "worker" / "scripts" / "means.py").write_text(program)
+                continue
+            completed = subprocess.run(["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True)
+            if " monitor " in line:
+                codes.append(completed.returncode)
+            else:
+                assert completed.returncode == 0, f"{line}\n{completed.stdout}\n{completed.stderr}"
+    finally:
+        subprocess.run(["bash", "-c", "python run.py --local stop --yes"], cwd=folder, env=env)
+    assert codes == [FIRST_MONITOR_CODES[page], *[0] * (len(codes) - 1)]
