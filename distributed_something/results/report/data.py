@@ -112,7 +112,7 @@ class Lane:
 class LaneRow:
     """Many machines as one row, over equally long bins. `busy`: share of the paid time at work, from 0 to 1.
 
-    `failed`: share of the programs that failed, from 0 to 1. `type` and `zone`: None if unknown or mixed.
+    `failed`: share of the programs that failed, from 0 to 1. `type` and `zone`: of all of them; None if unknown.
     """
 
     machines: int

@@ -19,7 +19,7 @@ _OVERLAP_SECONDS = 0.001  # times in records have three decimals
 class Segment:
     """What a slot did from `start` to `end`, in seconds since the run's start. `use`: as in UseAmounts.
 
-    `attempt`: the number of the attempt whose program ran, or None.
+    `attempt`: the number of the attempt whose program ran, or that failed without one; None for other uses.
     """
 
     use: str
@@ -65,18 +65,35 @@ class MachineTime:
         return (document.type or "", document.zone or "", self.launched, document.machine)
 
 
-def assign_lanes(table: AttemptTable, numbers: Sequence[int], least: int) -> list[list[int]]:
-    """Return the programs of a machine by slot, each in order: at least `least` slots.
+def has_program(table: AttemptTable, number: int) -> bool:
+    """Return whether it is known when the attempt's program ran."""
+    return table.starts[number] <= table.ends[number]
 
-    A container's slot keeps its lane. A container that replaces another one gets lanes that are free.
+
+def has_failed_early(table: AttemptTable, number: int) -> bool:
+    """Return whether the attempt failed without a program that ran, such as while it fetched its inputs."""
+    is_without_program = math.isnan(table.starts[number]) or math.isnan(table.ends[number])
+    return is_without_program and table.states[number] == FAILED and table.fetches[number] <= table.ended[number]
+
+
+def _find_slot_start(table: AttemptTable, number: int) -> float:
+    return table.starts[number] if has_program(table, number) else table.fetches[number]
+
+
+def assign_lanes(table: AttemptTable, numbers: Sequence[int], least: int) -> list[list[int]]:
+    """Return the attempts of a machine by slot, each in order: at least `least` slots.
+
+    A container's slot keeps its lane. A container that replaces another one gets lanes that are free. An attempt that
+    failed early occupies no lane, because inputs may be fetched while the slot's program for another job still runs.
     """
     lanes: list[list[int]] = []
     free_from: list[float] = []
     lane_by_place: dict[int, int] = {}
-    for number in sorted(numbers, key=lambda number: (table.starts[number], number)):
-        start, place = table.starts[number] + _OVERLAP_SECONDS, table.places[number]
+    for number in sorted(numbers, key=lambda number: (_find_slot_start(table, number), number)):
+        start, place = _find_slot_start(table, number) + _OVERLAP_SECONDS, table.places[number]
+        is_program = has_program(table, number)
         lane = lane_by_place.get(place)
-        if lane is None or free_from[lane] > start:
+        if lane is None or (is_program and free_from[lane] > start):
             used = set(lane_by_place.values())
             free = [index for index, time in enumerate(free_from) if time <= start]
             new = len(lanes) if len(lanes) < least else None  # a slot that has done nothing yet
@@ -87,15 +104,27 @@ def assign_lanes(table: AttemptTable, numbers: Sequence[int], least: int) -> lis
                 free_from.append(-math.inf)
             lane_by_place[place] = lane
         lanes[lane].append(number)
-        free_from[lane] = max(free_from[lane], table.ends[number])
+        if is_program:
+            free_from[lane] = max(free_from[lane], table.ends[number])
     return lanes + [[] for _ in range(least - len(lanes))]
+
+
+def _find_program(table: AttemptTable, lane: Sequence[int], first: int) -> int:
+    """Return the index of the first attempt from this one on whose program ran; the length if there is none."""
+    return next((place for place in range(first, len(lane)) if has_program(table, lane[place])), len(lane))
 
 
 def iter_segments(table: AttemptTable, machine: MachineTime, lane: Sequence[int]) -> Iterator[Segment]:
     """Yield what a slot did, from the machine's launch to its end, without gaps."""
-    now, is_started = machine.launched, False
-    for number in lane:
-        start, end = max(now, table.starts[number]), max(now, table.ends[number])
+    now, is_started, following = machine.launched, False, 0
+    for place, number in enumerate(lane):
+        if has_program(table, number):
+            start, end = max(now, table.starts[number]), max(now, table.ends[number])
+        else:
+            following = _find_program(table, lane, max(following, place + 1))
+            start = max(now, table.fetches[number])
+            latest = table.starts[lane[following]] if following < len(lane) else math.inf
+            end = max(start, min(table.ended[number], latest))
         if not is_started:
             if start > now:
                 yield Segment("startup", now, start)
@@ -144,7 +173,7 @@ def build_machine_times(
         if not math.isnan(first):
             earlier = spans.get(index, (first, last))
             spans[index] = (min(first, earlier[0]), max(last, earlier[1]))
-        if table.starts[number] <= table.ends[number]:  # both are known
+        if has_program(table, number) or has_failed_early(table, number):
             programs.setdefault(index, []).append(number)
     by_name = {document.machine: document for document in documents}
     names = dict.fromkeys([*by_name, *table.machine_names])

@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from distributed_something.results.report.data import USES, Lane, LaneRow, Piece, Timeline
 from distributed_something.results.report.numbers.attempts import (
@@ -135,10 +136,13 @@ def _iter_lanes(table: AttemptTable, machines: Sequence[MachineTime], names: dic
 
 
 def _iter_rows(table: AttemptTable, machines: Sequence[MachineTime], seconds: float) -> Iterator[LaneRow]:
-    """Yield about MAX_ROWS rows of equally many machines."""
-    size = math.ceil(len(machines) / MAX_ROWS)
-    for first in range(0, len(machines), size or 1):
-        yield _build_row(table, machines[first : first + size], seconds)
+    """Yield about MAX_ROWS rows of about equally many machines, which have the same type and zone."""
+    for _, members in groupby(machines, key=lambda machine: (machine.document.type, machine.document.zone)):
+        group = list(members)
+        rows = max(1, min(len(group), round(MAX_ROWS * len(group) / len(machines))))
+        for row in range(rows):
+            first, last = row * len(group) // rows, (row + 1) * len(group) // rows
+            yield _build_row(table, group[first:last], seconds)
 
 
 def _build_row(table: AttemptTable, machines: Sequence[MachineTime], seconds: float) -> LaneRow:
@@ -158,4 +162,5 @@ def _build_row(table: AttemptTable, machines: Sequence[MachineTime], seconds: fl
         len(machines),
         tuple(min(1.0, used / total) if total else 0.0 for used, total in zip(busy.sums, paid.sums, strict=True)),
         tuple(bad / count if count else 0.0 for bad, count in zip(failed, ended, strict=True)),
-    )
+        machines[0].document.type, machines[0].document.zone,
+    )  # fmt: skip
