@@ -16,7 +16,7 @@ from distributed_something.results.outcome import read_record
 from distributed_something.results.report.data import Provenance
 from distributed_something.results.report.numbers.build_report import RunFacts
 from distributed_something.results.status.document import RunState
-from distributed_something.run.inputs.secrets import mask_secrets
+from distributed_something.run.inputs.secrets import mask_secrets, mask_text
 from distributed_something.worker import RunKeys
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def gather_run_facts(clients: Clients, file: MonitorFile, moment: RunMoment, lin
         add_spot_prices(clients, file, machines, moment.at), config,
         build_provenance(file, document, config),
         format_retry=lambda group: line.format_retry("--only", group.id, has_waiting=moment.has_waiting),
-        mask=lambda text: str(mask_secrets(text)),
+        mask=mask_text,
         run_job_command=find_run_job_command(s3, file, document, line),
     )  # fmt: skip
 
@@ -133,7 +133,7 @@ def build_provenance(file: MonitorFile, document: Mapping[str, Any], config: Map
         ("times", "in UTC; on axes, since the start of the run"),
         ("memory", "of a program and all processes that it started, sampled once a second"),
     ]
-    known = tuple((label, str(mask_secrets(str(text)))) for label, text in facts if text)
+    known = tuple((label, mask_text(str(text))) for label, text in facts if text)
     values = tuple((str(key), _format_value(value)) for key, value in sorted(mask_secrets(dict(config)).items()))
     return Provenance(known, values, LEFT_OUT)
 

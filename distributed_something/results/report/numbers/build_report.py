@@ -24,8 +24,8 @@ from distributed_something.results.report.numbers.machine_time import (
     MachineFacts,
     MachineTime,
     build_machine_times,
-    count_interruptions,
     find_rates,
+    list_interruptions,
 )
 from distributed_something.results.report.numbers.suggestions import Evidence, list_suggestions
 from distributed_something.results.report.numbers.timeline import (
@@ -143,7 +143,7 @@ def _build_verdict(
         started=facts.started, ended=facts.ended,
         elapsed_seconds=max(0.0, end - facts.started), cost=cost,
         is_cost_estimated=any(machine.is_estimated for machine in machines), uses=uses,
-        machines=max(len(machines), outcome.machines), interruptions=count_interruptions(machines),
+        machines=max(len(machines), outcome.machines), interruptions=len(list_interruptions(machines)),
         seconds_to_99_percent=ends.run[count_at_99 - 1] if has_quantile else None, unread=outcome.unread,
     )  # fmt: skip
 

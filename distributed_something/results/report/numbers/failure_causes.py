@@ -56,11 +56,12 @@ def build_failure_causes(
 
 
 def _mask_group(group: FailureGroup, mask: Callable[[str], str]) -> FailureGroup:
-    return replace(group, cause=mask(group.cause), example=_mask_job(group.example, mask))
+    shared = tuple(replace(item, value=mask(item.value)) for item in group.shared)
+    return replace(group, cause=mask(group.cause), example=_mask_job(group.example, mask), shared=shared)
 
 
 def _mask_job(failed: FailedJob, mask: Callable[[str], str]) -> FailedJob:
     return replace(
         failed, reason=mask(failed.reason), telling_line=mask(failed.telling_line),
-        last_lines=tuple(map(mask, failed.last_lines)),
+        last_lines=tuple(mask("\n".join(failed.last_lines)).split("\n")) if failed.last_lines else (),
     )  # fmt: skip

@@ -226,9 +226,9 @@ def _add_unknown_prices(machines: Sequence[MachineTime], facts: MachineFacts) ->
         machine.price, machine.is_estimated = price or None, True
 
 
-def count_interruptions(machines: Sequence[MachineTime]) -> int:
-    """Return how many machines EC2 took back."""
-    return sum(machine.document.end_code == RECLAIMED_CODE for machine in machines)
+def list_interruptions(machines: Sequence[MachineTime]) -> tuple[float, ...]:
+    """Return when EC2 took machines back, in seconds since the run's start, in order."""
+    return tuple(sorted(machine.ended for machine in machines if machine.document.end_code == RECLAIMED_CODE))
 
 
 def find_rates(table: AttemptTable, machines: Sequence[MachineTime]) -> Mapping[int, float]:

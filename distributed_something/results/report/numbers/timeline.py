@@ -16,7 +16,11 @@ from distributed_something.results.report.numbers.attempts import (
     STATES,
     AttemptTable,
 )
-from distributed_something.results.report.numbers.machine_time import MachineTime, iter_segments
+from distributed_something.results.report.numbers.machine_time import (
+    MachineTime,
+    iter_segments,
+    list_interruptions,
+)
 
 BINS = 250
 MAX_LANES = 420
@@ -87,6 +91,7 @@ def build_timeline(
         seconds, slots, left, _find_marks(ends, jobs), find_tail(ends, last),
         lanes=() if names is None else tuple(_iter_lanes(table, machines, names)),
         rows=tuple(_iter_rows(table, machines, seconds)) if names is None else (),
+        interruptions=list_interruptions(machines),
     )  # fmt: skip
 
 
