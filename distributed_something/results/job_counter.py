@@ -134,10 +134,13 @@ class JobCounter:
             self._add_final_end(job, line)
 
     def is_last_end(self, line: Mapping[str, Any]) -> bool:
-        """Return whether none of the ends that were added is a later end of the same job."""
+        """Return whether none of the ends that were added is a later end of the same job.
+
+        `line` may also be an end that was not counted, because its submission had ended before.
+        """
         key, ended = hash(line.get("job")), _parse_time(line.get("ended"))
         if line.get("state") == "failed":
-            return ended >= self._failures.get(key, 0.0) and self._is_failed(key)
+            return key in self._failures and ended >= self._failures[key] and self._is_failed(key)
         is_superseded = key in self._failures and self._is_failed(key)
         return not is_superseded and max(ended, 1e-3) >= abs(self._successes.get(key, 0.0))
 

@@ -141,14 +141,11 @@ def build_provenance(file: MonitorFile, document: Mapping[str, Any], config: Map
 def _list_job_files(document: Mapping[str, Any]) -> list[str]:
     texts = []
     for entry in _list_entries(document)[-MAX_JOB_FILES:]:
-        hashes = {
-            path: _read_object(_read_object(entry, "files"), path).get("sha256") for path in entry.get("files") or ()
-        }
-        digest, jobs = hashes.get(entry.get("path")), entry.get("jobs")
+        path = str(entry.get("path") or "")
+        digest, jobs = _read_object(_read_object(entry, "files"), path).get("sha256"), entry.get("jobs")
         retried = f", failed jobs of run {entry['retry_of']}" if entry.get("retry_of") else ""
         count = f", {jobs:,} jobs" if isinstance(jobs, int) else ""
-        name = str(entry.get("path") or "retry")
-        texts.append(f"{name}{f' (SHA-256 {digest})' if digest else ''}{count}{retried}")
+        texts.append(f"{path or 'retry'}{f' (SHA-256 {digest})' if digest else ''}{count}{retried}")
     return texts
 
 

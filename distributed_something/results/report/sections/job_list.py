@@ -9,7 +9,6 @@ from distributed_something.results.report.data import JobRow, Report
 from distributed_something.results.report.sections.amounts import (
     UNKNOWN,
     format_bytes,
-    format_list,
     format_span,
     round_number,
     round_to_kibibytes,
@@ -74,9 +73,11 @@ def _describe_rows(report: Report, listed: int, slowest: int) -> list[Html]:
     """Return what the table holds: with the script, and in the static page."""
     total = report.jobs.total
     if listed >= total and not report.jobs.is_sample:
-        shown = ["its earlier attempts", "its record"]
-        shown += ["the command that runs it on your computer"] if report.run_job_command else []
-        scripted = f"Click a job for {format_list(shown)}."
+        scripted = "Click a job for its earlier attempts and its record."
+        if report.run_job_command:
+            scripted = (
+                "Click a job for its earlier attempts, its record, and the command that runs it on your computer."
+            )
     else:
         scripted = (
             f"The table has {listed:,} of {total:,} jobs: the failed and the retried ones, the slowest, and an even "
