@@ -144,6 +144,10 @@ class JobCounter:
         is_superseded = key in self._failures and self._is_failed(key)
         return not is_superseded and max(ended, 1e-3) >= abs(self._successes.get(key, 0.0))
 
+    def forget_submissions(self) -> None:
+        """Free most of the memory, once everything has been added. `is_last_end` and the counts remain available."""
+        self._ends, self._records, self._attempts = set(), set(), set()
+
     def has_record(self, job: str, etag: str) -> bool:
         """Return whether a line has been added for this version of the job's record."""
         return hash((job, etag)) in self._records

@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from distributed_something.results.report.data import USES, Lane, LaneRow, Piece, Timeline
 from distributed_something.results.report.numbers.attempts import (
@@ -58,15 +58,23 @@ class JobEnds:
 
 def find_job_ends(table: AttemptTable) -> JobEnds:
     """Return when jobs ended; a job that was sent several times counts once, with its last end."""
-    last: dict[int, int] = {}  # the number of each job's last attempt
-    for number in range(len(table)):
-        if table.finals[number] and not math.isnan(table.ended[number]):
-            known = last.setdefault(table.jobs[number], number)
-            if table.ended[number] > table.ended[known]:
-                last[table.jobs[number]] = number
-    ends = array("d", sorted(table.ended[number] for number in last.values()))
-    run_ends = sorted(table.ended[number] for number in last.values() if table.states[number] != SKIPPED)
-    return JobEnds(ends, array("d", run_ends))
+    numbers = array("I", (n for n in range(len(table)) if table.finals[n] and not math.isnan(table.ended[n])))
+    repeated = _find_repeated_jobs(table, numbers)
+    last: dict[int, int] = {}  # the number of the last end of each of these
+    for number in numbers:
+        if (job := table.jobs[number]) in repeated and table.ended[number] > table.ended[last.setdefault(job, number)]:
+            last[job] = number
+    ends = array("d", (table.ended[n] for n in numbers if last.get(table.jobs[n], n) == n))
+    run_ends = array(
+        "d", (table.ended[n] for n in numbers if last.get(table.jobs[n], n) == n and table.states[n] != SKIPPED)
+    )
+    return JobEnds(array("d", sorted(ends)), array("d", sorted(run_ends)))
+
+
+def _find_repeated_jobs(table: AttemptTable, numbers: Sequence[int]) -> set[int]:
+    """Return the hashes of the jobs that occur several times. A set of all jobs would take much more memory."""
+    jobs = sorted(table.jobs[number] for number in numbers)
+    return {job for job, following in pairwise(jobs) if job == following}
 
 
 def build_timeline(
