@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
+from distributed_something.jobs.job_file import load_job_file
 from tests.support.browser import open_browser, visit_page
 from tests.support.project import MONITOR_FILE, Project, create_project, wait_until
 
 SCRIPT = (
     'case $2 in bad) echo "ValueError: no well $1, password=hunter2"; exit 1 ;;'
     ' flaky) test -e "$4/$1" || { touch "$4/$1"; exit 3; } ;;'
-    ' crash) test -e "$4/fixed" || exit 139 ;; slow) sleep 8 ;; esac; echo well > "$3/out.txt"'
+    ' crash) test -e "$4/fixed" || exit 139 ;; slow) sleep 12 ;; esac; echo well > "$3/out.txt"'
 )
 KINDS = ["slow"] * 6 + ["good", "good", "bad", "flaky", "there", "good", "crash", "missing"] * 3
 FAILED = {"bad": 3, "crash": 3, "missing": 3}
@@ -33,13 +34,16 @@ def create_job_file(project: Project, marks: Path) -> Path:
     marks.mkdir()
     s3 = project.build_client("s3")
     s3.put_object(Bucket="tryout-bucket", Key=INPUT, Body=b"plate")
-    groups = []
-    for number, kind in enumerate(KINDS):
-        if kind == "there":
-            s3.put_object(Bucket="tryout-bucket", Key=f"results/{number:02}/out.txt", Body=b"well")
-        groups.append({"n": f"{number:02}", "kind": kind, "input": "inputs/none.txt" if kind == "missing" else INPUT})
+    groups = [
+        {"n": f"{number:02}", "kind": kind, "input": "inputs/none.txt" if kind == "missing" else INPUT}
+        for number, kind in enumerate(KINDS)
+    ]
     command = ["sh", "-c", SCRIPT, "x", "{n}", "{kind}", "{output_dir}", str(marks)]
-    return project.write_job_file(command=command, inputs=["{input}"], output_location="results/{n}", groups=groups)
+    path = project.write_job_file(command=command, inputs=["{input}"], output_location="results/{job}", groups=groups)
+    for kind, message in zip(KINDS, load_job_file(path, lambda *_: []).iter_checked_messages(), strict=True):
+        if kind == "there":
+            s3.put_object(Bucket="tryout-bucket", Key=f"results/{message.id}/out.txt", Body=b"well")
+    return path
 
 
 def find_run_folder(project: Project) -> Path:
@@ -160,7 +164,7 @@ def test_a_run_and_its_retry_have_reports_with_the_numbers_of_the_other_document
         jobs = create_job_file(project, marks)
         project.run("submitJob", str(jobs))
         project.run("startCluster", "files/fleet.json")
-        wait_until(lambda: read_status(project)["jobs"]["running"] >= 3)
+        wait_until(lambda: read_status(project)["jobs"]["running"] > 0)
         project.run("report", "-o", str(tmp_path / "during"))
         assert "report made during the run" in (tmp_path / "during/report.html").read_text()
         project.run("interrupt")
