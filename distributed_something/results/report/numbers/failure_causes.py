@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from distributed_something.results.causes import FailureGroup
-from distributed_something.results.job_counter import FailedJob
+from distributed_something.results.job_counter import FailedJob, compute_hash
 from distributed_something.results.report.data import FailureCause
 from distributed_something.results.report.numbers.attempts import FAILED, INTERRUPTED, AttemptTable
 from distributed_something.results.report.numbers.machine_time import MachineTime
@@ -36,7 +36,7 @@ def build_failure_causes(
     """
     shown = groups[:MAX_CAUSES]
     totals = [_Totals() for _ in shown]
-    places = {hash(failed.job): number for number, group in enumerate(shown) for failed in group.jobs}
+    places = {compute_hash(failed.job): number for number, group in enumerate(shown) for failed in group.jobs}
     for number in range(len(table)):
         place = places.get(table.jobs[number])
         if place is not None and table.states[number] in (FAILED, INTERRUPTED):
