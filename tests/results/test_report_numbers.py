@@ -260,7 +260,7 @@ def test_times_that_cannot_be_right_are_unknown(value: object) -> None:
     table = build_table(build_attempt("a", 10, 20) | {"program_started": value})
     assert math.isnan(table.starts[0])
     (machine,) = build_machines(table, describe_machine())
-    assert machine.lanes == [[], []]
+    assert [list(lane) for lane in machine.lanes] == [[], []]
 
 
 @pytest.mark.parametrize("line", [{}, {"job": 5, "state": "done"}, {"job": "a", "state": ["done"]}, {"job": "a"}])

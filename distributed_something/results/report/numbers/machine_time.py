@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -43,7 +44,7 @@ class MachineTime:
     price: float | None
     is_estimated: bool
     is_free: bool = False
-    lanes: list[list[int]] = field(default_factory=list)
+    lanes: list[array[int]] = field(default_factory=list)
 
     @property
     def hours(self) -> float:
@@ -80,13 +81,13 @@ def _find_slot_start(table: AttemptTable, number: int) -> float:
     return table.starts[number] if has_program(table, number) else table.fetches[number]
 
 
-def assign_lanes(table: AttemptTable, numbers: Sequence[int], least: int) -> list[list[int]]:
+def assign_lanes(table: AttemptTable, numbers: Sequence[int], least: int) -> list[array[int]]:
     """Return the attempts of a machine by slot, each in order: at least `least` slots.
 
     A container's slot keeps its lane. A container that replaces another one gets lanes that are free. An attempt that
     failed early occupies no lane, because inputs may be fetched while the slot's program for another job still runs.
     """
-    lanes: list[list[int]] = []
+    lanes: list[array[int]] = []  # a list of a million numbers would take four times as much memory
     free_from: list[float] = []
     lane_by_place: dict[int, int] = {}
     for number in sorted(numbers, key=lambda number: (_find_slot_start(table, number), number)):
@@ -100,13 +101,13 @@ def assign_lanes(table: AttemptTable, numbers: Sequence[int], least: int) -> lis
             lane = next((index for index in free if index not in used), new)
             lane = lane if lane is not None else next(iter(free), len(lanes))
             if lane == len(lanes):
-                lanes.append([])
+                lanes.append(array("I"))
                 free_from.append(-math.inf)
             lane_by_place[place] = lane
         lanes[lane].append(number)
         if is_program:
             free_from[lane] = max(free_from[lane], table.ends[number])
-    return lanes + [[] for _ in range(least - len(lanes))]
+    return lanes + [array("I") for _ in range(least - len(lanes))]
 
 
 def _find_program(table: AttemptTable, lane: Sequence[int], first: int) -> int:
@@ -166,7 +167,7 @@ def build_machine_times(
     table: AttemptTable, documents: Sequence[MachineDocument], facts: MachineFacts
 ) -> list[MachineTime]:
     """Return the run's machines: those with a document, and those that attempts mention."""
-    programs: dict[int, list[int]] = {}
+    programs: dict[int, array[int]] = {}
     spans: dict[int, tuple[float, float]] = {}
     for number in range(len(table)):
         index, first, last = table.machines[number], *_find_span(table, number)
@@ -174,7 +175,7 @@ def build_machine_times(
             earlier = spans.get(index, (first, last))
             spans[index] = (min(first, earlier[0]), max(last, earlier[1]))
         if has_program(table, number) or has_failed_early(table, number):
-            programs.setdefault(index, []).append(number)
+            programs.setdefault(index, array("I")).append(number)
     by_name = {document.machine: document for document in documents}
     names = dict.fromkeys([*by_name, *table.machine_names])
     machines = []
