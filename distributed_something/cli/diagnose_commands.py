@@ -129,16 +129,32 @@ def report(context: Context, monitor_file: Path | None, folder: Path | None) -> 
     file = context.load_run(monitor_file, "report")
     line = context.build_run_line(monitor_file, file)
     path = (folder or context.project / REPORTS_FOLDER / file.run) / "report.html"
+    _create_report_folder(path)
+    with translate_aws_errors("reading the journals and records of the run"):
+        content = render_page(load_report(context.clients, file, line, Clock().now()))
+    try:
+        write_file_atomically(path, content)
+    except OSError as error:
+        problem = f"this file cannot be written: {error.strerror}"
+        raise InputError(path, "", problem, "choose another folder with -o") from None
+    context.console.print_result(format_row("report", str(shorten_path(path))))
+
+
+def _create_report_folder(path: Path) -> None:
+    """Create the folder of the report. Raise InputError if the report cannot be in it, before the run is read."""
+    import os
+
+    from distributed_something.core.errors import InputError
+
+    remedy = "choose another with -o"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            path.parent, "", f"this folder cannot be created: {error.strerror}", "choose another with -o"
-        ) from None
-    with translate_aws_errors("reading the journals and records of the run"):
-        content = render_page(load_report(context.clients, file, line, Clock().now()))
-    write_file_atomically(path, content)
-    context.console.print_result(format_row("report", str(shorten_path(path))))
+        raise InputError(path.parent, "", f"this folder cannot be created: {error.strerror}", remedy) from None
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(path.parent, "", "you may not write to this folder", remedy)
+    if path.is_dir():
+        raise InputError(path.parent, "", "this folder has a folder with the name report.html", remedy)
 
 
 @click.command(

@@ -12,6 +12,7 @@ from distributed_something.results.group_values import GroupValueCounter, read_g
 
 NO_REASON = "no reason given"
 MAX_FAILURES_KEPT = 20_000  # failed jobs whose details are kept in memory; all of them are counted
+_HASH_BITS = 2**60 - 1
 MAX_FILE_NAMES_KEPT = 20  # names of files that several jobs wrote; all of these files are counted
 
 
@@ -86,7 +87,7 @@ class JobCounter:
     `on_end` is called once for each end of a submission with the line that reports it.
 
     A run can submit a job several times; each submission has a message ID of its own. Jobs and messages are stored as
-    hashes of 64 bits, because a million names would need several hundred megabytes.
+    hashes, because a million names would need several hundred megabytes.
     """
 
     def __init__(self, on_end: Callable[[Mapping[str, Any]], object] = lambda line: None) -> None:
@@ -121,9 +122,9 @@ class JobCounter:
         if not isinstance(job, str):
             return
         if isinstance(etag, str):
-            self._records.add(hash((job, etag)))
+            self._records.add(compute_hash((job, etag)))
         self._add_earlier_attempts(job, line)
-        end = hash((job, line.get("message_id")))
+        end = compute_hash((job, line.get("message_id")))
         if not _is_final(line):
             self._add_attempt(job, line)
             self._add_failing_job(end, line)
@@ -135,16 +136,23 @@ class JobCounter:
             self._add_final_end(job, line)
 
     def is_last_end(self, line: Mapping[str, Any]) -> bool:
-        """Return whether none of the ends that were added is a later end of the same job."""
-        key, ended = hash(line.get("job")), _parse_time(line.get("ended"))
+        """Return whether none of the ends that were added is a later end of the same job.
+
+        `line` may also be an end that was not counted, because its submission had ended before.
+        """
+        key, ended = compute_hash(line.get("job")), _parse_time(line.get("ended"))
         if line.get("state") == "failed":
-            return ended >= self._failures.get(key, 0.0) and self._is_failed(key)
+            return key in self._failures and ended >= self._failures[key] and self._is_failed(key)
         is_superseded = key in self._failures and self._is_failed(key)
         return not is_superseded and max(ended, 1e-3) >= abs(self._successes.get(key, 0.0))
 
+    def forget_submissions(self) -> None:
+        """Free most of the memory, once everything has been added. `is_last_end` and the counts remain available."""
+        self._ends, self._records, self._attempts = set(), set(), set()
+
     def has_record(self, job: str, etag: str) -> bool:
         """Return whether a line has been added for this version of the job's record."""
-        return hash((job, etag)) in self._records
+        return compute_hash((job, etag)) in self._records
 
     def count_jobs(self) -> JobCounts:
         done = sum(time > 0 for time in self._successes.values())
@@ -171,9 +179,9 @@ class JobCounter:
         """
         latest = {failed.job: failed for failed in sorted(self._failing.values(), key=lambda failed: failed.ended)}
         failing = (
-            replace(failed, seconds=self._seconds.get(hash(job), 0.0))
+            replace(failed, seconds=self._seconds.get(compute_hash(job), 0.0))
             for job, failed in latest.items()
-            if failed.ended >= max(since, self._find_last_end(hash(job)))
+            if failed.ended >= max(since, self._find_last_end(compute_hash(job)))
         )
         return sorted(failing, key=lambda job: (job.ended, job.job))
 
@@ -188,7 +196,7 @@ class JobCounter:
         return (self._result_times[0], self._result_times[-1]) if self._result_times else None
 
     def _add_final_end(self, job: str, line: Mapping[str, Any]) -> None:
-        key, state, ended = hash(job), str(line.get("state")), _parse_time(line.get("ended"))
+        key, state, ended = compute_hash(job), str(line.get("state")), _parse_time(line.get("ended"))
         self._counts[state] += 1
         self._add_overwritten_files(line)
         self._add_seconds(job, line)
@@ -224,7 +232,7 @@ class JobCounter:
 
     def _add_attempt(self, job: str, line: Mapping[str, Any]) -> None:
         """Add the time of an attempt that was not the last one of its submission."""
-        attempt = hash((job, line.get("message_id"), line.get("attempts"), str(line.get("started"))))
+        attempt = compute_hash((job, line.get("message_id"), line.get("attempts"), str(line.get("started"))))
         if attempt not in self._attempts:
             self._attempts.add(attempt)
             self._add_seconds(job, line)
@@ -246,7 +254,7 @@ class JobCounter:
         seconds = compute_line_seconds(line) or 0.0
         self.total_seconds += seconds
         if seconds and line.get("state") not in ("done", "skipped"):
-            self._seconds[hash(job)] = self._seconds.get(hash(job), 0.0) + seconds
+            self._seconds[compute_hash(job)] = self._seconds.get(compute_hash(job), 0.0) + seconds
 
     def _add_result_time(self, line: Mapping[str, Any]) -> None:
         results_of = line.get("results_of")  # in a record; a journal's line has only the time
@@ -259,9 +267,9 @@ class JobCounter:
         entries = line.get("overwritten")
         for entry in entries if isinstance(entries, list) else ():
             key = entry.get("key") if isinstance(entry, dict) else entry  # a record also names the other job
-            if not isinstance(key, str) or hash(key) in self._overwritten:
+            if not isinstance(key, str) or compute_hash(key) in self._overwritten:
                 continue
-            self._overwritten.add(hash(key))
+            self._overwritten.add(compute_hash(key))
             if len(self._overwritten_names) < MAX_FILE_NAMES_KEPT:
                 self._overwritten_names.append(key)
 
@@ -270,6 +278,11 @@ class JobCounter:
 
     def _is_failed(self, key: int) -> bool:
         return self._failures[key] >= abs(self._successes.get(key, 0.0))
+
+
+def compute_hash(value: object) -> int:
+    """Return a hash of 60 bits. Python's own one usually has 61, and an integer of that size takes 48 bytes, not 32."""
+    return hash(value) & _HASH_BITS
 
 
 def _is_final(line: Mapping[str, Any]) -> bool:

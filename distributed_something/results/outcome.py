@@ -103,6 +103,7 @@ def load_run_outcome(
         table.finish(counter.is_last_end)
     if attempts is not None:
         attempts.is_last_end = counter.is_last_end
+    counter.forget_submissions()
     counts = counter.count_jobs()
     total = None if submitted is None else max(submitted, counts.ended + left)
     failures = counter.list_failed_jobs()

@@ -388,6 +388,10 @@ COMMAND_MISTAKES = [
                   message_start="files: "),
     break_command("folder instead of a job file", "cannot be read (Is a directory); give the path of a job file",
                   "submitJob", "files", message_start="files: "),
+    break_command("report below a file", "this folder cannot be created: Not a directory; choose another with -o",
+                  "report", "files/monitor.json", "-o", "files/job.json/here", message_start="files/job.json/here: "),
+    break_command("report in a file", "is a file; see: run.py report --help",
+                  "report", "files/monitor.json", "-o", "files/job.json", message_start="Invalid value for '-o'"),
 ]  # fmt: skip
 
 MISTAKES = [

@@ -27,6 +27,7 @@ from distributed_something.results.report.numbers.timeline import BINS, build_ti
 from distributed_something.results.report.numbers.uses import (
     compute_type_costs,
     compute_use_costs,
+    iter_lost_costs,
     round_use_costs,
 )
 from tests.support.fakes import START
@@ -165,6 +166,51 @@ def test_a_container_that_replaces_another_gets_its_lanes() -> None:
     assert [len(lane) for lane in machine.lanes] == [2, 2]
 
 
+def test_an_attempt_that_failed_before_its_program_uses_its_slot_while_that_is_free() -> None:
+    lines = [
+        build_attempt("missing", None, None, "failed", fetch=20, ended=50),
+        build_attempt("a", 100, 400),
+        build_attempt("gone", None, None, "failed", fetch=380, ended=460),  # the first 20 s during the program
+        build_attempt("late", None, None, "failed", fetch=470, ended=600),  # ends during the next program
+        build_attempt("b", 500, 700, fetch=450),
+        build_attempt("c", 60, 800, slot=1),
+        build_attempt("unknown", None, None, "failed", fetch=None, ended=900),
+    ]
+    (machine,) = build_machines(table := build_table(*lines), describe_machine())
+    costs = compute_use_costs(table, [machine])
+    seconds = {use: round(cost / 0.36 * 2 * 3600) for use, cost in costs.items()}
+    assert (seconds["failed"], seconds["startup"], seconds["work"]) == (30 + 60 + 30, 20 + 60, 300 + 200 + 740)
+    assert seconds["waiting"] == 1
+    lost = dict(iter_lost_costs(table, [machine]))
+    assert {lines[number]["job"]: round(cost / 0.36 * 2 * 3600) for number, cost in lost.items()} == {
+        "missing": 30, "gone": 60, "late": 30
+    }  # fmt: skip
+    assert sum(lost.values()) == pytest.approx(costs["failed"])
+
+
+def test_many_machines_are_rows_of_one_type_and_zone_each() -> None:
+    places = [("m5.large", "us-east-1a")] * 300 + [("m5.large", "us-east-1b")] * 120 + [("c5.large", None)] * 3
+    lines = [build_attempt(f"j{n}", 10, 100, machine=f"i-{n}", container=f"c-{n}") for n in range(len(places))]
+    documents = [describe_machine(f"i-{n}", type=kind, zone=zone) for n, (kind, zone) in enumerate(places)]
+    machines = build_machines(table := build_table(*lines), *documents)
+    timeline = build_timeline(table, machines, find_job_ends(table), len(lines), None)
+    assert timeline is not None
+    counts: Counter[tuple[str | None, str | None]] = Counter()
+    for row in timeline.rows:
+        counts[row.type, row.zone] += row.machines
+    assert counts == Counter(places)
+    assert 60 <= len(timeline.rows) <= 68
+    assert {row.machines for row in timeline.rows} <= {3, 6, 7}
+
+
+def test_machines_that_ec2_took_back_are_marked() -> None:
+    documents = [describe_machine("i-1", ended=900.0, end_code=RECLAIMED_CODE), describe_machine("i-2", ended=800.0)]
+    machines = build_machines(table := build_table(build_attempt("a", 10, 100)), *documents)
+    timeline = build_timeline(table, machines, find_job_ends(table), 1, None)
+    assert timeline is not None
+    assert timeline.interruptions == (900.0,)
+
+
 def test_jobs_that_were_done_after_a_failure_are_counted_once() -> None:
     table = build_table(
         build_attempt("a", 10, 20, "failed", final=False), build_attempt("a", 30, 40, attempts=2),
@@ -214,7 +260,7 @@ def test_times_that_cannot_be_right_are_unknown(value: object) -> None:
     table = build_table(build_attempt("a", 10, 20) | {"program_started": value})
     assert math.isnan(table.starts[0])
     (machine,) = build_machines(table, describe_machine())
-    assert machine.lanes == [[], []]
+    assert [list(lane) for lane in machine.lanes] == [[], []]
 
 
 @pytest.mark.parametrize("line", [{}, {"job": 5, "state": "done"}, {"job": "a", "state": ["done"]}, {"job": "a"}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from distributed_something.observe.documents.machine_documents import parse_machine_document
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.outcome import load_run_outcome
-from distributed_something.results.report.data import USES, Report
+from distributed_something.results.report.data import USES, Report, UseAmounts
 from distributed_something.results.report.numbers.attempts import AttemptTable
 from distributed_something.results.report.numbers.build_report import build_report
 from distributed_something.results.status.document import RunState
+from distributed_something.run.report.make_report import render_page
 from distributed_something.run.report.run_facts import RunMoment, gather_run_facts
+from distributed_something.worker import RunKeys
 from tests.support.fakes import MONITOR_FILE, START
 from tests.support.run_documents import RunDocuments, build_program_line, emulated_run
 
@@ -25,6 +28,8 @@ MACHINE = {
     "launched": "2026-11-23T10:45:00Z", "ended": "2026-11-23T11:45:00Z", "end_code": "x", "price": 0.5,
 }  # fmt: skip
 CONFIG = {"APP_NAME": "App", "MEMORY": 2000, "MY_TOKEN": "abc", "NOTE": "password=hunter2"}
+
+EARLIER = "20261122T000000Z"  # an earlier run
 
 
 @pytest.fixture
@@ -107,6 +112,83 @@ def test_lines_that_no_journal_has_come_from_records(run: RunDocuments) -> None:
     report = make_report(run, 1)
     assert report.timeline is not None
     assert [piece.job for lane in report.timeline.lanes for piece in lane.pieces] == ["lost"]
+
+
+def test_a_failure_of_a_job_whose_message_was_delivered_again_after_it_was_done_is_an_earlier_attempt(
+    run: RunDocuments,
+) -> None:
+    lines = [
+        build_program_line("a", START + 100, 60, "done", message_id="m", machine="i-1"),
+        build_program_line("a", START + 300, 60, "failed", message_id="m", machine="i-1", reason="late"),
+    ]
+    run.write_journal("c-1", *lines, machine="i-1")
+    report = make_report(run, 1, state=RunState.DONE)
+    (row,) = report.jobs.rows
+    assert (row.state, [attempt.state for attempt in row.earlier]) == ("done", ["failed"])
+
+
+def test_a_run_that_only_skipped_jobs_has_a_report(run: RunDocuments) -> None:
+    lines = [end_job(run, f"j{n}", 10 * n, "skipped", machine="i-0000000a", program_started=None, program_ended=None)
+             for n in range(3)]  # fmt: skip
+    run.write_journal("c-1", *lines, machine="i-0000000a")
+    write_machine(run)
+    report = make_report(run, 3, state=RunState.DONE)
+    verdict = report.verdict
+    assert (verdict.submitted, verdict.done, verdict.already_there, verdict.failed) == (3, 0, 3, 0)
+    assert (verdict.cost, verdict.uses) == (0.5, UseAmounts(startup=0.0, idle=0.5))
+    assert (report.program_seconds, report.type_costs, report.suggestions) == (None, (), ())
+    page = render_page(report).decode()
+    assert "All results were already there." in page
+
+
+def test_nothing_in_a_runs_documents_becomes_part_of_the_page(run: RunDocuments) -> None:
+    hostile = "</script><img src=x onerror=alert(1)>"
+    lines = [end_job(run, "a", 100, "failed", machine="i-0000000a", reason=hostile, telling_line=hostile,
+                     last_lines=[hostile], exit_code=1, output_location=hostile)]  # fmt: skip
+    run.write_journal("c-1", *lines, machine="i-0000000a")
+    write_machine(run, type=hostile, zone=hostile, end_reason=hostile)
+    job_files = [{"path": hostile, "jobs": 1, "files": {hostile: {"sha256": hostile}}, "retry_of": hostile}]
+    document = {"config": {"values": {hostile: hostile}}, "image": {"name": hostile}, "job_files": job_files}
+    run.put_object(MONITOR_FILE.keys.run_document, json.dumps(document).encode())
+    page = render_page(replace(make_report(run, 1), app=hostile, run=hostile)).decode()
+    assert "&lt;/script&gt;&lt;img" in page
+    assert "<img" not in page
+    assert page.count("</script>") == 2
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [], [5, None, "x"], {}, {"path": []}, [{"path": 5, "files": 7}]])
+def test_a_document_of_a_run_with_other_values_than_expected_is_read_as_far_as_possible(
+    run: RunDocuments, value: object
+) -> None:
+    document = dict.fromkeys(("config", "image", "versions", "job_files", "fleet_file", "owner"), value)
+    run.put_object(MONITOR_FILE.keys.run_document, json.dumps(document).encode())
+    run.write_journal("c-1", end_job(run, "a", 100, machine="i-1"), machine="i-1")
+    assert b"The job is done." in render_page(make_report(run, 1, state=RunState.DONE))
+
+
+def describe_file(path: str, **more: object) -> dict[str, object]:
+    return {"path": path, "jobs": 1, "files": {}, **more}
+
+
+@pytest.mark.parametrize(
+    ("entries", "earlier", "expected"),
+    [
+        ([describe_file("files/my job.json")], [], "python run.py runJob 'files/my job.json' --id"),
+        ([describe_file("a.json"), describe_file("a.json")], [], "python run.py runJob a.json --id"),
+        ([describe_file("a.json"), describe_file("b.json")], [], ""),
+        ([describe_file("", retry_of=EARLIER)], [describe_file("a.json")], "python run.py runJob a.json --id"),
+        ([describe_file("", retry_of=EARLIER)], [describe_file("a.json"), describe_file("b.json")], ""),
+        ([describe_file("", retry_of=EARLIER)], [describe_file("", retry_of=EARLIER)], ""),
+        ([], [], ""),
+    ],
+)  # fmt: skip
+def test_a_job_can_be_run_alone_if_it_is_known_which_job_file_it_is_in(
+    run: RunDocuments, entries: list[dict[str, object]], earlier: list[dict[str, object]], expected: str
+) -> None:
+    run.put_object(MONITOR_FILE.keys.run_document, json.dumps({"job_files": entries}).encode())
+    key = RunKeys(MONITOR_FILE.MONITOR_APP_NAME, EARLIER).run_document
+    run.put_object(key, json.dumps({"job_files": earlier}).encode())
+    assert make_report(run, 0).run_job_command == expected
 
 
 @pytest.mark.parametrize(

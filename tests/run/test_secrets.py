@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distributed_something.run.inputs.secrets import MASK, mask_secrets
+from distributed_something.run.inputs.secrets import MASK, mask_secrets, mask_text
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,23 @@ def test_secrets_are_masked_at_any_depth_and_in_constants_that_are_json() -> Non
     expected = {"servers": [{"host": "a", "password": MASK}, [MASK]]}
     assert mask_secrets(value) == expected
     assert json.loads(mask_secrets(json.dumps(value))) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ValueError: no well A01", "ValueError: no well A01"),
+        ("no well A01, token=abc123 and more", f"no well A01, {MASK}"),
+        ("start\npassword: hunter2\nend", f"start\n{MASK}\nend"),
+        ('  {"well": "A01", "db_password": "x"}', json.dumps({"well": "A01", "db_password": MASK})),
+        (
+            "a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\nAB==\n-----END RSA PRIVATE KEY-----\nb",
+            "\n".join(["a", *[MASK] * 4, "b"]),
+        ),
+        ("MIIE\nAB==\n-----END PRIVATE KEY-----\nb", "\n".join([*[MASK] * 3, "b"])),
+        ("a\n-----BEGIN PRIVATE KEY-----\nMIIE", "\n".join(["a", *[MASK] * 2])),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_text_keeps_what_precedes_a_secret_in_its_line(text: str, expected: str) -> None:
+    assert mask_text(text) == expected

@@ -241,6 +241,9 @@ def _build_timeline(run: Simulation, end: float, slots: dict[str, list[float]], 
         slots={use: tuple(value * factor for value in values) for use, values in slots.items()},
         jobs_left=left, marks=marks, tail=(tail_seconds, factor * tail_jobs) if has_tail else None,
         lanes=() if is_aggregated else tuple(run.lanes), rows=_build_rows(run, end, factor) if is_aggregated else (),
+        interruptions=tuple(sorted({
+            lane.machine: piece.end for lane in run.lanes for piece in lane.pieces if piece.state == "interrupted"
+        }.values())),
     )  # fmt: skip
 
 

@@ -112,7 +112,7 @@ class Lane:
 class LaneRow:
     """Many machines as one row, over equally long bins. `busy`: share of the paid time at work, from 0 to 1.
 
-    `failed`: share of the programs that failed, from 0 to 1. `type` and `zone`: None if unknown or mixed.
+    `failed`: share of the programs that failed, from 0 to 1. `type` and `zone`: of all of them; None if unknown.
     """
 
     machines: int
@@ -128,7 +128,8 @@ class Timeline:
 
     `slots`: the mean number of slots by use in each bin, keyed by use. `jobs_left`: at the end of each bin. `marks`:
     when 50, 90, and 99 % of the jobs had ended, keyed by the percentage. `tail`: (seconds, jobs) of a long end with few
-    jobs, or None. `lanes`: at most MAX_LANES; if there are more, `rows` has about 64 rows instead.
+    jobs, or None. `lanes`: at most MAX_LANES; if there are more, `rows` has about 64 rows instead. `interruptions`:
+    when EC2 took machines back.
     """
 
     bin_seconds: float
@@ -138,6 +139,7 @@ class Timeline:
     tail: tuple[float, int] | None
     lanes: tuple[Lane, ...]
     rows: tuple[LaneRow, ...]
+    interruptions: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ class EarlierAttempt:
 @dataclass(frozen=True)
 class JobRow:
     """One job. `started` is None if unknown. `group`: the values of its group. `record_key`: of its record.
+
+    `seconds`: of its last attempt, with the time for its inputs and results, and also if it had no program.
 
     `state`: done, failed, or skipped, which means that its results were already there. `cause`: the ID of its failure
     group, or "".

@@ -17,6 +17,7 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _NO_SECRETS = {"HttpTokens"}  # a setting of machines: whether IMDSv2 is required
+_KEY_BEGIN, _KEY_END = (re.compile(f"-----{word} [A-Z ]*PRIVATE KEY") for word in ("BEGIN", "END"))
 _SECRET_VALUE = re.compile(
     r"""
     \b(AKIA|ASIA)[A-Z0-9]{16}\b                                # an access key ID of AWS
@@ -29,6 +30,23 @@ _SECRET_VALUE = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+def mask_text(text: str) -> str:
+    """Return a text, such as the lines of a log, with MASK in the place of each line's secret and what follows it."""
+    lines, is_key = [], _KEY_END.search(text) is not None and _KEY_BEGIN.search(text) is None
+    for line in text.split("\n"):
+        begins, ends = _KEY_BEGIN.search(line) is not None, _KEY_END.search(line) is not None
+        lines.append(MASK if is_key or begins or ends else _mask_line(line))
+        is_key = (is_key or begins) and not ends
+    return "\n".join(lines)
+
+
+def _mask_line(line: str) -> str:
+    if line.lstrip().startswith(("{", "[")):  # it may be JSON, in which the names of keys count
+        return str(mask_secrets(line.strip()))
+    found = _SECRET_VALUE.search(line)
+    return line if found is None else f"{line[: found.start()]}{MASK}"
 
 
 def mask_secrets(value: Any, name: str = "") -> Any:

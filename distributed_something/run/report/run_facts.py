@@ -16,13 +16,17 @@ from distributed_something.results.outcome import read_record
 from distributed_something.results.report.data import Provenance
 from distributed_something.results.report.numbers.build_report import RunFacts
 from distributed_something.results.status.document import RunState
-from distributed_something.run.inputs.secrets import mask_secrets
+from distributed_something.run.inputs.secrets import mask_secrets, mask_text
+from distributed_something.worker import RunKeys
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
 
 MAX_JOB_FILES = 20  # that the report names; the newest ones
+MAX_RETRIED_RUNS = 20  # whose documents are read; further ones were retried from these
 LEFT_OUT = (
     "The cost is that of the machines: their disks and public addresses, data transfer, S3 storage and requests, and"
     " logs are not included.",
@@ -56,8 +60,34 @@ def gather_run_facts(clients: Clients, file: MonitorFile, moment: RunMoment, lin
         add_spot_prices(clients, file, machines, moment.at), config,
         build_provenance(file, document, config),
         format_retry=lambda group: line.format_retry("--only", group.id, has_waiting=moment.has_waiting),
-        mask=lambda text: str(mask_secrets(text)),
+        mask=mask_text,
+        run_job_command=find_run_job_command(s3, file, document, line),
     )  # fmt: skip
+
+
+def find_run_job_command(s3: S3Client, file: MonitorFile, document: Mapping[str, Any], line: CommandLine) -> str:
+    """Return the command that runs one of the run's jobs on the user's computer, up to the job's ID.
+
+    Return "" if it is not known which Job file the job is in: no document names one, or there were several.
+    `document`: the run's, {} if an older version started the run. AWS errors are not caught.
+    """
+    paths, seen, documents = set[str](), {file.run}, [document]
+    while documents and len(seen) <= MAX_RETRIED_RUNS:
+        for entry in _list_entries(documents.pop()):
+            retried = str(entry.get("retry_of") or "")
+            paths.add(str(entry.get("path") or ""))
+            if retried and retried not in seen:  # its jobs are in the Job file of that run
+                seen.add(retried)
+                key = RunKeys(file.MONITOR_APP_NAME, retried).run_document
+                documents.append(read_record(s3, file.MONITOR_BUCKET_NAME, key))
+    used = paths - {""}
+    return line.format_command("runJob", line.select_job_file(used.pop()).job_file, "--id") if len(used) == 1 else ""
+
+
+def _list_entries(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the run's document says about each submission of its jobs."""
+    entries = document.get("job_files")
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def add_spot_prices(
@@ -103,25 +133,19 @@ def build_provenance(file: MonitorFile, document: Mapping[str, Any], config: Map
         ("times", "in UTC; on axes, since the start of the run"),
         ("memory", "of a program and all processes that it started, sampled once a second"),
     ]
-    known = tuple((label, str(mask_secrets(str(text)))) for label, text in facts if text)
+    known = tuple((label, mask_text(str(text))) for label, text in facts if text)
     values = tuple((str(key), _format_value(value)) for key, value in sorted(mask_secrets(dict(config)).items()))
     return Provenance(known, values, LEFT_OUT)
 
 
 def _list_job_files(document: Mapping[str, Any]) -> list[str]:
-    entries = document.get("job_files")
     texts = []
-    for entry in entries[-MAX_JOB_FILES:] if isinstance(entries, list) else ():
-        if not isinstance(entry, dict):
-            continue
-        hashes = {
-            path: _read_object(_read_object(entry, "files"), path).get("sha256") for path in entry.get("files") or ()
-        }
-        digest, jobs = hashes.get(entry.get("path")), entry.get("jobs")
+    for entry in _list_entries(document)[-MAX_JOB_FILES:]:
+        path = str(entry.get("path") or "")
+        digest, jobs = _read_object(_read_object(entry, "files"), path).get("sha256"), entry.get("jobs")
         retried = f", failed jobs of run {entry['retry_of']}" if entry.get("retry_of") else ""
         count = f", {jobs:,} jobs" if isinstance(jobs, int) else ""
-        name = str(entry.get("path") or "retry")
-        texts.append(f"{name}{f' (SHA-256 {digest})' if digest else ''}{count}{retried}")
+        texts.append(f"{path or 'retry'}{f' (SHA-256 {digest})' if digest else ''}{count}{retried}")
     return texts
 
 

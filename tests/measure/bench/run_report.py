@@ -30,7 +30,7 @@ def measure_reports(jobs: int, many_jobs: int) -> list[Measurement]:
     """Measure the report of a run whose jobs are all listed, and that of a large one."""
     small = LargeRun(jobs, failed=jobs // 100, containers=48, is_spread=True)
     large = LargeRun(many_jobs, failed=many_jobs // 100, containers=1_000, is_spread=True)
-    return [*_measure_report(small, 15, 200, 2.0), *_measure_report(large, 240, 1_000, 5.0)]
+    return [*_measure_report(small, 15, 200, 2.0), *_measure_report(large, 240, 560, 5.0)]
 
 
 def _measure_report(

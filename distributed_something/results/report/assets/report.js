@@ -115,7 +115,7 @@
   const COLUMNS = [
     { key: "name", title: "job", className: "job", text: (row) => jobs.name[row] },
     { key: "state", title: "state", className: "state", text: (row) => strings[jobs.state[row]] },
-    { key: "seconds", title: "program time", className: "time", text: (row) => formatValue(row, "seconds", formatSpan) },
+    { key: "seconds", title: "time", className: "time", text: (row) => formatValue(row, "seconds", formatSpan) },
     { key: "attempts", title: "attempts", className: "number attempts", text: (row) => formatCount(jobs.attempts[row]) },
     { key: "memory", title: "peak memory", className: "number memory", text: (row) => formatValue(row, "memory", formatKibibytes) },
     { key: "exit", title: "exit code", className: "number", text: (row) => jobs.exit[row] ?? NONE },

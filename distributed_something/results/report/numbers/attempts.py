@@ -19,7 +19,7 @@ from typing import IO, Any
 from distributed_something.core.text import format_one_line
 from distributed_something.results.causes import find_cause
 from distributed_something.results.group_values import read_group_values
-from distributed_something.results.job_counter import build_failed_job, compute_line_seconds
+from distributed_something.results.job_counter import build_failed_job, compute_hash, compute_line_seconds
 
 STATES = ("done", "failed", "interrupted", "skipped")
 DONE, FAILED, INTERRUPTED, SKIPPED = range(4)
@@ -98,7 +98,7 @@ class AttemptTable:
 
     def _add_numbers(self, line: Mapping[str, Any]) -> None:
         machine, container = str(line.get("machine") or ""), str(line.get("container") or "")
-        self.jobs.append(hash(line["job"]))
+        self.jobs.append(compute_hash(line["job"]))
         self.machines.append(self.machine_names.setdefault(machine, len(self.machine_names)))
         place = (container or machine, line.get("slot") if isinstance(line.get("slot"), int) else None)
         self.places.append(self.place_names.setdefault(place, len(self.place_names)))

@@ -24,8 +24,8 @@ from distributed_something.results.report.numbers.machine_time import (
     MachineFacts,
     MachineTime,
     build_machine_times,
-    count_interruptions,
     find_rates,
+    list_interruptions,
 )
 from distributed_something.results.report.numbers.suggestions import Evidence, list_suggestions
 from distributed_something.results.report.numbers.timeline import (
@@ -49,6 +49,7 @@ class RunFacts:
     `state`: as in `status`. `at`: when this was observed. `ended`: None during the run. `cost`: as the monitor
     estimated it in USD, or None. `config`: the values from the run's document, {} if there is none. `format_retry`:
     returns the command that runs a group's jobs again. `mask`: replaces a text that contains a secret.
+    `run_job_command`: as in Report.
     """
 
     file: MonitorFile
@@ -63,6 +64,7 @@ class RunFacts:
     provenance: Provenance
     format_retry: Callable[[FailureGroup], str]
     mask: Callable[[str], str]
+    run_job_command: str = ""
 
     @property
     def started(self) -> float:
@@ -81,7 +83,9 @@ def build_report(facts: RunFacts, outcome: RunOutcome, table: AttemptTable) -> R
     has_cost = bool(machines) and all(machine.price is not None for machine in machines)
     cost, uses = round_use_costs(compute_use_costs(table, machines)) if has_cost else (None, None)
     rates = find_rates(table, machines) if has_cost else None
-    failures, left_out = build_failure_causes(table, outcome.groups, rates, facts.format_retry, facts.mask)
+    failures, left_out = build_failure_causes(
+        table, outcome.groups, machines if has_cost else None, facts.format_retry, facts.mask
+    )
     ends, jobs = find_job_ends(table), _count_jobs(outcome, table)
     source = RowSource(table, file.keys, table.is_last_end, facts.mask)
     rows, names = build_job_rows(source, outcome.counts.ended - outcome.counts.repeated - outcome.counts.replaced)
@@ -100,6 +104,7 @@ def build_report(facts: RunFacts, outcome: RunOutcome, table: AttemptTable) -> R
         program_seconds=build_time_histogram(table), peak_memory=build_memory_histogram(table),
         cpu_efficiency=build_cpu_histogram(table, _find_slot_cpus(evidence)),
         type_costs=type_costs, jobs=rows, provenance=_add_assumptions(facts.provenance, machines),
+        run_job_command=facts.run_job_command,
     )  # fmt: skip
 
 
@@ -138,7 +143,7 @@ def _build_verdict(
         started=facts.started, ended=facts.ended,
         elapsed_seconds=max(0.0, end - facts.started), cost=cost,
         is_cost_estimated=any(machine.is_estimated for machine in machines), uses=uses,
-        machines=max(len(machines), outcome.machines), interruptions=count_interruptions(machines),
+        machines=max(len(machines), outcome.machines), interruptions=len(list_interruptions(machines)),
         seconds_to_99_percent=ends.run[count_at_99 - 1] if has_quantile else None, unread=outcome.unread,
     )  # fmt: skip
 

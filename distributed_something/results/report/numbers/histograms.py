@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -18,7 +19,7 @@ MIN_PROGRAM_SECONDS = 0.01  # shorter ones are shown as this, because the scale 
 def build_time_histogram(table: AttemptTable) -> Histogram | None:
     """Return how long programs ran, with bins that grow by the same factor."""
     done, failed = (_list_values(table, state, _find_seconds) for state in (DONE, FAILED))
-    done, failed = ([max(MIN_PROGRAM_SECONDS, value) for value in values] for values in (done, failed))
+    done, failed = (array("d", (max(MIN_PROGRAM_SECONDS, value) for value in values)) for values in (done, failed))
     if not done and not failed:
         return None
     low, high = min(done + failed), max(done + failed)
@@ -49,15 +50,15 @@ def _find_seconds(table: AttemptTable, number: int) -> float:
     return max(0.0, table.ends[number] - table.starts[number])
 
 
-def _list_values(table: AttemptTable, state: int, find: Callable[[AttemptTable, int], float]) -> list[float]:
+def _list_values(table: AttemptTable, state: int, find: Callable[[AttemptTable, int], float]) -> array[float]:
     values = (find(table, number) for number in range(len(table)) if table.states[number] == state)
-    return [value for value in values if not math.isnan(value)]
+    return array("d", (value for value in values if not math.isnan(value)))
 
 
-def _build_linear(unit: str, done: list[float], failed: list[float], limit: float | None) -> Histogram | None:
+def _build_linear(unit: str, done: array[float], failed: array[float], limit: float | None) -> Histogram | None:
     if not done and not failed:
         return None
-    high = max([*done, *failed, limit or 0.0]) * 1.02 or 1.0
+    high = max(max(done + failed), limit or 0.0) * 1.02 or 1.0
     edges = [high * number / OTHER_BINS for number in range(OTHER_BINS + 1)]
     return _count_values(unit, edges, done, failed, limit)
 

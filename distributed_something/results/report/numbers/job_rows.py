@@ -106,11 +106,15 @@ def _build_row(source: RowSource, job: str, attempts: list[dict[str, Any]]) -> J
         machine=str(last.get("machine") or ""),
         cause=str(last.get("cause") or ""),
         reason=source.mask(str(last.get("reason") or "")),
-        output_location=str(last.get("output_location") or ""),
+        output_location=source.mask(str(last.get("output_location") or "")),
         record_key=source.keys.record(job),
-        group=dict(list(group.items())[:MAX_GROUP_VALUES]) if isinstance(group, dict) else {},
+        group=_read_group(source, group) if isinstance(group, dict) else {},
         earlier=tuple(_build_earlier(source, text) for text in earlier),
     )
+
+
+def _read_group(source: RowSource, group: Mapping[str, str]) -> dict[str, str]:
+    return {key: source.mask(value) for key, value in list(group.items())[:MAX_GROUP_VALUES]}
 
 
 def _build_earlier(source: RowSource, text: Mapping[str, Any]) -> EarlierAttempt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ _OVERLAP_SECONDS = 0.001  # times in records have three decimals
 class Segment:
     """What a slot did from `start` to `end`, in seconds since the run's start. `use`: as in UseAmounts.
 
-    `attempt`: the number of the attempt whose program ran, or None.
+    `attempt`: the number of the attempt whose program ran, or that failed without one; None for other uses.
     """
 
     use: str
@@ -43,7 +44,7 @@ class MachineTime:
     price: float | None
     is_estimated: bool
     is_free: bool = False
-    lanes: list[list[int]] = field(default_factory=list)
+    lanes: list[array[int]] = field(default_factory=list)
 
     @property
     def hours(self) -> float:
@@ -65,37 +66,66 @@ class MachineTime:
         return (document.type or "", document.zone or "", self.launched, document.machine)
 
 
-def assign_lanes(table: AttemptTable, numbers: Sequence[int], least: int) -> list[list[int]]:
-    """Return the programs of a machine by slot, each in order: at least `least` slots.
+def has_program(table: AttemptTable, number: int) -> bool:
+    """Return whether it is known when the attempt's program ran."""
+    return table.starts[number] <= table.ends[number]
 
-    A container's slot keeps its lane. A container that replaces another one gets lanes that are free.
+
+def has_failed_early(table: AttemptTable, number: int) -> bool:
+    """Return whether the attempt failed without a program that ran, such as while it fetched its inputs."""
+    is_without_program = math.isnan(table.starts[number]) or math.isnan(table.ends[number])
+    return is_without_program and table.states[number] == FAILED and table.fetches[number] <= table.ended[number]
+
+
+def _find_slot_start(table: AttemptTable, number: int) -> float:
+    return table.starts[number] if has_program(table, number) else table.fetches[number]
+
+
+def assign_lanes(table: AttemptTable, numbers: Sequence[int], least: int) -> list[array[int]]:
+    """Return the attempts of a machine by slot, each in order: at least `least` slots.
+
+    A container's slot keeps its lane. A container that replaces another one gets lanes that are free. An attempt that
+    failed early occupies no lane, because inputs may be fetched while the slot's program for another job still runs.
     """
-    lanes: list[list[int]] = []
+    lanes: list[array[int]] = []  # a list of a million numbers would take four times as much memory
     free_from: list[float] = []
     lane_by_place: dict[int, int] = {}
-    for number in sorted(numbers, key=lambda number: (table.starts[number], number)):
-        start, place = table.starts[number] + _OVERLAP_SECONDS, table.places[number]
+    for number in sorted(numbers, key=lambda number: (_find_slot_start(table, number), number)):
+        start, place = _find_slot_start(table, number) + _OVERLAP_SECONDS, table.places[number]
+        is_program = has_program(table, number)
         lane = lane_by_place.get(place)
-        if lane is None or free_from[lane] > start:
+        if lane is None or (is_program and free_from[lane] > start):
             used = set(lane_by_place.values())
             free = [index for index, time in enumerate(free_from) if time <= start]
             new = len(lanes) if len(lanes) < least else None  # a slot that has done nothing yet
             lane = next((index for index in free if index not in used), new)
             lane = lane if lane is not None else next(iter(free), len(lanes))
             if lane == len(lanes):
-                lanes.append([])
+                lanes.append(array("I"))
                 free_from.append(-math.inf)
             lane_by_place[place] = lane
         lanes[lane].append(number)
-        free_from[lane] = max(free_from[lane], table.ends[number])
-    return lanes + [[] for _ in range(least - len(lanes))]
+        if is_program:
+            free_from[lane] = max(free_from[lane], table.ends[number])
+    return lanes + [array("I") for _ in range(least - len(lanes))]
+
+
+def _find_program(table: AttemptTable, lane: Sequence[int], first: int) -> int:
+    """Return the index of the first attempt from this one on whose program ran; the length if there is none."""
+    return next((place for place in range(first, len(lane)) if has_program(table, lane[place])), len(lane))
 
 
 def iter_segments(table: AttemptTable, machine: MachineTime, lane: Sequence[int]) -> Iterator[Segment]:
     """Yield what a slot did, from the machine's launch to its end, without gaps."""
-    now, is_started = machine.launched, False
-    for number in lane:
-        start, end = max(now, table.starts[number]), max(now, table.ends[number])
+    now, is_started, following = machine.launched, False, 0
+    for place, number in enumerate(lane):
+        if has_program(table, number):
+            start, end = max(now, table.starts[number]), max(now, table.ends[number])
+        else:
+            following = _find_program(table, lane, max(following, place + 1))
+            start = max(now, table.fetches[number])
+            latest = table.starts[lane[following]] if following < len(lane) else math.inf
+            end = max(start, min(table.ended[number], latest))
         if not is_started:
             if start > now:
                 yield Segment("startup", now, start)
@@ -137,15 +167,15 @@ def build_machine_times(
     table: AttemptTable, documents: Sequence[MachineDocument], facts: MachineFacts
 ) -> list[MachineTime]:
     """Return the run's machines: those with a document, and those that attempts mention."""
-    programs: dict[int, list[int]] = {}
+    programs: dict[int, array[int]] = {}
     spans: dict[int, tuple[float, float]] = {}
     for number in range(len(table)):
         index, first, last = table.machines[number], *_find_span(table, number)
         if not math.isnan(first):
             earlier = spans.get(index, (first, last))
             spans[index] = (min(first, earlier[0]), max(last, earlier[1]))
-        if table.starts[number] <= table.ends[number]:  # both are known
-            programs.setdefault(index, []).append(number)
+        if has_program(table, number) or has_failed_early(table, number):
+            programs.setdefault(index, array("I")).append(number)
     by_name = {document.machine: document for document in documents}
     names = dict.fromkeys([*by_name, *table.machine_names])
     machines = []
@@ -197,9 +227,9 @@ def _add_unknown_prices(machines: Sequence[MachineTime], facts: MachineFacts) ->
         machine.price, machine.is_estimated = price or None, True
 
 
-def count_interruptions(machines: Sequence[MachineTime]) -> int:
-    """Return how many machines EC2 took back."""
-    return sum(machine.document.end_code == RECLAIMED_CODE for machine in machines)
+def list_interruptions(machines: Sequence[MachineTime]) -> tuple[float, ...]:
+    """Return when EC2 took machines back, in seconds since the run's start, in order."""
+    return tuple(sorted(machine.ended for machine in machines if machine.document.end_code == RECLAIMED_CODE))
 
 
 def find_rates(table: AttemptTable, machines: Sequence[MachineTime]) -> Mapping[int, float]:

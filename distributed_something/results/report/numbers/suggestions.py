@@ -6,13 +6,15 @@ A suggestion must save at least 2 % of the cost and 0.10 USD, or 5 minutes. What
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from distributed_something.core.text import format_count
 from distributed_something.results.report.data import Suggestion, TypeCost
 from distributed_something.results.report.numbers.attempts import DONE, FAILED, INTERRUPTED, AttemptTable
-from distributed_something.results.report.numbers.machine_time import MachineTime
+from distributed_something.results.report.numbers.machine_time import MachineTime, has_program
 
 MIN_SAVED_SHARE, MIN_SAVED_USD, MIN_SAVED_SECONDS = 0.02, 0.10, 300.0
 MIN_JOBS = 200  # from this number on, the largest of the values says something about further jobs
@@ -72,25 +74,25 @@ def find_highest_sum(table: AttemptTable) -> tuple[float, int] | None:
     Return None if the peak of a program is unknown: it may have been the highest. Failed and interrupted programs count
     like the others.
     """
-    changes: dict[int, list[tuple[float, int, float]]] = {}
-    containers = {place: index for index, place in enumerate(dict.fromkeys(name for name, _ in table.place_names))}
-    container_of = [containers[name] for name, _ in table.place_names]
-    measured = 0
+    programs: dict[str, array[int]] = {}  # the numbers of the attempts of each container
+    names = [name for name, _ in table.place_names]
     for number in range(len(table)):
-        if table.starts[number] <= table.ends[number]:
-            peak = table.peaks[number]
-            if math.isnan(peak):
+        if has_program(table, number):
+            if math.isnan(table.peaks[number]):
                 return None
-            measured += 1
-            events = changes.setdefault(container_of[table.places[number]], [])
-            events += [(table.starts[number], 1, peak), (table.ends[number], 0, -peak)]
-    highest = 0.0
-    for events in changes.values():
-        total = 0.0
-        for _, _, change in sorted(events):  # at the same time, ends come before starts
-            total += change
-            highest = max(highest, total)
-    return (highest, measured) if measured else None
+            programs.setdefault(names[table.places[number]], array("I")).append(number)
+    if not programs:
+        return None
+    highest = max(_find_highest_sum_of(table, numbers) for numbers in programs.values())
+    return highest, sum(map(len, programs.values()))
+
+
+def _find_highest_sum_of(table: AttemptTable, numbers: Sequence[int]) -> float:
+    """Return the highest sum of the peaks of those of these programs that ran at once."""
+    events = [(table.starts[number], 1, table.peaks[number]) for number in numbers]
+    events += [(table.ends[number], 0, -table.peaks[number]) for number in numbers]
+    events.sort()  # at the same time, ends come before starts
+    return max(accumulate(change for _, _, change in events))
 
 
 def _suggest_memory(evidence: Evidence) -> Iterator[Suggestion]:

@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 
 from distributed_something.results.report.data import USES, Lane, LaneRow, Piece, Timeline
 from distributed_something.results.report.numbers.attempts import (
@@ -15,7 +16,11 @@ from distributed_something.results.report.numbers.attempts import (
     STATES,
     AttemptTable,
 )
-from distributed_something.results.report.numbers.machine_time import MachineTime, iter_segments
+from distributed_something.results.report.numbers.machine_time import (
+    MachineTime,
+    iter_segments,
+    list_interruptions,
+)
 
 BINS = 250
 MAX_LANES = 420
@@ -53,15 +58,23 @@ class JobEnds:
 
 def find_job_ends(table: AttemptTable) -> JobEnds:
     """Return when jobs ended; a job that was sent several times counts once, with its last end."""
-    last: dict[int, int] = {}  # the number of each job's last attempt
-    for number in range(len(table)):
-        if table.finals[number] and not math.isnan(table.ended[number]):
-            known = last.setdefault(table.jobs[number], number)
-            if table.ended[number] > table.ended[known]:
-                last[table.jobs[number]] = number
-    ends = array("d", sorted(table.ended[number] for number in last.values()))
-    run_ends = sorted(table.ended[number] for number in last.values() if table.states[number] != SKIPPED)
-    return JobEnds(ends, array("d", run_ends))
+    numbers = array("I", (n for n in range(len(table)) if table.finals[n] and not math.isnan(table.ended[n])))
+    repeated = _find_repeated_jobs(table, numbers)
+    last: dict[int, int] = {}  # the number of the last end of each of these
+    for number in numbers:
+        if (job := table.jobs[number]) in repeated and table.ended[number] > table.ended[last.setdefault(job, number)]:
+            last[job] = number
+    ends = array("d", (table.ended[n] for n in numbers if last.get(table.jobs[n], n) == n))
+    run_ends = array(
+        "d", (table.ended[n] for n in numbers if last.get(table.jobs[n], n) == n and table.states[n] != SKIPPED)
+    )
+    return JobEnds(array("d", sorted(ends)), array("d", sorted(run_ends)))
+
+
+def _find_repeated_jobs(table: AttemptTable, numbers: Sequence[int]) -> set[int]:
+    """Return the hashes of the jobs that occur several times. A set of all jobs would take much more memory."""
+    jobs = sorted(table.jobs[number] for number in numbers)
+    return {job for job, following in pairwise(jobs) if job == following}
 
 
 def build_timeline(
@@ -86,6 +99,7 @@ def build_timeline(
         seconds, slots, left, _find_marks(ends, jobs), find_tail(ends, last),
         lanes=() if names is None else tuple(_iter_lanes(table, machines, names)),
         rows=tuple(_iter_rows(table, machines, seconds)) if names is None else (),
+        interruptions=list_interruptions(machines),
     )  # fmt: skip
 
 
@@ -135,10 +149,13 @@ def _iter_lanes(table: AttemptTable, machines: Sequence[MachineTime], names: dic
 
 
 def _iter_rows(table: AttemptTable, machines: Sequence[MachineTime], seconds: float) -> Iterator[LaneRow]:
-    """Yield about MAX_ROWS rows of equally many machines."""
-    size = math.ceil(len(machines) / MAX_ROWS)
-    for first in range(0, len(machines), size or 1):
-        yield _build_row(table, machines[first : first + size], seconds)
+    """Yield about MAX_ROWS rows of about equally many machines, which have the same type and zone."""
+    for _, members in groupby(machines, key=lambda machine: (machine.document.type, machine.document.zone)):
+        group = list(members)
+        rows = max(1, min(len(group), round(MAX_ROWS * len(group) / len(machines))))
+        for row in range(rows):
+            first, last = row * len(group) // rows, (row + 1) * len(group) // rows
+            yield _build_row(table, group[first:last], seconds)
 
 
 def _build_row(table: AttemptTable, machines: Sequence[MachineTime], seconds: float) -> LaneRow:
@@ -158,4 +175,5 @@ def _build_row(table: AttemptTable, machines: Sequence[MachineTime], seconds: fl
         len(machines),
         tuple(min(1.0, used / total) if total else 0.0 for used, total in zip(busy.sums, paid.sums, strict=True)),
         tuple(bad / count if count else 0.0 for bad, count in zip(failed, ended, strict=True)),
-    )
+        machines[0].document.type, machines[0].document.zone,
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from distributed_something.results.report.data import USES, TypeCost, UseAmounts
@@ -20,6 +20,16 @@ def compute_use_costs(table: AttemptTable, machines: Sequence[MachineTime]) -> d
                 for segment in iter_segments(table, machine, lane):
                     costs[segment.use] += rate * (segment.end - segment.start)
     return costs
+
+
+def iter_lost_costs(table: AttemptTable, machines: Sequence[MachineTime]) -> Iterator[tuple[int, float]]:
+    """Yield each attempt that failed or was interrupted with the cost of its time in a slot, in USD."""
+    for machine in machines:
+        rate = machine.slot_rate
+        for lane in machine.lanes:
+            for segment in iter_segments(table, machine, lane):
+                if segment.attempt is not None and segment.use != "work":
+                    yield segment.attempt, rate * (segment.end - segment.start)
 
 
 def round_use_costs(costs: Mapping[str, float]) -> tuple[float, UseAmounts]:

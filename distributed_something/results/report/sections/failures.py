@@ -45,8 +45,8 @@ def _list_notes(report: Report) -> list[str]:
         notes.append(f"{count_noun(report.recovered, 'job')} failed at first and succeeded on a later attempt. ")
     if report.verdict.interruptions:
         interrupted = count_noun(report.verdict.interruptions, "machine")
-        was = "was" if report.verdict.interruptions == 1 else "were"
-        notes.append(f"{interrupted} {was} interrupted; their jobs returned to the queue.")
+        was, their = ("was", "its") if report.verdict.interruptions == 1 else ("were", "their")
+        notes.append(f"{interrupted} {was} interrupted; {their} jobs returned to the queue.")
     return notes
 
 

@@ -22,7 +22,7 @@ _NOT_APPLICABLE = "–"
 COLUMNS = (
     ("name", "job", "job"),
     ("state", "state", "state"),
-    ("seconds", "program time", "time"),
+    ("seconds", "time", "time"),
     ("attempts", "attempts", "number attempts"),
     ("memory", "peak memory", "number memory"),
     ("exit", "exit code", "number"),
@@ -64,7 +64,7 @@ def _sort_slowest(row: JobRow) -> tuple[bool, float, str]:
 
 
 def find_seconds(row: JobRow) -> float | None:
-    """Return how long the job's program ran; None if that is unknown, or if no program ran."""
+    """Return how long the job's last attempt took; None if that is unknown, or if its results were already there."""
     is_known = row.seconds is not None and math.isfinite(row.seconds) and name_state(row.state) != ALREADY_THERE
     return row.seconds if is_known else None
 
@@ -73,7 +73,11 @@ def _describe_rows(report: Report, listed: int, slowest: int) -> list[Html]:
     """Return what the table holds: with the script, and in the static page."""
     total = report.jobs.total
     if listed >= total and not report.jobs.is_sample:
-        scripted = "Click a job for its earlier attempts, its record, and the command that runs it on your computer."
+        scripted = "Click a job for its earlier attempts and its record."
+        if report.run_job_command:
+            scripted = (
+                "Click a job for its earlier attempts, its record, and the command that runs it on your computer."
+            )
     else:
         scripted = (
             f"The table has {listed:,} of {total:,} jobs: the failed and the retried ones, the slowest, and an even "

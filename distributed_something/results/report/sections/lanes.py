@@ -116,7 +116,7 @@ def _add_lane(
     """Add the rectangles of a lane. `place`: its top and its height, in pixels."""
     (top, pixels), (scale, span) = place, scale_and_span
     start, end = lane.launched, span if lane.ended is None else lane.ended
-    first = min((piece.start for piece in lane.pieces), default=end)
+    first = min((piece.start for piece in lane.pieces), default=start)  # a slot without a program was idle
     kinds["idle"].append((first * scale, top, (end - first) * scale, pixels))
     kinds["startup"].append((start * scale, top, (first - start) * scale, pixels))
     for number, piece in enumerate(lane.pieces):

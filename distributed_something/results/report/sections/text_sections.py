@@ -12,6 +12,8 @@ def draw_suggestions(report: Report) -> Html:
     title = _describe_largest(report.suggestions)
     if not report.suggestions:
         lead = "Only changes that would save at least 2 % and 0.10 USD, or 5 minutes, are listed. None is known."
+        if report.verdict.ended is None:
+            lead = "Nothing is suggested before the run has ended."
         return make_section("suggestions", title, make_tag("p", lead, class_="lead"))
     lead = "Estimates from this run alone; other data may need more. The savings do not add up."
     items = [_draw_suggestion(suggestion) for suggestion in report.suggestions]

@@ -66,6 +66,8 @@ def _describe_tail(report: Report, timeline: Timeline) -> str:
 
 def _describe_drawing(report: Report, timeline: Timeline) -> Html:
     text = "Height is slots, so area is money; the colors are those of the bar at the top. "
+    if timeline.interruptions:
+        text += "An amber mark above: EC2 took back a machine. "
     if timeline.rows:
         text += (
             f"Below, a row is about {count_noun(max(1, timeline.rows[0].machines), 'machine')}: the deeper the blue, "
@@ -143,14 +145,9 @@ def _draw_area(use: str, bottoms: Sequence[float], tops: Sequence[float], highes
 
 
 def _draw_interruptions(timeline: Timeline, span: float) -> Html:
-    ends = sorted({(lane.machine, piece.end) for lane in timeline.lanes for piece in lane.pieces
-                   if piece.state == "interrupted"})  # fmt: skip
-    machines = dict[str, float]()
-    for machine, end in ends:
-        machines[machine] = max(end, machines.get(machine, 0.0))
-    if not machines:
+    if not timeline.interruptions:
         return Html()
-    marks = [(WIDTH * end / span - 25, 0, 50, _INTERRUPTION_PIXELS) for end in machines.values()]
+    marks = [(WIDTH * end / span - 25, 0, 50, _INTERRUPTION_PIXELS) for end in timeline.interruptions]
     return draw_stretched(_INTERRUPTION_PIXELS, draw_rectangles(marks, "u-interrupted"), label="Interruptions")
 
 

@@ -36,7 +36,7 @@ def draw_verdict(report: Report) -> Html:
         _draw_headline(verdict),
         make_tag("p", _join_facts(_list_facts(verdict)), class_="facts"),
         *([make_tag("p", _describe_unread(verdict.unread), class_="warning")] if verdict.unread else []),
-        _draw_money(verdict),
+        _draw_uses(report),
         id="verdict",
     )
 
@@ -117,41 +117,55 @@ def _describe_unread(unread: int) -> str:
     return f"{count_noun(unread, 'record')} could not be read, so the numbers may be too low."
 
 
-def _draw_money(verdict: Verdict) -> Html:
-    """Return the bar of dollars by use, and its legend with the six amounts."""
-    if verdict.uses is None:
-        return make_tag("p", f"What the machines were used for: {UNKNOWN}.", class_="note")
-    amounts = {use: float(getattr(verdict.uses, use)) for use in USES}
+def _draw_uses(report: Report) -> Html:
+    """Return the bar of dollars by use, and its legend with the six amounts.
+
+    If there is no money to divide, the bar and the legend show the slots' time.
+    """
+    verdict, timeline = report.verdict, report.timeline
+    amounts = {use: float(getattr(verdict.uses, use)) for use in USES} if verdict.uses is not None else {}
+    if sum(amounts.values()) > 0:
+        note = "In USD; the six amounts add up to the cost of the machines."
+        if verdict.is_cost_estimated:
+            note += " The cost is an estimate, because some prices or times of machines had to be assumed."
+        return _draw_amounts(amounts, {use: format_money(amount) for use, amount in amounts.items()}, "Dollars", note)
+    amounts = {use: sum(timeline.slots.get(use, ())) for use in USES} if timeline is not None else {}
     total = sum(amounts.values())
-    items = [_draw_use(use, amount, total) for use, amount in amounts.items()]
-    bar = _draw_bar(amounts, total) if total > 0 else ""
-    note = "In USD; the six amounts add up to the cost of the machines."
-    if verdict.is_cost_estimated:
-        note += " The cost is an estimate, because some prices or times of machines had to be assumed."
+    if total <= 0:
+        return make_tag("p", f"What the machines were used for: {UNKNOWN}.", class_="note")
+    texts = {use: format_share(amount / total) for use, amount in amounts.items()}
+    reason = "the cost of the machines is unknown" if verdict.cost is None else "the machines cost less than 0.01 USD"
+    return _draw_amounts(amounts, texts, "Time", f"Shares of the slots' time, because {reason}.")
+
+
+def _draw_amounts(amounts: dict[str, float], texts: dict[str, str], title: str, note: str) -> Html:
+    items = [_draw_use(use, text, amounts[use] / sum(amounts.values())) for use, text in texts.items()]
+    bar = _draw_bar(amounts, texts, title)
     return join_html(bar, make_tag("ul", *items, class_="uses"), make_tag("p", note, class_="note"))
 
 
-def _draw_bar(amounts: dict[str, float], total: float) -> Html:
-    rectangles, start = list[Html](), 0.0
+def _draw_bar(amounts: dict[str, float], texts: dict[str, str], title: str) -> Html:
+    rectangles, start, total = list[Html](), 0.0, sum(amounts.values())
     for use, amount in amounts.items():
         width = 100 * amount / total
         if amount > 0:
-            title = make_tag("title", f"{USE_NAMES[use][0]}: {format_money(amount)} USD")
+            tip = make_tag("title", f"{USE_NAMES[use][0]}: {texts[use]}{' USD' if title == 'Dollars' else ''}")
             x, wide = f"{start:.3f}%", f"{width:.3f}%"
-            rectangles.append(make_tag("rect", title, class_=f"u-{use}", x=x, width=wide, height="100%"))
+            rectangles.append(make_tag("rect", tip, class_=f"u-{use}", x=x, width=wide, height="100%"))
         start += width
-    label = "Dollars by use: " + ", ".join(f"{USE_NAMES[use][0]} {format_money(a)}" for use, a in amounts.items())
+    label = f"{title} by use: " + ", ".join(f"{USE_NAMES[use][0]} {text}" for use, text in texts.items())
     return make_tag("svg", *rectangles, class_="money", role="img", aria_label=label)
 
 
-def _draw_use(use: str, amount: float, total: float) -> Html:
+def _draw_use(use: str, text: str, share: float) -> Html:
+    """Return a use in the legend. `text`: its amount; `share`: of all, from 0 to 1."""
     name, meaning = USE_NAMES[use]
-    share = format_share(amount / total) if total > 0 else ""
+    small = format_share(share)
     return make_tag(
         "li",
         make_tag("i", class_=f"key k-{use}"),
-        make_tag("b", format_money(amount), data_use=use),
-        make_tag("small", f" {share}"),
+        make_tag("b", text, data_use=use),
+        make_tag("small", f" {small}" if small != text else ""),
         make_tag("span", name, class_="use"),
         make_tag("span", meaning, class_="meaning"),
     )
