@@ -320,8 +320,6 @@ class Context:
     @cached_property
     def clients(self) -> Clients:
         """Return the clients for AWS or for the local cloud. Raise CloudError if the user is not logged in."""
-        import os
-
         import boto3
 
         from distributed_something.aws.clients import Clients
@@ -329,8 +327,7 @@ class Context:
 
         settings = self.settings
         if self.cloud is not None:
-            os.environ.update(self.cloud.build_environment())
-            session = boto3.Session(region_name=settings.AWS_REGION)
+            session = self.cloud.build_session()
             session.events.register("after-call-error", self._check_cloud_runs)
             return Clients(session)
         with translate_aws_errors("logging in to AWS"):
