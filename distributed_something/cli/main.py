@@ -113,7 +113,7 @@ def _format_error(error: Exception, code: int, context: Context) -> str:
     )
 
     if isinstance(error, AWSError):  # an error that no command expects at this point still needs its remedy
-        error = explain_aws_error("calling AWS", error)
+        error = context.find_ended_cloud() or explain_aws_error("calling AWS", error)
     if isinstance(error, UserFacingError):
         lines = list_error_lines(error)
         if any(commands for _, commands in lines):

@@ -30,7 +30,7 @@ from distributed_something.project.config_file import load_settings
 from distributed_something.results.command_line import CommandLine
 from distributed_something.run.run_context import RunContext
 from tests.support.fakes import SETTINGS, FakeOutput
-from tests.support.project import Project, create_project
+from tests.support.project import Project, create_project, join_commands
 
 IMPATIENT_PACE = StepPace(0.1, dict.fromkeys(WATCHED_STEPS, 3.0), 3.0)
 LINE = CommandLine(has_image=False)
@@ -172,6 +172,7 @@ def test_a_missing_image_is_named_with_the_remedy(tmp_path: Path) -> None:
     assert "the image cannot be pulled" in text
     assert "then run testRun again" in text
     assert "nothing is left" in result.stderr
+    assert join_commands(result.stderr).endswith(f"{project.folder} testRun\n")
 
 
 def test_a_container_that_fails_is_named_with_its_last_line(lab: Lab) -> None:
