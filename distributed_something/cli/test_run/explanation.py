@@ -43,6 +43,7 @@ from distributed_something.diagnose.why.rank import select_remedy
 from distributed_something.diagnose.why.view import format_causes, format_unchecked_parts
 from distributed_something.observe.containers import (
     BLOCKED_PROTECTION_REMEDY,
+    OTHER_PROTECTION_REMEDY,
     SURPLUS_PROTECTION_REMEDY,
     read_failed_task_lines,
     select_failed_tasks,
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
 REPETITION = "run testRun again"
 # Instead of advice to wait for what passes: nothing is left of the test run.
-_WAITING_REMEDIES = (BLOCKED_PROTECTION_REMEDY, SURPLUS_PROTECTION_REMEDY)
+_WAITING_REMEDIES = (BLOCKED_PROTECTION_REMEDY, SURPLUS_PROTECTION_REMEDY, OTHER_PROTECTION_REMEDY)
 _PASSING_REMEDY = f"{REPETITION}: what blocks protection, such as a deployment of the service, usually ends by itself"
 _SETUP_PATTERN = re.compile(r"\b(run )?setup\b")  # in a remedy; `setupAWS` does not match
 _Diagnosis = Callable[[Evidence], Iterable[Cause]]
