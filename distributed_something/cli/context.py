@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.config_settings import Settings
     from distributed_something.core.monitor_file import MonitorFile
-    from distributed_something.localcloud import LocalCloud
+    from distributed_something.localcloud import LocalCloud, LocalCloudError
     from distributed_something.results.command_line import CommandLine
 
 EXAMPLE_JOB_FILE = "exampleJob.json"
@@ -41,8 +41,9 @@ class ExitCode(IntEnum):
 class Context:
     """The state of one run.py command.
 
-    Most fields are the options that can be given before or after the command's name. `runs_workers`: whether the
-    command may lead to workers being started; the others work with the local cloud without a container engine.
+    Most fields are the options that can be given before or after the command's name. `command`: its name.
+    `runs_workers`: whether the command may lead to workers being started; the others work with the local cloud without
+    a container engine.
     """
 
     local: bool = False
@@ -51,6 +52,7 @@ class Context:
     project: Path = field(default_factory=Path.cwd)
     default_project: Path | None = None  # used without --project
     debug: bool = False
+    command: str = ""
     runs_workers: bool = True
     console: Console = field(default_factory=Console)
 
@@ -156,13 +158,17 @@ class Context:
 
         return shorten_path(build_monitor_file_path(self.project, self.settings.APP_NAME))
 
-    def is_test_run_file(self, path: Path) -> bool:
-        """Return whether the path is that of the monitor file of this app's `testRun`."""
+    @property
+    def test_run_file(self) -> Path:
+        """Return the path of the monitor file of this app's `testRun`."""
         from distributed_something.core.monitor_file import build_monitor_file_path
         from distributed_something.core.names import build_test_app_name
 
-        app = build_test_app_name(self.settings.APP_NAME)
-        return path.resolve() == build_monitor_file_path(self.project, app).resolve()
+        return shorten_path(build_monitor_file_path(self.project, build_test_app_name(self.settings.APP_NAME)))
+
+    def is_test_run_file(self, path: Path) -> bool:
+        """Return whether the path is that of the monitor file of this app's `testRun`."""
+        return path.resolve() == self.test_run_file.resolve()
 
     def build_run_line(self, given: Path | None, run: MonitorFile | None = None) -> CommandLine:
         """Return `command_line` for advice about a run, if there is one.
@@ -304,26 +310,29 @@ class Context:
         if not self.local:
             return None
         from distributed_something.core.config_settings import list_own_buckets
+
+        settings, cloud = self.settings, self._started_cloud
+        cloud.ensure_buckets([settings.AWS_BUCKET, *list_own_buckets(settings).values()])
+        return cloud
+
+    @cached_property
+    def _started_cloud(self) -> LocalCloud:
         from distributed_something.localcloud import start_local_cloud
         from distributed_something.project.template import find_template_file
 
-        settings = self.settings
         cloud = start_local_cloud(
             self.project,
             containers=self.containers and self.runs_workers,
-            region=settings.AWS_REGION,
+            region=self.settings.AWS_REGION,
             default_worker=find_template_file("worker"),
         )
         if cloud.notice:
             self.console.print_progress(f"note: {cloud.notice}")
-        cloud.ensure_buckets([settings.AWS_BUCKET, *list_own_buckets(settings).values()])
         return cloud
 
     @cached_property
     def clients(self) -> Clients:
         """Return the clients for AWS or for the local cloud. Raise CloudError if the user is not logged in."""
-        import os
-
         import boto3
 
         from distributed_something.aws.clients import Clients
@@ -331,26 +340,30 @@ class Context:
 
         settings = self.settings
         if self.cloud is not None:
-            os.environ.update(self.cloud.build_environment())
-            session = boto3.Session(region_name=settings.AWS_REGION)
+            session = self.cloud.build_session()
             session.events.register("after-call-error", self._check_cloud_runs)
             return Clients(session)
         with translate_aws_errors("logging in to AWS"):
             return Clients(boto3.Session(profile_name=self.profile or None, region_name=settings.AWS_REGION))
 
     def _check_cloud_runs(self, **_: object) -> None:
-        """Raise LocalCloudError if a call has failed because the local cloud was stopped in the meantime."""
+        """Raise LocalCloudError if a call has failed because the local cloud has ended in the meantime."""
+        if error := self.find_ended_cloud():
+            raise error
+
+    def find_ended_cloud(self) -> LocalCloudError | None:
+        """Return what to tell the user if the local cloud has ended since this command found or started it."""
+        cloud: LocalCloud | None = self.__dict__.get("_started_cloud")
+        if cloud is None or cloud.is_running:
+            return None
         from distributed_something.localcloud import LocalCloudError
 
-        if self.cloud is not None and not self.cloud.is_running:
-            import click
-
-            click_context = click.get_current_context(silent=True)
-            what = "the local cloud was stopped, and the jobs in its queue are lost"
-            start = f"to run them, type: {self.format_command('setup')}; then submitJob and startCluster"
-            if click_context is not None and click_context.info_name == "testRun":
-                start = f"to test again, type: {self.format_command('testRun')}"
-            raise LocalCloudError(f"{what}; its results are in {shorten_path(self.cloud.layout.results)}; {start}")
+        if self.command == "testRun":  # its lock and its files are in the bucket, which still exists
+            again = f"{self.format_command('cleanup', str(self.test_run_file), '--yes')}; then testRun"
+            return LocalCloudError(f"the local cloud was stopped or has ended; to test again, type: {again}")
+        what = "the local cloud was stopped or has ended, and the jobs in its queue are lost"
+        start = f"to run them, type: {self.format_command('setup')}; then submitJob and startCluster"
+        return LocalCloudError(f"{what}; its results are in {shorten_path(cloud.layout.results)}; {start}")
 
     def list_objects(self, bucket: str, prefix: str, *, requester_pays: bool = False) -> Iterable[str]:
         """Yield the keys below a prefix. Clients are created only for Job files that list a bucket."""

@@ -57,7 +57,8 @@ class Command(click.Command):
         self.runs_workers = runs_workers
 
     def invoke(self, ctx: click.Context) -> Any:
-        ctx.find_root().ensure_object(Context).runs_workers = self.runs_workers
+        context = ctx.find_root().ensure_object(Context)
+        context.command, context.runs_workers = self.name or "", self.runs_workers
         return super().invoke(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -22,6 +24,9 @@ from distributed_something.cli.missing_package import explain_missing_package
 from distributed_something.cli.retry import retry_command
 from distributed_something.cli.test_run import command as test_run_command
 from distributed_something.worker import VERSION
+
+DISABLE_CRT_VARIABLE = "BOTO_DISABLE_CRT"
+LOGIN_KEY = "login_session"  # written by `aws login` into the profile
 
 
 @click.group(
@@ -58,6 +63,7 @@ def main(arguments: list[str] | None = None, project: Path | None = None) -> int
 
     `project`: the folder of the project, unless --project names another one; by default, the current folder.
     """
+    choose_signer()
     folder = project or Path.cwd()
     context = Context(project=folder, default_project=folder)
     try:
@@ -82,6 +88,20 @@ def main(arguments: list[str] | None = None, project: Path | None = None) -> int
         return _report_error(error, missing or _format_error(error, code, context), code, context)
 
 
+def choose_signer() -> None:
+    """Have boto3 sign requests itself even if awscrt is installed beside it. This must happen before its import.
+
+    Ctrl-C while awscrt signs a request can make a command hang, because the wait for its other thread never ends. But
+    boto3 needs awscrt for the credentials of `aws login`. If the user has set the variable, it stays as it is.
+    """
+    path = Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config")
+    text = ""
+    with suppress(OSError, RuntimeError):  # RuntimeError: there is no home folder
+        text = path.expanduser().read_text(encoding="utf-8", errors="replace")
+    if LOGIN_KEY not in text:
+        os.environ.setdefault(DISABLE_CRT_VARIABLE, "true")
+
+
 def _format_error(error: Exception, code: int, context: Context) -> str:
     """Return one line, or one line per problem if the user's input is invalid, and below them the commands to type."""
     from distributed_something.core.errors import (
@@ -93,7 +113,7 @@ def _format_error(error: Exception, code: int, context: Context) -> str:
     )
 
     if isinstance(error, AWSError):  # an error that no command expects at this point still needs its remedy
-        error = explain_aws_error("calling AWS", error)
+        error = context.find_ended_cloud() or explain_aws_error("calling AWS", error)
     if isinstance(error, UserFacingError):
         lines = list_error_lines(error)
         if any(commands for _, commands in lines):

@@ -296,6 +296,7 @@ TASK_FAILURE_PATTERNS = (
         f"{_MEMORY_WORD}; then run setup",
         80,
         exit_codes=(137,),
+        remedy_without_image="free memory on this computer, or find out what else kills the workers; then run setup",
     ),
     FailurePattern(
         "",

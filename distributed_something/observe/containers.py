@@ -39,6 +39,9 @@ BLOCKED_PROTECTION_REMEDY = (
     "wait: a deployment, such as after setup, exchanges the containers, and those with jobs are exchanged only when"
     " their jobs have ended; new containers take jobs"
 )
+OTHER_PROTECTION_REMEDY = (
+    "wait: the container asks again every minute; if this persists, look up ECS's reason in AWS's documentation"
+)
 MAX_FAILED_TASKS_READ = 3  # whose logs are read, until one of them has lines
 
 
@@ -174,7 +177,7 @@ def choose_protection_remedy(paused: PausedMachine, service: ServiceState | None
         return SURPLUS_PROTECTION_REMEDY
     if paused.protection == BLOCKED_PROTECTION_CODE:
         return BLOCKED_PROTECTION_REMEDY
-    return "wait: the container asks again every minute; if this persists, look up ECS's reason in AWS's documentation"
+    return OTHER_PROTECTION_REMEDY
 
 
 def find_log_tail(logs: CloudWatchLogsClient, log_group_name: str, app: str) -> LogTail | None:

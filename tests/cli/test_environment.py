@@ -155,6 +155,35 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     assert imported & {"boto3", "botocore", "pydantic", "rich"} == set()
 
 
+@pytest.mark.parametrize(
+    ("profile", "variables", "signs_with_crt"),
+    [
+        ("[default]\nregion = us-east-1\n", {}, "False"),
+        (None, {}, "False"),
+        ("[profile me]\nlogin_session = arn:aws:sts::123456789012:assumed-role/Admin/me\n", {}, "True"),
+        (None, {"BOTO_DISABLE_CRT": "false"}, "True"),  # the user's own choice
+    ],
+)
+def test_boto3_signs_without_awscrt_unless_its_credentials_need_awscrt(
+    tmp_path: Path, profile: str | None, variables: dict[str, str], signs_with_crt: str
+) -> None:
+    pytest.importorskip("awscrt")
+    config = tmp_path / "config"
+    if profile is not None:
+        config.write_text(profile)
+    script = """
+import sys
+from distributed_something.cli.main import main
+main(["--config", sys.argv[1], "setup"])
+assert "botocore" in sys.modules
+from botocore.compat import HAS_CRT
+print(HAS_CRT)
+"""
+    env = {"PYTHONPATH": str(ROOT), "AWS_CONFIG_FILE": str(config), **variables}
+    done = run(sys.executable, "-c", script, tmp_path / "config.py", env=env)
+    assert done.stdout == f"{signs_with_crt}\n", done.stderr
+
+
 def test_an_interruption_while_the_package_loads_is_reported_in_one_line(clone: Path) -> None:
     (clone / "distributed_something" / "cli" / "context.py").write_text("raise KeyboardInterrupt\n")
     done = run(sys.executable, clone / "run.py", "setup")

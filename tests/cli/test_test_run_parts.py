@@ -11,7 +11,7 @@ import pytest
 from distributed_something.aws.ec2_fleet import FleetState
 from distributed_something.cli.context import Context
 from distributed_something.cli.test_run.command import _report_end
-from distributed_something.cli.test_run.explanation import find_causes
+from distributed_something.cli.test_run.explanation import Explanation, find_causes
 from distributed_something.cli.test_run.plan import build_test_plan, choose_cheapest_type
 from distributed_something.cli.test_run.run_tester import TestOutcome
 from distributed_something.cli.test_run.steps import Step
@@ -111,14 +111,26 @@ def test_a_permission_that_the_worker_lacks_is_named_first() -> None:
     assert causes[0].remedy.startswith("run setupAWS")
 
 
-def test_a_job_that_the_worker_may_not_finish_has_the_words_of_why_and_no_command_to_retry() -> None:
-    failed = FailedJob("job-1", START, "access denied: s3:GetObject", "aws", 2)
+@pytest.mark.parametrize(
+    ("reason", "reason_class", "remedy"),
+    [
+        ("access denied: s3:GetObject", "aws", "correct the bucket or the permission that the reason names"),
+        ("its worker was stopped", "interrupted",
+         "raise MEMORY or lower DOCKER_CORES in the config, or find out what else kills the worker or its machine"),
+        ("its worker was killed", "crash",
+         "raise MEMORY or lower DOCKER_CORES in the config, or find out what else kills the worker"),
+    ],
+)  # fmt: skip
+def test_a_job_that_the_worker_may_not_finish_has_a_remedy_for_a_test_run_and_no_command_to_retry(
+    reason: str, reason_class: str, remedy: str
+) -> None:
+    failed = FailedJob("job-1", START, reason, reason_class, 2)
     outcome = RunOutcome(2, JobCounts(0, 0, 1), 0, [failed], 1, groups=tuple(group_failures([failed])))
 
     (cause,) = find_causes(StopReason(Step.VERIFIED, note="a job failed"), EVIDENCE, outcome, (), CommandLine())
 
     assert cause.title.startswith("1 job failed")
-    assert cause.remedy == "correct the bucket or the permission that the reason names"
+    assert cause.remedy == remedy
     assert cause.list_commands(CommandLine()) == []
 
 
@@ -190,3 +202,18 @@ def test_the_end_after_ctrl_c_says_that_nothing_is_left_and_not_how_to_continue(
 
     assert end.value.code == 130
     assert capsys.readouterr().err == "run.py: interrupted; nothing is left of this test run\n"
+
+
+def test_a_test_run_that_stopped_names_the_command_to_test_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    context = Context(local=True, project=tmp_path, default_project=tmp_path)
+    explanation = Explanation(StopReason(Step.JOINED, 9.0), [], EVIDENCE, ())
+    outcome = TestOutcome(explanation, stopped_step=Step.JOINED)
+
+    with pytest.raises(SystemExit) as end:
+        _report_end(context, outcome, ("testRun", "files/fleet.json"))
+
+    assert end.value.code == 3
+    assert capsys.readouterr().err == "next: python run.py --local testRun files/fleet.json\n"

@@ -30,7 +30,7 @@ from distributed_something.project.config_file import load_settings
 from distributed_something.results.command_line import CommandLine
 from distributed_something.run.run_context import RunContext
 from tests.support.fakes import SETTINGS, FakeOutput
-from tests.support.project import Project, create_project
+from tests.support.project import Project, create_project, join_commands
 
 IMPATIENT_PACE = StepPace(0.1, dict.fromkeys(WATCHED_STEPS, 3.0), 3.0)
 LINE = CommandLine(has_image=False)
@@ -149,7 +149,7 @@ def test_a_machine_that_never_joins_is_named_with_the_remedy(tmp_path: Path) -> 
 
 
 @pytest.mark.long
-def test_a_refused_protection_is_named_with_the_line_of_the_worker(tmp_path: Path) -> None:
+def test_a_refused_protection_is_named_with_the_remedy(tmp_path: Path) -> None:
     with create_project(tmp_path / "p") as project, pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCALCLOUD_REFUSED_PROTECTION", "1")
         lab = open_lab(project, patch)
@@ -157,7 +157,9 @@ def test_a_refused_protection_is_named_with_the_line_of_the_worker(tmp_path: Pat
         outcome = lab.test(StepPace(0.1, dict.fromkeys(WATCHED_STEPS, 8.0), 8.0))
 
         assert outcome.stopped_step is Step.PROTECTED
-        assert "ECS refused to change this container's scale-in protection" in explain(outcome)
+        text = explain(outcome)
+        assert "ECS refuses to protect them from scale-in" in text
+        assert "→ run testRun again: what blocks protection" in text
         assert (outcome.remaining, lab.list_rest()) == ([], [])
 
 
@@ -172,6 +174,7 @@ def test_a_missing_image_is_named_with_the_remedy(tmp_path: Path) -> None:
     assert "the image cannot be pulled" in text
     assert "then run testRun again" in text
     assert "nothing is left" in result.stderr
+    assert join_commands(result.stderr).endswith(f"{project.folder} testRun\n")
 
 
 def test_a_container_that_fails_is_named_with_its_last_line(lab: Lab) -> None:

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ProxyConnectionError
 
 from distributed_something.localcloud import LocalCloud, LocalCloudError, start_local_cloud, stop_local_cloud
 from distributed_something.localcloud.base.layout import CloudState, build_layout, read_cloud_state
@@ -99,9 +100,10 @@ def test_the_local_cloud_listens_only_on_the_loopback_interface(lab: Lab) -> Non
     assert addresses == {lab.cloud.state.moto, lab.cloud.state.ministack}
 
 
-def test_the_users_aws_settings_have_no_effect(lab: Lab, tmp_path: Path) -> None:
+@pytest.fixture
+def user_variables(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "user-config").write_text("[profile someone]\nregion = eu-west-3\n")
-    user_variables = {
+    return {
         "PATH": os.environ["PATH"],
         "AWS_PROFILE": "someone",
         "AWS_CONFIG_FILE": str(tmp_path / "user-config"),
@@ -109,9 +111,14 @@ def test_the_users_aws_settings_have_no_effect(lab: Lab, tmp_path: Path) -> None
         "AWS_CA_BUNDLE": "/nowhere.pem",
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
         "AWS_USE_FIPS_ENDPOINT": "true",
+        "AWS_USE_DUALSTACK_ENDPOINT": "true",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_ENDPOINT_URL_DYNAMODB": "https://example.com",
         "HTTP_PROXY": "http://127.0.0.1:9",
     }
+
+
+def test_the_users_aws_settings_have_no_effect(lab: Lab, user_variables: dict[str, str]) -> None:
     script = """if True:
         import boto3
         assert boto3.client("sts").get_caller_identity()["Account"] == "123456789012"
@@ -124,6 +131,37 @@ def test_the_users_aws_settings_have_no_effect(lab: Lab, tmp_path: Path) -> None
     environment = user_variables | build_environment(lab, user_variables)
     result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_session_ignores_the_users_aws_settings_and_leaves_the_environment_as_it_is(
+    lab: Lab, user_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in user_variables.items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+
+    session = lab.cloud.build_session()
+
+    assert session.client("sts").get_caller_identity()["Account"] == "123456789012"
+    for service in ("sqs", "s3", "logs", "cloudwatch"):
+        assert session.client(service).meta.endpoint_url == lab.cloud.state.ministack
+    for service in ("ec2", "events", "kms", "dynamodb"):
+        assert session.client(service).meta.endpoint_url == lab.cloud.state.moto
+    session.client("s3").list_buckets()
+    session.client("sqs").list_queues()
+    assert session.region_name == "us-east-1"
+    credentials = session.get_credentials()
+    assert credentials is not None
+    assert (credentials.access_key, credentials.token) == ("local", None)
+    assert os.environ == before
+
+
+def test_a_session_reaches_another_server_as_the_user_would(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    client = lab.cloud.build_session().client("s3", endpoint_url="https://s3.example.org")
+    assert client.meta.endpoint_url == "https://s3.example.org"
+    with pytest.raises(ProxyConnectionError):
+        client.list_buckets()
 
 
 def build_environment(lab: Lab, user_variables: dict[str, str]) -> dict[str, str]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from distributed_something.localcloud.client.fill_in import EmulatedAccount
+from typing import Any
+
+import pytest
+
+from distributed_something.localcloud.client.connection import build_client
+from distributed_something.localcloud.client.fill_in import EmulatedAccount, ensure_buckets
 from tests.support.local_lab import Lab
 
 
@@ -38,3 +43,27 @@ def test_an_unknown_launch_template_is_replaced_and_an_existing_one_is_kept(lab:
     adapted = lab.cloud.adapt_fleet_file(fleet)
     assert adapted["LaunchTemplateConfigs"][0]["LaunchTemplateSpecification"] == {"LaunchTemplateName": "local"}
     assert lab.cloud.adapt_fleet_file(adapted) == adapted
+
+
+def hide_results(client: Any, operation: str, key: str) -> None:
+    """Make the client list nothing, as if another command created everything right after this one had looked."""
+
+    def clear(parsed: dict[str, Any], **_: object) -> None:
+        parsed[key] = []
+
+    client.meta.events.register(f"after-call.{client.meta.service_model.service_name}.{operation}", clear)
+
+
+def test_a_command_accepts_the_key_pair_that_another_one_creates_at_the_same_time(lab: Lab) -> None:
+    first, second = (EmulatedAccount(lab.cloud.build_client) for _ in range(2))
+    hide_results(second.ec2, "DescribeKeyPairs", "KeyPairs")
+    assert first.adapt_key_pair("mine") == second.adapt_key_pair("mine") == "local"
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
+def test_a_command_accepts_the_bucket_that_another_one_creates_at_the_same_time(lab: Lab, region: str) -> None:
+    first, second = (build_client(lab.cloud.state, region, "s3") for _ in range(2))
+    hide_results(second, "ListBuckets", "Buckets")
+    ensure_buckets(first, region, [f"shared-{region}"])
+    ensure_buckets(second, region, [f"shared-{region}"])
+    assert f"shared-{region}" in lab.cloud.list_bucket_names()

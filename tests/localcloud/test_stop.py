@@ -12,13 +12,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
 from distributed_something.cli.context import Context
 from distributed_something.cli.main import main
-from distributed_something.localcloud import LocalCloudError, find_local_cloud
+from distributed_something.localcloud import LocalCloud, LocalCloudError, find_local_cloud
 from distributed_something.localcloud.base import health
 from distributed_something.localcloud.base.layout import build_layout
 from distributed_something.localcloud.base.processes import (
@@ -146,8 +145,7 @@ def test_stop_works_if_an_emulator_hangs(
     monkeypatch.setattr(health, "HEALTH_TIMEOUT_SECONDS", 0.2)
     (ministack,) = set(list_processes_with("localcloud.emulators.ministack_server")) & set(list_processes(plums))
     os.kill(ministack, signal.SIGSTOP)
-    with mock.patch.dict(os.environ):  # changed by --local
-        assert main(["--local", "--project", str(plums.folder), "stop"]) == 0
+    assert main(["--local", "--project", str(plums.folder), "stop"]) == 0
     text = capsys.readouterr().err
     assert "warning: jobs may be lost, and results are not copied to local/: ministack" in text
     assert text.endswith("the local cloud is stopped\n")
@@ -198,16 +196,34 @@ def test_stop_deletes_the_links_of_workers_that_were_killed_and_no_others(plums:
 
 
 def test_a_command_that_is_watching_when_the_local_cloud_stops_ends_and_says_what_to_type(plums: Project) -> None:
-    with mock.patch.dict(os.environ):  # changed by `clients`
-        context = Context(local=True, project=plums.folder)
-        context.clients.sqs.list_queues()
-        plums.run("stop")
-        with pytest.raises(LocalCloudError) as error:
-            context.clients.impatient_s3.list_buckets()
+    context = Context(local=True, project=plums.folder)
+    context.clients.sqs.list_queues()
+    plums.run("stop")
+    with pytest.raises(LocalCloudError) as error:
+        context.clients.impatient_s3.list_buckets()
     text = str(error.value)
-    assert text.startswith("the local cloud was stopped, and the jobs in its queue are lost; its results are in ")
+    assert text.startswith(
+        "the local cloud was stopped or has ended, and the jobs in its queue are lost; its results are in "
+    )
     assert f"--local --project {plums.folder} setup" in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("command", ["testRun", "check"])
+def test_a_command_that_loses_the_local_cloud_at_its_first_call_says_what_to_type(
+    plums: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    def kill(cloud: LocalCloud, *_: object) -> None:
+        os.kill(cloud.state.pid, signal.SIGKILL)
+        cloud.build_client("ec2").describe_key_pairs()
+
+    monkeypatch.setattr(LocalCloud, "adapt_fleet_file", kill)
+    assert main(["--local", "--project", str(plums.folder), command, f"{plums.folder}/files/fleet.json"]) == 1
+    text = capsys.readouterr().err
+    assert "the local cloud was stopped or has ended" in text
+    assert "network connection" not in text
+    file = plums.folder / "files" / "Tryout-testRunSpotFleetRequestId.json"
+    assert (f"cleanup {file} --yes; then testRun" in text) == (command == "testRun")
 
 
 def test_ctrl_c_while_the_processes_end_has_no_effect() -> None:

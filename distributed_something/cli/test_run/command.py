@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ def test_run(context: Context, fleet_file: Path | None) -> None:
         run_context = replace(build_run_context(context), settings=plan.settings, clock=clock)
         outcome = RunTester(run_context, plan, context.project, pace, view).run()
         view.print_row("cost", None, _format_cost(context, plan, outcome))
-    _report_end(context, outcome)
+    _report_end(context, outcome, ("testRun", *((str(fleet_file),) if fleet_file else ())))
 
 
 def _build_plan(context: Context, given: Path | None) -> PlannedTest:
@@ -151,9 +152,13 @@ def _format_cost(context: Context, plan: PlannedTest, outcome: TestOutcome) -> s
     return f"{total} USD: {plan.machine_type} for {format_duration(seconds)} at {format_usd(hourly)} USD per hour"
 
 
-def _report_end(context: Context, outcome: TestOutcome) -> None:
-    """Print why the test run stopped, and what is left. End the command with the matching exit code."""
+def _report_end(context: Context, outcome: TestOutcome, again: Sequence[str] = ("testRun",)) -> None:
+    """Print why the test run stopped, and what is left. End the command with the matching exit code.
+
+    `again`: the words of the command that tests again, which the remedies do not contain in full.
+    """
     from distributed_something.cli.test_run.explanation import format_explanation
+    from distributed_something.results.command_line import format_next_command
 
     console = context.console
     if outcome.remaining:
@@ -170,6 +175,7 @@ def _report_end(context: Context, outcome: TestOutcome) -> None:
     if outcome.error is not None:
         raise outcome.error
     if outcome.explanation is not None:
+        console.print_progress(format_next_command(context.format_command(*again)))
         raise SystemExit(ExitCode.UNFINISHED)
     console.print_result(format_wrapped_row("passed", "every step works; type the commands of a real run"))
     context.print_next_command("setup")

@@ -41,7 +41,13 @@ from distributed_something.diagnose.why.machine_causes import (
 )
 from distributed_something.diagnose.why.rank import select_remedy
 from distributed_something.diagnose.why.view import format_causes, format_unchecked_parts
-from distributed_something.observe.containers import read_failed_task_lines, select_failed_tasks
+from distributed_something.observe.containers import (
+    BLOCKED_PROTECTION_REMEDY,
+    OTHER_PROTECTION_REMEDY,
+    SURPLUS_PROTECTION_REMEDY,
+    read_failed_task_lines,
+    select_failed_tasks,
+)
 from distributed_something.observe.evidence import Evidence, build_subject_from_run, gather_evidence
 from distributed_something.results.advice import AdviceCause, classify_failure
 from distributed_something.results.job_counter import JobCounts
@@ -54,6 +60,9 @@ if TYPE_CHECKING:
     from distributed_something.run.run_context import RunContext
 
 REPETITION = "run testRun again"
+# Instead of advice to wait for what passes: nothing is left of the test run.
+_WAITING_REMEDIES = (BLOCKED_PROTECTION_REMEDY, SURPLUS_PROTECTION_REMEDY, OTHER_PROTECTION_REMEDY)
+_PASSING_REMEDY = f"{REPETITION}: what blocks protection, such as a deployment of the service, usually ends by itself"
 _SETUP_PATTERN = re.compile(r"\b(run )?setup\b")  # in a remedy; `setupAWS` does not match
 _Diagnosis = Callable[[Evidence], Iterable[Cause]]
 _MACHINES: tuple[_Diagnosis, ...] = (diagnose_failed_launches, diagnose_spot_interruptions)
@@ -141,6 +150,8 @@ def find_causes(
 
 def _adapt_remedy(remedy: str) -> str:
     """Return the remedy without the commands that would continue a run: nothing is left of a test run."""
+    if remedy in _WAITING_REMEDIES:
+        return _PASSING_REMEDY
     return _SETUP_PATTERN.sub(REPETITION, remedy.replace(NEW_FLEET_REMEDY, REPETITION))
 
 

@@ -47,6 +47,11 @@ _REMEDIES_BY_CAUSE = {
     AdviceCause.CRASH: "correct worker/generic-worker.py, a library that it calls, or the program{build}",
     AdviceCause.MACHINE: "nothing is wrong with the jobs, which can run again",
 }
+# For the jobs of `testRun`, whose program is the worker's own: only what ends the worker can be wrong.
+_TEST_REMEDIES = {
+    AdviceCause.CRASH: "{memory} in the config, or find out what else kills the worker",
+    AdviceCause.MACHINE: "{memory} in the config, or find out what else kills the worker or its machine",
+}
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,8 @@ def _build_cause(
     parts = [f"for example {example.job}: {example.telling_line or example.reason}", *map(format_shared_value, shared)]
     parts += [f"log: {example.log}"] if example.log else []
     cause = classify_failure(example)
-    remedy = "" if cause in explained else _format_remedy(cause, group.any, line)
+    remedies = _REMEDIES_BY_CAUSE | (_TEST_REMEDIES if jobs.is_test else {})
+    remedy = "" if cause in explained else _format_remedy(remedies.get(cause, "read the record"), group.any, line)
     commands = _list_commands(group, jobs, line, is_first=cause not in explained)
     if commands and not jobs.has_ended and not jobs.is_hopeless:
         remedy = f"{remedy}; once the run has ended, type:" if remedy else ""
@@ -177,10 +183,9 @@ def _build_cause(
     )
 
 
-def _format_remedy(cause: AdviceCause, group: FailureGroup, line: CommandLine) -> str:
+def _format_remedy(remedy: str, group: FailureGroup, line: CommandLine) -> str:
     place, build = ("in the image", ", and build the image again") if line.has_image else ("on this computer", "")
     minutes = format_minutes(choose_longer_limit(group.jobs))
-    remedy = _REMEDIES_BY_CAUSE.get(cause, "read the record")
     return remedy.format(job_file=line.job_file, place=place, build=build, minutes=minutes, memory=line.memory_remedy)
 
 

@@ -46,6 +46,8 @@ from distributed_something.localcloud.client.daemon_calls import call_daemon, fi
 from distributed_something.localcloud.client.former_cloud import check_folder_is_free, describe_former_cloud
 
 if TYPE_CHECKING:
+    from boto3 import Session
+
     from distributed_something.localcloud.client.job_queues import JobQueue
 
 START_TIMEOUT_SECONDS = 60
@@ -68,7 +70,10 @@ class LocalCloud:
     notice: str | None = None
 
     def build_environment(self) -> dict[str, str]:
-        """Return the variables that make boto3 use the local cloud, overriding all of the user's AWS settings."""
+        """Return the variables that make boto3 in another process use the local cloud.
+
+        They override all of the user's AWS settings.
+        """
         config_file = self.layout.root / "aws-config"
         draft = config_file.with_name(f"{config_file.name}.{uuid.uuid4().hex}")
         draft.write_text("[default]\n")
@@ -89,6 +94,12 @@ class LocalCloud:
         from distributed_something.localcloud.client.fill_in import ensure_buckets
 
         ensure_buckets(self.build_client("s3"), self.region, names)
+
+    def build_session(self) -> Session:
+        """Return a boto3 session whose clients use the local cloud, whatever the user's AWS settings are."""
+        from distributed_something.localcloud.client.connection import LocalSession
+
+        return LocalSession(self.state, self.region)
 
     def build_client(self, service: str, *, connections: int = 10) -> Any:
         """Return a boto3 client for the local cloud. The first call imports boto3, which is slow."""

@@ -7,8 +7,8 @@ account are not replaced.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,18 @@ def ensure_buckets(s3: Any, region: str, names: Iterable[str]) -> None:
     existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     for name in dict.fromkeys(names):
         if name not in existing:
-            s3.create_bucket(Bucket=name, **build_bucket_location(region))
+            with accept_existing("BucketAlreadyOwnedByYou"):
+                s3.create_bucket(Bucket=name, **build_bucket_location(region))
+
+
+@contextmanager
+def accept_existing(code: str) -> Iterator[None]:
+    """Ignore the error with this code: a command that started at the same time has created the same resource."""
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] != code:
+            raise
 
 
 def build_bucket_location(region: str) -> dict[str, Any]:
@@ -122,7 +133,8 @@ class EmulatedAccount:
         if name in existing:
             return str(name)
         if KEY_PAIR_NAME not in existing:
-            self.ec2.create_key_pair(KeyName=KEY_PAIR_NAME)
+            with accept_existing("InvalidKeyPair.Duplicate"):
+                self.ec2.create_key_pair(KeyName=KEY_PAIR_NAME)
         return KEY_PAIR_NAME
 
     def adapt_launch_template(self, specification: Any) -> dict[str, Any]:
