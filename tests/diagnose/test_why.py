@@ -865,7 +865,7 @@ def test_json_keys_do_not_depend_on_attribute_names() -> None:
         "assigns_addresses",
     }  # fmt: skip
     assert set(evidence["machines"][0]) == {
-        "id", "state", "launched", "kind", "public", "why_ended", "end_code",
+        "id", "state", "launched", "kind", "public", "why_ended", "end_code", "zone", "spot", "ended",
     }  # fmt: skip
     assert set(evidence["joined"][0]) == {"id", "connected", "tasks"}
     assert set(evidence["quota"]) == {"name", "code", "value", "least"}

@@ -59,7 +59,7 @@ WEEK = 7 * 24 * 3600.0
 USER = "a user"
 # Files in the bucket that contain text for people: run summaries, and the commands that repeat log exports. No decision
 # depends on these files.
-STORED_TEXTS = ("/summary.txt", "/exports.json")
+STORED_TEXTS = ("/summary.txt", "/exports.json", "/report.html")
 # Functions that format part of a request; for example, EC2 expects the price as text.
 REQUEST_TEXTS = {"format_spot_price"}
 # Requests that depend on cleanup's decisions.
@@ -246,6 +246,8 @@ def describe_call(call: Call, folder: Path) -> str:
     parameters = {key: _read(value) for key, value in call.parameters.items() if key not in ignored}
     if key.endswith("/summary.json") and "Body" in parameters:
         parameters["Body"] = json.loads(parameters["Body"]) | {"report": ""}
+    if "/machines/" in key:  # moto's machines have the real times
+        parameters["Body"] = json.loads(parameters["Body"]) | {"launched": "", "ended": ""}
     return f"{call.service}.{call.operation} {parameters}".replace(str(folder), "FOLDER")
 
 

@@ -34,6 +34,7 @@ _JSON_KEYS = {
     "has_public_address": "public",
     "end_reason": "why_ended",
     "is_connected": "connected",
+    "is_spot": "spot",
     "smallest_vcpus": "least",
     "message": "said",
 }
