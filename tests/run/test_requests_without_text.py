@@ -246,7 +246,7 @@ def describe_call(call: Call, folder: Path) -> str:
     parameters = {key: _read(value) for key, value in call.parameters.items() if key not in ignored}
     if key.endswith("/summary.json") and "Body" in parameters:
         parameters["Body"] = json.loads(parameters["Body"]) | {"report": ""}
-    if "/machines/" in key:  # moto's machines have the real times
+    if "/machines/" in key and "Body" in parameters:  # moto's machines have the real times
         parameters["Body"] = json.loads(parameters["Body"]) | {"launched": "", "ended": ""}
     return f"{call.service}.{call.operation} {parameters}".replace(str(folder), "FOLDER")
 
