@@ -176,6 +176,59 @@ def test_secrets_in_the_old_config_are_not_copied(tmp_path: Path, old: Path) -> 
     assert "left out        AWS_SECRET_ACCESS_KEY: set AWS_PROFILE" in outcome.err
 
 
+SECRETS = """\
+SLACK_TOKEN = 'xoxb-secret-000000000000'
+DB_PASSWORD = (
+    's3cret'
+)  # of the lab
+OMERO = {'host': 'omero', 'password': 's3cret'}
+OMERO['password'] = 's3cret2'
+HEADER = 'Basic ' + DB_PASSWORD  # computed
+webhook = 'https://hooks.slack.com/services/s3cret'
+CHANNEL = webhook
+DATABASE = 'postgres://ada:s3cret@host/db'
+# GITHUB_PAT = 's3cret'
+PLACE = 'Basel'  # token: s3cret
+"""
+
+
+def test_whatever_run_json_would_mask_becomes_a_comment_with_what_is_computed_from_it(
+    tmp_path: Path, old: Path
+) -> None:
+    (old / "config.py").write_text(CONFIG + SECRETS)
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    text = (tmp_path / "new" / "config.py").read_text()
+    assert "s3cret" not in text + outcome.err
+    assert "xoxb" not in text + outcome.err
+    assert load_settings(tmp_path / "new" / "config.py").own.keys() >= {"LAB_NAME", "PLACE"}
+    names = {"SLACK_TOKEN", "DB_PASSWORD", "OMERO", "webhook", "CHANNEL", "DATABASE"}
+    lines = outcome.err.splitlines()
+    for name in names:
+        assert any(line.startswith(f"left out        {name}: it is or looks like a secret") for line in lines), name
+        assert f"# {name} is left out: " in text
+    assert any(line.startswith("left out        HEADER: it is computed from DB_PASSWORD") for line in lines)
+    assert sum("a comment that contains a secret" in line for line in lines) == 2
+    assert not any(line.startswith("your own") and names & set(line.replace(":", " ").split()) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "USER, DB_PASSWORD = 'ada', 's3cret'\n",
+        "if True:\n    DB_PASSWORD = 's3cret'\n",
+        "print('xoxb-" + "1a" * 10 + "', file=None) if False else None\n",
+    ],
+)
+def test_nothing_is_created_if_a_secret_cannot_be_left_out(tmp_path: Path, old: Path, line: str) -> None:
+    (old / "config.py").write_text(CONFIG + line)
+    outcome = move_in(tmp_path)
+    assert outcome.code == 2
+    assert "s3cret" not in outcome.err
+    assert f"{old / 'config.py'}: line " in outcome.err
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_job_file_that_must_be_corrected_is_copied_and_named(tmp_path: Path, old: Path) -> None:
     (old / "files" / "badJob.json").write_text(json.dumps(JOB_FILE | {"expected_files": "many"}))
     (old / "files" / "broken.json").write_text('{"groups": [')

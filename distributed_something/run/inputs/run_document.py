@@ -26,7 +26,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.submission import SubmissionDocument
 from distributed_something.observe.documents.submissions import list_queue_submissions
 from distributed_something.observe.queue import observe_queue
-from distributed_something.run.inputs.secrets import mask_secrets
+from distributed_something.project.secrets import mask_secrets
 from distributed_something.worker import VERSION, AppKeys, RunKeys
 
 if TYPE_CHECKING:
