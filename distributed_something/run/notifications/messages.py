@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from distributed_something.core.secrets.secrets import mask_secrets
 from distributed_something.core.text import format_cost, format_count, format_duration, format_one_line, format_row
 from distributed_something.observe.documents.journals import RunTotals
-from distributed_something.project.secrets import mask_secrets
 from distributed_something.results.causes import FailureGroup, format_exit_code
 from distributed_something.results.command_line import build_run_line
 from distributed_something.results.outcome import RunOutcome

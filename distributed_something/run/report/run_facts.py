@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.spot_prices import compute_mean_price, list_prices_between, select_reports
 from distributed_something.core.errors import AWSError
+from distributed_something.core.secrets.secrets import mask_secrets
 from distributed_something.observe.documents.machine_documents import MachineDocument, list_machine_documents
-from distributed_something.project.secrets import mask_secrets
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.outcome import read_record
 from distributed_something.results.report.data import Provenance

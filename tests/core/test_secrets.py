@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distributed_something.project.secrets import MASK, has_secret, has_secret_in_prose, mask_secrets
+from distributed_something.core.secrets.secrets import MASK, has_secret, has_secret_in_prose, mask_secrets
 
 
 @pytest.mark.parametrize(
