@@ -120,6 +120,45 @@ def test_values_stay_and_constants_without_effect_are_left_out_with_what_replace
     assert f"replaced        DOCKERHUB_TAG: {image} contains the old worker" in lines
 
 
+PLUGIN_FOLDER = "/home/ubuntu/CellProfiler-plugins"
+
+
+def test_what_installs_plugins_becomes_lines_of_the_dockerfile_that_keep_the_commit(tmp_path: Path, old: Path) -> None:
+    config = CONFIG.replace("USE_PLUGINS = 'False'", "USE_PLUGINS = 'True'")
+    (old / "config.py").write_text(config.replace("REQUIREMENTS = ''", "REQUIREMENTS = 'cellpose'"))
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    expected = [
+        f"ADD https://github.com/CellProfiler/CellProfiler-plugins.git#v1.2 {PLUGIN_FOLDER}",
+        f"RUN python3 -m pip install --no-cache-dir '{PLUGIN_FOLDER}[cellpose]'",
+    ]
+    dockerfile = (tmp_path / "new" / "worker" / "Dockerfile").read_text().splitlines()
+    assert dockerfile[-2:] == [f"# {line}" for line in expected]
+    assert sum("ADD " in line for line in dockerfile) == 1
+    lines = outcome.err.splitlines()
+    assert [line for line in lines if line.startswith("plugins")] == [
+        f"plugins         worker/Dockerfile, as a comment: {line}" for line in expected
+    ]
+    edits = [line for line in lines if line.startswith("EDIT")]
+    assert any("worker/Dockerfile: remove the # " in line and "COMMIT" not in line for line in edits)
+    assert any("config.py: with --local, " in line and "PLUGINS_PATH" in line for line in edits)
+    text = (tmp_path / "new" / "config.py").read_text()
+    assert "# PLUGINS_COMMIT = 'v1.2' is left out. Instead: " in text
+
+
+@pytest.mark.parametrize(("use", "commit", "edits"), [("True", "False", 1), ("False", "v1.2", 0), ("False", "", 0)])
+def test_only_a_config_that_uses_plugins_must_be_edited_for_them(
+    tmp_path: Path, old: Path, use: str, commit: str, edits: int
+) -> None:
+    config = CONFIG.replace("USE_PLUGINS = 'False'", f"USE_PLUGINS = {use!r}").replace("'v1.2'", repr(commit))
+    (old / "config.py").write_text(config.replace("INSTALL_REQUIREMENTS = 'True'", "INSTALL_REQUIREMENTS = 'False'"))
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("remove the # before these lines") == edits
+    assert outcome.err.count("write the commit that you tested instead of COMMIT") == edits
+    assert ("#v1.2 " in (tmp_path / "new" / "worker" / "Dockerfile").read_text()) == (commit == "v1.2")
+
+
 def test_names_that_are_given_replace_the_old_ones(tmp_path: Path, old: Path) -> None:
     assert move_in(tmp_path, "--app-name", "Next", "--image", "ada/cp:2").code == 0
     settings = load_settings(tmp_path / "new" / "config.py")

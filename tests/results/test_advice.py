@@ -65,6 +65,7 @@ def list_commands(outcome: RunOutcome, *, is_hopeless: bool, line: CommandLine =
         ("missing input", None, AdviceCause.MISSING_INPUT),
         ("web", None, AdviceCause.WEB),
         ("bad message", None, AdviceCause.MESSAGE),
+        ("bad config", None, AdviceCause.CONFIG),
         ("time-out", -15, AdviceCause.TIME),
         ("worker code", None, AdviceCause.HOOK),
         ("crash", None, AdviceCause.CRASH),
@@ -289,6 +290,7 @@ def build_hopeless_outcome(*failing: tuple[str, int | None], left: int = 60) -> 
         ("upload", None, AdviceCause.ACCESS, ("setup", *MACHINES)),
         ("delivery", None, AdviceCause.DELIVERY, ("setup", *MACHINES)),
         ("worker code", None, AdviceCause.HOOK, ("setup", *MACHINES)),
+        ("bad config", None, AdviceCause.CONFIG, ("setup", *MACHINES)),
     ],
 )
 def test_a_run_that_ends_before_any_job_failed_for_good_gets_the_advice_for_its_attempts(

@@ -13,6 +13,7 @@ from distributed_something.jobs.job_keys import collect_own_names
 from distributed_something.project.hook_signatures import read_config_constants
 from distributed_something.project.move_in.old_config import ConvertedConfig, OldConfig, convert_config
 from distributed_something.project.move_in.old_files import CopiedFiles, copy_old_files
+from distributed_something.project.move_in.plugins import MovedPlugins, move_plugins
 
 EXAMPLE_JOB = "exampleJob.json"
 # Parts of the published repositories, and what replaces them.
@@ -46,6 +47,7 @@ class MoveReport:
 
     config: ConvertedConfig | None
     old_image: str
+    plugins: MovedPlugins
     files: CopiedFiles | None
     other_parts: dict[str, str]
 
@@ -63,16 +65,17 @@ def check_old_files(files: Path) -> None:
 
 def move_in(draft: Path, old: OldProject, app_name: str, image: str) -> MoveReport:
     """Replace the draft's config and add the old files. Raise InputError if the config cannot be converted."""
-    config, files = None, None
+    config, plugins, files = None, MovedPlugins(), None
     if old.config is not None:
         names = read_config_constants(draft / "config.py") | collect_own_names(draft / "worker").strings
         config = convert_config(old.config, {"APP_NAME": app_name, "DOCKERHUB_TAG": image}, names)
         write_file_atomically(draft / "config.py", config.text.encode())
+        plugins = move_plugins(draft / "worker", old.config.values)
     if old.files is not None:
         files = copy_old_files(old.files, draft / "files", draft / "worker")
         _remove_example_data(draft, files)
     old_image = str(old.config.values.get("DOCKERHUB_TAG", "")) if old.config else ""
-    return MoveReport(config, old_image, files, _list_other_parts(old))
+    return MoveReport(config, old_image, plugins, files, _list_other_parts(old))
 
 
 def _remove_example_data(draft: Path, files: CopiedFiles) -> None:
@@ -115,6 +118,9 @@ def format_report(report: MoveReport, image: str) -> Iterator[str]:
         if report.old_image and report.old_image != image:
             yield format_row("replaced", f"DOCKERHUB_TAG: {report.old_image} contains the old worker")
             edits.append(f"config.py: DOCKERHUB_TAG is {image}; make build builds this image")
+    for line in report.plugins.lines:
+        yield format_row("plugins", f"worker/Dockerfile, as a comment: {line}")
+    edits += _list_plugin_edits(report.plugins)
     if report.files is not None:
         yield from _format_files(report.files)
         edits += [f"files/{Path(problem.file).name}: {problem.key}: {problem.problem}; {problem.remedy}"
@@ -123,6 +129,17 @@ def format_report(report: MoveReport, image: str) -> Iterator[str]:
         yield format_row("left out", f"{name}: {reason}")
     for edit in edits:
         yield format_row("EDIT", edit)
+
+
+def _list_plugin_edits(plugins: MovedPlugins) -> list[str]:
+    if not plugins.are_used:
+        return []
+    commit = "" if plugins.has_commit else ", and write the commit that you tested instead of COMMIT"
+    return [
+        f"worker/Dockerfile: remove the # before these lines, because USE_PLUGINS is 'True'{commit}",
+        "config.py: with --local, no image is used: set PLUGINS_PATH to a folder with the plugins on this computer, or "
+        "USE_PLUGINS = 'False' while you try jobs without them",
+    ]
 
 
 def _format_files(files: CopiedFiles) -> Iterator[str]:

@@ -147,7 +147,12 @@ def _is_obsolete(name: str) -> bool:
 def _find_replacement(name: str, value: object) -> str:
     if name not in REPLACEMENTS:
         return _LOGIN_REMEDY if name.startswith("AWS_") else _RESERVED_REMEDY
-    return "" if str(value).strip().lower() in _OFF_VALUES else REPLACEMENTS[name]
+    return "" if is_off(value) else REPLACEMENTS[name]
+
+
+def is_off(value: object) -> bool:
+    """Return whether a published switch with this value, or a value that it names, is off."""
+    return str(value).strip().lower() in _OFF_VALUES
 
 
 def _iter_statements(config: OldConfig, names: Collection[str]) -> Iterator[tuple[str, ast.stmt]]:
