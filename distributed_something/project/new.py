@@ -23,7 +23,7 @@ from distributed_something.core.names import RESOURCE_NAME_FORMAT
 from distributed_something.core.text import format_value
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.project.config_file import load_settings
-from distributed_something.project.move_in.move_in import EXAMPLE_JOB, MoveReport, OldProject, move_in
+from distributed_something.project.move_in.move_in import MoveReport, OldProject, move_in, name_moved_files
 from distributed_something.project.starter import (
     DEFAULT_PROGRAM,
     EXAMPLE_DATA,
@@ -218,7 +218,7 @@ def _fill_draft(draft: Path, spec: ProjectSpec) -> MoveReport | None:
     has_results_script = (draft / "show-results.sh").is_file()
     readme = build_readme(spec.app_name, spec.example, preparations, has_results_script=has_results_script)
     if report is not None:
-        readme = readme.replace(f"files/{EXAMPLE_JOB}", f"files/{report.job_file}")
+        readme = name_moved_files(readme, report, spec.app_name)
     write_file_atomically(draft / "README.md", readme.encode())
     return report
 

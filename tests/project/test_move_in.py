@@ -207,6 +207,52 @@ def test_job_files_fleet_files_and_data_are_copied_and_everything_else_is_listed
     assert "get-data.sh" not in readme  # the example's own images
 
 
+def list_edits(outcome: Outcome) -> list[str]:
+    return [line.removeprefix("EDIT").strip() for line in outcome.err.splitlines() if line.startswith("EDIT")]
+
+
+def test_every_placeholder_of_the_config_and_the_fleet_file_is_listed(tmp_path: Path, old: Path) -> None:
+    config = CONFIG.replace("'ada.pem'", "'your-key-file.pem'").replace("SOURCE_BUCKET = 'lab", "SOURCE_BUCKET = 'your")
+    (old / "config.py").write_text(config.replace("'your-bucket'", "'your-bucket-name'"))
+    fleet = {
+        "IamFleetRole": "arn:aws:iam::XXXXXXXXXXXXX:role/aws-ec2-spot-fleet-tagging-role",
+        "LaunchSpecifications": [
+            {"KeyName": "ada", "NetworkInterfaces": [{"SubnetId": "subnet-WWWWWWWW", "Groups": ["sg-ZZZZZZZZZ"]}]}
+        ],
+    }
+    (old / "files" / "ourFleet.json").write_text(json.dumps(fleet))
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    interface = "files/ourFleet.json: LaunchSpecifications[0].NetworkInterfaces[0]"
+    assert set(list_edits(outcome)) == {
+        "config.py: DOCKERHUB_TAG is user/ourscreen:latest; make build builds this image",
+        "config.py: SSH_KEY_NAME: 'your-key-file.pem' is a placeholder",
+        "config.py: SOURCE_BUCKET: 'your-bucket-name' is a placeholder",
+        "files/ourFleet.json: IamFleetRole: 'arn:aws:iam::XXXXXXXXXXXXX:role/aws-ec2-spot-fleet-tagging-role' is a"
+        " placeholder",
+        f"{interface}.SubnetId: 'subnet-WWWWWWWW' is a placeholder",
+        f"{interface}.Groups[0]: 'sg-ZZZZZZZZZ' is a placeholder",
+    }
+
+
+def test_without_an_old_config_the_placeholders_of_the_example_are_listed(tmp_path: Path, old: Path) -> None:
+    words = ("newProject", str(tmp_path / "new"), "--from", "cellprofiler", "--files", str(old / "files"))
+    edits = list_edits(run_command(*words))
+    assert "config.py: AWS_BUCKET: 'your-bucket-name' is a placeholder" in edits
+    assert any(edit.startswith("config.py: DOCKERHUB_TAG: 'user/") for edit in edits)
+
+
+def test_the_readme_names_the_moved_job_files_and_fleet_file(tmp_path: Path, old: Path) -> None:
+    shutil.copy(old / "files" / "screenJob.json", old / "files" / "analysisJob.json")
+    assert move_in(tmp_path).code == 0
+    readme = (tmp_path / "new" / "README.md").read_text()
+    assert "| `files/analysisJob.json`, `files/screenJob.json` | the jobs" in readme
+    for command in ("--local startCluster files/ourFleet.json", "check files/ourFleet.json"):
+        assert f"python run.py {command}" in readme
+    for name in ("example", "OurScreenFleet", "run.py fleetFile"):
+        assert f"files/{name}" not in readme
+
+
 def test_secrets_in_the_old_config_are_not_copied(tmp_path: Path, old: Path) -> None:
     (old / "config.py").write_text(CONFIG + "AWS_SECRET_ACCESS_KEY = 's3cret'\nENDPOINT_SECRET_ACCESS_KEY = 's3cret'\n")
     outcome = move_in(tmp_path)

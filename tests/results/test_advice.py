@@ -233,7 +233,7 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
         for name, code in [
             ("program", 127), ("program", 1), ("bad message", None), ("missing input", None), ("disk", 1),
             ("out of memory", 137), ("time-out", None), ("aws", None), ("web", None), ("worker code", None),
-            ("crash", None), ("program", None), ("machine", None), ("delivery", None),
+            ("crash", None), ("program", None), ("machine", None), ("delivery", None), ("bad config", None),
         ]
     }  # fmt: skip
     outcomes = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +51,24 @@ class MoveReport:
     files: CopiedFiles | None
     other_parts: dict[str, str]
 
-    @property
-    def job_file(self) -> str:
-        """The name of the first Job file, for the commands in the project's README."""
-        return min(self.files.job_files, default=EXAMPLE_JOB) if self.files else EXAMPLE_JOB
+
+def name_moved_files(readme: str, report: MoveReport, app_name: str) -> str:
+    """Return the project's README with the names of the moved Job files and Fleet files instead of the example's."""
+    job_files = sorted(report.files.job_files) if report.files else []
+    fleet_files = sorted(report.files.fleet_files) if report.files else []
+    if job_files:
+        names = ", ".join(f"`files/{name}`" for name in job_files)
+        readme = readme.replace(f"| `files/{EXAMPLE_JOB}` |", f"| {names} |")
+        readme = readme.replace(f"files/{EXAMPLE_JOB}", f"files/{job_files[0]}")
+    if fleet_files:
+        names = ", ".join(f"`files/{name}`" for name in fleet_files)
+        readme = readme.replace(
+            "| `config.py` |", f"| {names} | machines, network, and roles on AWS |\n| `config.py` |"
+        )
+        readme = readme.replace(" and `python run.py fleetFile`", "")
+        for name in ("exampleFleet.json", f"{app_name}Fleet.json"):
+            readme = readme.replace(f"files/{name}", f"files/{fleet_files[0]}")
+    return readme
 
 
 def check_old_files(files: Path) -> None:
@@ -104,8 +118,11 @@ def _list_other_parts(old: OldProject) -> dict[str, str]:
     return {path.name: _REPLACED_PARTS.get(path.name, _OTHER_PART) for path in parts}
 
 
-def format_report(report: MoveReport, image: str) -> Iterator[str]:
-    """Yield a line for each thing that was kept, left out, or must be edited."""
+def format_report(report: MoveReport, image: str, placeholders: Iterable[InputError]) -> Iterator[str]:
+    """Yield a line for each thing that was kept, left out, or must be edited.
+
+    `placeholders`: those in the project's config and Fleet files, with paths relative to the project.
+    """
     edits = []
     if report.config is not None:
         yield format_row("config", f"{report.config.kept} constants kept")
@@ -125,6 +142,11 @@ def format_report(report: MoveReport, image: str) -> Iterator[str]:
         yield from _format_files(report.files)
         edits += [f"files/{Path(problem.file).name}: {problem.key}: {problem.problem}; {problem.remedy}"
                   for problem in report.files.problems]  # fmt: skip
+    edits += [
+        f"{error.file}: {error.key}: {error.problem}"
+        for error in placeholders
+        if not (error.key == "DOCKERHUB_TAG" and report.config is not None)
+    ]
     for name, reason in report.other_parts.items():
         yield format_row("left out", f"{name}: {reason}")
     for edit in edits:

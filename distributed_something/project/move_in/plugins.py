@@ -44,7 +44,6 @@ def move_plugins(worker: Path, values: Mapping[str, Any]) -> MovedPlugins:
     lines = runpy.run_path(str(module))["build_dockerfile_lines"](switches)
     text = read_text_file(dockerfile, "a Dockerfile")
     kept = [line for line in text.splitlines() if not _COMMENTED_LINE.match(line)]
-    write_file_atomically(
-        dockerfile, "".join(f"{line}\n" for line in [*kept, *(f"# {line}" for line in lines)]).encode()
-    )
+    new = "\n".join([*kept, *(f"# {line}" for line in lines), ""])
+    write_file_atomically(dockerfile, new.encode())
     return MovedPlugins(lines, are_used)
