@@ -174,6 +174,7 @@ def build_image(context: Context, base: str | None, push: bool) -> None:
 def make_jobs(context: Context, /, output: Path | None, force: bool, **options: Any) -> None:
     """Write a Job file from plates, a table, files, or a bucket."""
     from distributed_something.jobs.make_jobs import MakeJobsOptions, build_job_file, save_job_file
+    from distributed_something.results.command_line import format_next_command
 
     text, count = build_job_file(MakeJobsOptions(**options), output, context.list_objects)
     if output is None:
@@ -181,7 +182,7 @@ def make_jobs(context: Context, /, output: Path | None, force: bool, **options: 
         return
     save_job_file(text, output, force=force)
     context.console.print_progress(format_row("jobs", f"{count:,} in {output}"))
-    context.console.print_progress(f"next: submitJob {output}")
+    context.console.print_progress(format_next_command(context.command_line.format_command("submitJob", str(output))))
 
 
 @click.command(

@@ -286,8 +286,15 @@ def _check_project(draft: Path, spec: ProjectSpec) -> None:
             for _ in job_file.iter_checked_messages():
                 pass
     except InputError as error:
-        path = Path(error.file)
-        name = path.relative_to(draft) if path.is_relative_to(draft) else path
-        if spec.old.config and path == draft / "config.py":
-            name = spec.old.config.path  # where the user can correct it
-        raise DraftError(name, error.key, error.problem, error.remedy, others=error.others) from None
+        first, *others = [_name_project_file(problem, draft, spec) for problem in error.problems]
+        raise DraftError(first.file, first.key, first.problem, first.remedy, others=others) from None
+
+
+def _name_project_file(error: InputError, draft: Path, spec: ProjectSpec) -> InputError:
+    """Return the error with the path of the file that the user can correct; the draft is about to be deleted."""
+    path = Path(error.file)
+    if spec.old.config and path == draft / "config.py":
+        path = spec.old.config.path
+    elif path.is_relative_to(draft):
+        path = path.relative_to(draft)
+    return InputError(path, error.key, error.problem, error.remedy)

@@ -377,6 +377,18 @@ def test_an_existing_file_is_overwritten_only_with_force(tmp_path: Path) -> None
         ({"objects": "s3://images/raw/", "match": "{a}.txt", "by": "b"}, "'b' is not a part of --match; use one of: a"),
         ({"plates": "a,b=c", "metadata": True}, "--metadata: 'b=c' cannot be the value of Metadata_Plate"),
         ({"plates": "P1", "put": ("x",)}, "--set: 'x' does not set a key"),
+        ({"plates": "P1", "put": ("groups=x",)}, "--set: groups: this key lists the jobs, which makeJobs writes"),
+        ({"plates": "P1", "put": ('plates=["P2"]',)}, "--set: plates: this key lists the jobs"),
+        ({"plates": "P1", "put": ("a=1", "a=2")}, "--set: a: this key is set twice"),
+        ({"plates": "P1", "put": ("comand=x",)}, "nothing uses this key, whose name is similar to 'command'"),
+        (
+            {"plates": "P1", "put": ("output_location={source}/{plate}", "sorce=x")},
+            "--set: sorce: nothing uses this key, whose name is similar to 'source'",
+        ),
+        (
+            {"plates": "P1", "put": ("output_location={source}/{plate}", "source=")},
+            "--set: source: it is empty, but {source} needs a value",
+        ),
         ({"plates": "P1", "put": ("command=a {well}",)}, "nothing fills the placeholder {well}"),
         ({"plates": "P1", "put": ("timeout_minutes=-1",)}, "timeout_minutes: -1 is too small; write a number greater"),
         ({"plates": "P1", "like": Path("none.json")}, "none.json: there is no such file"),

@@ -345,6 +345,16 @@ def test_nothing_is_created_from_a_config_that_cannot_be_used(
     assert not (tmp_path / "new").exists()
 
 
+def test_every_problem_of_the_old_config_is_shown_with_its_own_path(tmp_path: Path, old: Path) -> None:
+    (old / "config.py").write_text(CONFIG + "JOB_RETRIES = 'many'\nMACHINE_PRICE = 'cheap'\nEBS_VOL_SIZE = 1\n")
+    outcome = move_in(tmp_path)
+    assert outcome.code == 2
+    lines = outcome.err.splitlines()
+    assert len(lines) == 3
+    assert all(f"newProject: {old / 'config.py'}: " in line for line in lines)
+    assert ".new." not in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
