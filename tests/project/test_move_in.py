@@ -316,12 +316,16 @@ def test_nothing_is_created_if_a_secret_cannot_be_left_out(tmp_path: Path, old: 
 
 def test_a_job_file_that_must_be_corrected_is_copied_and_named(tmp_path: Path, old: Path) -> None:
     (old / "files" / "badJob.json").write_text(json.dumps(JOB_FILE | {"expected_files": "many"}))
-    (old / "files" / "broken.json").write_text('{"groups": [')
+    (old / "files" / "noDataJob.json").write_text(json.dumps(JOB_FILE | {"upload": {"nowhere": "x"}}))
+    (old / "files" / "more").mkdir()
+    (old / "files" / "more" / "broken.json").write_text('{"groups": [')
     outcome = move_in(tmp_path)
     assert outcome.code == 0, outcome.err
-    edits = [line for line in outcome.err.splitlines() if line.startswith("EDIT")]
-    assert any("files/badJob.json: expected_files: " in line for line in edits)
-    assert any("files/broken.json: " in line for line in edits)
+    edits = list_edits(outcome)
+    assert any(line.startswith("files/badJob.json: expected_files: ") for line in edits)
+    assert any(line.startswith("files/more/broken.json: ") for line in edits)
+    expected = "files/noDataJob.json: upload 'nowhere': there is no file or folder files/nowhere; "
+    assert any(line.startswith(expected) for line in edits)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def format_report(report: MoveReport, image: str, placeholders: Iterable[InputEr
     edits += _list_plugin_edits(report.plugins)
     if report.files is not None:
         yield from _format_files(report.files)
-        edits += [f"files/{Path(problem.file).name}: {problem.key}: {problem.problem}; {problem.remedy}"
+        edits += [f"{problem.file}: {problem.key}: {problem.problem}; {problem.remedy}"
                   for problem in report.files.problems]  # fmt: skip
     edits += [
         f"{error.file}: {error.key}: {error.problem}"

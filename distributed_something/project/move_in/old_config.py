@@ -30,10 +30,7 @@ REPLACEMENTS = {
 }
 _LOGIN_REMEDY = "set AWS_PROFILE, or log in with the AWS CLI; secrets must not be in a config"
 # Everyone who may read the repository or a task definition would see it.
-_SECRET_REMEDY = (
-    "it is or looks like a secret, which must not be in a config: keep it in a file in a private bucket, and list this"
-    " file in the Job file's `inputs`"
-)
+_SECRET_REMEDY = "it is or looks like a secret; keep it in a file in a private bucket, which `inputs` lists"
 _SECRET_COMMENT = "a comment that contains a secret"
 _RESERVED_REMEDY = "use another name, because the worker sets this variable itself"
 _OFF_VALUES = ("", "false", "none", "0")
@@ -123,7 +120,7 @@ def _remove_secret_comments(text: str) -> tuple[list[str], list[str]]:
         if token.type == tokenize.COMMENT and has_secret_in_prose(token.string.lstrip("# ")):
             number, column = token.start
             lines[number - 1] = f"{lines[number - 1][:column]}# {_SECRET_COMMENT} is left out"
-            places.append(f"line {number}")
+            places.append(f"config.py, line {number}")
     return lines, places
 
 
