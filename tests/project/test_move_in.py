@@ -302,6 +302,7 @@ def test_whatever_run_json_would_mask_becomes_a_comment_with_what_is_computed_fr
     [
         "USER, DB_PASSWORD = 'ada', 's3cret'\n",
         "if True:\n    DB_PASSWORD = 's3cret'\n",
+        "from os.path import sep as DB_PASSWORD\n",
         "print('xoxb-" + "1a" * 10 + "', file=None) if False else None\n",
     ],
 )
@@ -310,8 +311,19 @@ def test_nothing_is_created_if_a_secret_cannot_be_left_out(tmp_path: Path, old: 
     outcome = move_in(tmp_path)
     assert outcome.code == 2
     assert "s3cret" not in outcome.err
-    assert f"{old / 'config.py'}: line " in outcome.err
+    assert f"{old / 'config.py'}: " in outcome.err
     assert not (tmp_path / "new").exists()
+
+
+def test_form_feeds_modules_and_functions_do_not_change_what_is_left_out(tmp_path: Path, old: Path) -> None:
+    more = "\x0c\nimport secrets\ndef get_token():\n    return ''\nDB_PASSWORD = 's3cret'\nPLACE = 'Basel'\n"
+    (old / "config.py").write_text("\x0c# start\n" + CONFIG + more)
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    text = (tmp_path / "new" / "config.py").read_text()
+    assert "s3cret" not in text
+    assert "import secrets\ndef get_token():\n" in text
+    assert load_settings(tmp_path / "new" / "config.py").own["PLACE"] == "Basel"
 
 
 def test_a_job_file_that_must_be_corrected_is_copied_and_named(tmp_path: Path, old: Path) -> None:

@@ -140,8 +140,7 @@ def format_report(report: MoveReport, image: str, placeholders: Iterable[InputEr
     edits += _list_plugin_edits(report.plugins)
     if report.files is not None:
         yield from _format_files(report.files)
-        edits += [f"{problem.file}: {problem.key}: {problem.problem}; {problem.remedy}"
-                  for problem in report.files.problems]  # fmt: skip
+        edits += map(str, report.files.problems)
     edits += [
         f"{error.file}: {error.key}: {error.problem}"
         for error in placeholders

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _LOGIN_REMEDY = "set AWS_PROFILE, or log in with the AWS CLI; secrets must not b
 _SECRET_REMEDY = "it is or looks like a secret; keep it in a file in a private bucket, which `inputs` lists"
 _SECRET_COMMENT = "a comment that contains a secret"
 _RESERVED_REMEDY = "use another name, because the worker sets this variable itself"
+_DATA_TYPES = (str, bytes, int, float, dict, list, tuple, set, frozenset)
 _OFF_VALUES = ("", "false", "none", "0")
 
 
@@ -73,7 +75,8 @@ def read_old_config(path: Path) -> OldConfig:
     """Return the config at `path`, which is executed. Raise InputError if that fails."""
     text = read_text_file(path, "a config file")
     names = {name: value for name, value in execute_config(path).items() if not name.startswith("__")}
-    secrets = {name for name, value in names.items() if has_secret(value, name)}
+    data = {name: value for name, value in names.items() if isinstance(value, _DATA_TYPES)}  # no modules and functions
+    secrets = {name for name, value in data.items() if has_secret(value, name)}
     reasons = dict.fromkeys(sorted(secrets), _SECRET_REMEDY)
     for name, source in find_computed_names(text, secrets).items():
         reasons[name] = f"it is computed from {source}, which is or looks like a secret"
@@ -90,6 +93,10 @@ def convert_config(config: OldConfig, new_values: Mapping[str, str], known: Coll
     lines, commented = _remove_secret_comments(config.text)
     replaced = set(left_out) | {name for name, value in new_values.items() if config.values.get(name) != value}
     statements = list(_iter_statements(config, replaced))
+    for name in left_out:
+        if name not in dict(statements):
+            remedy = f"write `{name} = …` on its own line, or remove it"
+            raise InputError(config.path, name, "it must be left out, but no line sets it by its name", remedy)
     _check_other_statements(config, [statement for _, statement in statements])
     for name, statement in reversed(statements):
         last = _last_line(statement)
@@ -115,7 +122,8 @@ def _build_comment(config: OldConfig, name: str, reason: str) -> str:
 
 def _remove_secret_comments(text: str) -> tuple[list[str], list[str]]:
     """Return the config's lines with other comments in the place of those that contain secrets, and their places."""
-    lines, places = text.splitlines(), []
+    # Python's lines end only here; those of `splitlines` end at form feeds, too.
+    lines, places = re.split(r"\r\n|\r|\n", text.rstrip("\r\n")), []
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT and has_secret_in_prose(token.string.lstrip("# ")):
             number, column = token.start
