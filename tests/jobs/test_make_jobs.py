@@ -471,3 +471,11 @@ def test_duplicate_rows_are_reported(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n1\n1\n")
     with pytest.raises(InputError, match="jobs 1 and 2 are the same job"):
         build_groups(table=tmp_path / "t.csv")
+
+
+def test_the_next_command_can_be_typed_as_it_is_printed(tmp_path: Path) -> None:
+    made = tmp_path / "made.json"
+    outcome = run_command("--local", "makeJobs", "--plates", "P1", "--set", "command=a", "-o", str(made))
+    assert outcome.code == 0, outcome.err
+    text = " ".join(outcome.err.partition("next: ")[2].replace("\\\n", "").split())
+    assert text.endswith(f"run.py --local submitJob {made}")
