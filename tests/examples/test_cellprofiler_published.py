@@ -255,7 +255,7 @@ def test_a_key_whose_name_is_misspelled_is_missing(cellprofiler: ModuleType, tmp
     ("scripts", "reason"),
     [
         (None, r"the image has no folder .*/plugins; add it in worker/Dockerfile: ADD "),
-        ("scripts", r"this computer has no folder .*/plugins; without an image, PLUGINS_PATH must be a folder "),
+        ("scripts", r"this computer has no folder .*/plugins; without an image, set PLUGINS_PATH to a folder "),
     ],
 )
 def test_a_job_that_needs_plugins_fails_with_a_reason_that_fits_the_place_and_is_not_retried(

@@ -44,8 +44,8 @@ def check_plugins() -> None:
             problem = f"the image has no folder {folder}; add it in worker/Dockerfile: {line}"
         else:
             problem = (
-                f"this computer has no folder {folder}; without an image, PLUGINS_PATH must name one of this computer"
-                " with the plugins; or write USE_PLUGINS = 'False' in config.py while you try jobs without them"
+                f"this computer has no folder {folder}; without an image, set PLUGINS_PATH to a folder with the"
+                " plugins, or USE_PLUGINS = 'False' while you try jobs without them"
             )
         raise Failed(f"USE_PLUGINS is 'True', but {problem}", "bad config")
 
