@@ -16,7 +16,8 @@ from distributed_something.cli.group import Command
 from distributed_something.core.text import format_row
 
 if TYPE_CHECKING:
-    from distributed_something.project.move_in.move_in import OldProject
+    from distributed_something.core.errors import InputError
+    from distributed_something.project.move_in.move_in import MoveReport, OldProject
 
 _Checked = TypeVar("_Checked")
 
@@ -74,9 +75,24 @@ def new_project(
     report = new.create_project(folder, new.ProjectSpec(name, tag, base, program, example, old))
     is_committed = new.commit_project(folder)
     context.console.print_progress(format_row("created", f"{folder}{', with a first commit' if is_committed else ''}"))
-    for line in format_report(report, str(tag)) if report else ():
+    for line in format_report(report, str(tag), _list_placeholders(folder, report)) if report else ():
         context.console.print_progress(line)
     context.console.print_progress(f"next: cd {folder}, then read README.md")
+
+
+def _list_placeholders(folder: Path, report: MoveReport) -> list[InputError]:
+    """Return the placeholders in the config and the moved Fleet files of a new project, with paths relative to it."""
+    from distributed_something.core.config_settings import iter_config_placeholders
+    from distributed_something.core.errors import InputError
+    from distributed_something.fleet.fleet_file import list_fleet_placeholders
+    from distributed_something.project.config_file import load_settings
+
+    found = list(iter_config_placeholders(load_settings(folder / "config.py"), Path("config.py")))
+    for name in sorted(report.files.fleet_files) if report.files else ():
+        path = Path("files", name)
+        errors = list_fleet_placeholders(folder / path)
+        found += [InputError(path, error.key, error.problem, error.remedy) for error in errors]
+    return found
 
 
 def _read_old_project(config: Path | None, files: Path | None, example: str | None) -> OldProject:
@@ -158,6 +174,7 @@ def build_image(context: Context, base: str | None, push: bool) -> None:
 def make_jobs(context: Context, /, output: Path | None, force: bool, **options: Any) -> None:
     """Write a Job file from plates, a table, files, or a bucket."""
     from distributed_something.jobs.make_jobs import MakeJobsOptions, build_job_file, save_job_file
+    from distributed_something.results.command_line import format_next_command
 
     text, count = build_job_file(MakeJobsOptions(**options), output, context.list_objects)
     if output is None:
@@ -165,7 +182,7 @@ def make_jobs(context: Context, /, output: Path | None, force: bool, **options: 
         return
     save_job_file(text, output, force=force)
     context.console.print_progress(format_row("jobs", f"{count:,} in {output}"))
-    context.console.print_progress(f"next: submitJob {output}")
+    context.console.print_progress(format_next_command(context.command_line.format_command("submitJob", str(output))))
 
 
 @click.command(

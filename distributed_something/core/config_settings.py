@@ -8,7 +8,7 @@ become environment variables in the container.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -296,10 +296,16 @@ def list_own_buckets(settings: Settings) -> dict[str, str]:
 def check_placeholders_replaced(settings: Settings, path: Path) -> None:
     """Raise InputError if the config still contains placeholders from the shipped config. AWS would reject them."""
     problems = InputProblems()
+    for error in iter_config_placeholders(settings, path):
+        problems.add(error)
+    problems.raise_if_any()
+
+
+def iter_config_placeholders(settings: Settings, path: Path) -> Iterator[InputError]:
+    """Yield an error for each placeholder from the shipped or the published config."""
     own = {key: _BUCKET_PLACEHOLDER for key in settings.own if key.endswith("_BUCKET")}
     for key, placeholder in (_PLACEHOLDER_PATTERNS | own).items():
         value = settings.own[key] if key in own else getattr(settings, key)
         if re.fullmatch(placeholder, value):
             remedy = "replace it with your own value, or add --local to run without AWS"
-            problems.add(InputError(path, key, f"{value!r} is a placeholder", remedy))
-    problems.raise_if_any()
+            yield InputError(path, key, f"{value!r} is a placeholder", remedy)

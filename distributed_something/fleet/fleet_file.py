@@ -231,6 +231,11 @@ def _build_object_list_error(value: object, key: str, path: Path) -> InputError:
     return InputError(path, key, f"{format_value(value)} is not a list of objects", "write [{ … }]")
 
 
+def list_fleet_placeholders(path: Path) -> list[InputError]:
+    """Return an error for each placeholder in the Fleet file. Raise InputError if the file cannot be read."""
+    return list(_iter_placeholder_errors(_drop_empty_values(read_json_object(path, "a fleet file")), path))
+
+
 def _iter_placeholder_errors(fleet: JsonObject, path: Path) -> Iterator[InputError]:
     for key, text in _iter_strings(fleet, ""):
         if not key.endswith("UserData") and _PLACEHOLDER_PATTERN.search(text):

@@ -6,8 +6,6 @@ The job file passes the checks of `submitJob` before any of it is written.
 from __future__ import annotations
 
 import fnmatch
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.core.errors import InputError, InputProblems
-from distributed_something.core.files import read_json_object, write_file_atomically
+from distributed_something.core.files import write_file_atomically
 from distributed_something.core.text import format_value
 from distributed_something.jobs.filename_pattern import NamePattern
 from distributed_something.jobs.job_file import iter_job_file_lines, parse_job_file
 from distributed_something.jobs.plates import BadRange, build_well_name, expand_ranges, expand_wells
+from distributed_something.jobs.shared_keys import build_shared_keys
 from distributed_something.jobs.sources import (
     JobGroup,
     ObjectLister,
@@ -77,7 +76,7 @@ def build_job_file(options: MakeJobsOptions, output: Path | None, list_objects: 
     shared: dict[str, Any] = {}
     shared_problems = InputProblems()  # reported last, although these keys say who pays for listing the groups
     with shared_problems.collect():
-        shared = _build_shared_keys(options, output)
+        shared = build_shared_keys(options.like, options.put, output)
     if shared.get("requester_pays") is True:
         list_objects = partial(list_objects, requester_pays=True)
     with problems.collect():
@@ -336,42 +335,6 @@ def _iter_objects(address: str, list_objects: ObjectLister) -> Iterator[tuple[st
     for key in list_objects(bucket, prefix):
         if not key.endswith("/") and not is_macos_file(key[len(prefix) :]):
             yield key[len(prefix) :], f"s3://{bucket}/{key}"
-
-
-# What all jobs share
-
-
-def _build_shared_keys(options: MakeJobsOptions, output: Path | None) -> dict[str, Any]:
-    problems = InputProblems()
-    content: dict[str, Any] = {}
-    with problems.collect():
-        content = read_json_object(options.like, "a job file") if options.like else {}
-    shared = {key: value for key, value in content.items() if key not in ("groups", "plates")}
-    uploads = shared.get("upload")
-    if options.like and output and isinstance(uploads, dict):
-        shared["upload"] = {_rebase_folder(folder, options.like, output): prefix for folder, prefix in uploads.items()}
-    for text in options.put:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            problems.add(InputError("--set", "", f"{format_value(text)} does not set a key", "write KEY=VALUE"))
-        shared[key] = _parse_value(value)
-    problems.raise_if_any()
-    return shared
-
-
-def _parse_value(text: str) -> Any:
-    """Return the parsed value if `text` is a JSON number, Boolean, list, or object, and `text` itself otherwise."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _rebase_folder(folder: str, like: Path, output: Path) -> str:
-    """Return the path of an upload folder relative to the new file."""
-    if os.path.isabs(folder) or like.parent.resolve() == output.parent.resolve():
-        return folder
-    return Path(os.path.relpath(like.parent.resolve() / folder, output.parent.resolve())).as_posix()
 
 
 def _convert_to_metadata(groups: Iterable[JobGroup]) -> list[JobGroup]:

@@ -7,7 +7,7 @@ import json
 import re
 import runpy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,13 @@ def _find_all_sources(names: set[str], sources: Mapping[str, set[str]]) -> set[s
         found |= new
         unvisited += new
     return found
+
+
+def find_computed_names(text: str, names: Collection[str]) -> dict[str, str]:
+    """Return the names in a config that are computed from some of `names`, each with one of these."""
+    sources = _read_sources(_parse_config(text))
+    used = {name: sorted(_find_all_sources({name}, sources) & set(names)) for name in sources if name not in names}
+    return {name: origins[0] for name, origins in used.items() if origins}
 
 
 def _drop_consequences(problems: Sequence[InputError], sources: Mapping[str, set[str]]) -> list[InputError]:

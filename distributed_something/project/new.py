@@ -23,7 +23,7 @@ from distributed_something.core.names import RESOURCE_NAME_FORMAT
 from distributed_something.core.text import format_value
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.project.config_file import load_settings
-from distributed_something.project.move_in.move_in import EXAMPLE_JOB, MoveReport, OldProject, move_in
+from distributed_something.project.move_in.move_in import MoveReport, OldProject, move_in, name_moved_files
 from distributed_something.project.starter import (
     DEFAULT_PROGRAM,
     EXAMPLE_DATA,
@@ -218,7 +218,7 @@ def _fill_draft(draft: Path, spec: ProjectSpec) -> MoveReport | None:
     has_results_script = (draft / "show-results.sh").is_file()
     readme = build_readme(spec.app_name, spec.example, preparations, has_results_script=has_results_script)
     if report is not None:
-        readme = readme.replace(f"files/{EXAMPLE_JOB}", f"files/{report.job_file}")
+        readme = name_moved_files(readme, report, spec.app_name)
     write_file_atomically(draft / "README.md", readme.encode())
     return report
 
@@ -286,8 +286,15 @@ def _check_project(draft: Path, spec: ProjectSpec) -> None:
             for _ in job_file.iter_checked_messages():
                 pass
     except InputError as error:
-        path = Path(error.file)
-        name = path.relative_to(draft) if path.is_relative_to(draft) else path
-        if spec.old.config and path == draft / "config.py":
-            name = spec.old.config.path  # where the user can correct it
-        raise DraftError(name, error.key, error.problem, error.remedy, others=error.others) from None
+        first, *others = [_name_project_file(problem, draft, spec) for problem in error.problems]
+        raise DraftError(first.file, first.key, first.problem, first.remedy, others=others) from None
+
+
+def _name_project_file(error: InputError, draft: Path, spec: ProjectSpec) -> InputError:
+    """Return the error with the path of the file that the user can correct; the draft is about to be deleted."""
+    path = Path(error.file)
+    if spec.old.config and path == draft / "config.py":
+        path = spec.old.config.path
+    elif path.is_relative_to(draft):
+        path = path.relative_to(draft)
+    return InputError(path, error.key, error.problem, error.remedy)

@@ -36,6 +36,7 @@ class AdviceCause(Enum):
     NO_CONTAINER = "no container has finished a job"
     NO_PROGRAM = "the program does not exist, or is not executable"
     PROGRAM = "the program fails"
+    CONFIG = "the config does not fit the image"
     MESSAGE = "the messages are not valid"
     MISSING_INPUT = "inputs are missing"
     MEMORY = "the program needs more memory"
@@ -102,6 +103,7 @@ class Advice:
 
 _CAUSES_BY_REASON_CLASS = {
     "bad message": AdviceCause.MESSAGE,
+    "bad config": AdviceCause.CONFIG,
     "bad data": AdviceCause.MESSAGE,
     "shared file": AdviceCause.MESSAGE,
     "missing input": AdviceCause.MISSING_INPUT,
@@ -236,7 +238,7 @@ def classify_failure(failed: FailedJob) -> AdviceCause:
 
 
 def _choose_recipe(cause: AdviceCause, *, is_hopeless: bool, has_waiting: bool) -> Recipe:
-    if cause in (AdviceCause.HOOK, AdviceCause.REFUSED, AdviceCause.CRASH):
+    if cause in (AdviceCause.HOOK, AdviceCause.REFUSED, AdviceCause.CRASH, AdviceCause.CONFIG):
         return Recipe.REBUILD
     if cause is AdviceCause.TIME:  # the waiting jobs have the same limit
         return Recipe.RESUBMIT if has_waiting else Recipe.RETRY_LONGER

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from distributed_something.worker.admission.health import UNRELATED_REASON_CLASSES
+from distributed_something.worker.attempt.outcomes import FINAL_REASON_CLASSES
 from distributed_something.worker.job.job import parse_message
 from tests.examples import example_hooks
 
@@ -249,11 +251,22 @@ def test_a_key_whose_name_is_misspelled_is_missing(cellprofiler: ModuleType, tmp
         make_job(cellprofiler, tmp_path, message | {"Metadata": GROUP})
 
 
-def test_a_job_that_needs_plugins_fails_with_a_reason_if_the_image_has_none(
-    cellprofiler: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("scripts", "reason"),
+    [
+        (None, r"the image has no folder .*/plugins; add it in worker/Dockerfile: ADD "),
+        ("scripts", r"this computer has no folder .*/plugins; without an image, set PLUGINS_PATH to a folder "),
+    ],
+)
+def test_a_job_that_needs_plugins_fails_with_a_reason_that_fits_the_place_and_is_not_retried(
+    cellprofiler: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripts: str | None, reason: str
 ) -> None:
     monkeypatch.setenv("USE_PLUGINS", "True")
     monkeypatch.setenv("PLUGINS_PATH", str(tmp_path / "plugins"))
+    monkeypatch.delenv("WORKER_SCRIPTS_DIR", raising=False)
+    if scripts:
+        monkeypatch.setenv("WORKER_SCRIPTS_DIR", scripts)  # as the local cloud does
     job = make_job(cellprofiler, tmp_path, SHARED | {"Metadata": GROUP})
-    with pytest.raises(cellprofiler.Failed, match=r"the image has no folder .*/plugins; add it in worker/Dockerfile"):
+    with pytest.raises(cellprofiler.Failed, match=f"^USE_PLUGINS is 'True', but {reason}") as caught:
         cellprofiler.prepare(job, cellprofiler.Folders(tmp_path))
+    assert caught.value.reason_class in FINAL_REASON_CLASSES & UNRELATED_REASON_CLASSES

@@ -377,6 +377,18 @@ def test_an_existing_file_is_overwritten_only_with_force(tmp_path: Path) -> None
         ({"objects": "s3://images/raw/", "match": "{a}.txt", "by": "b"}, "'b' is not a part of --match; use one of: a"),
         ({"plates": "a,b=c", "metadata": True}, "--metadata: 'b=c' cannot be the value of Metadata_Plate"),
         ({"plates": "P1", "put": ("x",)}, "--set: 'x' does not set a key"),
+        ({"plates": "P1", "put": ("groups=x",)}, "--set: groups: this key lists the jobs, which makeJobs writes"),
+        ({"plates": "P1", "put": ('plates=["P2"]',)}, "--set: plates: this key lists the jobs"),
+        ({"plates": "P1", "put": ("a=1", "a=2")}, "--set: a: this key is set twice"),
+        ({"plates": "P1", "put": ("comand=x",)}, "nothing uses this key, whose name is similar to 'command'"),
+        (
+            {"plates": "P1", "put": ("output_location={source}/{plate}", "sorce=x")},
+            "--set: sorce: nothing uses this key, whose name is similar to 'source'",
+        ),
+        (
+            {"plates": "P1", "put": ("output_location={source}/{plate}", "source=")},
+            "--set: source: it is empty, but {source} needs a value",
+        ),
         ({"plates": "P1", "put": ("command=a {well}",)}, "nothing fills the placeholder {well}"),
         ({"plates": "P1", "put": ("timeout_minutes=-1",)}, "timeout_minutes: -1 is too small; write a number greater"),
         ({"plates": "P1", "like": Path("none.json")}, "none.json: there is no such file"),
@@ -459,3 +471,11 @@ def test_duplicate_rows_are_reported(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n1\n1\n")
     with pytest.raises(InputError, match="jobs 1 and 2 are the same job"):
         build_groups(table=tmp_path / "t.csv")
+
+
+def test_the_next_command_can_be_typed_as_it_is_printed(tmp_path: Path) -> None:
+    made = tmp_path / "made.json"
+    outcome = run_command("--local", "makeJobs", "--plates", "P1", "--set", "command=a", "-o", str(made))
+    assert outcome.code == 0, outcome.err
+    text = " ".join(outcome.err.partition("next: ")[2].replace("\\\n", "").split())
+    assert text.endswith(f"run.py --local submitJob {made}")

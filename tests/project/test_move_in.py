@@ -120,6 +120,45 @@ def test_values_stay_and_constants_without_effect_are_left_out_with_what_replace
     assert f"replaced        DOCKERHUB_TAG: {image} contains the old worker" in lines
 
 
+PLUGIN_FOLDER = "/home/ubuntu/CellProfiler-plugins"
+
+
+def test_what_installs_plugins_becomes_lines_of_the_dockerfile_that_keep_the_commit(tmp_path: Path, old: Path) -> None:
+    config = CONFIG.replace("USE_PLUGINS = 'False'", "USE_PLUGINS = 'True'")
+    (old / "config.py").write_text(config.replace("REQUIREMENTS = ''", "REQUIREMENTS = 'cellpose'"))
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    expected = [
+        f"ADD https://github.com/CellProfiler/CellProfiler-plugins.git#v1.2 {PLUGIN_FOLDER}",
+        f"RUN python3 -m pip install --no-cache-dir '{PLUGIN_FOLDER}[cellpose]'",
+    ]
+    dockerfile = (tmp_path / "new" / "worker" / "Dockerfile").read_text().splitlines()
+    assert dockerfile[-2:] == [f"# {line}" for line in expected]
+    assert sum("ADD " in line for line in dockerfile) == 1
+    lines = outcome.err.splitlines()
+    assert [line for line in lines if line.startswith("plugins")] == [
+        f"plugins         worker/Dockerfile, as a comment: {line}" for line in expected
+    ]
+    edits = [line for line in lines if line.startswith("EDIT")]
+    assert any("worker/Dockerfile: remove the # " in line and "COMMIT" not in line for line in edits)
+    assert any("config.py: with --local, " in line and "PLUGINS_PATH" in line for line in edits)
+    text = (tmp_path / "new" / "config.py").read_text()
+    assert "# PLUGINS_COMMIT = 'v1.2' is left out. Instead: " in text
+
+
+@pytest.mark.parametrize(("use", "commit", "edits"), [("True", "False", 1), ("False", "v1.2", 0), ("False", "", 0)])
+def test_only_a_config_that_uses_plugins_must_be_edited_for_them(
+    tmp_path: Path, old: Path, use: str, commit: str, edits: int
+) -> None:
+    config = CONFIG.replace("USE_PLUGINS = 'False'", f"USE_PLUGINS = {use!r}").replace("'v1.2'", repr(commit))
+    (old / "config.py").write_text(config.replace("INSTALL_REQUIREMENTS = 'True'", "INSTALL_REQUIREMENTS = 'False'"))
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("remove the # before these lines") == edits
+    assert outcome.err.count("write the commit that you tested instead of COMMIT") == edits
+    assert ("#v1.2 " in (tmp_path / "new" / "worker" / "Dockerfile").read_text()) == (commit == "v1.2")
+
+
 def test_names_that_are_given_replace_the_old_ones(tmp_path: Path, old: Path) -> None:
     assert move_in(tmp_path, "--app-name", "Next", "--image", "ada/cp:2").code == 0
     settings = load_settings(tmp_path / "new" / "config.py")
@@ -168,6 +207,52 @@ def test_job_files_fleet_files_and_data_are_copied_and_everything_else_is_listed
     assert "get-data.sh" not in readme  # the example's own images
 
 
+def list_edits(outcome: Outcome) -> list[str]:
+    return [line.removeprefix("EDIT").strip() for line in outcome.err.splitlines() if line.startswith("EDIT")]
+
+
+def test_every_placeholder_of_the_config_and_the_fleet_file_is_listed(tmp_path: Path, old: Path) -> None:
+    config = CONFIG.replace("'ada.pem'", "'your-key-file.pem'").replace("SOURCE_BUCKET = 'lab", "SOURCE_BUCKET = 'your")
+    (old / "config.py").write_text(config.replace("'your-bucket'", "'your-bucket-name'"))
+    fleet = {
+        "IamFleetRole": "arn:aws:iam::XXXXXXXXXXXXX:role/aws-ec2-spot-fleet-tagging-role",
+        "LaunchSpecifications": [
+            {"KeyName": "ada", "NetworkInterfaces": [{"SubnetId": "subnet-WWWWWWWW", "Groups": ["sg-ZZZZZZZZZ"]}]}
+        ],
+    }
+    (old / "files" / "ourFleet.json").write_text(json.dumps(fleet))
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    interface = "files/ourFleet.json: LaunchSpecifications[0].NetworkInterfaces[0]"
+    assert set(list_edits(outcome)) == {
+        "config.py: DOCKERHUB_TAG is user/ourscreen:latest; make build builds this image",
+        "config.py: SSH_KEY_NAME: 'your-key-file.pem' is a placeholder",
+        "config.py: SOURCE_BUCKET: 'your-bucket-name' is a placeholder",
+        "files/ourFleet.json: IamFleetRole: 'arn:aws:iam::XXXXXXXXXXXXX:role/aws-ec2-spot-fleet-tagging-role' is a"
+        " placeholder",
+        f"{interface}.SubnetId: 'subnet-WWWWWWWW' is a placeholder",
+        f"{interface}.Groups[0]: 'sg-ZZZZZZZZZ' is a placeholder",
+    }
+
+
+def test_without_an_old_config_the_placeholders_of_the_example_are_listed(tmp_path: Path, old: Path) -> None:
+    words = ("newProject", str(tmp_path / "new"), "--from", "cellprofiler", "--files", str(old / "files"))
+    edits = list_edits(run_command(*words))
+    assert "config.py: AWS_BUCKET: 'your-bucket-name' is a placeholder" in edits
+    assert any(edit.startswith("config.py: DOCKERHUB_TAG: 'user/") for edit in edits)
+
+
+def test_the_readme_names_the_moved_job_files_and_fleet_file(tmp_path: Path, old: Path) -> None:
+    shutil.copy(old / "files" / "screenJob.json", old / "files" / "analysisJob.json")
+    assert move_in(tmp_path).code == 0
+    readme = (tmp_path / "new" / "README.md").read_text()
+    assert "| `files/analysisJob.json`, `files/screenJob.json` | the jobs" in readme
+    for command in ("--local startCluster files/ourFleet.json", "check files/ourFleet.json"):
+        assert f"python run.py {command}" in readme
+    for name in ("example", "OurScreenFleet", "run.py fleetFile"):
+        assert f"files/{name}" not in readme
+
+
 def test_secrets_in_the_old_config_are_not_copied(tmp_path: Path, old: Path) -> None:
     (old / "config.py").write_text(CONFIG + "AWS_SECRET_ACCESS_KEY = 's3cret'\nENDPOINT_SECRET_ACCESS_KEY = 's3cret'\n")
     outcome = move_in(tmp_path)
@@ -176,14 +261,83 @@ def test_secrets_in_the_old_config_are_not_copied(tmp_path: Path, old: Path) -> 
     assert "left out        AWS_SECRET_ACCESS_KEY: set AWS_PROFILE" in outcome.err
 
 
-def test_a_job_file_that_must_be_corrected_is_copied_and_named(tmp_path: Path, old: Path) -> None:
-    (old / "files" / "badJob.json").write_text(json.dumps(JOB_FILE | {"expected_files": "many"}))
-    (old / "files" / "broken.json").write_text('{"groups": [')
+SECRETS = """\
+SLACK_TOKEN = 'xoxb-secret-000000000000'
+DB_PASSWORD = (
+    's3cret'
+)  # of the lab
+OMERO = {'host': 'omero', 'password': 's3cret'}
+OMERO['password'] = 's3cret2'
+HEADER = 'Basic ' + DB_PASSWORD  # computed
+webhook = 'https://hooks.slack.com/services/s3cret'
+CHANNEL = webhook
+DATABASE = 'postgres://ada:s3cret@host/db'
+# GITHUB_PAT = 's3cret'
+PLACE = 'Basel'  # token: s3cret
+"""
+
+
+def test_whatever_run_json_would_mask_becomes_a_comment_with_what_is_computed_from_it(
+    tmp_path: Path, old: Path
+) -> None:
+    (old / "config.py").write_text(CONFIG + SECRETS)
     outcome = move_in(tmp_path)
     assert outcome.code == 0, outcome.err
-    edits = [line for line in outcome.err.splitlines() if line.startswith("EDIT")]
-    assert any("files/badJob.json: expected_files: " in line for line in edits)
-    assert any("files/broken.json: " in line for line in edits)
+    text = (tmp_path / "new" / "config.py").read_text()
+    assert "s3cret" not in text + outcome.err
+    assert "xoxb" not in text + outcome.err
+    assert load_settings(tmp_path / "new" / "config.py").own.keys() >= {"LAB_NAME", "PLACE"}
+    names = {"SLACK_TOKEN", "DB_PASSWORD", "OMERO", "webhook", "CHANNEL", "DATABASE"}
+    lines = outcome.err.splitlines()
+    for name in names:
+        assert any(line.startswith(f"left out        {name}: it is or looks like a secret") for line in lines), name
+        assert f"# {name} is left out: " in text
+    assert any(line.startswith("left out        HEADER: it is computed from DB_PASSWORD") for line in lines)
+    assert sum("a comment that contains a secret" in line for line in lines) == 2
+    assert not any(line.startswith("your own") and names & set(line.replace(":", " ").split()) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "USER, DB_PASSWORD = 'ada', 's3cret'\n",
+        "if True:\n    DB_PASSWORD = 's3cret'\n",
+        "from os.path import sep as DB_PASSWORD\n",
+        "print('xoxb-" + "1a" * 10 + "', file=None) if False else None\n",
+    ],
+)
+def test_nothing_is_created_if_a_secret_cannot_be_left_out(tmp_path: Path, old: Path, line: str) -> None:
+    (old / "config.py").write_text(CONFIG + line)
+    outcome = move_in(tmp_path)
+    assert outcome.code == 2
+    assert "s3cret" not in outcome.err
+    assert f"{old / 'config.py'}: " in outcome.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_form_feeds_modules_and_functions_do_not_change_what_is_left_out(tmp_path: Path, old: Path) -> None:
+    more = "\x0c\nimport secrets\ndef get_token():\n    return ''\nDB_PASSWORD = 's3cret'\nPLACE = 'Basel'\n"
+    (old / "config.py").write_text("\x0c# start\n" + CONFIG + more)
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    text = (tmp_path / "new" / "config.py").read_text()
+    assert "s3cret" not in text
+    assert "import secrets\ndef get_token():\n" in text
+    assert load_settings(tmp_path / "new" / "config.py").own["PLACE"] == "Basel"
+
+
+def test_a_job_file_that_must_be_corrected_is_copied_and_named(tmp_path: Path, old: Path) -> None:
+    (old / "files" / "badJob.json").write_text(json.dumps(JOB_FILE | {"expected_files": "many"}))
+    (old / "files" / "noDataJob.json").write_text(json.dumps(JOB_FILE | {"upload": {"nowhere": "x"}}))
+    (old / "files" / "more").mkdir()
+    (old / "files" / "more" / "broken.json").write_text('{"groups": [')
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    edits = list_edits(outcome)
+    assert any(line.startswith("files/badJob.json: expected_files: ") for line in edits)
+    assert any(line.startswith("files/more/broken.json: ") for line in edits)
+    expected = "files/noDataJob.json: upload 'nowhere': there is no file or folder files/nowhere; "
+    assert any(line.startswith(expected) for line in edits)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +359,16 @@ def test_nothing_is_created_from_a_config_that_cannot_be_used(
     assert problem in outcome.err
     assert str(old / "config.py") in outcome.err
     assert not (tmp_path / "new").exists()
+
+
+def test_every_problem_of_the_old_config_is_shown_with_its_own_path(tmp_path: Path, old: Path) -> None:
+    (old / "config.py").write_text(CONFIG + "JOB_RETRIES = 'many'\nMACHINE_PRICE = 'cheap'\nEBS_VOL_SIZE = 1\n")
+    outcome = move_in(tmp_path)
+    assert outcome.code == 2
+    lines = outcome.err.splitlines()
+    assert len(lines) == 3
+    assert all(f"newProject: {old / 'config.py'}: " in line for line in lines)
+    assert ".new." not in outcome.err
 
 
 @pytest.mark.parametrize(

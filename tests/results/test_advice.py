@@ -65,6 +65,7 @@ def list_commands(outcome: RunOutcome, *, is_hopeless: bool, line: CommandLine =
         ("missing input", None, AdviceCause.MISSING_INPUT),
         ("web", None, AdviceCause.WEB),
         ("bad message", None, AdviceCause.MESSAGE),
+        ("bad config", None, AdviceCause.CONFIG),
         ("time-out", -15, AdviceCause.TIME),
         ("worker code", None, AdviceCause.HOOK),
         ("crash", None, AdviceCause.CRASH),
@@ -232,7 +233,7 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
         for name, code in [
             ("program", 127), ("program", 1), ("bad message", None), ("missing input", None), ("disk", 1),
             ("out of memory", 137), ("time-out", None), ("aws", None), ("web", None), ("worker code", None),
-            ("crash", None), ("program", None), ("machine", None), ("delivery", None),
+            ("crash", None), ("program", None), ("machine", None), ("delivery", None), ("bad config", None),
         ]
     }  # fmt: skip
     outcomes = {
@@ -289,6 +290,7 @@ def build_hopeless_outcome(*failing: tuple[str, int | None], left: int = 60) -> 
         ("upload", None, AdviceCause.ACCESS, ("setup", *MACHINES)),
         ("delivery", None, AdviceCause.DELIVERY, ("setup", *MACHINES)),
         ("worker code", None, AdviceCause.HOOK, ("setup", *MACHINES)),
+        ("bad config", None, AdviceCause.CONFIG, ("setup", *MACHINES)),
     ],
 )
 def test_a_run_that_ends_before_any_job_failed_for_good_gets_the_advice_for_its_attempts(

@@ -42,6 +42,7 @@ _REMEDIES_BY_CAUSE = {
     AdviceCause.DELIVERY: "make sure that the place to which deliver() sends the results accepts them",
     AdviceCause.ACCESS: "correct the bucket or the permission that the reason names",
     AdviceCause.WEB: "correct the address of the input, or do what the reason says about its web server",
+    AdviceCause.CONFIG: "correct what the reason names in the config or the image{build}",
     AdviceCause.HOOK: "correct worker/generic-worker.py{build}",
     AdviceCause.REFUSED: "correct worker/generic-worker.py{build}, or the data",
     AdviceCause.CRASH: "correct worker/generic-worker.py, a library that it calls, or the program{build}",

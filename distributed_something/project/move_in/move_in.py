@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from distributed_something.jobs.job_keys import collect_own_names
 from distributed_something.project.hook_signatures import read_config_constants
 from distributed_something.project.move_in.old_config import ConvertedConfig, OldConfig, convert_config
 from distributed_something.project.move_in.old_files import CopiedFiles, copy_old_files
+from distributed_something.project.move_in.plugins import MovedPlugins, move_plugins
 
 EXAMPLE_JOB = "exampleJob.json"
 # Parts of the published repositories, and what replaces them.
@@ -46,13 +47,28 @@ class MoveReport:
 
     config: ConvertedConfig | None
     old_image: str
+    plugins: MovedPlugins
     files: CopiedFiles | None
     other_parts: dict[str, str]
 
-    @property
-    def job_file(self) -> str:
-        """The name of the first Job file, for the commands in the project's README."""
-        return min(self.files.job_files, default=EXAMPLE_JOB) if self.files else EXAMPLE_JOB
+
+def name_moved_files(readme: str, report: MoveReport, app_name: str) -> str:
+    """Return the project's README with the names of the moved Job files and Fleet files instead of the example's."""
+    job_files = sorted(report.files.job_files) if report.files else []
+    fleet_files = sorted(report.files.fleet_files) if report.files else []
+    if job_files:
+        names = ", ".join(f"`files/{name}`" for name in job_files)
+        readme = readme.replace(f"| `files/{EXAMPLE_JOB}` |", f"| {names} |")
+        readme = readme.replace(f"files/{EXAMPLE_JOB}", f"files/{job_files[0]}")
+    if fleet_files:
+        names = ", ".join(f"`files/{name}`" for name in fleet_files)
+        readme = readme.replace(
+            "| `config.py` |", f"| {names} | machines, network, and roles on AWS |\n| `config.py` |"
+        )
+        readme = readme.replace(" and `python run.py fleetFile`", "")
+        for name in ("exampleFleet.json", f"{app_name}Fleet.json"):
+            readme = readme.replace(f"files/{name}", f"files/{fleet_files[0]}")
+    return readme
 
 
 def check_old_files(files: Path) -> None:
@@ -63,16 +79,17 @@ def check_old_files(files: Path) -> None:
 
 def move_in(draft: Path, old: OldProject, app_name: str, image: str) -> MoveReport:
     """Replace the draft's config and add the old files. Raise InputError if the config cannot be converted."""
-    config, files = None, None
+    config, plugins, files = None, MovedPlugins(), None
     if old.config is not None:
         names = read_config_constants(draft / "config.py") | collect_own_names(draft / "worker").strings
         config = convert_config(old.config, {"APP_NAME": app_name, "DOCKERHUB_TAG": image}, names)
         write_file_atomically(draft / "config.py", config.text.encode())
+        plugins = move_plugins(draft / "worker", old.config.values)
     if old.files is not None:
         files = copy_old_files(old.files, draft / "files", draft / "worker")
         _remove_example_data(draft, files)
     old_image = str(old.config.values.get("DOCKERHUB_TAG", "")) if old.config else ""
-    return MoveReport(config, old_image, files, _list_other_parts(old))
+    return MoveReport(config, old_image, plugins, files, _list_other_parts(old))
 
 
 def _remove_example_data(draft: Path, files: CopiedFiles) -> None:
@@ -101,8 +118,11 @@ def _list_other_parts(old: OldProject) -> dict[str, str]:
     return {path.name: _REPLACED_PARTS.get(path.name, _OTHER_PART) for path in parts}
 
 
-def format_report(report: MoveReport, image: str) -> Iterator[str]:
-    """Yield a line for each thing that was kept, left out, or must be edited."""
+def format_report(report: MoveReport, image: str, placeholders: Iterable[InputError]) -> Iterator[str]:
+    """Yield a line for each thing that was kept, left out, or must be edited.
+
+    `placeholders`: those in the project's config and Fleet files, with paths relative to the project.
+    """
     edits = []
     if report.config is not None:
         yield format_row("config", f"{report.config.kept} constants kept")
@@ -115,14 +135,32 @@ def format_report(report: MoveReport, image: str) -> Iterator[str]:
         if report.old_image and report.old_image != image:
             yield format_row("replaced", f"DOCKERHUB_TAG: {report.old_image} contains the old worker")
             edits.append(f"config.py: DOCKERHUB_TAG is {image}; make build builds this image")
+    for line in report.plugins.lines:
+        yield format_row("plugins", f"worker/Dockerfile, as a comment: {line}")
+    edits += _list_plugin_edits(report.plugins)
     if report.files is not None:
         yield from _format_files(report.files)
-        edits += [f"files/{Path(problem.file).name}: {problem.key}: {problem.problem}; {problem.remedy}"
-                  for problem in report.files.problems]  # fmt: skip
+        edits += map(str, report.files.problems)
+    edits += [
+        f"{error.file}: {error.key}: {error.problem}"
+        for error in placeholders
+        if not (error.key == "DOCKERHUB_TAG" and report.config is not None)
+    ]
     for name, reason in report.other_parts.items():
         yield format_row("left out", f"{name}: {reason}")
     for edit in edits:
         yield format_row("EDIT", edit)
+
+
+def _list_plugin_edits(plugins: MovedPlugins) -> list[str]:
+    if not plugins.are_used:
+        return []
+    commit = "" if plugins.has_commit else ", and write the commit that you tested instead of COMMIT"
+    return [
+        f"worker/Dockerfile: remove the # before these lines, because USE_PLUGINS is 'True'{commit}",
+        "config.py: with --local, no image is used: set PLUGINS_PATH to a folder with the plugins on this computer, or "
+        "USE_PLUGINS = 'False' while you try jobs without them",
+    ]
 
 
 def _format_files(files: CopiedFiles) -> Iterator[str]:

@@ -66,7 +66,17 @@ def copy_old_files(folder: Path, target: Path, worker: Path) -> CopiedFiles:
         copied.others.append(name)
     for name in [name for name in copied.others if name.endswith(".json")]:
         _classify_json(name, target / name, worker, copied)
+    copied.problems = [_name_copied_file(problem, target) for problem in copied.problems]
     return copied
+
+
+def _name_copied_file(error: InputError, target: Path) -> InputError:
+    """Return the error with paths in the project; until everything is copied, `target` is in a temporary folder."""
+    file, problem, remedy = (
+        text.replace(str(target.resolve()), target.name).replace(str(target), target.name)
+        for text in (str(error.file), error.problem, error.remedy)
+    )
+    return InputError(file, error.key, problem, remedy)
 
 
 def _iter_files(folder: Path, left_out: dict[str, str]) -> Iterator[tuple[str, Path]]:

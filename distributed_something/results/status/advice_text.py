@@ -135,6 +135,7 @@ _CORRECTIONS_BY_CAUSE = {
     AdviceCause.DELIVERY: "Make sure that the place to which deliver() sends the results accepts them{reason}.",
     AdviceCause.ACCESS: "Correct the bucket or the permission that the reason names{reason}.",
     AdviceCause.WEB: "Correct the address of the input, or do what the reason says about its web server{reason}.",
+    AdviceCause.CONFIG: "Correct what the reason names in the config or the image{reason}.",
     AdviceCause.HOOK: "Correct worker/generic-worker.py, which fails{reason}.",
     AdviceCause.REFUSED: "Correct worker/generic-worker.py or the data: the worker refuses the jobs{reason}.",
     AdviceCause.CRASH: (

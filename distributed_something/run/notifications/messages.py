@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from distributed_something.core.secrets.secrets import mask_secrets
 from distributed_something.core.text import format_cost, format_count, format_duration, format_one_line, format_row
 from distributed_something.observe.documents.journals import RunTotals
 from distributed_something.results.causes import FailureGroup, format_exit_code
 from distributed_something.results.command_line import build_run_line
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.summary import format_verdict
-from distributed_something.run.inputs.secrets import mask_secrets
 from distributed_something.run.monitor.budget import COST_WARNING_SHARE, format_cost_so_far
 from distributed_something.run.monitor.policy import EndReason
 

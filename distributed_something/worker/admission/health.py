@@ -43,7 +43,17 @@ MAX_REASON_CHARACTERS = 1000
 REPORT_SECONDS = 10 * 60.0  # between two documents about a pause without an end
 # Failures of these classes are not evidence against the machine.
 UNRELATED_REASON_CLASSES = frozenset(
-    {"missing input", "bad message", "bad data", "crash", "interrupted", "lost lease", "shared file", "disk"}
+    {
+        "missing input",
+        "bad message",
+        "bad config",
+        "bad data",
+        "crash",
+        "interrupted",
+        "lost lease",
+        "shared file",
+        "disk",
+    }
 )
 # A job that reaches its own limit does so on every machine. A machine can be the cause only if many jobs do.
 JOB_LIMIT_CLASSES = frozenset({"time-out", "out of memory"})

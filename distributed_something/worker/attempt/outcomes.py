@@ -61,7 +61,7 @@ STOPPED_REASON = "its worker was stopped"  # of most interrupted attempts
 MAX_LINE_CHARACTERS = 200  # of the log's most telling line that are quoted in a reason
 MAX_ATTRIBUTE_CHARACTERS = 1000  # in a message attribute
 # S3 is strongly consistent, so retrying does not make a missing object appear, nor does another job's file change.
-FINAL_REASON_CLASSES = frozenset({"bad message", "missing input", BAD_DATA_CLASS, SHARED_FILE_CLASS})
+FINAL_REASON_CLASSES = frozenset({"bad message", "missing input", "bad config", BAD_DATA_CLASS, SHARED_FILE_CLASS})
 log = logging.getLogger("worker")
 
 

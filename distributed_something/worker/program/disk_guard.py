@@ -33,7 +33,7 @@ SMALL_DISK_SHARE = 0.1  # on a small disk, this share is free instead
 MEASURE_SECONDS = 1.0  # between two measurements of all folders
 # A full disk does not cause failures of these classes, so it does not excuse them either.
 DISK_INDEPENDENT_CLASSES = frozenset(
-    {"missing input", "bad message", BAD_DATA_CLASS, "time-out", "out of memory", "aws", "web", "upload"}
+    {"missing input", "bad message", "bad config", BAD_DATA_CLASS, "time-out", "out of memory", "aws", "web", "upload"}
 )
 # If the disk is often full and no job of this container filled it, the job may have done so in another way.
 MAX_UNCOUNTED_ATTEMPTS = 5

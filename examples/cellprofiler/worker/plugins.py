@@ -6,14 +6,14 @@ are refused here, with the lines for worker/Dockerfile that do the same once, wh
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from constants import is_true, read_constant
+from plugin_lines import FOLDER, build_dockerfile_lines
 
 from distributed_something.worker import BadMessage, Failed
 
-FOLDER = "/home/ubuntu/CellProfiler-plugins"
-REPOSITORY = "https://github.com/CellProfiler/CellProfiler-plugins.git"
 SWITCHES = ("UPDATE_PLUGINS", "PLUGINS_COMMIT", "INSTALL_REQUIREMENTS", "REQUIREMENTS", "REQUIREMENTS_FILE")
 
 
@@ -23,7 +23,7 @@ def build_plugin_options() -> list[str]:
     Newer versions of CellProfiler-plugins have the working plugins in active_plugins/.
     """
     if switches := {name: value for name in SWITCHES if (value := read_constant(name))}:
-        lines = " and ".join(f"`{line}`" for line in _build_dockerfile_lines(switches))
+        lines = " and ".join(f"`{line}`" for line in build_dockerfile_lines(switches))
         raise BadMessage(
             f"config.py: {', '.join(switches)}: plugins are part of the image here, so that all jobs use the same ones;"
             f" write {lines} in worker/Dockerfile, run make push, and set each of these constants to 'False'"
@@ -35,24 +35,21 @@ def build_plugin_options() -> list[str]:
 
 
 def check_plugins() -> None:
-    """Raise Failed if the job needs plugins and the image has none; CellProfiler would only miss its modules."""
+    """Raise Failed if the job needs plugins that do not exist; CellProfiler would only miss its modules."""
     for option in build_plugin_options():
-        if not Path(folder := option.partition("=")[2]).is_dir():
-            (line,) = _build_dockerfile_lines({})
-            reason = f"USE_PLUGINS is 'True', but the image has no folder {folder}; add it in worker/Dockerfile: {line}"
-            raise Failed(reason, "bad input")
+        if Path(folder := option.partition("=")[2]).is_dir():
+            continue
+        if _has_image():
+            (line,) = build_dockerfile_lines({})
+            problem = f"the image has no folder {folder}; add it in worker/Dockerfile: {line}"
+        else:
+            problem = (
+                f"this computer has no folder {folder}; without an image, set PLUGINS_PATH to a folder with the"
+                " plugins, or USE_PLUGINS = 'False' while you try jobs without them"
+            )
+        raise Failed(f"USE_PLUGINS is 'True', but {problem}", "bad config")
 
 
-def _build_dockerfile_lines(switches: dict[str, str]) -> list[str]:
-    """Return the lines that add the plugins and, if the switches say so, install what they need.
-
-    Without PLUGINS_COMMIT, "COMMIT" stands for the one that the user tested. The requirements are the name of a set of
-    packages, such as cellpose, or a file in the plugins' repository.
-    """
-    lines = [f"ADD {REPOSITORY}#{switches.get('PLUGINS_COMMIT', 'COMMIT')} {FOLDER}"]
-    if any("REQUIREMENTS" in name for name in switches):
-        packages = switches.get("REQUIREMENTS") or switches.get("REQUIREMENTS_FILE", "")
-        is_file = "/" in packages or packages.endswith(".txt")
-        source = f"-r {FOLDER}/{packages}" if is_file else f"'{FOLDER}[{packages}]'" if packages else FOLDER
-        lines.append(f"RUN python3 -m pip install --no-cache-dir {source}")
-    return lines
+def _has_image() -> bool:
+    """Return whether this worker runs in a container; the local cloud tells the others where their scripts are."""
+    return "WORKER_SCRIPTS_DIR" not in os.environ

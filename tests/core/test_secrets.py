@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from distributed_something.run.inputs.secrets import MASK, mask_secrets, mask_text
+from distributed_something.core.secrets.secrets import (
+    MASK,
+    has_secret,
+    has_secret_in_prose,
+    mask_secrets,
+    mask_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +28,7 @@ from distributed_something.run.inputs.secrets import MASK, mask_secrets, mask_te
         ("BASIC_AUTH", "x"),
         ("SLACK_WEBHOOK", "https://hooks.example.org/x"),
         ("UserData", "IyEvYmluL2Jhc2g="),
+        ("CHANNEL", "https://hooks.slack.com/services/T0/B0/x"),
         ("SERVER", "https://me:hunter2@example.org/x"),
         ("ARGUMENTS", "--user me --password hunter2"),
         ("ARGUMENTS", "token=abc"),
@@ -34,6 +41,7 @@ from distributed_something.run.inputs.secrets import MASK, mask_secrets, mask_te
 )
 def test_a_value_whose_name_or_form_shows_a_secret_is_masked(name: str, value: object) -> None:
     assert mask_secrets({name: value}) == {name: MASK}
+    assert has_secret(value, name)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +64,7 @@ def test_a_value_whose_name_or_form_shows_a_secret_is_masked(name: str, value: o
 )
 def test_other_values_are_kept(name: str, value: object) -> None:
     assert mask_secrets({name: value}) == {name: value}
+    assert not has_secret(value, name)
 
 
 def test_secrets_are_masked_at_any_depth_and_in_constants_that_are_json() -> None:
@@ -63,6 +72,9 @@ def test_secrets_are_masked_at_any_depth_and_in_constants_that_are_json() -> Non
     expected = {"servers": [{"host": "a", "password": MASK}, [MASK]]}
     assert mask_secrets(value) == expected
     assert json.loads(mask_secrets(json.dumps(value))) == expected
+    assert has_secret(value)
+    assert has_secret(json.dumps(value))
+    assert not has_secret({"servers": [{"host": "a"}, ("b",)]})
 
 
 @pytest.mark.parametrize(
@@ -83,3 +95,18 @@ def test_secrets_are_masked_at_any_depth_and_in_constants_that_are_json() -> Non
 )  # fmt: skip
 def test_a_text_keeps_what_precedes_a_secret_in_its_line(text: str, expected: str) -> None:
     assert mask_text(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("DB_PASSWORD = 'geheim'", True),
+        ("password: geheim", True),
+        ("was xoxb-" + "1a" * 10, True),
+        ("the password must not be in a config; ask Ada for the token", False),
+        ("AWS_SECRET_ACCESS_KEY = ''", False),
+        ("SSH_KEY_NAME = 'ada.pem'", False),
+    ],
+)
+def test_a_text_that_only_mentions_secrets_contains_none(text: str, expected: bool) -> None:
+    assert has_secret_in_prose(text) is expected
