@@ -125,11 +125,6 @@ _RETRYING_RECIPES = (Recipe.RETRY, Recipe.RETRY_WITH, Recipe.RETRY_LONGER)
 _JOB_FILE_CAUSES = {AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM, AdviceCause.MESSAGE}
 
 
-def _needs_correction(outcome: RunOutcome, *, is_hopeless: bool) -> bool:
-    """Return whether not every job of a run with this outcome is done."""
-    return is_hopeless or not outcome.is_complete
-
-
 def choose_advice(
     outcome: RunOutcome, *, is_hopeless: bool, has_no_machine: bool = False, source: JobSource = UNKNOWN_SOURCE,
     batch: NextBatch | None = None,
@@ -141,9 +136,8 @@ def choose_advice(
     machines do not join the cluster. `source`: where the run's jobs came from. `batch`: what was sent after the run.
     """
     has_failed, has_waiting = outcome.counts.failed > 0, outcome.left > 0
-    if not _needs_correction(outcome, is_hopeless=is_hopeless):
-        advice = Advice(AdviceCause.CANARY, Recipe.SUBMIT, source.others, None, False, False, source, batch=batch)
-        return advice if source.others and batch is None else None
+    if not is_hopeless and outcome.is_complete:
+        return _advise_other_jobs(source) if source.others and batch is None else None
     if batch is not None and (repeated := select_repeated_jobs(outcome, batch)):
         has_others = len(repeated) < len(outcome.failures)
         cause, recipe = AdviceCause.SENT_AGAIN, Recipe.CONTINUE
@@ -171,6 +165,11 @@ def choose_advice(
     return Advice(
         cause, recipe, jobs, example, has_failed, has_waiting, source, choose_longer_limit(same), batch, lost
     )  # fmt: skip
+
+
+def _advise_other_jobs(source: JobSource) -> Advice:
+    """Return how to send the jobs that a canary left out."""
+    return Advice(AdviceCause.CANARY, Recipe.SUBMIT, source.others, None, False, has_waiting=False, source=source)
 
 
 def choose_current_advice(
