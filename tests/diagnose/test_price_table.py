@@ -60,6 +60,15 @@ def test_the_table_has_types_zones_prices_parts_and_the_ceiling() -> None:
     assert "at MAX_COST (20.00 USD for machines), no new jobs start; after MAX_RUN_HOURS" in " ".join(text.split())
 
 
+def test_six_zones_are_all_named_and_long_prices_stay_apart() -> None:
+    text = format_prices(build_findings(build_markets(1, 6)), PRICED, is_local=False)
+    assert "us-east-1: a,b,c,d,e,f " in text
+    narrow = replace(build_markets(1, 1)[0], now=0.0000123)
+    wide = replace(narrow, now=0.0000457, zone="us-east-1b")
+    text = format_prices(build_findings([narrow, wide]), PRICED, is_local=False)
+    assert " 0.0000123–0.0000457 0.02–0.09" in text
+
+
 @pytest.mark.parametrize("types", [0, 1, 6, 7, 40])
 @pytest.mark.parametrize("zones", [1, 10])
 @pytest.mark.parametrize("changes", [{}, {"ON_DEMAND_MACHINES": 4}, {"CLUSTER_MACHINES": 5000, "MACHINE_PRICE": 99.0}])
