@@ -61,7 +61,7 @@ from distributed_something.account.step import (
     SetupState,
     SetupStep,
 )
-from distributed_something.account.topic.plan_topic import Subscriber, list_topic_planners, plan_topic_removal
+from distributed_something.account.topic.plan_topic import Subscriber, list_topic_planners, plan_topic_removals
 from distributed_something.account.use import find_account_use, format_account_use
 from distributed_something.account.user_policies import (
     SERVICE_LINKED_ROLES,
@@ -134,13 +134,14 @@ def set_up_account(
 
 
 def set_up_topic(
-    clients: Clients, arn: str, subscriber: Subscriber | None, sleep: Callable[[float], None], *, dry_run: bool = False
-) -> Iterator[SetupRow]:
+    clients: Clients, arn: str, subscriber: Subscriber | None, sleep: Callable[[float], None], *,
+    dry_run: bool = False, is_local: bool = False,
+) -> Iterator[SetupRow]:  # fmt: skip
     """Yield one row per resource after creating or updating what notifications need, as `set_up_account` does.
 
     `arn`: of the topic. `subscriber`: None if the topic and its subscriptions are not setupAWS's business.
     """
-    yield from _apply_plans(list_topic_planners(clients, arn, subscriber, sleep), dry_run=dry_run)
+    yield from _apply_plans(list_topic_planners(clients, arn, subscriber, sleep, is_local=is_local), dry_run=dry_run)
 
 
 def _apply_plans(planners: Iterable[Callable[[], SetupStep]], *, dry_run: bool) -> Iterator[SetupRow]:
@@ -191,9 +192,9 @@ def delete_account_setup(
         return
     planners: list[Callable[[], Iterable[SetupStep]]] = [
         partial(plan_monitor_removal, clients),
+        partial(plan_topic_removals, clients, account, topic),
         partial(plan_profile_removal, clients.iam, INSTANCE_ROLE),
         *(partial(plan_role_removal, clients.iam, role.name) for role in build_roles(account, buckets)),
-        partial(plan_topic_removal, clients.sns, account.topic(topic)),
         partial(plan_security_group_removals, clients),
         partial(plan_bucket_policy_removal, clients, account, buckets.own, clock.sleep),
         partial(plan_lifecycle_rule_removal, clients, buckets.own, clock.sleep),

@@ -55,7 +55,7 @@ def setup_aws(context: Context, /, **options: Any) -> None:
     from distributed_something.aws.sts import identify_account
 
     choice = SetupChoice(**options)
-    subscriber = parse_subscriber(choice.notify) if choice.notify else None
+    subscriber = parse_subscriber(choice.notify) if choice.notify is not None else None
     settings = context.settings
     account = identify_account(context.clients, settings.AWS_REGION)
     buckets, topic = collect_buckets(settings, choice.read, choice.write), _find_topic(context, account, choice)
@@ -117,7 +117,7 @@ def _set_up(
     options = {"dry_run": is_dry, "session_manager": choice.session_manager}
     yield from set_up_account(clients, account, buckets, PACKAGE_PARENT, clock.sleep, **options)
     if topic:
-        yield from set_up_topic(clients, topic, subscriber, clock.sleep, dry_run=is_dry)
+        yield from set_up_topic(clients, topic, subscriber, clock.sleep, dry_run=is_dry, is_local=context.local)
 
 
 @click.command(

@@ -275,14 +275,15 @@ def _load_current_jobs(context: Context, run: MonitorFile, evidence: Evidence, h
 def verify(context: Context, monitor_file: Path | None, as_json: bool, yes: bool) -> None:
     """Check that every result is in the bucket as it was uploaded."""
     from distributed_something.core.errors import translate_aws_errors
-    from distributed_something.results.verify.listed_results import plan_verification
+    from distributed_something.results.verify.listed_results import check_run_exists, plan_verification
     from distributed_something.results.verify.verify_results import verify_results
-    from distributed_something.results.verify.view import build_verification_json, format_verification
+    from distributed_something.results.verify.view import build_verification_json, format_repair, format_verification
 
     file = context.load_run(monitor_file, "verify")
     s3 = context.clients.s3
     with translate_aws_errors("reading the records of the run"):
         plan = plan_verification(s3, file.MONITOR_BUCKET_NAME, file.keys)
+        check_run_exists(s3, file.MONITOR_BUCKET_NAME, file.keys, plan)
     _confirm_requests(context, file, plan, yes=yes)
     view = SubmitView(plan.results, context.console, "verifying results")
     with translate_aws_errors("verifying the results of the run"), view as show_progress:
@@ -290,9 +291,26 @@ def verify(context: Context, monitor_file: Path | None, as_json: bool, yes: bool
     if as_json:
         context.console.print_result(build_verification_json(verification, file.run, file.MONITOR_APP_NAME))
     else:
-        context.console.print_result(format_verification(verification))
+        context.console.print_result(format_verification(verification, file.run, file.MONITOR_APP_NAME))
+        if verification.is_repairable:
+            context.console.print_result(format_repair(_list_repairs(context, monitor_file, file)))
     if not verification.is_intact:
         raise SystemExit(ExitCode.CLOUD)
+
+
+def _list_repairs(context: Context, given: Path | None, file: MonitorFile) -> list[str]:
+    """Return the commands that run the run's jobs without results again."""
+    from distributed_something.core.clock import Clock
+    from distributed_something.core.errors import translate_aws_errors
+    from distributed_something.results.command_line import RUN_COMMANDS
+    from distributed_something.results.job_source import find_job_source
+
+    now = Clock().now()
+    with translate_aws_errors("reading the submissions of the app"):
+        source = find_job_source(context.clients, file, now, now)
+    line = context.build_run_line(given, file).select_job_file(source.job_file)
+    remaining = context.find_remaining_commands()
+    return line.list_run_commands([name for name in RUN_COMMANDS if name in remaining or name == "submitJob"])
 
 
 def _confirm_requests(context: Context, file: MonitorFile, plan: VerificationPlan, *, yes: bool) -> None:

@@ -324,12 +324,15 @@ def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, 
     from distributed_something.diagnose.check.check import run_preflight_checks
     from distributed_something.diagnose.check.container_image.http import RegistryHttp
     from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
+    from distributed_something.diagnose.check.prices.check_next_run import select_waiting_forecast
     from distributed_something.diagnose.check.prices.price_table import format_prices
 
     fetch = None if context.local else RegistryHttp().fetch
+    now = datetime.now(UTC)
     findings = run_preflight_checks(
-        context.clients, context.settings, fleet_file, content, datetime.now(UTC), fetch, is_local=context.local
+        context.clients, context.settings, fleet_file, content, now, fetch, is_local=context.local
     )
+    findings = select_waiting_forecast(findings, context.clients, context.settings, now.timestamp())
     wrong = [finding for finding in findings if finding.level is FindingLevel.WRONG]
     least = FindingLevel.WRONG if context.local else FindingLevel.WARNING
     shown = (FindingLevel.WRONG,) if context.local else (FindingLevel.WRONG, FindingLevel.WARNING)

@@ -85,7 +85,7 @@ def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags:
     if canary is not None:
         whole, (loaded, plan) = plan, _choose_canary(context, loaded, plan, canary)
     if dry_run:
-        console.print_result(f"{plan.count} jobs; the first message:\n{plan.first}")
+        console.print_result(f"{format_count(plan.count, 'job')}; the first message:\n{plan.first}")
         if not context.local and not again:  # a dry run does not start the local cloud
             _print_prior_results(context, loaded, plan)
         return
@@ -140,6 +140,7 @@ def _choose_canary(
     from distributed_something.jobs.submission.canary import check_canary_count, choose_canary
     from distributed_something.jobs.submission.input_sizes import InputSizeReader
     from distributed_something.jobs.submission.plan import plan_submission
+    from distributed_something.results.next_run.forecast import MIN_JOBS
 
     check_canary_count(job_file, count, plan.count)
     reader = InputSizeReader(_find_s3(context), context.settings.AWS_BUCKET, job_file, time.monotonic)
@@ -147,6 +148,9 @@ def _choose_canary(
     way = "spread over the sizes of their inputs" if canary.is_by_size else "spread evenly over the file"
     text = f"{count:,} of {format_count(plan.count, 'job')}, {way}"
     context.console.print_progress(format_row("canary", text))
+    if count < MIN_JOBS:
+        text = f"the summary will have no forecast, which needs at least {MIN_JOBS} measured jobs"
+        context.console.print_progress(f"note: --canary {count}: {text}")
     return canary.job_file, plan_submission(canary.job_file)
 
 

@@ -65,6 +65,11 @@ class SubmissionDocument:
         return self.canary_of or self.planned
 
     @property
+    def file_digest(self) -> str:
+        """The digest of all messages of the entire Job file."""
+        return self.canary_digest or self.digest
+
+    @property
     def job_file_path(self) -> str:
         """The Job file as the user typed it or, in documents of older versions, its name; "" for plain repetitions."""
         return self.path or ("" if self.retry_of else self.job_file)

@@ -54,6 +54,7 @@ class AdviceCause(Enum):
     REPLACED = "the jobs in the queue have been replaced since"
     SENT_AGAIN = "failed jobs have been sent again since"
     NEXT_BATCH = "other jobs have been sent since"
+    CANARY = "only some jobs of the Job file were sent"
 
 
 class Recipe(Enum):
@@ -126,24 +127,19 @@ _RETRYING_RECIPES = (Recipe.RETRY, Recipe.RETRY_WITH, Recipe.RETRY_LONGER)
 _JOB_FILE_CAUSES = {AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM, AdviceCause.MESSAGE}
 
 
-def needs_advice(outcome: RunOutcome, *, is_hopeless: bool) -> bool:
-    """Return whether there is something left to do after a run with this outcome."""
-    return is_hopeless or not outcome.is_complete
-
-
 def choose_advice(
     outcome: RunOutcome, *, is_hopeless: bool, has_no_machine: bool = False, source: JobSource = UNKNOWN_SOURCE,
     batch: NextBatch | None = None,
 ) -> Advice | None:  # fmt: skip
-    """Return what to do after a run with this outcome; None if every job is done.
+    """Return what to do after a run with this outcome; None if every job is done, and if it was not only a canary.
 
     `is_hopeless`: whether the run ended because nothing works; its queue is then kept. No job may have failed for good
     by then, so the jobs in the queue whose attempts failed count too. `has_no_machine`: whether nothing works because
     machines do not join the cluster. `source`: where the run's jobs came from. `batch`: what was sent after the run.
     """
     has_failed, has_waiting = outcome.counts.failed > 0, outcome.left > 0
-    if not needs_advice(outcome, is_hopeless=is_hopeless):
-        return None
+    if not is_hopeless and outcome.is_complete:
+        return _advise_other_jobs(source) if source.others and batch is None else None
     if batch is not None and (repeated := select_repeated_jobs(outcome, batch)):
         has_others = len(repeated) < len(outcome.failures)
         cause, recipe = AdviceCause.SENT_AGAIN, Recipe.CONTINUE
@@ -171,6 +167,11 @@ def choose_advice(
     return Advice(
         cause, recipe, jobs, example, has_failed, has_waiting, source, choose_longer_limit(same), batch, lost
     )  # fmt: skip
+
+
+def _advise_other_jobs(source: JobSource) -> Advice:
+    """Return how to send the jobs that a canary left out."""
+    return Advice(AdviceCause.CANARY, Recipe.SUBMIT, source.others, None, False, has_waiting=False, source=source)
 
 
 def choose_current_advice(
@@ -294,11 +295,13 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
     retry = line.list_retry_words(has_waiting=advice.has_waiting or advice.batch is not None)
     correction, longer = ("--with", line.job_file), ("--timeout", format_minutes(advice.minutes))
     originals = advice.source.retried_runs
-    submit: list[tuple[str, ...]] = [("submitJob", line.job_file)]
+    is_canary = advice.source.canary and advice.cause is not AdviceCause.CANARY
+    canary = ("--canary", str(advice.source.canary)) if is_canary else ()
+    submit: list[tuple[str, ...]] = [("submitJob", line.job_file, *canary)]
     submit = _list_retries(originals, "", ()) if originals else submit
     resend = submit if advice.lost and not advice.has_waiting else [retry] if advice.has_failed else []
     send: dict[Recipe, list[tuple[str, ...]]] = {
-        Recipe.RESUBMIT: [("submitJob", line.job_file, "--replace")],
+        Recipe.RESUBMIT: [("submitJob", line.job_file, *canary, "--replace")],
         Recipe.REBUILD: [("setup",), *resend],
         Recipe.RETRY: [("setup",), *resend],  # setup applies a corrected config to the containers
         Recipe.RETRY_WITH: [(*retry, *correction)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
@@ -29,12 +29,15 @@ class JobSource:
 
     `job_file`: the Job file that was used last, as the user typed it; "" if unknown. `retried_runs`: if `retry` sent
     all jobs, the runs in which they had failed; otherwise, none. `is_replaced`: whether the jobs that the run left in
-    the queue have been replaced since.
+    the queue have been replaced since. `canary`: how many jobs the last submission sent with `--canary`; 0 without it.
+    `others`: how many other jobs that Job file has, if it has not been submitted without `--canary` since.
     """
 
     job_file: str = ""
     retried_runs: tuple[str, ...] = ()
     is_replaced: bool = False
+    canary: int = 0
+    others: int = 0
 
 
 UNKNOWN_SOURCE = JobSource()
@@ -49,14 +52,17 @@ def find_job_source(clients: Clients, file: MonitorFile, until: float, now: floa
     since = file.MONITOR_START_TIME / 1000 - MAX_MESSAGE_SECONDS
     documents = [item for item in reader.list_submissions(since, now) if item.queue == file.MONITOR_QUEUE_NAME]
     before = [item for item in documents if item.began <= until]
-    job_file = next(filter(None, (item.job_file_path for item in reversed(before))), "")
-    is_replaced = any(item.replaced for item in documents if item.began > until)
-    if not any(item.retry_of for item in before):
-        return JobSource(job_file, (), is_replaced)
-    own = _drop_replaced([item for item in before if item.began > _find_boundary(clients, file, until)])
-    are_retries = bool(own) and all(item.retry_of for item in own)
-    runs = tuple(dict.fromkeys(item.retry_of for item in own)) if are_retries else ()
-    return JobSource(job_file, runs, is_replaced)
+    after = documents[len(before) :]
+    last = next((item for item in reversed(before) if item.job_file_path), None)
+    source = JobSource(last.job_file_path if last else "", (), any(item.replaced for item in after))
+    if any(item.retry_of for item in before):
+        own = _drop_replaced([item for item in before if item.began > _find_boundary(clients, file, until)])
+        if own and all(item.retry_of for item in own):
+            return replace(source, retried_runs=tuple(dict.fromkeys(item.retry_of for item in own)))
+    if last is None or not last.canary_of:
+        return source
+    is_sent = any(item.job_file_path == source.job_file and not item.canary_of for item in after)
+    return replace(source, canary=last.planned, others=0 if is_sent else last.canary_of - last.planned)
 
 
 def _drop_replaced(documents: Sequence[SubmissionDocument]) -> Sequence[SubmissionDocument]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 MAX_STOP_SECONDS, STOP_CHECK_SECONDS = STOP_SECONDS + 60.0, 2.0
 WATCH_FOOTER = "Ctrl-C stops watching; machines keep costing money until monitor runs again"
 EARLIER_END_MESSAGE = "this run has ended before; its summary:"
+OTHER_END_MESSAGE = "another monitor has ended this run; its summary:"
 RUN_NOT_FOUND_MESSAGE = "\n".join(
     [
         format_row("NOT FOUND", "neither queue {queue}"),
@@ -74,7 +75,8 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     """
     clients, clock = context.clients, context.clock
     earlier = _find_earlier_summary(clients, run)
-    if earlier is not None and earlier.is_clean and not _has_machines(clients, run):
+    had_end = earlier is not None and earlier.is_clean
+    if had_end and not _has_machines(clients, run):
         return _report_earlier_end(context, run, earlier, is_clean=True)  # what exists now is the next run's
     if cheapest:
         save_cheapest_mode(clients.s3, run)
@@ -93,7 +95,8 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     earlier = _find_earlier_summary(clients, run)
     is_known = watcher.has_found_run or tick.history.start is not None
     if (earlier is not None and earlier.is_clean) or not is_known:
-        return _report_earlier_end(context, run, earlier, is_clean=is_clean)
+        is_watched = watcher.has_found_run and not had_end
+        return _report_earlier_end(context, run, earlier, is_clean=is_clean, is_watched=is_watched)
     if tick.end_reason is not EndReason.RUN:
         context.output.print_result(lines[0])
     return _report_end(context, run, tick.end_reason, ended_run, lines, is_clean=is_clean)
@@ -174,8 +177,14 @@ def _print_note(context: RunContext, note: str) -> None:
         context.output.print_progress(note)
 
 
-def _report_earlier_end(context: RunContext, run: MonitorFile, earlier: RunSummary | None, *, is_clean: bool) -> RunEnd:
-    """Print the summary of an earlier end, or that there is no such run."""
+def _report_earlier_end(
+    context: RunContext, run: MonitorFile, earlier: RunSummary | None, *, is_clean: bool,
+    is_watched: bool = False,
+) -> RunEnd:  # fmt: skip
+    """Print the summary of an earlier end, or that there is no such run.
+
+    `is_watched`: whether another monitor has ended the run while this one watched it.
+    """
     if earlier is None:
         names = {"queue": run.MONITOR_QUEUE_NAME, "fleet": run.MONITOR_FLEET_ID}
         context.output.print_result(RUN_NOT_FOUND_MESSAGE.format(**names))
@@ -183,7 +192,10 @@ def _report_earlier_end(context: RunContext, run: MonitorFile, earlier: RunSumma
     text = earlier.text
     with suppress(*AWSError):  # the saved text has the same advice, with commands as they were typed elsewhere
         text = format_earlier_end(context.clients, run, earlier, context.command_line, context.clock.now())
-    context.output.print_result(f"{EARLIER_END_MESSAGE}\n{text}")
+    context.output.print_result(f"{OTHER_END_MESSAGE if is_watched else EARLIER_END_MESSAGE}\n{text}")
+    if is_watched:  # the other monitor is still making it
+        address = f"s3://{run.MONITOR_BUCKET_NAME}/{run.keys.report}"
+        context.output.print_progress(format_row("report", f"{address} (in a few minutes)"))
     return RunEnd(is_clean, earlier.is_complete)
 
 

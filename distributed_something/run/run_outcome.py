@@ -19,7 +19,6 @@ from distributed_something.results.advice import (
     AdviceCause,
     build_batch_advice,
     choose_advice,
-    needs_advice,
 )
 from distributed_something.results.command_line import build_run_line
 from distributed_something.results.job_source import find_job_source
@@ -110,8 +109,6 @@ def choose_ended_advice(
     is_hopeless: bool, ended: float, now: float,
 ) -> Advice | None:  # fmt: skip
     """Return what to do after the run, which ended at `ended` (seconds since 1970). AWS errors are not caught."""
-    if not needs_advice(outcome, is_hopeless=is_hopeless):
-        return None
     source, has_no_machine = find_job_source(clients, file, ended, now), has_useless_replacements(history)
     batch = find_next_batch(clients, file, ended, now) if now > ended else None
     return choose_advice(outcome, is_hopeless=is_hopeless, has_no_machine=has_no_machine, source=source, batch=batch)
@@ -153,7 +150,7 @@ def format_earlier_end(clients: Clients, file: MonitorFile, summary: RunSummary,
 
 
 def _format_steps(outcome: RunOutcome, advice: Advice | None, line: CommandLine) -> str:
-    """Return the commands that run failed jobs again, and what to do first; "" if every job is done."""
+    """Return the commands that run failed or further jobs, and what to do first; "" if there are none."""
     batch = advice.batch if advice else None
     repeated = batch.repeated if batch else frozenset()
     others = [group for group in outcome.groups if any(failed.job not in repeated for failed in group.jobs)]
@@ -179,6 +176,7 @@ class EndedRun:
         self._table = JobTable()
         self._has_saved_table = False
         self._next_run: NextRun | None = None
+        self._advice: Advice | None = None
 
     @property
     def ended(self) -> float:
@@ -210,7 +208,8 @@ class EndedRun:
     def build_end_facts(self, outcome: RunOutcome | None, *, is_clean: bool) -> RunEndFacts:
         """Return what the notification about the end says. `outcome`: None if it could not be read."""
         seconds = self.ended - self.file.MONITOR_START_TIME / 1000
-        return RunEndFacts(self.tick.end_reason, outcome, seconds, self.tick.history.cost, is_clean)
+        others = self._advice.jobs if self._advice and self._advice.cause is AdviceCause.CANARY else 0
+        return RunEndFacts(self.tick.end_reason, outcome, seconds, self.tick.history.cost, is_clean, others)
 
     def count_recorded_failures(self) -> int:
         """Return the same as `load_recorded_failures`."""
@@ -259,16 +258,16 @@ class EndedRun:
         return "\n".join([text, *format_worker_crash(self._crash, build_run_line(self.file))])
 
     def format_next_steps(self, line: CommandLine) -> str:
-        """Return what to do next; "" if every job is done. AWS errors are not caught.
+        """Return what to do next; "" if every job of the Job file is done. AWS errors are not caught.
 
         `line`: how the user types commands.
         """
         is_hopeless = self.tick.end_reason is EndReason.NOTHING_WORKS
-        advice = choose_ended_advice(
+        self._advice = choose_ended_advice(
             self._clients, self.file, self.outcome, self.tick.history,
             is_hopeless=is_hopeless, ended=self.ended, now=self.ended,
         )  # fmt: skip
-        return _format_steps(self.outcome, advice, line)
+        return _format_steps(self.outcome, self._advice, line)
 
     def _find_worker_crash(self) -> StartFailure | None:
         """Return how a worker died; None if none did, or if AWS does not say so: the end does not need it."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from distributed_something.account.policies import build_topic_policy
 from distributed_something.account.policy_documents import build_trust_policy
 from distributed_something.account.setup_aws import set_up_topic
 from distributed_something.account.step import SetupState
@@ -17,6 +18,7 @@ from distributed_something.account.topic.plan_topic import (
     check_topic_account,
     parse_subscriber,
     plan_topic_removal,
+    plan_topic_removals,
 )
 from distributed_something.aws.clients import Clients
 from distributed_something.core.errors import InputError
@@ -92,6 +94,42 @@ def test_the_topic_that_setup_aws_made_is_removed(clients: Clients) -> None:
     assert list(plan_topic_removal(clients.sns, TOPIC)) == []
 
 
+@pytest.mark.parametrize("configured", ["", TOPIC, ACCOUNT.topic().replace("distributed-something", "newer")])
+def test_topics_that_the_config_does_not_name_any_more_are_removed_too(clients: Clients, configured: str) -> None:
+    older = TOPIC.rpartition(":")[0] + ":lab"
+    set_up(clients, arn=older)
+    set_up(clients)
+    elsewhere = TOPIC.replace("us-east-1", "eu-west-1").replace("distributed-something", "europe")
+    clients.iam.put_role_policy(
+        RoleName=MONITOR_ROLE, PolicyName="distributed-something-europe-topic",
+        PolicyDocument=json.dumps(build_topic_policy(elsewhere)),
+    )  # fmt: skip
+
+    steps = {step.row.name: step for step in plan_topic_removals(clients, ACCOUNT, configured)}
+
+    assert {name: step.row.state for name, step in steps.items()} == {
+        "distributed-something": SetupState.REMOVED, "lab": SetupState.REMOVED, elsewhere: SetupState.KEPT,
+    }  # fmt: skip
+
+
+def test_a_topic_that_may_not_be_looked_at_is_kept_and_named() -> None:
+    with expect_exact_calls() as aws:
+        aws.expect_error("sns.get_topic_attributes", "AuthorizationError", request={"TopicArn": TOPIC})
+        (step,) = plan_topic_removal(aws.clients.sns, TOPIC)
+    assert (step.row.state, step.apply) == (SetupState.KEPT, None)
+    assert f"NOTIFY = '{TOPIC}'" in step.row.note
+
+
+def test_without_the_auto_monitors_role_only_the_named_topic_is_looked_up(clients: Clients) -> None:
+    clients.iam.delete_role(RoleName=MONITOR_ROLE)
+    assert list(plan_topic_removals(clients, ACCOUNT, "")) == []
+
+
+def test_nothing_is_said_to_be_sent_that_the_local_cloud_does_not_send(clients: Clients) -> None:
+    rows = list(set_up_topic(clients, TOPIC, EMAIL, FakeTime().sleep, dry_run=True, is_local=True))
+    assert rows[1].note == "the local cloud sends nothing to it"
+
+
 def test_a_subscription_that_nobody_has_confirmed_is_not_repeated() -> None:
     with expect_exact_calls() as aws:
         pending = {"Protocol": "email", "Endpoint": "lab@example.org", "SubscriptionArn": "PendingConfirmation"}
@@ -117,7 +155,7 @@ def test_an_https_address(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["http://example.org", "lab", "lab@", "@example.org", "a b@example.org", "https://", "+49123", "a@b"]
+    "address", ["", "http://example.org", "lab", "lab@", "@example.org", "a b@example.org", "https://", "+49123", "a@b"]
 )
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(InputError, match="--notify"):

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from distributed_something.cli.context import ExitCode
-from distributed_something.core.submission import RetryList, build_submission_time
+from distributed_something.core.submission import RetryList, SubmissionDocument, build_submission, build_submission_time
 from distributed_something.jobs.submission.retry import write_retry_list
 from distributed_something.results.job_counter import JobCounts
 from distributed_something.results.job_source import JobSource, find_job_source
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.summary import RunSummary, save_run_summary
-from distributed_something.worker import job_id
+from distributed_something.worker import AppKeys, job_id
 from tests.support.failed_run import BUCKET, LATER, Project, open_project
 from tests.support.fakes import MONITOR_FILE
 from tests.support.project import join_commands
@@ -42,8 +42,8 @@ def write_fix(project: Project, name: str = "fix.json", **more: Any) -> Path:
 
 
 def save_list(project: Project, file: Any, seconds: float, jobs: dict[str, str]) -> None:
-    time = build_submission_time(file.MONITOR_START_TIME / 1000 + seconds)
-    write_retry_list(project.clients.s3, BUCKET, file.keys, RetryList(time, jobs))
+    began = build_submission_time(file.MONITOR_START_TIME / 1000 + seconds)
+    write_retry_list(project.clients.s3, BUCKET, file.keys, RetryList(began, jobs))
 
 
 def test_a_job_that_was_corrected_in_the_second_retry_is_recognized_from_the_first_run(project: Project) -> None:
@@ -103,6 +103,26 @@ def test_the_submissions_say_that_all_jobs_of_a_run_came_from_a_retry(project: P
     project.send_jobs("--replace")
     assert find_job_source(project.clients, LATER, until, until) == JobSource("job.json", (MONITOR_FILE.run,))
     assert find_job_source(project.clients, LATER, 0.0, until).is_replaced
+
+
+@pytest.mark.parametrize("has_retry", [False, True])
+def test_the_submissions_say_how_many_jobs_a_canary_has_left_out(project: Project, has_retry: bool) -> None:
+    def submit(seconds: float, **values: Any) -> float:
+        began = LATER.MONITOR_START_TIME / 1000 + seconds
+        document = SubmissionDocument("App", "AppQueue", build_submission_time(began), "job.json", "d", 2, 2)
+        body = build_submission(replace(document, ended=document.time, **values))
+        project.run.put_object(AppKeys("App").submission(document.time), body)
+        return began
+
+    if has_retry:  # of an earlier run
+        submit(-7000, retry_of=MONITOR_FILE.run)
+        summary = RunSummary("run", True, True, "", 0.0, saved=LATER.MONITOR_START_TIME / 1000 - 3600)
+        save_run_summary(project.clients.s3, MONITOR_FILE, summary, None)
+    until = submit(-60, canary_of=9)
+    assert find_job_source(project.clients, LATER, until, until) == JobSource("job.json", canary=2, others=7)
+    now = submit(60, planned=9)
+    assert find_job_source(project.clients, LATER, until, now) == JobSource("job.json", canary=2)
+    assert find_job_source(project.clients, LATER, now, now) == JobSource("job.json")
 
 
 def test_status_and_its_document_add_yes_while_the_queue_holds_jobs(

@@ -405,6 +405,15 @@ def test_a_canary_is_chosen_by_the_sizes_of_its_inputs_if_they_are_known(project
     assert "6 of 60 jobs, spread over the sizes of their inputs" in text
 
 
+@pytest.mark.parametrize("count", ["1", "4"])
+def test_a_canary_that_is_too_small_for_a_forecast_says_so_before_it_is_sent(project: Project, count: str) -> None:
+    code, text = project.submit("--canary", count)
+    assert code == 0
+    note = f"note: --canary {count}: the summary will have no forecast, which needs at least 5 measured jobs"
+    assert text.index(note) < text.index("sent to")
+    assert "note: --canary" not in project.submit("--canary", "5", "--yes")[1]
+
+
 def test_a_canary_can_be_previewed(project: Project) -> None:
     assert project.submit("--canary", "6", "--dry-run")[0] == 0
     assert (project.documents, project.sqs.received) == ([], [])

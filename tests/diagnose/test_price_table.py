@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from distributed_something.aws.spot_prices import MAX_PRICE_PAGES, SpotMarket, list_price_reports
+from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.core.text import TERMINAL_COLUMNS
 from distributed_something.diagnose.check.cost import judge_bid, judge_cost
-from distributed_something.diagnose.check.findings import Finding, build_findings_json, format_findings
+from distributed_something.diagnose.check.findings import (
+    Finding,
+    build_findings_json,
+    build_ok_finding,
+    format_findings,
+)
 from distributed_something.diagnose.check.lookups import Lookups
-from distributed_something.diagnose.check.prices.check_next_run import check_next_run
+from distributed_something.diagnose.check.prices.check_next_run import check_next_run, select_waiting_forecast
 from distributed_something.diagnose.check.prices.price_table import build_price_table, format_prices
 from distributed_something.results.next_run.document import RunMeasurement, save_measurement
 from distributed_something.results.next_run.measured_jobs import MeasuredJobs
+from distributed_something.worker import AppKeys
 from tests.support.account import emulate_account
 from tests.support.fakes import SETTINGS, FakeBucket
 
@@ -46,6 +58,15 @@ def test_the_table_has_types_zones_prices_parts_and_the_ceiling() -> None:
         assert f"\n  {part} " in text
     assert "\n  at most, at MACHINE_PRICE 0.10 " in text
     assert "at MAX_COST (20.00 USD for machines), no new jobs start; after MAX_RUN_HOURS" in " ".join(text.split())
+
+
+def test_six_zones_are_all_named_and_long_prices_stay_apart() -> None:
+    text = format_prices(build_findings(build_markets(1, 6)), PRICED, is_local=False)
+    assert "us-east-1: a,b,c,d,e,f " in text
+    narrow = replace(build_markets(1, 1)[0], now=0.0000123)
+    wide = replace(narrow, now=0.0000457, zone="us-east-1b")
+    text = format_prices(build_findings([narrow, wide]), PRICED, is_local=False)
+    assert " 0.0000123–0.0000457 0.02–0.09" in text
 
 
 @pytest.mark.parametrize("types", [0, 1, 6, 7, 40])
@@ -104,6 +125,36 @@ def test_the_forecast_is_for_the_machines_of_the_config_at_the_current_price() -
     assert faster.details["forecast"]["seconds"]["value"] < finding.details["forecast"]["seconds"]["value"] / 4
     text = format_prices([*build_findings(build_markets()), finding], PRICED, is_local=False)
     assert "next run: 1,000 jobs of job.json on 10 machines, from 30 measured jobs" in text
+
+
+def test_before_the_start_the_forecast_is_shown_only_if_it_is_about_the_waiting_jobs() -> None:
+    details = {"job_file": "files/j.json", "jobs": 96, "digest": "d"}
+    findings = [build_ok_finding("next run", "96 jobs", details=details), build_ok_finding("cost", "0.10")]
+
+    def select(*waiting: dict[str, Any]) -> list[str]:
+        with mock_aws():
+            clients = SimpleNamespace(**{
+                name: boto3.client(name, "us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+                for name in ("s3", "sqs")
+            })  # fmt: skip
+            clients.s3.create_bucket(Bucket=PRICED.AWS_BUCKET)
+            clients.sqs.create_queue(QueueName=PRICED.SQS_QUEUE_NAME)
+            now = time.time()
+            for number, changes in enumerate(waiting):
+                at = build_submission_time(now + number)
+                document = SubmissionDocument(
+                    PRICED.APP_NAME, PRICED.SQS_QUEUE_NAME, at, "j.json", "d", 96, 96, at, path="files/j.json"
+                )
+                key, body = AppKeys(PRICED.APP_NAME).submission(at), build_submission(replace(document, **changes))
+                clients.s3.put_object(Bucket=PRICED.AWS_BUCKET, Key=key, Body=body)
+            found = select_waiting_forecast(findings, clients, PRICED, now + 10)  # type: ignore[arg-type]
+        return [finding.topic for finding in found]
+
+    assert select({}) == ["next run", "cost"]
+    assert select({"count": 5}, {"replace": True, "replaced": True}) == ["next run", "cost"]
+    others = ({"path": "files/bad.json"}, {"digest": "edited"}, {"planned": 12, "count": 12, "canary_of": 96})
+    for waiting in ((), ({}, {}), *((other,) for other in others), ({}, others[0])):
+        assert select(*waiting) == ["cost"], waiting
 
 
 def test_a_cost_limit_below_the_forecast_and_other_machine_types_are_warnings() -> None:

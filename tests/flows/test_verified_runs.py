@@ -21,7 +21,7 @@ def test_verify_finds_what_happened_to_results(tmp_path: Path) -> None:
         )  # fmt: skip
         app.run("submitJob", "files/job.json")
         app.run("startCluster", "files/fleet.json")
-        during = app.run("verify", MONITOR_FILE)
+        during = app.run("verify", MONITOR_FILE, check=False)
         assert "nothing is missing or changed" in during.stdout or "no results to verify" in during.stdout
         app.run("monitor", MONITOR_FILE)
         untouched = app.run("verify")
@@ -39,8 +39,15 @@ def test_verify_finds_what_happened_to_results(tmp_path: Path) -> None:
         damaged = app.run("verify", check=False)
         assert damaged.returncode == 1
         assert "verdict         1 missing, 2 changed" in damaged.stdout
+        assert "submitJob files/job.json" in damaged.stdout
         found = json.loads(app.run("verify", "--json", check=False).stdout)
         assert found["intact"] == 3
         assert [entry["key"] for entry in found["missing"]["results"]] == [last]
         changed = [(entry["key"], entry["differs"]) for entry in found["changed"]["results"]]
         assert changed == [(large, "checksum"), (text, "checksum")]
+
+        path = app.folder / MONITOR_FILE
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"MONITOR_START_TIME": 1_600_000_000_000}))
+        other = app.run("verify", MONITOR_FILE, check=False)
+        assert other.returncode == 2
+        assert "there is no such run of" in other.stderr

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from distributed_something.cli.context import ExitCode
 from distributed_something.core.errors import InputError
+from distributed_something.core.text import format_count
 from distributed_something.jobs.filename_pattern import NamePattern
 from distributed_something.jobs.make_jobs import MakeJobsOptions, build_job_file, save_job_file
 from distributed_something.jobs.plates import PLATE_SIZES, BadRange, expand_ranges, expand_wells
@@ -194,7 +195,7 @@ def test_submit_job_accepts_the_job_file_for_any_layout(
     assert outcome.code == 0, outcome.err
     submission = run_command("--config", str(folder / "config.py"), "submitJob", str(folder / "made.json"), "--dry-run")
     assert submission.code == 0, submission.err
-    assert submission.out.startswith(f"{expected} jobs; the first message:")
+    assert submission.out.startswith(f"{format_count(expected, 'job')}; the first message:")
     message = json.loads(submission.out.splitlines()[1])
     assert f"A{1:0{pad}d}" in str(message["group"])
 

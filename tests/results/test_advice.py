@@ -226,6 +226,33 @@ def test_while_nothing_works_the_correction_is_urgent() -> None:
     assert choose_current_advice([], failing, JobCounts(done=1), left=5) == (None, False)
 
 
+CANARY = JobSource("files/job.json", canary=9, others=87)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_hopeless", "first"),
+    [
+        (build_outcome(left=9), True, "setup"),
+        (build_outcome(*[("program", 1)] * 9), True, "submitJob files/job.json --canary 9 --replace"),
+        (build_outcome(done=8, lost=1), False, "setup|submitJob files/job.json --canary 9"),
+        (build_outcome(("program", 1), done=8), False, f"{RETRY} --with files/job.json"),
+        (build_outcome(done=9), False, "setup|submitJob files/job.json"),
+    ],
+)
+def test_after_a_canary_a_failure_sends_the_canary_again_and_a_success_all_jobs(
+    outcome: RunOutcome, is_hopeless: bool, first: str
+) -> None:
+    advice = choose_advice(outcome, is_hopeless=is_hopeless, source=CANARY)
+    assert advice is not None
+    commands = [command.removeprefix(LOCAL.format_command()).strip() for command in list_next_commands(advice, LOCAL)]
+    assert commands == [*first.split("|"), *MACHINES]
+
+
+def test_after_a_canary_whose_other_jobs_were_sent_there_is_nothing_left_to_do() -> None:
+    assert choose_advice(build_outcome(done=9), is_hopeless=False, source=replace(CANARY, others=0)) is None
+    assert choose_advice(build_outcome(done=9), is_hopeless=False, source=CANARY, batch=NextBatch(87)) is None
+
+
 @pytest.mark.parametrize("cause", list(AdviceCause))
 def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) -> None:
     failures = {
@@ -243,11 +270,12 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
         AdviceCause.WAITING: build_outcome(done=1, left=1),
         AdviceCause.REPLACED: build_outcome(left=1),
         AdviceCause.SENT_AGAIN: build_outcome(("program", 1)),
+        AdviceCause.CANARY: build_outcome(done=1),
     }
-    source = JobSource(is_replaced=cause is AdviceCause.REPLACED)
+    source = JobSource(is_replaced=cause is AdviceCause.REPLACED, others=8 if cause is AdviceCause.CANARY else 0)
     batch = NextBatch(1, frozenset({"job-0"})) if cause is AdviceCause.SENT_AGAIN else None
     outcome = outcomes.get(cause) or build_outcome(failures.get(cause, ("program", 1)))
-    is_hopeless = cause not in (AdviceCause.LOST, AdviceCause.WAITING)
+    is_hopeless = cause not in (AdviceCause.LOST, AdviceCause.WAITING, AdviceCause.CANARY)
     advice = choose_advice(
         outcome, is_hopeless=is_hopeless, has_no_machine=cause is AdviceCause.NO_MACHINE, source=source, batch=batch
     )

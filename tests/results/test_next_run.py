@@ -17,7 +17,7 @@ from distributed_something.results.next_run.forecast import MIN_JOBS, Cluster, f
 from distributed_something.results.next_run.limits import GIB, MIB, LimitKind, RunLimits, find_limit_risks
 from distributed_something.results.next_run.measure_run import MAX_IDLE_SECONDS, measure_next_run
 from distributed_something.results.next_run.measured_jobs import SAMPLE_SIZE, JobMeasurer, MeasuredJobs
-from distributed_something.results.next_run.view import forecast_next_run, format_next_run_rows
+from distributed_something.results.next_run.view import NextRun, forecast_next_run, format_next_run_rows
 from distributed_something.worker import AppKeys
 from tests.support.account import emulate_account
 from tests.support.fakes import MONITOR_FILE, START, FakeBucket
@@ -303,6 +303,27 @@ def test_a_canary_that_is_too_small_says_so_and_a_small_run_says_nothing() -> No
         assert measure_next_run(account.clients, FILE, measure(60.0), START) is None
     assert next_run is not None
     assert "no forecast, which needs at least 5" in " ".join("".join(format_next_run_rows(next_run)).split())
+
+
+def test_a_canary_that_measured_nothing_keeps_what_an_earlier_run_of_its_file_measured() -> None:
+    """For example, all jobs of the canary were done before."""
+    bucket = FakeBucket()
+    write_documents(bucket, {"canary_of": 1000, "digest": "x", "canary_digest": "d"})
+    earlier = RunMeasurement("earlier", "job.json", 1000, measured=measure(*draw_lognormal(86)), digest="d")
+    with emulate_account(build_account_responses(bucket)) as account:
+
+        def measure_after(measurement: RunMeasurement) -> NextRun | None:
+            save_measurement(account.clients.s3, FILE.MONITOR_BUCKET_NAME, FILE.MONITOR_APP_NAME, measurement, None)
+            return measure_next_run(account.clients, FILE, measure(60.0), START)
+
+        kept = measure_after(earlier)
+        assert kept is not None
+        assert kept.measurement == earlier
+        assert kept.forecast is not None
+        assert measure_after(replace(earlier, digest="of the file before it was edited")) is None
+        other = measure_after(replace(earlier, job_file="other.json"))
+    assert other is not None
+    assert other.measurement.measured.count == 1
 
 
 @pytest.mark.parametrize(

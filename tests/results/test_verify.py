@@ -13,16 +13,24 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from distributed_something.core.errors import InputError
 from distributed_something.results.verify.compare import ResultState, check_result
-from distributed_something.results.verify.listed_results import ListedResult, plan_verification
+from distributed_something.results.verify.listed_results import (
+    ListedResult,
+    VerificationPlan,
+    check_run_exists,
+    plan_verification,
+)
 from distributed_something.results.verify.verify_results import Verification, verify_results
-from distributed_something.results.verify.view import build_verification_json, format_verification
+from distributed_something.results.verify.view import build_verification_json, format_repair, format_verification
 from distributed_something.worker import ResultOwner
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
 from tests.support.fakes import MONITOR_FILE, RUN
 from tests.support.run_documents import RunDocuments, emulated_run
 
 BUCKET = MONITOR_FILE.MONITOR_BUCKET_NAME
+EARLIER = replace(MONITOR_FILE, MONITOR_START_TIME=MONITOR_FILE.MONITOR_START_TIME - 7_200_000)
+BETWEEN = replace(MONITOR_FILE, MONITOR_START_TIME=MONITOR_FILE.MONITOR_START_TIME - 3_600_000)
 LATER = replace(MONITOR_FILE, MONITOR_START_TIME=MONITOR_FILE.MONITOR_START_TIME + 3_600_000)
 
 
@@ -73,7 +81,7 @@ def test_an_untouched_run_is_intact(run: RunDocuments, tmp_path: Path) -> None:
     assert (verification.jobs, verification.results) == (2, 3)
     assert verification.states == {ResultState.INTACT: 3}
     assert len([read for read in run.s3.reads if "/jobs/" in read["Key"]]) == 3
-    assert format_verification(verification).splitlines()[-1].endswith("nothing is missing or changed")
+    assert format_verification(verification, RUN, "App").splitlines()[-1].endswith("nothing is missing or changed")
 
 
 def test_a_result_with_one_other_byte_is_named_as_changed(run: RunDocuments, tmp_path: Path) -> None:
@@ -84,7 +92,7 @@ def test_a_result_with_one_other_byte_is_named_as_changed(run: RunDocuments, tmp
 
     assert list_found(verification, ResultState.CHANGED) == [("a", "results/a/2.txt")]
     assert not verification.is_intact
-    text = format_verification(verification)
+    text = format_verification(verification, RUN, "App")
     assert f"s3://{BUCKET}/results/a/2.txt" in text
     assert "of a: another checksum than in the record" in text
     found = json.loads(build_verification_json(verification, RUN, "App"))
@@ -105,7 +113,7 @@ def test_a_result_of_another_size_is_named_with_both_sizes(run: RunDocuments, tm
     finish_job(run, tmp_path, "a", {"1.txt": b"one"})
     put(run, "results/a/1.txt", b"longer")
 
-    assert "of a: 6 bytes instead of 3" in format_verification(verify(run))
+    assert "of a: 6 bytes instead of 3" in format_verification(verify(run), RUN, "App")
 
 
 def test_a_deleted_result_is_named_as_missing(run: RunDocuments, tmp_path: Path) -> None:
@@ -116,7 +124,7 @@ def test_a_deleted_result_is_named_as_missing(run: RunDocuments, tmp_path: Path)
 
     assert list_found(verification, ResultState.MISSING) == [("a", "results/a/1.txt")]
     assert not verification.is_intact
-    assert format_verification(verification).splitlines()[-1] == "verdict         1 missing"
+    assert format_verification(verification, RUN, "App").splitlines()[-1] == "verdict         1 missing"
 
 
 def test_a_result_without_sha256_in_s3_is_read(run: RunDocuments, tmp_path: Path) -> None:
@@ -155,7 +163,7 @@ def test_a_large_file_of_an_older_worker_is_compared_by_its_size(run: RunDocumen
 
     assert verification.states == {ResultState.SAME_SIZE: 1}
     assert verification.is_intact
-    assert "1 have the size in the record" in format_verification(verification)
+    assert "1 with the size in the record" in format_verification(verification, RUN, "App")
 
 
 def test_a_result_that_a_job_found_there_is_compared_by_its_size(run: RunDocuments) -> None:
@@ -169,6 +177,56 @@ def test_a_result_that_a_job_found_there_is_compared_by_its_size(run: RunDocumen
     assert verification.states[ResultState.SAME_SIZE] == 1
     assert list_found(verification, ResultState.CHANGED) == [("b", "results/b/1")]
 
+    put(run, "results/b/1", b"four")
+    text = " ".join(format_verification(verify(run), RUN, "App").split())
+    assert text.endswith("verdict nothing is missing or changed; of 2 results, only the size was compared")
+
+
+@pytest.mark.parametrize("owner", [None, ResultOwner("a", EARLIER.run)])
+def test_damage_to_a_result_that_an_earlier_run_uploaded_is_found(
+    run: RunDocuments, tmp_path: Path, owner: ResultOwner | None
+) -> None:
+    """After a canary, the run of the entire Job file skips its jobs, and their records have no checksums."""
+    finish_job(RunDocuments(run.s3, EARLIER), tmp_path, "a", {"1.txt": b"one"}, run=EARLIER.run)
+    for file in (BETWEEN, MONITOR_FILE):
+        RunDocuments(run.s3, file).end_job("a", "skipped", outputs=[build_entry("results/a/1.txt", 3)])
+    assert verify(run).states == {ResultState.INTACT: 1}
+
+    put(run, "results/a/1.txt", b"onE", owner)
+
+    assert list_found(verify(run), ResultState.CHANGED) == [("a", "results/a/1.txt")]
+
+
+def test_a_result_that_a_run_before_this_one_replaced_is_not_damage(run: RunDocuments, tmp_path: Path) -> None:
+    finish_job(RunDocuments(run.s3, EARLIER), tmp_path, "a", {"shared": b"one"}, location="all", run=EARLIER.run)
+    between = RunDocuments(run.s3, BETWEEN)
+    finish_job(between, tmp_path, "b", {"shared": b"two"}, location="all", run=BETWEEN.run)
+    put(run, "all/shared", b"two")
+    run.end_job("a", "skipped", outputs=[build_entry("all/shared", 3)])
+
+    assert list_found(verify(run), ResultState.REPLACED) == [("a", "all/shared")]
+
+
+def test_a_result_of_another_job_that_was_found_there_is_compared_with_its_record(
+    run: RunDocuments, tmp_path: Path
+) -> None:
+    earlier = RunDocuments(run.s3, EARLIER)
+    finish_job(earlier, tmp_path, "other", {"1.txt": b"one"}, location="results/a", run=EARLIER.run)
+    run.end_job("a", "skipped", outputs=[build_entry("results/a/1.txt", 3)])
+    assert verify(run).states == {ResultState.INTACT: 1}
+
+    put(run, "results/a/1.txt", b"onE", ResultOwner("other", EARLIER.run))
+    assert verify(run).states[ResultState.CHANGED] == 1
+
+
+def test_the_records_of_earlier_runs_are_part_of_the_plan(run: RunDocuments) -> None:
+    RunDocuments(run.s3, EARLIER).end_job("a", outputs=[])
+    run.end_job("a", "skipped", outputs=[build_entry("results/a/1.txt", 3)])
+
+    plan = plan_verification(run.s3, BUCKET, MONITOR_FILE.keys)
+
+    assert (plan.requests, plan.is_exact) == (3, False)
+
 
 def test_a_result_that_another_job_of_the_run_replaced_is_not_damage(run: RunDocuments, tmp_path: Path) -> None:
     finish_job(run, tmp_path, "a", {"shared": b"one"}, location="all")
@@ -179,9 +237,9 @@ def test_a_result_that_another_job_of_the_run_replaced_is_not_damage(run: RunDoc
 
     assert verification.is_intact
     assert list_found(verification, ResultState.REPLACED) == [("a", "all/shared")]
-    text = " ".join(format_verification(verification).split())
+    text = " ".join(format_verification(verification, RUN, "App").split())
     assert f"of a: replaced by b in the run {RUN}" in text
-    assert "1 replaced by other jobs, which is not damage" in text
+    assert "1 replaced by later uploads, which is not damage" in text
 
 
 def test_a_damaged_file_that_several_jobs_wrote_is_damage_of_the_last_one(run: RunDocuments) -> None:
@@ -249,9 +307,9 @@ def test_results_elsewhere_are_counted_and_named(run: RunDocuments) -> None:
 
     verification = verify(run)
 
-    assert verification.is_intact
+    assert not verification.is_intact, "nothing was verified"
     assert verification.elsewhere == {"sftp://store/plates": 3, "https://s3.example.org": 1}
-    text = " ".join(format_verification(verification).split())
+    text = " ".join(format_verification(verification, RUN, "App").split())
     assert "not checked 3 results at sftp://store/plates" in text
     assert "not checked 1 result at https://s3.example.org" in text
 
@@ -267,7 +325,34 @@ def test_a_result_that_may_not_be_read_is_named(run: RunDocuments) -> None:
 
     assert not verification.is_intact
     assert list_found(verification, ResultState.UNREADABLE) == [("a", "k")]
-    assert "of a: S3 refuses to show it (403)" in format_verification(verification)
+    assert "of a: S3 refuses to show it (403)" in format_verification(verification, RUN, "App")
+
+
+def test_a_run_without_results_is_not_verified(run: RunDocuments) -> None:
+    run.end_job("a", "failed", outputs=[])
+
+    verification = verify(run)
+
+    assert not verification.is_intact
+    assert format_verification(verification, RUN, "App").splitlines()[-1].endswith("no results to verify")
+    assert json.loads(build_verification_json(verification, RUN, "App"))["ok"] is False
+
+
+def test_a_run_without_anything_in_the_bucket_is_refused(run: RunDocuments) -> None:
+    keys, nothing = MONITOR_FILE.keys, VerificationPlan(0, 0, is_exact=True)
+    with pytest.raises(InputError, match="there is no such run of"):
+        check_run_exists(run.s3, BUCKET, keys, nothing)
+
+    check_run_exists(run.s3, BUCKET, keys, VerificationPlan(1, 0, is_exact=True))
+    run.put_object(keys.run_document, b"{}")
+    check_run_exists(run.s3, BUCKET, keys, nothing)
+
+
+def test_the_repair_names_the_commands_to_type() -> None:
+    assert format_repair(["python run.py setup", "python run.py submitJob files/j.json"]).splitlines()[-2:] == [
+        "next: python run.py setup",
+        "      python run.py submitJob files/j.json",
+    ]
 
 
 def test_done_jobs_without_a_record_are_a_problem(run: RunDocuments, tmp_path: Path) -> None:

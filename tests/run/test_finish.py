@@ -15,6 +15,8 @@ from distributed_something.aws.clients import Clients
 from distributed_something.core.errors import CloudError
 from distributed_something.core.monitor_file import build_monitor_file_key
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence, observe_active_subject
+from distributed_something.results.summary import RunSummary
+from distributed_something.run import finish
 from distributed_something.run.cleanup.clean_up import clean_up_stale_runs, report_remaining_resources
 from distributed_something.run.finish import MAX_STOP_SECONDS, RunEnd, monitor_run
 from distributed_something.run.monitor.history import RunHistory, save_history
@@ -207,6 +209,17 @@ def test_a_later_monitor_shows_the_summary_of_the_end_and_does_not_change_it(com
     assert command.run.summary == summary
     assert "summary" not in command.run.actions
     assert f"this run has ended before; its summary:\n{summary}" in command.output.printed
+
+
+def test_a_monitor_that_watched_the_run_says_that_another_one_has_ended_it(
+    command: MonitorCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The auto-monitor was faster: it saves its summary while this monitor cleans up."""
+    summaries = iter([None, RunSummary("run", True, True, "jobs done       7", START + 60)])
+    monkeypatch.setattr(finish, "find_run_summary", lambda *_: next(summaries))
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=True)
+    assert "another monitor has ended this run; its summary:\njobs done       7" in command.output.printed
+    assert command.output.progress[-1].endswith(f"s3://app-bucket/{MONITOR_FILE.keys.report} (in a few minutes)")
 
 
 @pytest.mark.parametrize("jobs", [5, 0])

@@ -194,6 +194,11 @@ def test_the_end_says_what_became_of_the_jobs_and_where_the_report_is(clients: A
     assert line == "notified        App: the run has ended: 3 of 105 jobs failed"
 
 
+def test_the_message_about_the_end_of_a_canary_says_that_other_jobs_were_not_sent() -> None:
+    facts = RunEndFacts(EndReason.RUN, None, 60.0, 0.1, is_clean=True, others=83)
+    assert "This was a canary: 83 other jobs of its Job file were not sent." in build_end_message(FILE, facts).text
+
+
 def test_an_end_that_left_something_or_whose_records_are_unreadable_says_so() -> None:
     message = build_end_message(FILE, RunEndFacts(EndReason.COST, None, 60.0, 10.2, is_clean=False))
 

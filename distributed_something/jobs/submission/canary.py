@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from distributed_something.core.errors import InputError
+from distributed_something.core.text import format_count
 from distributed_something.jobs.job_file import JobFile
 from distributed_something.jobs.sources import JobGroup, ProblemHandler
 
@@ -37,7 +38,7 @@ def check_canary_count(job_file: JobFile, count: int, total: int) -> None:
     if count < 1:
         raise InputError(job_file.path, "--canary", f"{count} is not a number of jobs", "write at least 1")
     if count >= total:
-        problem = f"{count:,} is not fewer than the {total:,} jobs of the file"
+        problem = f"{count:,} is not fewer than the {format_count(total, 'job')} of the file"
         raise InputError(job_file.path, "--canary", problem, "write a smaller number, or leave out --canary")
 
 

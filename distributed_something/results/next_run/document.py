@@ -28,7 +28,7 @@ class RunMeasurement:
 
     `jobs`: how many jobs the entire Job file has. `canary`: how many of them were sent; 0 if all were. `usd_per_hour`:
     of one machine at the end of the run. `machine_types`: of the run's config. `startup_seconds` and `idle_seconds`: as
-    in Cluster.
+    in Cluster. `digest`: of all messages of the Job file; "" in documents of older versions.
     """
 
     run: str
@@ -40,6 +40,7 @@ class RunMeasurement:
     idle_seconds: float = 0.0
     machine_types: tuple[str, ...] = ()
     measured: MeasuredJobs = field(default_factory=MeasuredJobs)
+    digest: str = ""
 
 
 def save_measurement(

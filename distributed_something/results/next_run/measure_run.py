@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from distributed_something.aws.spot_prices import list_spot_prices
 from distributed_something.core.errors import is_missing_object
 from distributed_something.core.submission import SubmissionDocument, parse_submission_object
-from distributed_something.results.next_run.document import RunMeasurement
+from distributed_something.results.next_run.document import RunMeasurement, load_measurement
 from distributed_something.results.next_run.forecast import MIN_JOBS, Cluster
 from distributed_something.results.next_run.limits import RunLimits
 from distributed_something.results.next_run.measured_jobs import MeasuredJobs
@@ -34,7 +34,9 @@ MAX_STARTUP_SECONDS, MAX_IDLE_SECONDS = 3600.0, 600.0  # longer ones have causes
 def measure_next_run(clients: Clients, file: MonitorFile, measured: MeasuredJobs, ended: float) -> NextRun | None:
     """Return the forecast of the next run of the Job file; None if there is none. AWS errors are not caught.
 
-    `ended`: when the run ended, in seconds since 1970. This takes three requests, one of them for the spot prices.
+    `ended`: when the run ended, in seconds since 1970. This takes three requests, one of them for the spot prices. A
+    canary that measured too few jobs does not replace what an earlier run of the Job file measured: if the file is the
+    same, the forecast is the one from then.
     """
     bucket = file.MONITOR_BUCKET_NAME
     document = _read_object(clients.s3, bucket, file.keys.run_document)
@@ -46,8 +48,14 @@ def measure_next_run(clients: Clients, file: MonitorFile, measured: MeasuredJobs
     price = _find_price(clients, types, file.MONITOR_MACHINE_PRICE, ended)
     measurement = RunMeasurement(
         file.run, submission.job_file_path, submission.job_count, submission.planned if submission.canary_of else 0,
-        price or 0.0, *_measure_edges(file, measured, ended), types, measured,
+        price or 0.0, *_measure_edges(file, measured, ended), types, measured, submission.file_digest,
     )  # fmt: skip
+    if measured.count < MIN_JOBS:  # most of them were done before, or failed
+        earlier = load_measurement(clients.s3, bucket, file.MONITOR_APP_NAME)
+        if earlier is not None and earlier.job_file == measurement.job_file and earlier.measured.count >= MIN_JOBS:
+            if earlier.digest != measurement.digest:
+                return None
+            measurement = earlier
     slots = file.MONITOR_TASKS_PER_MACHINE * file.MONITOR_JOBS_PER_TASK
     cluster = build_cluster(measurement, file.MONITOR_MACHINES, slots, price or file.MONITOR_MACHINE_PRICE)
     limits = RunLimits(

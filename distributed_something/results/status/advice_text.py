@@ -87,6 +87,11 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
             return "The program needs more time. Replace MINUTES with a longer limit."
         case AdviceCause.SENT_AGAIN | AdviceCause.NEXT_BATCH:
             return _explain_batch(advice)
+        case AdviceCause.CANARY:
+            others = format_count(advice.jobs, "other job")
+            return (
+                f"This was a canary. These commands send the {others} of {line.job_file}, and skip those that are done."
+            )
         case AdviceCause.WAITING if advice.has_failed:
             text = "New machines continue with the jobs in the queue, which does not contain the failed jobs."
             return f"{text} To add them, correct their cause, and type first:"

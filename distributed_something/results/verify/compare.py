@@ -58,7 +58,7 @@ class CheckedResult:
 
 
 def check_result(s3: S3Client, app_bucket: str, app: str, listed: ListedResult) -> CheckedResult:
-    """Return the state of a result, with one request if it is intact.
+    """Return the state of a result, with one request if it is intact and its checksum is listed.
 
     `app_bucket`: where the records of `app` are. If S3 refuses to read this file, it is UNREADABLE; other errors are
     not caught.
@@ -67,6 +67,8 @@ def check_result(s3: S3Client, app_bucket: str, app: str, listed: ListedResult) 
         stored = read_stored_result(s3, listed.bucket, listed.key)
         if stored is None:
             return CheckedResult(listed, ResultState.MISSING)
+        if not listed.checksum_sha256 and stored.owner is not None:
+            listed = _find_upload(s3, app_bucket, app, listed, stored.owner)
         state = compare_result(s3, listed, stored)
     except ClientError as error:
         if is_missing_object(error) or get_error_code(error) == "NoSuchBucket":
@@ -78,6 +80,14 @@ def check_result(s3: S3Client, app_bucket: str, app: str, listed: ListedResult) 
     if state is ResultState.CHANGED and owner is not None and _is_replacement(s3, app_bucket, app, listed, stored):
         return CheckedResult(listed, ResultState.REPLACED, stored, owner)
     return CheckedResult(listed, state, stored)
+
+
+def _find_upload(s3: S3Client, app_bucket: str, app: str, listed: ListedResult, owner: ResultOwner) -> ListedResult:
+    """Return the result as the record of the job that uploaded it lists it; `listed` itself if that is not known."""
+    record = read_record(s3, app_bucket, RunKeys(app, owner.run).record(owner.job))
+    place = (listed.bucket, listed.key)
+    own = [result for result in list_results(record, owner.run) if (result.bucket, result.key) == place]
+    return own[0] if own and own[0].checksum_sha256 else listed
 
 
 def compare_result(s3: S3Client, listed: ListedResult, stored: StoredResult) -> ResultState:

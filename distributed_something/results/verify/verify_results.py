@@ -23,7 +23,13 @@ from distributed_something.results.verify.compare import (
     check_result,
     is_result_of,
 )
-from distributed_something.results.verify.listed_results import ListedResult, is_done, list_results, read_records
+from distributed_something.results.verify.listed_results import (
+    ListedResult,
+    is_done,
+    list_results,
+    read_records,
+    read_results,
+)
 from distributed_something.worker import ResultOwner, RunKeys
 
 if TYPE_CHECKING:
@@ -60,8 +66,13 @@ class Verification:
 
     @property
     def is_intact(self) -> bool:
-        """Whether no result is missing, changed, or unreadable."""
-        return not self.unrecorded and not any(self.states[state] for state in PROBLEM_STATES)
+        """Whether there are results, and none of them is missing, changed, or unreadable."""
+        return self.results > 0 and not self.unrecorded and not any(self.states[state] for state in PROBLEM_STATES)
+
+    @property
+    def is_repairable(self) -> bool:
+        """Whether running jobs again would replace results that are missing or changed."""
+        return any(self.states[state] for state in (ResultState.MISSING, ResultState.CHANGED))
 
     def add_record(self, record: Mapping[str, Any]) -> None:
         self.records += 1
@@ -102,7 +113,7 @@ def verify_results(
     """
     bucket, app = file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME
     verification = Verification()
-    results = _iter_results(read_records(s3, bucket, file.keys), file.run, verification)
+    results = _iter_results(read_results(s3, bucket, file.keys), verification)
     for _, checked in read_in_parallel(results, partial(check_result, s3, bucket, app)):
         verification.add_result(checked)
         on_result(verification.results)
@@ -115,11 +126,13 @@ def verify_results(
     return verification
 
 
-def _iter_results(records: Iterable[Mapping[str, Any]], run: str, verification: Verification) -> Iterator[ListedResult]:
-    for record in records:
+def _iter_results(
+    records: Iterable[tuple[Mapping[str, Any], list[ListedResult]]], verification: Verification
+) -> Iterator[ListedResult]:
+    for record, results in records:
         verification.add_record(record)
         if not _find_endpoint(record):
-            yield from list_results(record, run)
+            yield from results
 
 
 def _find_endpoint(record: Mapping[str, Any]) -> str:
@@ -136,16 +149,23 @@ def _find_replacements(s3: S3Client, file: MonitorFile, verification: Verificati
         return
     for record in read_records(s3, file.MONITOR_BUCKET_NAME, file.keys):
         search.add_record(record, file.run)
-    if any(checked.state is ResultState.CHANGED for kept in search.open_results.values() for checked in kept):
-        for run, record in islice(_iter_later_records(s3, file), MAX_LATER_RECORDS):
+    runs = [
+        checked.listed.run
+        for kept in search.open_results.values()
+        for checked in kept
+        if checked.state is ResultState.CHANGED
+    ]
+    if runs:
+        for run, record in islice(_iter_later_records(s3, file, min(runs)), MAX_LATER_RECORDS):
             search.add_record(record, run)
     verification.set_replaced(search.replaced)
 
 
-def _iter_later_records(s3: S3Client, file: MonitorFile) -> Iterator[tuple[str, dict[str, Any]]]:
+def _iter_later_records(s3: S3Client, file: MonitorFile, oldest: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the other runs after the run `oldest`, and the records of each, the newest run first."""
     bucket, app = file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME
     for run in reversed(list_runs(s3, bucket, app)):
-        if run > file.run:
+        if run > oldest and run != file.run:
             yield from ((run, record) for record in read_records(s3, bucket, RunKeys(app, run)))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from distributed_something.core.text import format_cost, format_count, format_row, format_wrapped_row
+from distributed_something.results.command_line import format_command_lines, format_next_command
 from distributed_something.results.verify.compare import CheckedResult, ResultState
 from distributed_something.results.verify.listed_results import VerificationPlan
 from distributed_something.results.verify.verify_results import Verification
@@ -22,23 +23,33 @@ def format_plan(plan: VerificationPlan, *, is_free: bool) -> str:
     return f"this takes {about}{plan.requests:,} requests to S3, which cost {price}"
 
 
-def format_verification(verification: Verification) -> str:
+def format_verification(verification: Verification, run: str, app: str) -> str:
     """Return what was found: the results that are not as listed, the counts, and a last line with the verdict."""
     states = verification.states
     lines = [line for state in _SHOWN_STATES for line in _format_state(verification, state)]
     if verification.unrecorded:
         jobs = format_count(verification.unrecorded, "job")
         lines.append(format_wrapped_row("no record", f"{jobs} that ended as done: their results are not known"))
+    lines.append(format_row("run", f"{run} of {app}"))
     lines.append(format_row("jobs", f"{verification.jobs:,} done"))
     lines.append(
         format_row("results", f"{verification.results:,} in the records, {states[ResultState.INTACT]:,} intact")
     )
     if count := states[ResultState.SAME_SIZE]:
-        text = f"{count:,} have the size in the record; there is no checksum to compare"
+        text = f"{count:,} with the size in the record; there is no checksum to compare"
         lines.append(format_wrapped_row("size only", text))
     for place, count in sorted(verification.elsewhere.items()):
         lines.append(format_wrapped_row("not checked", f"{format_count(count, 'result')} at {place}"))
     return "\n".join([*lines, format_wrapped_row("verdict", _format_verdict(verification))])
+
+
+def format_repair(commands: Sequence[str]) -> str:
+    """Return what to do about results that are missing or changed. `commands`: run the jobs without results again."""
+    text = "Delete the changed results, if there are any; these commands run the jobs whose results are missing."
+    first, *others = commands
+    indent = " " * len("next: ")
+    rows = [row for command in others for row in format_command_lines(command, indent, indent)]
+    return "\n".join([format_wrapped_row("what to do", text), format_next_command(first), *rows])
 
 
 def build_verification_json(verification: Verification, run: str, app: str) -> str:
@@ -90,7 +101,9 @@ def _format_verdict(verification: Verification) -> str:
     problems = [f"{states[state]:,} {name}" for state, name in names if states[state]]
     problems += [f"{verification.unrecorded:,} without a record"] if verification.unrecorded else []
     replaced = states[ResultState.REPLACED]
-    note = f"; {replaced:,} replaced by other jobs, which is not damage" if replaced else ""
+    note = f"; {replaced:,} replaced by later uploads, which is not damage" if replaced else ""
+    if count := states[ResultState.SAME_SIZE]:
+        note += f"; of {format_count(count, 'result')}, only the size was compared"
     if problems:
         return f"{', '.join(problems)}{note}"
     if not verification.results:

@@ -60,7 +60,8 @@ class RunEndFacts:
     """What the message about the end says.
 
     `outcome`: None if the records could not be read. `seconds`: how long the run took. `cost`: its cost so far, in USD.
-    `is_clean`: whether everything that should be removed is removed.
+    `is_clean`: whether everything that should be removed is removed. `others`: how many jobs of the Job file have not
+    been sent, because the run was a canary.
     """
 
     reason: EndReason | None
@@ -68,6 +69,7 @@ class RunEndFacts:
     seconds: float
     cost: float
     is_clean: bool
+    others: int = 0
 
 
 def build_failure_message(file: MonitorFile, totals: RunTotals, group: FailureGroup | None) -> Message:
@@ -130,6 +132,9 @@ def build_end_message(file: MonitorFile, facts: RunEndFacts) -> Message:
     ]
     if outcome is not None and facts.is_clean:
         lines.append(format_row("report", f"{bucket}/{file.keys.report} (in a few minutes)"))
+    if facts.others:
+        others = format_count(facts.others, "other job")
+        lines += ["", f"This was a canary: {others} of its Job file {'was' if facts.others == 1 else 'were'} not sent."]
     if not facts.is_clean:
         lines += ["", *_format_command(file, "monitor", "Not everything could be removed. To try again")]
     return _build_message(file, f"the run has ended: {verdict}", lines)

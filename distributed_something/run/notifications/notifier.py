@@ -96,7 +96,8 @@ def send_notification(clients: Clients, file: MonitorFile, kind: NotificationKin
         clients.impatient_sns.publish(TopicArn=file.MONITOR_NOTIFY, Subject=message.subject, Message=message.text)
     except Exception as error:  # whatever it is, the run continues
         reason = format_lookup_error(error) if isinstance(error, AWSError) else f"{type(error).__name__}: {error}"
-        return format_row("not notified", f"of {kind.value}: {format_one_line(reason)}")
+        text = f"of {kind.value}: {format_one_line(reason)}; check tells more about NOTIFY"
+        return format_row("not notified", text)
     return format_row("notified", message.subject)
 
 

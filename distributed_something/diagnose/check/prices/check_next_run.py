@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.spot_prices import build_spot_markets
+from distributed_something.core.errors import AWSError
+from distributed_something.core.submission import SubmissionDocument
 from distributed_something.diagnose.check.findings import Finding, build_ok_finding, build_warning_finding
 from distributed_something.diagnose.check.lookups import Lookups
+from distributed_something.observe.documents.submissions import list_queue_submissions
+from distributed_something.observe.queue import observe_queue
 from distributed_something.results.next_run.limits import RunLimits
 from distributed_something.results.next_run.measure_run import build_cluster
 from distributed_something.results.next_run.view import forecast_next_run, iter_risk_texts, list_next_run_texts
+
+if TYPE_CHECKING:
+    from distributed_something.aws.clients import Clients
+    from distributed_something.core.config_settings import Settings
 
 TOPIC = "next run"
 
@@ -32,6 +41,9 @@ def check_next_run(lookups: Lookups) -> Iterator[Finding]:
     next_run = forecast_next_run(measurement, cluster, limits, is_bid=price is None)
     details: dict[str, Any] = {
         "run": measurement.run,
+        "job_file": measurement.job_file,
+        "jobs": measurement.jobs,
+        "digest": measurement.digest,
         "forecast": asdict(next_run.forecast) if next_run.forecast else None,
     }
     if not lookups.is_local:
@@ -44,6 +56,41 @@ def check_next_run(lookups: Lookups) -> Iterator[Finding]:
         )
     for text, remedy in iter_risk_texts(next_run):
         yield build_warning_finding(TOPIC, text, remedy)
+
+
+def select_waiting_forecast(
+    findings: Iterable[Finding], clients: Clients, settings: Settings, now: float
+) -> list[Finding]:
+    """Return the findings without those about the next run, unless they are about the jobs that wait in the queue.
+
+    `now`: seconds since 1970. If the submissions cannot be read, that is not known.
+    """
+    findings = list(findings)
+    details = next((finding.details for finding in findings if finding.topic == TOPIC and finding.details), None)
+    if details is None:
+        return findings
+    waiting = list[SubmissionDocument]()
+    with suppress(*AWSError):
+        waiting = _list_waiting_submissions(clients, settings, now)
+    same = [
+        document
+        for document in waiting
+        if document.job_file_path == details["job_file"]
+        and document.digest == details["digest"]
+        and document.sent == details["jobs"]
+    ]
+    is_same = len(waiting) == 1 and same == waiting
+    return [finding for finding in findings if is_same or finding.topic != TOPIC]
+
+
+def _list_waiting_submissions(clients: Clients, settings: Settings, now: float) -> list[SubmissionDocument]:
+    """Return the submissions that sent jobs since the queue was created or emptied. AWS errors are not caught."""
+    queue = observe_queue(clients.sqs, settings.SQS_QUEUE_NAME)
+    if queue is None:
+        return []
+    submissions = list_queue_submissions(clients.s3, settings.AWS_BUCKET, settings.APP_NAME, queue, now)
+    first = max((number for number, document in enumerate(submissions) if document.replaced), default=0)
+    return [document for document in submissions[first:] if document.sent]
 
 
 def _find_price(lookups: Lookups) -> float | None:

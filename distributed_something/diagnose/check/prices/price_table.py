@@ -144,6 +144,7 @@ def _format_ceiling(table: PriceTable) -> str:
 def _format_type(prices: TypePrices, region: str) -> str:
     zones = [zone.removeprefix(region) for zone in prices.zones]
     shown = f"{region}: {format_names(zones, 6)}" if all(zones) else format_names(prices.zones, 2)
+    shown = shown if len(shown) < _ZONE_COLUMNS else shown.replace(", ", ",")
     return _format_columns(prices.machine_type, shown, _format_range(prices.now), _format_range(prices.week))
 
 
@@ -156,7 +157,7 @@ def _format_columns(machine_type: str, zones: str, now: str, week: str) -> str:
     cells = (
         f"{shorten_text(machine_type, _TYPE_COLUMNS - 1):<{_TYPE_COLUMNS}}",
         f"{shorten_text(zones, _ZONE_COLUMNS - 1):<{_ZONE_COLUMNS}}",
-        f"{now:<{_PRICE_COLUMNS}}",
+        f"{now:<{_PRICE_COLUMNS - 1}} ",
         f"{week:<{_RANGE_COLUMNS}}",
     )
     return f"{_INDENT}{''.join(cells)}".rstrip()
