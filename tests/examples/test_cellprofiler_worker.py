@@ -260,7 +260,7 @@ def prepare_job(
 ) -> tuple[Any, Path]:
     """Run the `prepare` hook. Return the inputs that the hook fetched, and the path of the data file."""
     job = make_job(hooks, folder, group, mount="False", data_file=f"projects/{name}")
-    path = job.own["data_file"]
+    path = job.own["data_file"].path
     path.parent.mkdir(parents=True)
     path.write_text(data_file)
     fetch = RecordingFetch(folder)
@@ -301,9 +301,9 @@ def test_relative_paths_start_at_input_and_path_columns_are_optional(cellprofile
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        ("FileName_DNA,Metadata_Well\na.tif,B01\n", "list_of_images.csv has no row with Metadata_Well=A01"),
-        ("FileName_DNA,Metadata_Plate\na.tif,P1\n", "list_of_images.csv has no column Metadata_Well"),
-        ("", "list_of_images.csv: line 1: there is no header"),
+        ("FileName_DNA,Metadata_Well\na.tif,B01\n", "^projects/list_of_images.csv has no row with Metadata_Well=A01"),
+        ("FileName_DNA,Metadata_Plate\na.tif,P1\n", "^projects/list_of_images.csv has no column Metadata_Well"),
+        ("", "^projects/list_of_images.csv: line 1: there is no header"),
     ],
 )
 def test_a_job_fails_if_its_group_has_no_images(
@@ -332,10 +332,10 @@ def test_a_rewritten_table_has_only_its_own_columns(
     header = "Metadata_Plate, Metadata_Well ,FileName_DNA,PathName_DNA,\n"
     text = (header.replace(",", ";") if ";" in rows else header) + rows
     job = make_job(cellprofiler, tmp_path, {"Metadata_Well": "A01"}, mount="False")
-    job.own["data_file"].parent.mkdir(parents=True)
-    job.own["data_file"].write_bytes(text.encode(encoding))
+    job.own["data_file"].path.parent.mkdir(parents=True)
+    job.own["data_file"].path.write_bytes(text.encode(encoding))
     cellprofiler.prepare(job, cellprofiler.Folders(tmp_path, RecordingFetch(tmp_path)))
-    assert job.own["data_file"].read_bytes().decode() == (
+    assert job.own["data_file"].path.read_bytes().decode() == (
         f"Metadata_Plate,Metadata_Well,FileName_DNA,PathName_DNA\r\nP1,A01,a.tif,{tmp_path}/input/ours/x\r\n"
     )
 
@@ -415,7 +415,7 @@ def test_a_group_that_the_table_does_not_have_is_refused(cellprofiler: ModuleTyp
         ({"Metadata_Well": "B01", "Metadata_Site": "2"}, "has no row with Metadata_Well=B01,Metadata_Site=2"),
         ({"Metadata_Plate": "P1"}, "has no column Metadata_Plate"),
     ]:
-        with pytest.raises(cellprofiler.Failed, match=f"list_of_images.csv {reason}"):
+        with pytest.raises(cellprofiler.Failed, match=f"^projects/list_of_images.csv {reason}; .*group$"):
             check_job(cellprofiler, tmp_path, table, group=group, mount=mount)
 
 
@@ -426,8 +426,8 @@ def test_a_pipeline_with_create_batch_files_is_refused(
     cellprofiler: ModuleType, tmp_path: Path, module: str, name: str, line_end: str
 ) -> None:
     pipeline = (PIPELINE + module).replace("\n", line_end)
-    with pytest.raises(cellprofiler.BadMessage, match=f"the pipeline {name} contains the module CreateBatchFiles"):
-        check_job(cellprofiler, tmp_path, "", pipeline, pipeline=name, data_file="files.txt")
+    with pytest.raises(cellprofiler.BadMessage, match=f"the pipeline w/P1/{name} contains the module CreateBatchFiles"):
+        check_job(cellprofiler, tmp_path, "", pipeline, pipeline=f"w/P1/{name}", data_file="files.txt")
 
 
 def test_a_pipeline_in_which_create_batch_files_is_turned_off_and_a_batch_file_are_accepted(

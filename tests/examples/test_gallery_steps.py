@@ -106,7 +106,7 @@ def describe_job(hooks: ModuleType, folder: Path, message: dict[str, Any]) -> di
     return {
         "command": job.commands, "output": f"s3://{job.output_bucket}/{job.output_location}",
         "shared": (job.shared_location, job.may_replace), "left out": job.leave_out,
-        "data file": job.own["data_file"], "metadata": job.own["metadata"],
+        "data file": job.own["data_file"].path, "metadata": job.own["metadata"],
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from constants import is_true, read_constant
-from data_file import MOUNT_FOLDER, ImageSource, check_group, find_create_batch_files
+from data_file import MOUNT_FOLDER, DataFile, ImageSource, check_group, find_create_batch_files
 from plugins import build_plugin_options, check_plugins
 
 from distributed_something.worker import (
@@ -75,7 +75,8 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         leave_out=[DONE_FILE],
         upload_arguments=upload_arguments(read_constant("UPLOAD_FLAGS"), "config.py: UPLOAD_FLAGS"),
         own={
-            "data_file": Path(root, data_file), "metadata": metadata, "default_input": local_input, "checked": files,
+            "data_file": DataFile(Path(root, data_file), data_file), "pipeline": pipeline,
+            "metadata": metadata, "default_input": local_input, "checked": files,
             "images": None if mounted else ImageSource(source, default_input, folders.input_dir),
         },
     )  # fmt: skip
@@ -88,12 +89,13 @@ def check(job: Job, folders: Folders) -> None:
 
     `submitJob` calls this before it sends the jobs.
     """
-    pipeline, data_file = (Path(folders.input_dir, name) for name in job.own["checked"].values())
-    if data_file.suffix.lower() == ".h5":
+    pipeline, path = (Path(folders.input_dir, name) for name in job.own["checked"].values())
+    data_file = DataFile(path, job.own["data_file"].key)
+    if path.suffix.lower() == ".h5":
         return
     folders.fetch(job.own["checked"])
-    find_create_batch_files(pipeline)
-    if data_file.suffix.lower() == ".csv":
+    find_create_batch_files(pipeline, job.own["pipeline"])
+    if path.suffix.lower() == ".csv":
         check_group(data_file, job.own["metadata"])
 
 
