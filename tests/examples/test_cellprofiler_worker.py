@@ -384,6 +384,44 @@ def test_the_done_file_shows_whether_a_job_failed(
         assert actual is None if reason is None else reason in str(actual)
 
 
+@pytest.mark.parametrize("mount", ["True", "False"])
+@pytest.mark.parametrize("start", [f"{BUCKET}/", "/", f"{BUCKET}//"])
+def test_paths_in_the_mounted_bucket_are_keys(cellprofiler: ModuleType, tmp_path: Path, start: str, mount: str) -> None:
+    keys = {name: f"{start}{key}" for name, key in JOB.items()}
+    job, usual = (make_job(cellprofiler, tmp_path, mount=mount, **more) for more in (keys, {}))
+    assert (job.command, job.inputs, job.output_location) == (usual.command, usual.inputs, usual.output_location)
+    keys = {"pipeline": f"{BUCKET}s/a.cppipe"}  # not in this folder
+    job = make_job(cellprofiler, tmp_path, mount="False", **keys)
+    assert "s3://ours/home/ubuntu/buckets/a.cppipe" in job.inputs
+
+
+@pytest.mark.parametrize("name", ["pipeline", "data_file", "output"])
+@pytest.mark.parametrize(
+    "value", ["s3://lab/w/a.csv", "https://lab.org/a.csv", "file:///w/a.csv", "{scheme}://w/a.csv"]
+)
+def test_addresses_in_place_of_keys_are_refused(
+    cellprofiler: ModuleType, tmp_path: Path, name: str, value: str
+) -> None:
+    group = {"Metadata_Well": "A01"}
+    with pytest.raises(cellprofiler.BadMessage, match=f"^`{name}`: .*://.* is an address; write only the key") as error:
+        make_job(cellprofiler, tmp_path, group, scheme="s3", **{name: value})
+    assert "_BUCKET" in str(error.value)
+
+
+@pytest.mark.parametrize("value", [BUCKET, f"{BUCKET}/", "/"])
+def test_the_bucket_itself_is_not_a_key(cellprofiler: ModuleType, tmp_path: Path, value: str) -> None:
+    with pytest.raises(cellprofiler.BadMessage, match=r"`pipeline`: .* is not a key"):
+        make_job(cellprofiler, tmp_path, pipeline=value)
+
+
+def test_the_default_input_folder_may_be_an_address(cellprofiler: ModuleType, tmp_path: Path) -> None:
+    job = make_job(cellprofiler, tmp_path, mount="False", input="s3://screens/plate1/")
+    job.own["data_file"].path.parent.mkdir(parents=True)
+    job.own["data_file"].path.write_text("FileName_DNA,Metadata_Well\na.tif,A01\n")
+    images = job.own["images"].collect_group_images(job.own["data_file"], {"Metadata_Well": "A01"})
+    assert images == {"s3://screens/plate1/a.tif": "screens/plate1/a.tif"}
+
+
 # What submitJob checks
 
 PIPELINE = "CellProfiler Pipeline: http://www.cellprofiler.org\nVersion:5\n\nImages:[module_num:1|enabled:True]\n"

@@ -46,7 +46,7 @@ class FilesNeeded(Exception):
 
 
 class RefusedByCheck(BadMessage):
-    """Raised for a job that the hook `check` refuses after it has read files, one of which is then the likely cause."""
+    """Raised for a job that the hook `check` refuses after it has read files, which are then the likely cause."""
 
 
 class FileUnavailable(Exception):

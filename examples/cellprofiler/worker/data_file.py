@@ -98,13 +98,19 @@ class ImageSource:
 
         `path` is a path in the mounted bucket, an s3:// address, a relative path, or a path from the bucket's root.
         """
-        bucket, key = self.bucket, os.path.normpath(path)
+        if not path.startswith(("s3://", "/")):
+            path = os.path.join(self.default, path)
         if path.startswith("s3://"):
             bucket, _, key = path.removeprefix("s3://").partition("/")
-        elif not path.startswith("/"):
-            key = os.path.normpath(os.path.join(self.default, path))
-        key = key.removeprefix(MOUNT_FOLDER).lstrip("/")
+        else:
+            bucket, key = self.bucket, remove_mount_folder(os.path.normpath(path))
         return f"s3://{bucket}/{key}", f"{bucket}/{key}"
+
+
+def remove_mount_folder(path: str) -> str:
+    """Return the key of a path in the mounted bucket; other paths without leading slashes."""
+    inside = path.removeprefix(MOUNT_FOLDER)
+    return (path if inside[:1] not in ("", "/") else inside).lstrip("/")
 
 
 def check_group(data_file: DataFile, group: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from constants import is_true, read_constant
-from data_file import MOUNT_FOLDER, DataFile, ImageSource, check_group, find_create_batch_files
+from data_file import MOUNT_FOLDER, DataFile, ImageSource, check_group, find_create_batch_files, remove_mount_folder
 from plugins import build_plugin_options, check_plugins
 
 from distributed_something.worker import (
@@ -54,9 +54,9 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     workspace = read_constant("WORKSPACE_BUCKET") or source
     mounted = settings.mount_s3 and not is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
     root, out = MOUNT_FOLDER if mounted else f"{folders.input_dir}/{workspace}", folders.output_dir
-    default_input = fill_key(message, "input", metadata) if message.get("input") else ""
+    default_input = remove_mount_folder(fill_key(message, "input", metadata)) if message.get("input") else ""
     local_input = folders.input_dir / DEFAULT_INPUT
-    input_folder = f"{root}/{default_input}" if mounted and default_input else f"{local_input}"
+    input_folder = f"{root}/{default_input}" if mounted and _is_key(default_input) else f"{local_input}"
     command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
     command += ["-o", f"{out}", "-d", f"{out}/{DONE_FILE}"]
     command += _build_data_options(data_file, root, is_mounted=mounted)
@@ -175,13 +175,23 @@ def _build_output_folder(message: dict[str, Any], metadata: dict[str, str]) -> t
 
 
 def _get_key(message: dict[str, Any], name: str, metadata: dict[str, str]) -> str:
-    """Return a key in the bucket, with its placeholders filled."""
+    """Return a key in the bucket, with its placeholders filled. A path in the mounted bucket is a key, too."""
     if name not in message:
         raise BadMessage(f"`{name}` is missing; write a path in the bucket, such as 'projects/{name}'")
-    key = message[name]
-    if not isinstance(key, str) or not key.strip("/"):
-        raise BadMessage(f"`{name}`: {key!r} is not a key in the bucket; write a path such as 'projects/{name}'")
-    return fill_key(message, name, metadata).strip("/")
+    value = message[name]
+    key = fill_key(message, name, metadata) if isinstance(value, str) and value else ""
+    if key and not _is_key(key):
+        setting = "DESTINATION_BUCKET" if name == "output" else "WORKSPACE_BUCKET"
+        remedy = f"write only the key, without the bucket, which is {setting} in the config"
+        raise BadMessage(f"`{name}`: {key!r} is an address; {remedy}")
+    key = remove_mount_folder(key).strip("/")
+    if not key:
+        raise BadMessage(f"`{name}`: {value!r} is not a key in the bucket; write a path such as 'projects/{name}'")
+    return key
+
+
+def _is_key(text: str) -> bool:
+    return bool(text) and "://" not in text
 
 
 if __name__ == "__main__":
