@@ -327,8 +327,8 @@ def fill_key(message: Mapping[str, Any], key: str, values: Mapping[str, object] 
         filled = parsed.fill(texts)
     except TemplateError as error:
         raise BadMessage(f"`{key}`: {error}") from None
-    if part := parsed.find_blank_part(texts):
-        raise BadMessage(f"`{key}` is {template!r}, but {part} is blank")
+    if blank := parsed.describe_blank_parts(texts):
+        raise BadMessage(f"`{key}` is {template!r}, but {blank}")
     return filled
 
 
@@ -376,8 +376,8 @@ def _parse_location(text: str, *, is_shared: bool) -> Callable[[ValueTexts], str
 
     def build_location(texts: ValueTexts) -> str:
         location = template.fill(texts)
-        if part := given.find_blank_part(texts):
-            raise BadMessage(f"`output_location` is {text!r}, but {part} is blank")
+        if blank := given.describe_blank_parts(texts):
+            raise BadMessage(f"`output_location` is {text!r}, but {blank}")
         return location.strip("/")
 
     return build_location

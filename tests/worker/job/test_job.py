@@ -330,6 +330,7 @@ def test_placeholders_in_a_key_of_a_projects_own_are_filled(template: str, text:
     [
         ("x/{plat}", r"`key`: the placeholder {plat} has no value; available: .*plate"),
         ("x/{blank}/y", "`key` is 'x/{blank}/y', but {blank} is blank"),
+        ("{blank}/y/{none}/{blank}", "`key` is '{blank}/y/{none}/{blank}', but {blank} and {none} are blank"),
         ("", "`key` is '', not a non-empty string"),
         (5, "`key` is 5, not a non-empty string"),
         (None, "`key` is None, not a non-empty string"),
@@ -337,4 +338,4 @@ def test_placeholders_in_a_key_of_a_projects_own_are_filled(template: str, text:
 )
 def test_a_key_of_a_projects_own_that_cannot_be_filled_is_rejected(value: object, problem: str) -> None:
     with pytest.raises(BadMessage, match=problem):
-        fill_key({"group": {"plate": "P1"}, "blank": " ", "key": value}, "key")
+        fill_key({"group": {"plate": "P1"}, "blank": " ", "none": "", "key": value}, "key")
