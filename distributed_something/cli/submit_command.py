@@ -85,7 +85,7 @@ def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags:
     if canary is not None:
         whole, (loaded, plan) = plan, _choose_canary(context, loaded, plan, canary)
     if dry_run:
-        console.print_result(f"{plan.count} jobs; the first message:\n{plan.first}")
+        console.print_result(f"{format_count(plan.count, 'job')}; the first message:\n{plan.first}")
         if not context.local and not again:  # a dry run does not start the local cloud
             _print_prior_results(context, loaded, plan)
         return

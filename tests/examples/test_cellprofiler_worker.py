@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -406,6 +407,14 @@ def test_addresses_in_place_of_keys_are_refused(
     with pytest.raises(cellprofiler.BadMessage, match=f"^`{name}`: .*://.* is an address; write only the key") as error:
         make_job(cellprofiler, tmp_path, group, scheme="s3", **{name: value})
     assert "_BUCKET" in str(error.value)
+
+
+def test_a_group_with_a_misspelled_key_is_shown_as_json_with_the_right_key(
+    cellprofiler: ModuleType, tmp_path: Path
+) -> None:
+    shown = re.escape("""'{"metadata": "Metadata_Plate=P1"}' is not K=V,K=V; the key is `Metadata`, not `metadata`""")
+    with pytest.raises(cellprofiler.BadMessage, match=shown):
+        make_job(cellprofiler, tmp_path, {"metadata": "Metadata_Plate=P1"})
 
 
 @pytest.mark.parametrize("value", [BUCKET, f"{BUCKET}/", "/"])

@@ -706,7 +706,7 @@ def test_dry_run_prints_the_job_count_and_one_message_without_calling_aws(
     write_jobs(home / "job.json", 1234)
     assert main(build_arguments(home, "--dry-run")) == ExitCode.DONE
     assert capsys.readouterr().out == (
-        '1234 jobs; the first message:\n{"command": "work {number}", "group": {"number": 0}}\n'
+        '1,234 jobs; the first message:\n{"command": "work {number}", "group": {"number": 0}}\n'
     )
     assert sorted(path.name for path in home.iterdir()) == ["config.py", "job.json"]
 

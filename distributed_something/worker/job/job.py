@@ -21,7 +21,7 @@ from distributed_something.worker.job.addresses import (
     is_bucket_name,
     is_url,
 )
-from distributed_something.worker.job.job_id import JobIdentifier, add_missing_group
+from distributed_something.worker.job.job_id import ALTERNATIVE_GROUP_KEYS, JobIdentifier, add_missing_group
 from distributed_something.worker.job.message_keys import (
     MAX_JOB_SECONDS,
     BadValue,
@@ -231,7 +231,9 @@ def parse_message(body: str) -> dict[str, Any]:
         del message[name]
     add_missing_group(message)
     if not isinstance(message.get("group"), (dict, str)):
-        raise BadMessage("`group` is missing from the message, or is neither an object nor a string")
+        written = [name for name in ("group", *ALTERNATIVE_GROUP_KEYS) if name in message]
+        what = f"`{written[0]}` is neither an object nor a string" if written else "`group` is missing from the message"
+        raise BadMessage(what)
     return message
 
 

@@ -10,6 +10,7 @@ with all images, or one that does not exist. What a pipeline reads from this fol
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -127,7 +128,10 @@ def _parse_metadata(group: dict[str, Any] | str) -> dict[str, str]:
     metadata = {key: as_text(value) for key, value in pairs}
     if not metadata or not all(map(_is_plain, (*metadata, *metadata.values()))):
         problem = "write keys and values without commas and equals signs, and without spaces around them"
-        raise BadMessage(f"`group`: {text!r} is not K=V,K=V; {problem}")
+        shown = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+        if similar := [key for key in metadata if key.lower() == "metadata"]:
+            problem = f"the key is `Metadata`, not `{similar[0]}`"
+        raise BadMessage(f"`group`: {shown!r} is not K=V,K=V; {problem}")
     return metadata
 
 
