@@ -76,9 +76,22 @@ class Context:
     def settings(self) -> Settings:
         """Return the settings in the config.
 
-        Raise InputError if the config is invalid, or if the project belongs to an older version.
+        Raise InputError if the config is invalid or still has placeholders, or if the project belongs to an older
+        version.
         """
         from distributed_something.core.config_settings import check_placeholders_replaced
+
+        settings = self.unchecked_settings
+        if not self.local:
+            check_placeholders_replaced(settings, self.config_file)
+        return settings
+
+    @cached_property
+    def unchecked_settings(self) -> Settings:
+        """Return the settings in the config, which may still have placeholders, so that AWS must not be called.
+
+        Raise InputError if the config is invalid, or if the project belongs to an older version.
+        """
         from distributed_something.diagnose.given_files import check_project
         from distributed_something.project.config_file import load_settings
         from distributed_something.project.older_version import check_project_version
@@ -88,10 +101,7 @@ class Context:
         check_project_version(
             self.project, shlex.join([*self.program, "--project", str(shorten_path(self.project)), "upgrade"])
         )
-        settings = load_settings(self.config_file)
-        if not self.local:
-            check_placeholders_replaced(settings, self.config_file)
-        return settings
+        return load_settings(self.config_file)
 
     @property
     def profile(self) -> str:

@@ -113,17 +113,18 @@ def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile,
     from distributed_something.jobs.job_keys import collect_own_names
     from distributed_something.jobs.submission.plan import plan_submission
 
-    problems, settings = InputProblems(), None
+    problems, settings, worker_settings = InputProblems(), None, None
     with problems.collect():
+        worker_settings = context.unchecked_settings
         settings = context.settings
     with problems.collect():
         context.check_file(path, "Job file", "submitJob")
         own_names = collect_own_names(context.project / "worker")
-        allow_unsafe = settings is None or settings.ALLOW_UNSAFE_INPUTS
+        allow_unsafe = worker_settings is None or worker_settings.ALLOW_UNSAFE_INPUTS
         loaded = load_job_file(path, context.list_objects, own_names, allow_unsafe_inputs=allow_unsafe)
         plan = plan_submission(loaded)
-        if settings is not None:
-            check_own_worker(context, loaded, plan.count)
+        if worker_settings is not None:
+            check_own_worker(context, loaded, plan.count, with_aws=settings is not None)
     if is_sent and settings is not None and (problems.has_any or not _has_queue(context)):
         with problems.collect():
             context.check_setup()
@@ -193,11 +194,11 @@ class SubmitView:
             self._bar.stop()
 
 
-def check_own_worker(context: Context, job_file: JobFile, count: int) -> None:
+def check_own_worker(context: Context, job_file: JobFile, count: int, *, with_aws: bool = True) -> None:
     """Give the file's `count` messages to the project's own `make_job`, and their jobs to its hook `check`, if any.
 
     Print a note if this check is incomplete. Raise InputError with all problems if one of them refuses a message or
-    cannot handle it.
+    cannot handle it. `with_aws`: whether files may be fetched, which the config's placeholders do not allow.
     """
     from distributed_something.jobs.own_worker import OwnWorker, check_jobs
     from distributed_something.jobs.run_job import build_one_job_container, get_container_environment
@@ -205,12 +206,14 @@ def check_own_worker(context: Context, job_file: JobFile, count: int) -> None:
     from distributed_something.project.template import find_template_file
 
     folder = shorten_path(context.project) / "worker"
-    container = build_one_job_container(context.settings)
+    settings = context.unchecked_settings
+    container = build_one_job_container(settings)
     worker = OwnWorker(folder, find_template_file("worker"), container)
-    get_s3 = cache(partial(_find_endpoint_s3, context, get_container_environment(container)))
-    files = CheckedFiles(context.settings.AWS_BUCKET, job_file.uploads, get_s3)
+    find_s3 = partial(_find_endpoint_s3, context, get_container_environment(container))
+    get_s3 = cache(find_s3 if with_aws else lambda endpoint: None)
+    files = CheckedFiles(settings.AWS_BUCKET, job_file.uploads, get_s3)
     incomplete = check_jobs(worker, job_file, count, fetch=files.fetch)
-    if incomplete:
+    if incomplete and with_aws:
         text = f"note: {folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
         context.console.print_progress(text.format(detail=incomplete.detail))
 

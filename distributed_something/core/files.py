@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distributed_something.core.errors import InputError, merge_input_errors
+from distributed_something.core.errors import MAX_PROBLEMS_SHOWN, InputError, merge_input_errors
 from distributed_something.core.text import format_value
 
 if TYPE_CHECKING:
@@ -188,21 +189,50 @@ def _check_json_usable(value: object, text: str) -> None:
 
 
 class _JsonMistake(NamedTuple):
+    """`end`: where the text ends that must be removed; None if removing it is not enough."""
+
     position: int
     problem: str
     remedy: str
+    end: int | None = None
 
 
 def _explain_json_error(path: Path | str, text: str, error: json.JSONDecodeError) -> InputError:
-    """Return an error that names the mistake in `text`.
+    """Return an error that names the mistakes in `text`: all trailing commas and comments, up to any other mistake.
 
     Python's parser reports where it gave up, which is often after the mistake, and what it expected there. Common
-    mistakes are recognized from the characters around that position.
+    mistakes are recognized from the characters around that position. To find the next one, the parser gets the text
+    without those that were found.
     """
-    mistake = _find_json_mistake(text, error)
-    line = text.count("\n", 0, mistake.position) + 1
-    column = mistake.position - text.rfind("\n", 0, mistake.position)
-    return InputError(path, f"line {line}, column {column}", mistake.problem, mistake.remedy)
+    errors: list[InputError] = []
+    next_error: json.JSONDecodeError | None = error
+    while next_error is not None and len(errors) <= MAX_PROBLEMS_SHOWN:
+        mistake = _find_json_mistake(text, next_error)
+        line = text.count("\n", 0, mistake.position) + 1
+        column = mistake.position - text.rfind("\n", 0, mistake.position)
+        errors.append(InputError(path, f"line {line}, column {column}", mistake.problem, mistake.remedy))
+        if mistake.end is None:
+            break
+        removed = re.sub(r"[^\n]", " ", text[mistake.position : mistake.end])
+        text = text[: mistake.position] + removed + text[mistake.end :]
+        next_error = _find_syntax_error(text)
+    return merge_input_errors(errors)
+
+
+def _find_syntax_error(text: str) -> json.JSONDecodeError | None:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error if text.strip() else None
+    except (RecursionError, ValueError):
+        return None
+    return None
+
+
+def _find_comment_end(text: str, position: int) -> int:
+    mark = "*/" if text.startswith("/*", position) else "\n"
+    end = text.find(mark, position)
+    return len(text) if end < 0 else end + len(mark)
 
 
 def _find_json_mistake(text: str, error: json.JSONDecodeError) -> _JsonMistake:
@@ -214,10 +244,11 @@ def _find_json_mistake(text: str, error: json.JSONDecodeError) -> _JsonMistake:
         bracket = text[comma + 1 :].lstrip()[0]
         if text[:comma].rstrip().endswith(("[", "{", ":", ",")):
             return _JsonMistake(comma, "missing value before the comma", "add it, or remove the comma")
-        return _JsonMistake(comma, f"trailing comma before {bracket}", "remove it")
+        return _JsonMistake(comma, f"trailing comma before {bracket}", "remove it", comma + 1)
     following = text[position:]
     if following.startswith(("#", "//", "/*")):
-        return _JsonMistake(position, "JSON does not allow comments", 'remove it, or write "_comment": "…"')
+        end = _find_comment_end(text, position)
+        return _JsonMistake(position, "JSON does not allow comments", 'remove it, or write "_comment": "…"', end)
     if following.startswith(("'", "\u2018", "\u2019", "\u201c", "\u201d")):
         return _JsonMistake(position, f"{following[0]} is not a JSON quote", 'use straight double quotes: "')
     for word, replacement in _STRAY_WORDS.items():
@@ -226,7 +257,7 @@ def _find_json_mistake(text: str, error: json.JSONDecodeError) -> _JsonMistake:
     if not following.strip():
         return _JsonMistake(position, "the file ends too early", "add the missing closing ] or }")
     if following[0] == "," and not following[1:].strip():
-        return _JsonMistake(position, "trailing comma at the end of the file", "remove it")
+        return _JsonMistake(position, "trailing comma at the end of the file", "remove it", position + 1)
     if following[0] == "," and error.msg.startswith("Expecting value"):
         return _JsonMistake(position, "missing value before the comma", "add it, or remove the comma")
     for message, (problem, remedy) in _JSON_EXPLANATIONS_BY_MESSAGE.items():

@@ -212,6 +212,8 @@ def _iter_problems(worker: OwnWorker, job_file: JobFile, verdicts: Sequence[Mapp
         job = "" if number is None else job_file.format_place(number)
         if verdict["state"] == "refused":
             remedy = "correct the job file or the config" + (f", or make_job in {code}" if code.exists() else "")
+            # A file is then the likely cause, not these. Which one, and what to do, only the hook can say.
+            remedy = "" if verdict.get("has_read") else remedy
             yield InputError(job_file.path, job, f"the worker refuses this job: {verdict['error']}", remedy)
         elif verdict["state"] in ("broken", "unset variable"):
             yield _build_code_error(worker, verdict, f" with {job}" if job else "")

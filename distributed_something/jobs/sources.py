@@ -18,7 +18,7 @@ from typing import IO, Any, NoReturn
 
 from distributed_something.core.errors import InputError, InputProblems
 from distributed_something.core.files import drop_comments, parse_json, read_text_file
-from distributed_something.core.text import format_value
+from distributed_something.core.text import MAX_SHOWN_CHARACTERS, format_value, shorten_text
 from distributed_something.worker import (
     TableError,
     find_undecodable_text,
@@ -97,6 +97,11 @@ def build_group_source(groups: object, key: str, job_file: Path, list_objects: O
 # A list
 
 
+def _format_json(value: object) -> str:
+    """Return `value` as it is in a JSON file, such as null, shortened."""
+    return shorten_text(json.dumps(value, ensure_ascii=False), MAX_SHOWN_CHARACTERS)
+
+
 def _build_list_source(entries: list[Any], key: str, job_file: Path) -> GroupSource:
     groups = [_drop_group_comments(entry[0] if _is_printed_group(entry) else entry) for entry in entries]
 
@@ -106,7 +111,7 @@ def _build_list_source(entries: list[Any], key: str, job_file: Path) -> GroupSou
                 yield group
             else:
                 remedy = 'write an object such as {"well": "A01"}, or a string'
-                on_problem(InputError(job_file, f"{key}[{number}]", f"{format_value(group)} is not a job", remedy))
+                on_problem(InputError(job_file, f"{key}[{number}]", f"{_format_json(group)} is not a job", remedy))
 
     if all(map(_is_group, groups)):
         return GroupSource(lambda _: iter(groups), lambda _: iter(groups))

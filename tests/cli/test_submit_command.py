@@ -432,3 +432,22 @@ def test_all_jobs_after_a_canary_that_still_waits_are_sent_only_after_a_question
     assert code == 2
     assert "a canary of 6 jobs was sent at" in text
     assert "add --yes to send them as well" in text
+
+
+def test_placeholders_in_the_config_do_not_hide_what_the_worker_refuses(project: Project) -> None:
+    lines = [f"{name} = {value!r}\n" for name, value in (CONFIG | {"AWS_BUCKET": "your-bucket-name"}).items()]
+    (project.folder / "config.py").write_text("".join(lines))
+    project.write_worker("raise BadMessage('no well')")
+    script = project.folder / "worker" / "generic-worker.py"
+    for options in ((), ("--dry-run",)):
+        code, error = project.submit(*options)
+        assert code == ExitCode.INPUT
+        assert [line.split(": ")[1:3] for line in error.splitlines()] == [
+            ["config.py", "AWS_BUCKET"], ["job.json", "groups[1]"],
+        ]  # fmt: skip
+    check = "def check(job, folders):\n    folders.fetch(['a.csv'])\n\n"
+    text = script.read_text().replace("raise BadMessage('no well')", "pass")
+    script.write_text(text.replace("serve(make_job=make_job)", f"{check}serve(make_job=make_job, check=check)"))
+    project.patch.delattr(Context, "clients")  # fails if AWS is called
+    code, error = project.submit("--dry-run")
+    assert (code, len(error.splitlines())) == (ExitCode.INPUT, 1)

@@ -68,7 +68,7 @@ def test_a_new_file_is_flushed_to_disk_before_it_replaces_the_old_one(
         ('{"a": 1}\n# end', 'line 2, column 1: JSON does not allow comments; remove it, or write "_comment": "…"'),
         ('[1, // one\n 2]', 'line 1, column 5: JSON does not allow comments; remove it, or write "_comment": "…"'),
         ("[1,\n 2,\n]", "line 2, column 3: trailing comma before ]; remove it"),
-        ('{\n  "groups": [\n    {"a": 1},\n  ],\n}', "line 3, column 13: trailing comma before ]; remove it"),
+        ('{\n  "groups": [\n    {"a": 1},\n  ]\n}', "line 3, column 13: trailing comma before ]; remove it"),
         ("[,]", "line 1, column 2: missing value before the comma; add it, or remove the comma"),
         ("{'a': 1}", "line 1, column 2: ' is not a JSON quote; use straight double quotes: \""),
         ('{"a": \u201cb\u201d}', "line 1, column 7: \u201c is not a JSON quote; use straight double quotes: \""),
@@ -92,6 +92,23 @@ def test_a_mistake_in_json_is_reported_with_its_line_and_column(text: str, expla
     with pytest.raises(InputError) as caught:
         parse_json(text, "job.json")
     assert str(caught.value) == f"job.json: {explanation}"
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ('{ // one\n"a": [1, /* two\n lines */ 2,\n],\n # three\n}', ["1, column 3", "2, column 10", "3, column 12",
+                                                                     "4, column 2", "5, column 2"]),
+        ('{"a": "// not a comment",\r\n"b": 1, // one\r\n}\r\n# two', ["2, column 7", "2, column 9", "4, column 1"]),
+        ('{"a": 1, # one\n"b" 2, # not found, because it is after another mistake\n}', ["1, column 10", "2, column 5"]),
+        ("// only a comment", ["1, column 1"]),
+        ("[1,], ", ["1, column 3", "1, column 5"]),
+    ],
+)  # fmt: skip
+def test_all_trailing_commas_and_comments_are_reported_at_once(text: str, places: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_json(text, "job.json")
+    assert sorted(problem.key for problem in caught.value.problems) == [f"line {place}" for place in places]
 
 
 CONTENT_BY_KIND = {

@@ -30,7 +30,7 @@ def test_the_fly_nuclei_are_counted_and_a_truncated_image_is_reported_and_a_grou
         example.run("setup")
         refused = example.run("submitJob", str(job_file), check=False)
         assert refused.returncode == 2
-        problem = "groups[5]: the worker refuses this job: load_data.csv has no row with Metadata_Position=9"
+        problem = "groups[5]: the worker refuses this job: workspace/load_data.csv has no row with Metadata_Position=9"
         assert problem in refused.stderr
         job_file.write_text(json.dumps(content | {"groups": content["groups"][:-1]}))
 

@@ -87,8 +87,8 @@ def test_the_program_gets_an_existing_default_folder_and_only_the_images_of_its_
     shared = {name: value for name, value in SHARED.items() if name != "input"}
     job = make_job(cellprofiler, tmp_path, shared | keys | {"Metadata": "Metadata_Plate=P7"})
     rows = [f"P{number},/home/ubuntu/bucket/w/in,{number}_{site}.tif" for number in range(20) for site in "ab"]
-    job.own["data_file"].parent.mkdir(parents=True)
-    job.own["data_file"].write_text("\n".join(["Metadata_Plate,PathName_DNA,FileName_DNA", *rows, ""]))
+    job.own["data_file"].path.parent.mkdir(parents=True)
+    job.own["data_file"].path.write_text("\n".join(["Metadata_Plate,PathName_DNA,FileName_DNA", *rows, ""]))
     fetched: dict[str, str] = {}
 
     def fetch(inputs: dict[str, str]) -> None:

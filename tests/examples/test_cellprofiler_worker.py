@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -260,7 +261,7 @@ def prepare_job(
 ) -> tuple[Any, Path]:
     """Run the `prepare` hook. Return the inputs that the hook fetched, and the path of the data file."""
     job = make_job(hooks, folder, group, mount="False", data_file=f"projects/{name}")
-    path = job.own["data_file"]
+    path = job.own["data_file"].path
     path.parent.mkdir(parents=True)
     path.write_text(data_file)
     fetch = RecordingFetch(folder)
@@ -301,9 +302,9 @@ def test_relative_paths_start_at_input_and_path_columns_are_optional(cellprofile
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        ("FileName_DNA,Metadata_Well\na.tif,B01\n", "list_of_images.csv has no row with Metadata_Well=A01"),
-        ("FileName_DNA,Metadata_Plate\na.tif,P1\n", "list_of_images.csv has no column Metadata_Well"),
-        ("", "list_of_images.csv: line 1: there is no header"),
+        ("FileName_DNA,Metadata_Well\na.tif,B01\n", "^projects/list_of_images.csv has no row with Metadata_Well=A01"),
+        ("FileName_DNA,Metadata_Plate\na.tif,P1\n", "^projects/list_of_images.csv has no column Metadata_Well"),
+        ("", "^projects/list_of_images.csv: line 1: there is no header"),
     ],
 )
 def test_a_job_fails_if_its_group_has_no_images(
@@ -332,10 +333,10 @@ def test_a_rewritten_table_has_only_its_own_columns(
     header = "Metadata_Plate, Metadata_Well ,FileName_DNA,PathName_DNA,\n"
     text = (header.replace(",", ";") if ";" in rows else header) + rows
     job = make_job(cellprofiler, tmp_path, {"Metadata_Well": "A01"}, mount="False")
-    job.own["data_file"].parent.mkdir(parents=True)
-    job.own["data_file"].write_bytes(text.encode(encoding))
+    job.own["data_file"].path.parent.mkdir(parents=True)
+    job.own["data_file"].path.write_bytes(text.encode(encoding))
     cellprofiler.prepare(job, cellprofiler.Folders(tmp_path, RecordingFetch(tmp_path)))
-    assert job.own["data_file"].read_bytes().decode() == (
+    assert job.own["data_file"].path.read_bytes().decode() == (
         f"Metadata_Plate,Metadata_Well,FileName_DNA,PathName_DNA\r\nP1,A01,a.tif,{tmp_path}/input/ours/x\r\n"
     )
 
@@ -384,6 +385,52 @@ def test_the_done_file_shows_whether_a_job_failed(
         assert actual is None if reason is None else reason in str(actual)
 
 
+@pytest.mark.parametrize("mount", ["True", "False"])
+@pytest.mark.parametrize("start", [f"{BUCKET}/", "/", f"{BUCKET}//"])
+def test_paths_in_the_mounted_bucket_are_keys(cellprofiler: ModuleType, tmp_path: Path, start: str, mount: str) -> None:
+    keys = {name: f"{start}{key}" for name, key in JOB.items()}
+    job, usual = (make_job(cellprofiler, tmp_path, mount=mount, **more) for more in (keys, {}))
+    assert (job.command, job.inputs, job.output_location) == (usual.command, usual.inputs, usual.output_location)
+    keys = {"pipeline": f"{BUCKET}s/a.cppipe"}  # not in this folder
+    job = make_job(cellprofiler, tmp_path, mount="False", **keys)
+    assert "s3://ours/home/ubuntu/buckets/a.cppipe" in job.inputs
+
+
+@pytest.mark.parametrize("name", ["pipeline", "data_file", "output"])
+@pytest.mark.parametrize(
+    "value", ["s3://lab/w/a.csv", "https://lab.org/a.csv", "file:///w/a.csv", "{scheme}://w/a.csv"]
+)
+def test_addresses_in_place_of_keys_are_refused(
+    cellprofiler: ModuleType, tmp_path: Path, name: str, value: str
+) -> None:
+    group = {"Metadata_Well": "A01"}
+    with pytest.raises(cellprofiler.BadMessage, match=f"^`{name}`: .*://.* is an address; write only the key") as error:
+        make_job(cellprofiler, tmp_path, group, scheme="s3", **{name: value})
+    assert "_BUCKET" in str(error.value)
+
+
+def test_a_group_with_a_misspelled_key_is_shown_as_json_with_the_right_key(
+    cellprofiler: ModuleType, tmp_path: Path
+) -> None:
+    shown = re.escape("""'{"metadata": "Metadata_Plate=P1"}' is not K=V,K=V; the key is `Metadata`, not `metadata`""")
+    with pytest.raises(cellprofiler.BadMessage, match=shown):
+        make_job(cellprofiler, tmp_path, {"metadata": "Metadata_Plate=P1"})
+
+
+@pytest.mark.parametrize("value", [BUCKET, f"{BUCKET}/", "/"])
+def test_the_bucket_itself_is_not_a_key(cellprofiler: ModuleType, tmp_path: Path, value: str) -> None:
+    with pytest.raises(cellprofiler.BadMessage, match=r"`pipeline`: .* is not a key"):
+        make_job(cellprofiler, tmp_path, pipeline=value)
+
+
+def test_the_default_input_folder_may_be_an_address(cellprofiler: ModuleType, tmp_path: Path) -> None:
+    job = make_job(cellprofiler, tmp_path, mount="False", input="s3://screens/plate1/")
+    job.own["data_file"].path.parent.mkdir(parents=True)
+    job.own["data_file"].path.write_text("FileName_DNA,Metadata_Well\na.tif,A01\n")
+    images = job.own["images"].collect_group_images(job.own["data_file"], {"Metadata_Well": "A01"})
+    assert images == {"s3://screens/plate1/a.tif": "screens/plate1/a.tif"}
+
+
 # What submitJob checks
 
 PIPELINE = "CellProfiler Pipeline: http://www.cellprofiler.org\nVersion:5\n\nImages:[module_num:1|enabled:True]\n"
@@ -415,7 +462,7 @@ def test_a_group_that_the_table_does_not_have_is_refused(cellprofiler: ModuleTyp
         ({"Metadata_Well": "B01", "Metadata_Site": "2"}, "has no row with Metadata_Well=B01,Metadata_Site=2"),
         ({"Metadata_Plate": "P1"}, "has no column Metadata_Plate"),
     ]:
-        with pytest.raises(cellprofiler.Failed, match=f"list_of_images.csv {reason}"):
+        with pytest.raises(cellprofiler.Failed, match=f"^projects/list_of_images.csv {reason}; .*group$"):
             check_job(cellprofiler, tmp_path, table, group=group, mount=mount)
 
 
@@ -426,8 +473,8 @@ def test_a_pipeline_with_create_batch_files_is_refused(
     cellprofiler: ModuleType, tmp_path: Path, module: str, name: str, line_end: str
 ) -> None:
     pipeline = (PIPELINE + module).replace("\n", line_end)
-    with pytest.raises(cellprofiler.BadMessage, match=f"the pipeline {name} contains the module CreateBatchFiles"):
-        check_job(cellprofiler, tmp_path, "", pipeline, pipeline=name, data_file="files.txt")
+    with pytest.raises(cellprofiler.BadMessage, match=f"the pipeline w/P1/{name} contains the module CreateBatchFiles"):
+        check_job(cellprofiler, tmp_path, "", pipeline, pipeline=f"w/P1/{name}", data_file="files.txt")
 
 
 def test_a_pipeline_in_which_create_batch_files_is_turned_off_and_a_batch_file_are_accepted(

@@ -73,6 +73,18 @@ def test_every_job_is_checked_with_the_files_that_it_needs(tmp_path: Path) -> No
         ("groups[3]", "the worker refuses this job: tables/P1.csv has no well A03"),
         ("groups[4]", "the worker refuses this job: tables/P2.csv has no well A01"),
     ]
+    assert {problem.remedy for problem in caught.value.problems} == {""}
+
+
+@pytest.mark.parametrize("error", ["BadMessage", "Failed"])
+def test_only_a_job_that_is_refused_because_of_a_file_is_not_blamed_on_the_job_file(tmp_path: Path, error: str) -> None:
+    files = {"tables/P1.csv": "A01 A02", "tables/P2.csv": "A01 A02 A03"}
+    refused = HOOK.replace("raise Failed", f"raise {error}")
+    with pytest.raises(InputError) as caught:
+        check(tmp_path, files, hook=refused)
+    assert caught.value.remedy == ""
+    with pytest.raises(InputError, match=r"correct the job file or the config, or make_job"):
+        check(tmp_path, files, hook=HOOK.replace("    table = f", f"    raise {error}('no')\n    table = f"))
 
 
 def test_files_in_upload_folders_take_the_place_of_those_in_the_bucket(tmp_path: Path) -> None:

@@ -692,3 +692,10 @@ def test_an_address_that_cannot_be_an_input_is_refused(tmp_path: Path, address: 
     job_file = load_job_file(path, fail_if_listed, allow_unsafe_inputs=False)
     with pytest.raises(InputError, match=remedy):
         plan_submission(job_file)
+
+
+def test_a_group_that_is_not_a_job_is_shown_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_text('{"command": "true", "groups": [[null, [1, true]]]}')
+    with pytest.raises(InputError, match=r"groups\[1\]: \[null, \[1, true\]\] is not a job"):
+        list(load_job_file(path, lambda bucket, prefix: []).iter_bodies())

@@ -192,10 +192,10 @@ def test_program_output_in_the_same_log_group_is_not_matched(line: str) -> None:
 def test_the_errors_widget_shows_a_lost_lease(caplog: pytest.LogCaptureFixture) -> None:
     """A lease is lost only if a worker hangs for minutes, so the test calls the function that logs the line."""
     unused: Any = None
-    attempt: Any = SimpleNamespace(name="a-1")
+    attempt: Any = SimpleNamespace(name="a-1", lease=SimpleNamespace(is_lost=True))
     finisher = AttemptFinisher(WorkerContext(unused, unused, unused), unused, unused, unused)
     with caplog.at_level(logging.INFO):
-        finisher.log_lost_lease(attempt)
+        finisher.discard_attempt(attempt)
     check_error_lines(*caplog.messages)
 
 

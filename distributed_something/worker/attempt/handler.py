@@ -169,7 +169,7 @@ class JobHandler:
             except Interruption:  # the container must stop before the record could be written
                 self._finisher.return_stalled(attempt)
         except LostLease:
-            self._finisher.log_lost_lease(attempt)
+            self._finisher.discard_attempt(attempt)
         except (*AWS_ERRORS, UploadError, OSError) as error:
             log.warning("%s: the job returns to the queue when its lease expires: %s", attempt.name, error)
         except Exception:  # the slot must continue; this job returns when its lease expires
@@ -193,7 +193,7 @@ class JobHandler:
         except Interruption:
             return partial(finisher.return_interrupted, attempt)
         except LostLease:
-            return partial(finisher.log_lost_lease, attempt)
+            return partial(finisher.discard_attempt, attempt)
         except Failed as error:
             return self._judge_failure(attempt, str(error), error.reason_class)
         except AWS_ERRORS as error:

@@ -146,9 +146,22 @@ class AttemptFinisher:
         self._write_record(attempt, self._build_failure(attempt, reason, "bad message"))
         self._move_to_dead_letters(attempt, reason)
 
-    def log_lost_lease(self, attempt: Attempt) -> None:
-        """Log that the lease is lost and another worker may have the job."""
-        log.warning("lost lease of %s: another worker may have the job; this attempt is discarded", attempt.name)
+    def discard_attempt(self, attempt: Attempt) -> None:
+        """Log that another worker may have the job, whose lease is lost.
+
+        If the lease is not lost, another attempt has written the job's results. The message then returns to the queue
+        after a pause, in which the other attempt can end, instead of staying hidden until its lease expires.
+        """
+        if attempt.lease.is_lost or attempt.is_settled:
+            log.warning("lost lease of %s: another worker may have the job; this attempt is discarded", attempt.name)
+            return
+        log.warning("%s: another attempt has written the job's results; the job returns to the queue", attempt.name)
+        try:
+            self._change_visibility(
+                attempt, min(self._settings.retry_seconds[-1], max(0, int(attempt.lease.seconds_left)))
+            )
+        except AWS_ERRORS as error:
+            log.warning("%s: the job returns to the queue when its lease expires: %s", attempt.name, error)
 
     def return_interrupted(
         self, attempt: Attempt, reason: str = STOPPED_REASON, reason_class: str = "interrupted"

@@ -15,7 +15,6 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,10 @@ class FilesNeeded(Exception):
         self.endpoint, self.addresses = endpoint, addresses
 
 
+class RefusedByCheck(BadMessage):
+    """Raised for a job that the hook `check` refuses after it has read files, which are then the likely cause."""
+
+
 class FileUnavailable(Exception):
     """Raised in the hook `check` for a file that `submitJob` cannot fetch, so that the job cannot be checked."""
 
@@ -69,7 +72,7 @@ def check_messages(
             try:
                 job = _make_checked_job(given["body"], job_folders, settings, make_job)
                 check_destination(job, has_deliver=has_deliver)
-                _check_job(job, replace(job_folders, fetch=partial(_fetch_files, job, job_folders, files)), check)
+                _check_job(job, job_folders, files, check)
             except FilesNeeded as error:
                 if new := [address for address in error.addresses if (error.endpoint, address) not in needed]:
                     needed.update((error.endpoint, address) for address in new)
@@ -113,12 +116,21 @@ def _make_checked_job(body: str, folders: Folders, settings: Settings, make_job:
     return job
 
 
-def _check_job(job: Job, folders: Folders, check: CheckJob | None) -> None:
-    if check is not None:
-        try:
-            check(job, folders)
-        except Failed as error:
-            raise BadMessage(str(error)) from None
+def _check_job(job: Job, folders: Folders, files: CheckFiles, check: CheckJob | None) -> None:
+    """Call the hook `check`. Raise BadMessage if it refuses the job, and RefusedByCheck if it has read files."""
+    if check is None:
+        return
+    has_read = False
+
+    def fetch(inputs: Inputs) -> None:
+        nonlocal has_read
+        _fetch_files(job, folders, files, inputs)
+        has_read = True
+
+    try:
+        check(job, replace(folders, fetch=fetch))
+    except (BadMessage, Failed) as error:
+        raise (RefusedByCheck if has_read else BadMessage)(str(error)) from None
 
 
 def _read_files(folder: Path) -> CheckFiles:
@@ -161,11 +173,12 @@ def run_worker(script: str, folder: Path) -> None:
 def describe_hook_error(error: BaseException) -> dict[str, Any]:
     """Return what is wrong with a message or a hook: the state, the error as text, and where it was raised.
 
-    The states: `refused` (BadMessage); `missing module`, `unset variable`, and `unavailable`, if something is missing
-    that the image may contain or AWS may have; and `broken`, for all other errors.
+    The states: `refused` (BadMessage), with `has_read`, whether files were read before; `missing module`,
+    `unset variable`, and `unavailable`, if something is missing that the image may contain or AWS may have; and
+    `broken`, for all other errors.
     """
     if isinstance(error, BadMessage):
-        return {"state": "refused", "error": str(error)}
+        return {"state": "refused", "error": str(error), "has_read": isinstance(error, RefusedByCheck)}
     frames = traceback.extract_tb(error.__traceback__)
     places = [(frame.filename, frame.lineno) for frame in frames if _is_own_file(frame.filename)]
     if isinstance(error, SyntaxError):

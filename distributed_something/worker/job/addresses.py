@@ -171,7 +171,9 @@ def check_endpoint(url: str, *, allow_unsafe: bool) -> None:
     if allow_unsafe:
         return
     if kind := classify_host(host):
-        raise BadAddress(f"{url!r} is {kind}", advise_public_address(kind).removeprefix("; "))
+        is_never_right = kind is InternalKind.CREDENTIALS
+        remedy = _ENDPOINT_REMEDY if is_never_right else advise_public_address(kind).removeprefix("; ")
+        raise BadAddress(f"{url!r} is {kind}", remedy)
     if parts.scheme != "https":
         remedy = "use https://, or set ALLOW_UNSAFE_INPUTS = 'True' in the config"
         raise BadAddress(f"{url!r} is not encrypted, so anyone on the way could change it", remedy)

@@ -133,7 +133,14 @@ class Interruption(Exception):
 
 
 class LostLease(Exception):
-    """Raised to end an attempt whose lease is lost. Another worker may have the job, so nothing is published."""
+    """Raised to end an attempt whose lease is lost. Another worker may have the job, so nothing is published.
+
+    Also raised if another attempt at the same job has written its results, although this attempt still has its lease.
+    """
+
+
+class SharedByOtherJob(Exception):
+    """Raised if another job has written to a location that should be the job's own."""
 
 
 class StaleMessage(Exception):

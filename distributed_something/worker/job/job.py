@@ -21,7 +21,7 @@ from distributed_something.worker.job.addresses import (
     is_bucket_name,
     is_url,
 )
-from distributed_something.worker.job.job_id import JobIdentifier, add_missing_group
+from distributed_something.worker.job.job_id import ALTERNATIVE_GROUP_KEYS, JobIdentifier, add_missing_group
 from distributed_something.worker.job.message_keys import (
     MAX_JOB_SECONDS,
     BadValue,
@@ -231,7 +231,9 @@ def parse_message(body: str) -> dict[str, Any]:
         del message[name]
     add_missing_group(message)
     if not isinstance(message.get("group"), (dict, str)):
-        raise BadMessage("`group` is missing from the message, or is neither an object nor a string")
+        written = [name for name in ("group", *ALTERNATIVE_GROUP_KEYS) if name in message]
+        what = f"`{written[0]}` is neither an object nor a string" if written else "`group` is missing from the message"
+        raise BadMessage(what)
     return message
 
 
@@ -327,8 +329,8 @@ def fill_key(message: Mapping[str, Any], key: str, values: Mapping[str, object] 
         filled = parsed.fill(texts)
     except TemplateError as error:
         raise BadMessage(f"`{key}`: {error}") from None
-    if part := parsed.find_blank_part(texts):
-        raise BadMessage(f"`{key}` is {template!r}, but {part} is blank")
+    if blank := parsed.describe_blank_parts(texts):
+        raise BadMessage(f"`{key}` is {template!r}, but {blank}")
     return filled
 
 
@@ -376,8 +378,8 @@ def _parse_location(text: str, *, is_shared: bool) -> Callable[[ValueTexts], str
 
     def build_location(texts: ValueTexts) -> str:
         location = template.fill(texts)
-        if part := given.find_blank_part(texts):
-            raise BadMessage(f"`output_location` is {text!r}, but {part} is blank")
+        if blank := given.describe_blank_parts(texts):
+            raise BadMessage(f"`output_location` is {text!r}, but {blank}")
         return location.strip("/")
 
     return build_location

@@ -20,7 +20,7 @@ HASH_CHARACTERS = 10  # 40 bits; submitJob rejects jobs with equal ids, so the r
 LIMIT_KEYS = frozenset(
     {"timeout_minutes", "expected_files", "keep_failed", "leave_out", "upload_flags", "requester_pays"}
 )
-_ALTERNATIVE_GROUP_KEYS = ("Metadata", "plate")  # in messages from published implementations and labs' scripts
+ALTERNATIVE_GROUP_KEYS = ("Metadata", "plate")  # in messages from published implementations and labs' scripts
 _OBJECTS = (dict, Mapping)  # Python finds out much faster that a value is a dict
 _PUBLISHED_START = "Metadata_"
 _PUBLISHED_GROUP = re.compile(r"Metadata_[^=,]+=[^=,]*(,Metadata_[^=,]+=[^=,]*)*")
@@ -54,7 +54,7 @@ def job_id(message: Mapping[str, Any]) -> str:
 
 def add_missing_group(message: dict[str, Any]) -> None:
     """Give a message without `group` the group that published implementations put into `Metadata` or `plate`."""
-    for key in _ALTERNATIVE_GROUP_KEYS:
+    for key in ALTERNATIVE_GROUP_KEYS:
         if "group" not in message and isinstance(message.get(key), (dict, str)):
             group = message.pop(key)
             message["group"] = {key: group} if key == "Metadata" and isinstance(group, str) else group
@@ -63,7 +63,7 @@ def add_missing_group(message: dict[str, Any]) -> None:
 def _unwrap_group(group: object) -> object:
     """Return the value of a group that has only the key `Metadata` or `plate`, because both forms mean the same job."""
     if isinstance(group, _OBJECTS) and len(group) == 1:
-        for key in _ALTERNATIVE_GROUP_KEYS:
+        for key in ALTERNATIVE_GROUP_KEYS:
             if isinstance(group.get(key), (Mapping, str)):
                 return group[key]
     return group

@@ -115,8 +115,8 @@ def _expand_input(template: Template, texts: ValueTexts) -> list[str]:
 def _fill_input(template: Template, texts: ValueTexts) -> str:
     """Return the address of an input. Raise BadAddress if a blank value would make it the address of more than that."""
     address = template.fill(texts)
-    if part := template.find_blank_part(texts):
-        raise BadAddress(f"the input {template.text!r} has no address: {part} is blank")
+    if blank := template.describe_blank_parts(texts):
+        raise BadAddress(f"the input {template.text!r} has no address: {blank}")
     return _check_filled_input(template, address)
 
 
@@ -129,8 +129,8 @@ def _check_filled_input(template: Template, address: str) -> str:
 
 def _fill_path(template: Template, texts: ValueTexts) -> str:
     path = template.fill(texts)
-    if part := template.find_blank_part(texts):
-        raise BadAddress(f"the path {template.text!r} in `inputs` is incomplete: {part} is blank")
+    if blank := template.describe_blank_parts(texts):
+        raise BadAddress(f"the path {template.text!r} in `inputs` is incomplete: {blank}")
     return path
 
 

@@ -59,15 +59,17 @@ class Template(NamedTuple):
         """Return the text with each placeholder replaced. Raise TemplateError if one has no value."""
         return self.form % texts if self.names else self.form
 
-    def find_blank_part(self, texts: ValueTexts) -> str | None:
-        """Return the first part of a path, between slashes, that only placeholders without text fill; None if none is.
+    def describe_blank_parts(self, texts: ValueTexts) -> str | None:
+        """Return which parts of a path, between slashes, only placeholders without text fill, such as "{plate} is
+        blank"; None if none is.
 
         Call this after `fill`.
         """
         if self.names.isdisjoint(texts.blank_names):  # almost always
             return None
-        parts = (part for part in self.text.split("/") if parse_template(part).names)
-        return next((part for part in parts if _is_blank(parse_template(part).fill(texts))), None)
+        parts = dict.fromkeys(part for part in self.text.split("/") if parse_template(part).names)
+        blank = [part for part in parts if _is_blank(parse_template(part).fill(texts))]
+        return f"{' and '.join(blank)} {'is' if len(blank) == 1 else 'are'} blank" if blank else None
 
 
 @lru_cache(maxsize=1024)

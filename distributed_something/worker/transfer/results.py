@@ -13,7 +13,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from distributed_something.worker.job.failures import LostLease, UploadError
+from distributed_something.worker.job.failures import LostLease, SharedByOtherJob, UploadError
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments
 from distributed_something.worker.transfer.crt.transfer_items import MAX_UPLOAD_BYTES, Upload
 from distributed_something.worker.transfer.crt.transfers import CrtTransfers
@@ -34,7 +34,7 @@ from distributed_something.worker.transfer.s3_file import (
     upload_whole_file,
 )
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
-from distributed_something.worker.transfer.stored_result import FILE_COUNT_KEY, ResultOwner
+from distributed_something.worker.transfer.stored_result import FILE_COUNT_KEY, ResultOwner, read_stored_result
 
 MAX_INLINE_BYTES = 1024 * 1024  # a single file up to this size is sent without starting threads
 MAX_SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files are uploaded in parts, several in parallel
@@ -86,7 +86,7 @@ def upload_results(
 
     If there are several files, the metadata of each contains the file count, so that an incomplete upload can be
     recognized later. Raise LostLease if an object at the destination is not replaceable and its content differs,
-    because another worker then has the job.
+    because another worker then has the job; SharedByOtherJob if another job wrote that object.
 
     Several small files are uploaded with `transfers`, and what those do not upload with `s3`, as is everything else.
     Only files that failed are retried, with increasingly long pauses. `check` is called while bytes are sent and can
@@ -138,6 +138,7 @@ class ResultUpload:
     ) -> None:  # fmt: skip
         self._s3, self.files, self.check, self._transfers = s3, files, check, transfers
         self._bucket, self._arguments = destination.bucket, _add_metadata(destination, len(files))
+        self._destination_owner = destination.owner
         self._prefix, self._replaceable = f"{destination.location}/", destination.replaceable
         self.address = f"s3://{destination.bucket}/{destination.location}"
         self.uploaded: dict[str, ResultFile] = {}
@@ -188,7 +189,9 @@ class ResultUpload:
         self.uploaded[key] = ResultFile(self._bucket, key, size, *sent)
 
     def _check_same_content(self, key: str, path: Path) -> str:
-        """Return the SHA-256 of `path` if the object at `key` has the same content. Raise LostLease if it does not.
+        """Return the SHA-256 of `path` if the object at `key` has the same content.
+
+        Raise SharedByOtherJob if it does not and another job wrote the object, and LostLease if no other job did.
 
         The content is the same if an earlier request succeeded but its response was lost, or if another worker computed
         the same result.
@@ -196,14 +199,21 @@ class ResultUpload:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if compute_object_sha256(self._s3, self._bucket, key, self._arguments) != digest:
-            raise LostLease
+            raise SharedByOtherJob if self._is_other_jobs(key) else LostLease
         return digest
+
+    def _is_other_jobs(self, key: str) -> bool:
+        """Return whether another job wrote the object. Objects without metadata may be this job's."""
+        if self._destination_owner is None:
+            return False
+        stored = read_stored_result(self._s3, self._bucket, key, self._arguments, with_checksum=False)
+        return stored is not None and stored.owner is not None and stored.owner.job != self._destination_owner.job
 
     def verify_files(self) -> None:
         """Compare the uploaded files with a listing of the destination.
 
         Raise UploadError if files are missing or have the wrong size; the next retry sends these files again. Raise
-        LostLease if another worker has replaced a file with different content.
+        LostLease or SharedByOtherJob if another worker has replaced a file with different content.
         """
         listed = self._list_destination() if self.files else {}
         for key, path in self.files.items():

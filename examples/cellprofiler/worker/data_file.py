@@ -32,6 +32,14 @@ FILE_NAME_COLUMN = re.compile(r"(Image_)?(Objects)?FileName_")
 
 
 @dataclass(frozen=True)
+class DataFile:
+    """A data file at `path`. Errors name its `key` in the bucket, because many plates have a load_data.csv."""
+
+    path: Path
+    key: str
+
+
+@dataclass(frozen=True)
 class ImageSource:
     """The location of the images.
 
@@ -43,28 +51,28 @@ class ImageSource:
     default: str
     folder: Path
 
-    def collect_group_images(self, data_file: Path, group: dict[str, str]) -> dict[str, str]:
+    def collect_group_images(self, data_file: DataFile, group: dict[str, str]) -> dict[str, str]:
         """Return the path below `folder` for each of the group's images, keyed by S3 address, and write the paths into
         `data_file`.
 
         Raise Failed if the file cannot be read, has no column for one of the group's keys, or has no row for the group.
         """
-        if data_file.suffix.lower() == ".csv":
+        if data_file.path.suffix.lower() == ".csv":
             return self._rewrite_table(data_file, group)
         return self._rewrite_file_list(data_file)
 
-    def _rewrite_file_list(self, data_file: Path) -> dict[str, str]:
+    def _rewrite_file_list(self, data_file: DataFile) -> dict[str, str]:
         """Return all images, because only CellProfiler can tell by their names which images belong to the group."""
         try:
-            with open_table_text(data_file) as text:
+            with open_table_text(data_file.path) as text:
                 lines = [line for line in text.read().splitlines() if line.strip()]
         except UnicodeDecodeError:
-            raise Failed(f"{data_file.name}: {find_undecodable_text(data_file)}", "bad input") from None
+            raise Failed(f"{data_file.key}: {find_undecodable_text(data_file.path)}", "bad input") from None
         sources = [self._locate_image(unquote(line[5:]) if line.startswith("file:") else line) for line in lines]
-        data_file.write_text("".join(f"{self.folder / path}\n" for _, path in sources), encoding="utf-8")
+        data_file.path.write_text("".join(f"{self.folder / path}\n" for _, path in sources), encoding="utf-8")
         return dict(sources)
 
-    def _rewrite_table(self, data_file: Path, group: dict[str, str]) -> dict[str, str]:
+    def _rewrite_table(self, data_file: DataFile, group: dict[str, str]) -> dict[str, str]:
         names, rows = _read_table(data_file)
         columns = _choose_columns(data_file, names, group)
         wanted = tuple(map(_build_comparable, group.values()))
@@ -79,7 +87,7 @@ class ImageSource:
                     address, path = self._locate_image(os.path.join(row.get(path_column, ""), row[file_column]))
                     images |= {address: path} if is_in_group else {}
                     row[path_column], row[file_column] = os.path.split(self.folder / path)
-        with data_file.open("w", encoding="utf-8", newline="") as table:
+        with data_file.path.open("w", encoding="utf-8", newline="") as table:
             writer = csv.DictWriter(table, dict.fromkeys(names + list(rows[0])), restval="")
             writer.writeheader()
             writer.writerows(rows)
@@ -90,16 +98,22 @@ class ImageSource:
 
         `path` is a path in the mounted bucket, an s3:// address, a relative path, or a path from the bucket's root.
         """
-        bucket, key = self.bucket, os.path.normpath(path)
+        if not path.startswith(("s3://", "/")):
+            path = os.path.join(self.default, path)
         if path.startswith("s3://"):
             bucket, _, key = path.removeprefix("s3://").partition("/")
-        elif not path.startswith("/"):
-            key = os.path.normpath(os.path.join(self.default, path))
-        key = key.removeprefix(MOUNT_FOLDER).lstrip("/")
+        else:
+            bucket, key = self.bucket, remove_mount_folder(os.path.normpath(path))
         return f"s3://{bucket}/{key}", f"{bucket}/{key}"
 
 
-def check_group(data_file: Path, group: Mapping[str, str]) -> None:
+def remove_mount_folder(path: str) -> str:
+    """Return the key of a path in the mounted bucket; other paths without leading slashes."""
+    inside = path.removeprefix(MOUNT_FOLDER)
+    return (path if inside[:1] not in ("", "/") else inside).lstrip("/")
+
+
+def check_group(data_file: DataFile, group: Mapping[str, str]) -> None:
     """Raise Failed if `collect_group_images` would: the table cannot be read, or has no rows for the group.
 
     A table is read only once for all groups, because `submitJob` checks many of them.
@@ -109,41 +123,47 @@ def check_group(data_file: Path, group: Mapping[str, str]) -> None:
         raise _build_missing_error(data_file, group)
 
 
-def find_create_batch_files(pipeline: Path) -> None:
-    """Raise BadMessage if the pipeline still contains CreateBatchFiles, with which CellProfiler analyzes nothing."""
+def find_create_batch_files(pipeline: Path, key: str) -> None:
+    """Raise BadMessage if the pipeline still contains CreateBatchFiles, with which CellProfiler analyzes nothing.
+
+    `key`: the pipeline's key in the bucket.
+    """
     for module in re.findall(rb"(?m)\bCreateBatchFiles:\[(.*)$", pipeline.read_bytes()):
         if (re.findall(rb"\|enabled:(True|False)", module) or [b"True"])[-1] == b"True":
             raise BadMessage(
-                f"the pipeline {pipeline.name} contains the module CreateBatchFiles, which writes Batch_data.h5"
+                f"the pipeline {key} contains the module CreateBatchFiles, which writes Batch_data.h5"
                 " and ends the analysis; remove the module, or turn it off, and save the pipeline again"
             )
 
 
-def _build_missing_error(data_file: Path, group: Mapping[str, str]) -> Failed:
-    return Failed(f"{data_file.name} has no row with {','.join(map('='.join, group.items()))}", "bad input")
+def _build_missing_error(data_file: DataFile, group: Mapping[str, str]) -> Failed:
+    text = ",".join(map("=".join, group.items()))
+    return Failed(
+        f"{data_file.key} has no row with {text}; add its images to the table, or correct the group", "bad input"
+    )
 
 
 @lru_cache(maxsize=64)
-def _index_rows(data_file: Path, columns: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
+def _index_rows(data_file: DataFile, columns: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
     return frozenset(_build_row_key(row, columns) for row in _read_table(data_file)[1])
 
 
 @lru_cache(maxsize=64)
-def _read_names(data_file: Path) -> tuple[str, ...]:
+def _read_names(data_file: DataFile) -> tuple[str, ...]:
     try:
-        return tuple(read_table_names(data_file))
+        return tuple(read_table_names(data_file.path))
     except TableError as error:
-        raise Failed(f"{data_file.name}: {error}", "bad input") from None
+        raise Failed(f"{data_file.key}: {error}", "bad input") from None
 
 
-def _read_table(data_file: Path) -> tuple[list[str], list[dict[str, str]]]:
+def _read_table(data_file: DataFile) -> tuple[list[str], list[dict[str, str]]]:
     try:
-        return read_table_names(data_file), [row.cells for row in iter_table_rows(data_file)]
+        return read_table_names(data_file.path), [row.cells for row in iter_table_rows(data_file.path)]
     except TableError as error:
-        raise Failed(f"{data_file.name}: {error}", "bad input") from None
+        raise Failed(f"{data_file.key}: {error}", "bad input") from None
 
 
-def _choose_columns(data_file: Path, names: Sequence[str], group: Mapping[str, str]) -> tuple[str, ...]:
+def _choose_columns(data_file: DataFile, names: Sequence[str], group: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(_get_column_name(data_file, names, key) for key in group)
 
 
@@ -156,11 +176,11 @@ def _build_comparable(value: str) -> str:
     return str(int(value)) if value.isdecimal() else value
 
 
-def _get_column_name(data_file: Path, names: Sequence[str], key: str) -> str:
+def _get_column_name(data_file: DataFile, names: Sequence[str], key: str) -> str:
     """Return the column for one of the group's keys, which may lack the prefixes that CellProfiler adds to column
     names.
     """
     for column in (key, f"Metadata_{key}", f"Image_{key}", f"Image_Metadata_{key}"):
         if column in names:
             return column
-    raise Failed(f"{data_file.name} has no column {key}", "bad input")
+    raise Failed(f"{data_file.key} has no column {key}; add it to the table, or correct the group", "bad input")

@@ -10,13 +10,14 @@ with all images, or one that does not exist. What a pipeline reads from this fol
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from constants import is_true, read_constant
-from data_file import MOUNT_FOLDER, ImageSource, check_group, find_create_batch_files
+from data_file import MOUNT_FOLDER, DataFile, ImageSource, check_group, find_create_batch_files, remove_mount_folder
 from plugins import build_plugin_options, check_plugins
 
 from distributed_something.worker import (
@@ -54,9 +55,9 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     workspace = read_constant("WORKSPACE_BUCKET") or source
     mounted = settings.mount_s3 and not is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
     root, out = MOUNT_FOLDER if mounted else f"{folders.input_dir}/{workspace}", folders.output_dir
-    default_input = fill_key(message, "input", metadata) if message.get("input") else ""
+    default_input = remove_mount_folder(fill_key(message, "input", metadata)) if message.get("input") else ""
     local_input = folders.input_dir / DEFAULT_INPUT
-    input_folder = f"{root}/{default_input}" if mounted and default_input else f"{local_input}"
+    input_folder = f"{root}/{default_input}" if mounted and _is_key(default_input) else f"{local_input}"
     command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
     command += ["-o", f"{out}", "-d", f"{out}/{DONE_FILE}"]
     command += _build_data_options(data_file, root, is_mounted=mounted)
@@ -75,7 +76,8 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         leave_out=[DONE_FILE],
         upload_arguments=upload_arguments(read_constant("UPLOAD_FLAGS"), "config.py: UPLOAD_FLAGS"),
         own={
-            "data_file": Path(root, data_file), "metadata": metadata, "default_input": local_input, "checked": files,
+            "data_file": DataFile(Path(root, data_file), data_file), "pipeline": pipeline,
+            "metadata": metadata, "default_input": local_input, "checked": files,
             "images": None if mounted else ImageSource(source, default_input, folders.input_dir),
         },
     )  # fmt: skip
@@ -88,12 +90,13 @@ def check(job: Job, folders: Folders) -> None:
 
     `submitJob` calls this before it sends the jobs.
     """
-    pipeline, data_file = (Path(folders.input_dir, name) for name in job.own["checked"].values())
-    if data_file.suffix.lower() == ".h5":
+    pipeline, path = (Path(folders.input_dir, name) for name in job.own["checked"].values())
+    data_file = DataFile(path, job.own["data_file"].key)
+    if path.suffix.lower() == ".h5":
         return
     folders.fetch(job.own["checked"])
-    find_create_batch_files(pipeline)
-    if data_file.suffix.lower() == ".csv":
+    find_create_batch_files(pipeline, job.own["pipeline"])
+    if path.suffix.lower() == ".csv":
         check_group(data_file, job.own["metadata"])
 
 
@@ -125,7 +128,10 @@ def _parse_metadata(group: dict[str, Any] | str) -> dict[str, str]:
     metadata = {key: as_text(value) for key, value in pairs}
     if not metadata or not all(map(_is_plain, (*metadata, *metadata.values()))):
         problem = "write keys and values without commas and equals signs, and without spaces around them"
-        raise BadMessage(f"`group`: {text!r} is not K=V,K=V; {problem}")
+        shown = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+        if similar := [key for key in metadata if key.lower() == "metadata"]:
+            problem = f"the key is `Metadata`, not `{similar[0]}`"
+        raise BadMessage(f"`group`: {shown!r} is not K=V,K=V; {problem}")
     return metadata
 
 
@@ -173,13 +179,23 @@ def _build_output_folder(message: dict[str, Any], metadata: dict[str, str]) -> t
 
 
 def _get_key(message: dict[str, Any], name: str, metadata: dict[str, str]) -> str:
-    """Return a key in the bucket, with its placeholders filled."""
+    """Return a key in the bucket, with its placeholders filled. A path in the mounted bucket is a key, too."""
     if name not in message:
         raise BadMessage(f"`{name}` is missing; write a path in the bucket, such as 'projects/{name}'")
-    key = message[name]
-    if not isinstance(key, str) or not key.strip("/"):
-        raise BadMessage(f"`{name}`: {key!r} is not a key in the bucket; write a path such as 'projects/{name}'")
-    return fill_key(message, name, metadata).strip("/")
+    value = message[name]
+    key = fill_key(message, name, metadata) if isinstance(value, str) and value else ""
+    if key and not _is_key(key):
+        setting = "DESTINATION_BUCKET" if name == "output" else "WORKSPACE_BUCKET"
+        remedy = f"write only the key, without the bucket, which is {setting} in the config"
+        raise BadMessage(f"`{name}`: {key!r} is an address; {remedy}")
+    key = remove_mount_folder(key).strip("/")
+    if not key:
+        raise BadMessage(f"`{name}`: {value!r} is not a key in the bucket; write a path such as 'projects/{name}'")
+    return key
+
+
+def _is_key(text: str) -> bool:
+    return bool(text) and "://" not in text
 
 
 if __name__ == "__main__":

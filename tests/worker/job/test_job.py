@@ -117,7 +117,7 @@ def test_a_shared_key_named_plate_keeps_its_value_if_groups_are_strings() -> Non
     "message", [{}, {"plate": 7}, {"Metadata": ["a"]}, {"plate": None}, {"group": 1, "plate": "P"}]
 )
 def test_a_message_without_a_group_is_invalid(message: dict[str, Any]) -> None:
-    with pytest.raises(BadMessage, match="`group` is missing"):
+    with pytest.raises(BadMessage, match=r"`group` is missing|is neither an object nor a string"):
         parse_job({"command": "true"} | message)
 
 
@@ -201,7 +201,7 @@ def test_a_message_of_a_published_implementation_has_its_group_in_another_key(
 
 @pytest.mark.parametrize("form", [{"Metadata": 1}, {"plate": ["P1"]}, {"Metadata": None, "plate": 2}])
 def test_a_message_with_an_unusable_group_is_rejected(form: dict[str, Any]) -> None:
-    with pytest.raises(BadMessage, match="`group` is missing"):
+    with pytest.raises(BadMessage, match=r"`group` is missing|is neither an object nor a string"):
         parse_message(json.dumps(form))
 
 
@@ -330,6 +330,7 @@ def test_placeholders_in_a_key_of_a_projects_own_are_filled(template: str, text:
     [
         ("x/{plat}", r"`key`: the placeholder {plat} has no value; available: .*plate"),
         ("x/{blank}/y", "`key` is 'x/{blank}/y', but {blank} is blank"),
+        ("{blank}/y/{none}/{blank}", "`key` is '{blank}/y/{none}/{blank}', but {blank} and {none} are blank"),
         ("", "`key` is '', not a non-empty string"),
         (5, "`key` is 5, not a non-empty string"),
         (None, "`key` is None, not a non-empty string"),
@@ -337,4 +338,19 @@ def test_placeholders_in_a_key_of_a_projects_own_are_filled(template: str, text:
 )
 def test_a_key_of_a_projects_own_that_cannot_be_filled_is_rejected(value: object, problem: str) -> None:
     with pytest.raises(BadMessage, match=problem):
-        fill_key({"group": {"plate": "P1"}, "blank": " ", "key": value}, "key")
+        fill_key({"group": {"plate": "P1"}, "blank": " ", "none": "", "key": value}, "key")
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        ({"Metadata": ["Metadata_Plate=P1"]}, "^`Metadata` is neither an object nor a string$"),
+        ({"group": 5}, "^`group` is neither an object nor a string$"),
+        ({"command": "a"}, "^`group` is missing from the message$"),
+    ],
+)
+def test_a_message_without_a_usable_group_is_rejected_with_the_key_that_it_has(
+    message: dict[str, object], problem: str
+) -> None:
+    with pytest.raises(BadMessage, match=problem):
+        parse_message(json.dumps(message))

@@ -159,3 +159,9 @@ def test_an_address_with_credentials_is_refused_without_showing_them() -> None:
         check_endpoint("https://ada:s3cret@store.example.org", allow_unsafe=True)
     assert "credentials belong in the image" in str(raised.value)
     assert "s3cret" not in str(raised.value)
+
+
+def test_the_remedy_for_a_server_where_credentials_are_offered_is_about_a_server_and_not_an_input() -> None:
+    with pytest.raises(BadAddress) as caught:
+        check_endpoint("https://169.254.169.254", allow_unsafe=False)
+    assert caught.value.remedy == "write one such as 'https://s3.example.org:9000'"

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+
+from botocore.exceptions import ClientError
 
 from distributed_something.worker.attempt.already_done import is_current_result
 from distributed_something.worker.attempt.attempt import Attempt
@@ -16,7 +19,7 @@ from distributed_something.worker.attempt.job_record import is_submission_done, 
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.hooks.delivery import Delivery, DeliveryError
 from distributed_something.worker.hooks.hook_calls import HookRunner
-from distributed_something.worker.job.failures import JobAlreadyDone, UploadError
+from distributed_something.worker.job.failures import JobAlreadyDone, SharedByOtherJob, UploadError, is_access_denied
 from distributed_something.worker.job.job import Job
 from distributed_something.worker.transfer.reservations import Reservations
 from distributed_something.worker.transfer.result_files import get_output_folder
@@ -24,7 +27,7 @@ from distributed_something.worker.transfer.results import ResultDestination, Res
 from distributed_something.worker.transfer.retry import RETRY_PAUSES_SECONDS, check_requests, sleep_with_checks
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 from distributed_something.worker.transfer.shared_results import SharingRules, upload_shared_results
-from distributed_something.worker.transfer.stored_result import ResultOwner
+from distributed_something.worker.transfer.stored_result import ResultOwner, read_stored_result
 
 log = logging.getLogger("worker")
 
@@ -64,14 +67,26 @@ class ResultPublisher:
         return self._hooks.deliver_results(attempt.name, job, attempt.folders, check)
 
     def _upload_own_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
-        """Upload the results to the job's own location."""
-        replaceable = self._claim_output_location(attempt, job)
-        return upload_results(
-            self._context.get_s3(job.output_endpoint), get_output_folder(job, attempt.folders),
-            self._build_destination(job, replaceable),
-            leave_out=job.leave_out, check=check, sleep=self._context.clock.sleep,
-            transfers=self._context.get_transfers(job.output_endpoint),
-        )  # fmt: skip
+        """Upload the results to the job's own location.
+
+        If another job of this run writes there, too, because the implementation gave both the same location, this job
+        replaces the other one's files, and its record names them. Otherwise, which files remain and whether anybody
+        notices would depend on which of the jobs ends first.
+        """
+        try:
+            replaceable = self._claim_output_location(attempt, job)
+            return upload_results(
+                self._context.get_s3(job.output_endpoint), get_output_folder(job, attempt.folders),
+                self._build_destination(job, replaceable),
+                leave_out=job.leave_out, check=check, sleep=self._context.clock.sleep,
+                transfers=self._context.get_transfers(job.output_endpoint),
+            )  # fmt: skip
+        except SharedByOtherJob:
+            log.warning(
+                "%s: another job writes to s3://%s/%s, too; its files are replaced",
+                attempt.name, job.output_bucket, job.output_location,
+            )  # fmt: skip
+            return self._upload_shared_results(attempt, replace(job, may_replace=True), check)
 
     def _upload_shared_results(self, attempt: Attempt, job: Job, check: Callable[[], None]) -> list[ResultFile]:
         """Upload the results to a location that other jobs also use."""
@@ -113,17 +128,31 @@ class ResultPublisher:
         """Return the objects that this attempt's results may replace, after claiming them from attempts that died.
 
         The listing comes before the claim. If another attempt's results arrive in between, they differ from the
-        listing, and S3 rejects the replacement.
+        listing, and S3 rejects the replacement. Raise SharedByOtherJob if the newest object is another job's.
         """
         if attempt.listed_objects == {}:
             return {}
         s3 = self._context.get_s3(job.output_endpoint)
         listed_objects = list_s3_objects(s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
         if listed_objects:
+            self._check_writer(job, max(listed_objects, key=lambda key: listed_objects[key].modified))
             self._claim_results(attempt)
         elif self._is_done_elsewhere(attempt, job):
             raise JobAlreadyDone
         return listed_objects
+
+    def _check_writer(self, job: Job, key: str) -> None:
+        """Raise SharedByOtherJob if another job of this run wrote the object. One that may not be read is not known."""
+        s3 = self._context.get_s3(job.output_endpoint)
+        try:
+            stored = read_stored_result(s3, job.output_bucket, key, job.upload_arguments, with_checksum=False)
+        except ClientError as error:
+            if is_access_denied(error):
+                return
+            raise
+        writer = stored.owner if stored else None
+        if writer is not None and writer.job != job.id and writer.run == self._context.settings.run:
+            raise SharedByOtherJob
 
 
 def _name_endpoint(job: Job, upload: Callable[[], list[ResultFile]]) -> list[ResultFile]:
