@@ -6,7 +6,7 @@ Only this module creates a boto3 session. It imports boto3 where it is needed, s
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.localcloud import LocalCloud, LocalCloudError
     from distributed_something.results.command_line import CommandLine
-
-EXAMPLE_JOB_FILE = "exampleJob.json"
 
 
 class ExitCode(IntEnum):
@@ -121,7 +119,7 @@ class Context:
         from distributed_something.core.errors import InputError
         from distributed_something.core.files import list_files_of_kind
         from distributed_something.core.monitor_file import build_monitor_file_path
-        from distributed_something.results.command_line import FLEET_FILE_WORD, JOB_FILE_WORD, CommandLine
+        from distributed_something.results.command_line import FLEET_FILE_WORD, CommandLine, choose_job_file
 
         folder, app, slots = self.project / "files", "", 0
         with suppress(InputError):
@@ -135,7 +133,7 @@ class Context:
             program=self.program,
             monitor_file=str(shorten_path(build_monitor_file_path(self.project, app or "APP_NAME"))),
             fleet_file=str(shorten_path(fleet_files[0])) if len(fleet_files) == 1 else FLEET_FILE_WORD,
-            job_file=choose_job_file(job_files, app) or JOB_FILE_WORD,
+            job_file=choose_job_file(job_files, app),
             job_files=job_files,
             has_image=not self.local or self._runs_containers,
             is_pushed=not self.local,
@@ -388,16 +386,6 @@ class Context:
         if not self.local:
             words = shlex.join([*self.program, "--local", *self.options, command, *arguments])
             raise InputError(command, "", "works only with the local cloud", "type", commands=[words])
-
-
-def choose_job_file(paths: Sequence[str], app: str) -> str:
-    """Return the Job file that the user probably means: the app's own, or the only one that is not the shipped example.
-
-    "" if there is none, or if there are several. `paths`: all Job files in the project's `files/` folder.
-    """
-    own = [path for path in paths if Path(path).name == f"{app}Job.json"]
-    others = [path for path in paths if Path(path).name != EXAMPLE_JOB_FILE]
-    return next((found[0] for found in (own, paths, others) if len(found) == 1), "")
 
 
 def shorten_path(path: Path) -> Path:

@@ -16,9 +16,20 @@ if TYPE_CHECKING:
 from distributed_something.core.text import DEFAULT_PROGRAM, ROW_INDENT, TERMINAL_COLUMNS
 
 RUN_COMMANDS = ("setup", "submitJob", "startCluster", "monitor")  # in the order in which they are typed
+EXAMPLE_JOB_FILE = "exampleJob.json"  # shipped with each project
 JOB_FILE_WORD = "JOBFILE"  # if it is not known which one
 FLEET_FILE_WORD = "FLEETFILE"
 WRAPPED_INDENT = "    "  # of a command's second line and further ones
+
+
+def choose_job_file(paths: Sequence[str], app: str) -> str:
+    """Return the Job file that the user probably means: the app's own, or the only one that is not the shipped example.
+
+    JOB_FILE_WORD if there is none, or if there are several. `paths`: all Job files in the project's `files/` folder.
+    """
+    own = [path for path in paths if Path(path).name == f"{app}Job.json"]
+    others = [path for path in paths if Path(path).name != EXAMPLE_JOB_FILE]
+    return next((found[0] for found in (own, paths, others) if len(found) == 1), JOB_FILE_WORD)
 
 
 def wrap_command(command: str, columns: int) -> list[str]:

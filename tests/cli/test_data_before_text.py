@@ -52,6 +52,6 @@ def test_a_mistake_is_detected_regardless_of_its_message(
 def test_valid_input_is_accepted_regardless_of_the_messages(tmp_path: Path) -> None:
     project = str(write_project(tmp_path / "p"))
     job_file = str(tmp_path / "p" / "files" / "job.json")
-    assert run_command("--project", project, "submitJob", job_file, "--dry-run").out.startswith("2 jobs; ")
+    assert '"group": {"well": "A01"}' in run_command("--project", project, "submitJob", job_file, "--dry-run").out
     assert run_command("makeJobs", "--wells", "96", "--exclude", "A01", "-o", str(tmp_path / "made.json")).code == 0
     assert run_command("newProject", str(tmp_path / "new"), "--image", "ada/x:1").code == 0

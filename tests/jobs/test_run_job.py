@@ -83,7 +83,7 @@ def test_a_successful_job_creates_only_its_folder(local_project: Project) -> Non
     assert (folder / "log.txt").read_text() == "output\nwarning\n"
     assert folder.is_relative_to(local_project.folder / "local")
     assert "exit code       0" in output
-    assert "output          1 files, " in output
+    assert "output          1 file, " in output
     assert "s3://tryout-bucket/Tryout/" in output
     assert list_resources(local_project) == before
     assert before[0] == []
@@ -112,7 +112,7 @@ def test_a_job_fails_if_its_output_cannot_be_uploaded(local_project: Project) ->
 
 def test_files_that_are_left_out_are_not_counted(local_project: Project) -> None:
     code, output, _ = run_one_job(local_project, command="touch {output_dir}/a {output_dir}/b.tmp", leave_out=["*.tmp"])
-    assert (code, "output          1 files, 0 bytes" in output) == (0, True), output
+    assert (code, "output          1 file, 0 bytes" in output) == (0, True), output
 
 
 def test_a_job_that_is_run_again_starts_with_an_empty_folder(local_project: Project) -> None:

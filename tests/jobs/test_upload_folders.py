@@ -60,7 +60,7 @@ def test_files_are_uploaded_once_and_later_only_the_changed_ones(uploader: Uploa
     assert uploader.upload() == "2 files uploaded, 0 unchanged"
     assert uploader.upload() == "0 files uploaded, 2 unchanged"
     (uploader.images / "a.txt").write_text("z")
-    assert uploader.upload() == "1 files uploaded, 1 unchanged"
+    assert uploader.upload() == "1 file uploaded, 1 unchanged"
     assert (uploader.read("a.txt"), uploader.read("deep/b.txt")) == (b"z", b"b")
 
 
@@ -71,7 +71,7 @@ def test_another_file_of_the_same_size_with_an_older_time_is_uploaded(uploader: 
         folder.mkdir()
         (folder / "a.txt").write_text(text)
         os.utime(folder / "a.txt", (10**9, 10**9))
-    assert uploader.upload() == "1 files uploaded, 0 unchanged"
+    assert uploader.upload() == "1 file uploaded, 0 unchanged"
     if way == "cp -p":
         shutil.copy2(other / "a.txt", images / "a.txt")
     elif way == "mv":
@@ -82,7 +82,7 @@ def test_another_file_of_the_same_size_with_an_older_time_is_uploaded(uploader: 
     else:
         shutil.rmtree(images)
         other.rename(images) if way == "mv a folder" else images.symlink_to(other)
-    assert uploader.upload() == "1 files uploaded, 0 unchanged"
+    assert uploader.upload() == "1 file uploaded, 0 unchanged"
     assert uploader.read("plate/a.txt") == b"new"
     assert uploader.upload() == "0 files uploaded, 1 unchanged"
 
@@ -96,7 +96,7 @@ def test_files_that_were_uploaded_in_parts_are_compared_too(uploader: Uploader) 
     assert uploader.upload() == "0 files uploaded, 3 unchanged"
     (uploader.images / "large.tif").write_bytes(content[:-1] + b"y")
     os.utime(uploader.images / "large.tif", (10**9, 10**9))
-    assert uploader.upload() == "1 files uploaded, 2 unchanged"
+    assert uploader.upload() == "1 file uploaded, 2 unchanged"
 
 
 def test_files_that_changed_long_before_their_upload_are_not_read(
@@ -124,7 +124,7 @@ def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     (uploader.images / "dead\n.tif").symlink_to("/nowhere")
     Path(os.fsdecode(os.fsencode(uploader.images) + b"/caf\xe9")).symlink_to("/nowhere")
     os.mkfifo(uploader.images / "pipe")
-    assert uploader.upload() == "1 files uploaded, 0 unchanged"
+    assert uploader.upload() == "1 file uploaded, 0 unchanged"
     folder = uploader.images
     assert uploader.lines[1:] == [
         f"left out        {folder}/.DS_Store, {folder}/._a.tif, {folder}/._b.tif, {folder}/._c.tif, {folder}/._d.tif "

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from distributed_something.cli.context import choose_job_file
+from distributed_something.results.command_line import JOB_FILE_WORD, choose_job_file
 
 
 @pytest.mark.parametrize(
     ("paths", "chosen"),
     [
-        ((), ""),
+        ((), JOB_FILE_WORD),
         (("files/exampleJob.json",), "files/exampleJob.json"),
         (("files/exampleJob.json", "files/plateJob.json"), "files/plateJob.json"),
-        (("files/a.json", "files/b.json"), ""),
+        (("files/a.json", "files/b.json"), JOB_FILE_WORD),
         (("files/a.json", "files/AppJob.json", "files/exampleJob.json"), "files/AppJob.json"),
     ],
 )
