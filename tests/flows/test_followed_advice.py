@@ -96,6 +96,7 @@ def test_why_names_the_failures_after_the_run(project: Project) -> None:
     assert join_commands(text).partition("\nnext: ")[2].splitlines()[0].endswith("--replace")
 
 
+@pytest.mark.long
 def test_a_wrong_command_is_replaced_while_the_monitor_watches(tmp_path: Path) -> None:
     """Some old jobs still fail afterward, and containers have paused or will pause because of them."""
     # So many attempts that no job has failed for good before the replacement, however slow this computer is.

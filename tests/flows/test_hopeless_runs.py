@@ -94,6 +94,7 @@ def check_crash_report(text: str, retry: str) -> list[str]:
     return commands
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_in_a_hook_is_corrected_and_its_job_is_sent_again(tmp_path: Path) -> None:
     with create_project(tmp_path / "p", JOB_RETRIES=2) as project:
         worker = write_dying_worker(project, "2")
@@ -136,6 +137,7 @@ def test_the_auto_monitor_says_how_a_worker_died_and_which_commands_the_user_typ
         assert join_commands(shown).endswith("\n".join(commands[1:]).replace("\n", "\n      ") + "\n")
 
 
+@pytest.mark.long
 def test_containers_whose_log_driver_is_refused_end_the_run_and_setup_is_the_way_out(tmp_path: Path) -> None:
     with create_project(tmp_path / "p") as project:
         project.run("setup")

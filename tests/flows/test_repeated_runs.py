@@ -65,6 +65,7 @@ def find_runs(project: Project) -> Path:
     return project.folder / "local" / "tryout-bucket" / "runs" / "Tryout"
 
 
+@pytest.mark.long
 def test_twelve_of_sixty_jobs_fail_in_both_runs(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     with create_project(tmp_path / "p", JOB_RETRIES=2, DOCKER_CORES=4) as project:

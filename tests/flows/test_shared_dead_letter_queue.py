@@ -6,6 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support.project import CONFIG, MONITOR_FILE, Project, create_project
 
 SHARED = "TryoutDead"
@@ -33,6 +35,7 @@ def check_outcome(result: subprocess.CompletedProcess[str]) -> None:
     assert {"jobs done       1", "jobs failed     1"} <= set(result.stdout.splitlines())
 
 
+@pytest.mark.long
 def test_two_apps_with_one_dead_letter_queue_both_end_without_an_error(tmp_path: Path) -> None:
     with create_project(tmp_path / "p", JOB_RETRIES=1) as project:
         config = project.folder / "second.py"
