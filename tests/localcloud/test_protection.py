@@ -15,6 +15,12 @@ from distributed_something.observe.service import count_protected_tasks
 from tests.support.local_lab import Lab, wait_until
 
 
+def has_replaced(lab: Lab, task_arn: str, tasks: int) -> bool:
+    # Both answers come from one list, because the service may change between two.
+    task_arns = lab.list_task_arns()
+    return task_arn not in task_arns and len(task_arns) == tasks
+
+
 def test_lowering_the_desired_count_stops_only_unprotected_tasks(lab: Lab) -> None:
     lab.create_service(3)
     lab.request_fleet(2)
@@ -89,13 +95,13 @@ def test_a_forced_deployment_with_0_and_100_percent_exchanges_idle_tasks_on_a_fu
         cluster=lab.cluster, service="PlumService", deploymentConfiguration=options, forceNewDeployment=True
     )
     assert lab.describe_service()["deploymentConfiguration"] == options
-    wait_until(lambda: len(lab.list_task_arns()) == 2 and idle not in lab.list_task_arns())
+    wait_until(lambda: has_replaced(lab, idle, tasks=2))
     assert busy in lab.list_task_arns()
     (successor,) = lab.list_task_arns() - {busy}
     # As many tasks are protected as desired, so the deployment waits for the busy one and nothing is refused.
     assert "protection" in lab.call_protection({"taskArn": successor}, ProtectionEnabled=True)
     lab.call_protection({"taskArn": busy}, ProtectionEnabled=False)
-    wait_until(lambda: busy not in lab.list_task_arns() and len(lab.list_task_arns()) == 2)
+    wait_until(lambda: has_replaced(lab, busy, tasks=2))
     assert successor in lab.list_task_arns()
 
 
@@ -124,7 +130,7 @@ def test_a_draining_machine_gets_no_new_tasks_and_keeps_only_protected_ones(lab:
     wait_until(lambda: len(lab.list_machines()) == 3)
     lab.ecs.update_container_instances_state(cluster=lab.cluster, containerInstances=[drained], status="DRAINING")
     # Both tasks on the drained machine are replaced, but the protected one keeps running as a fifth task.
-    wait_until(lambda: other["taskArn"] not in lab.list_task_arns() and len(lab.list_task_arns()) == 5)
+    wait_until(lambda: has_replaced(lab, other["taskArn"], tasks=5))
     on_drained = {task["taskArn"] for task in lab.list_tasks() if task["containerInstanceArn"] == drained}
     assert on_drained == {protected["taskArn"]}
     lab.call_protection(protected, ProtectionEnabled=False)
@@ -149,7 +155,7 @@ def test_protected_tasks_stop_when_their_machine_is_terminated(lab: Lab) -> None
     (task,) = lab.list_tasks()
     lab.call_protection(task, ProtectionEnabled=True)
     lab.ec2.terminate_instances(InstanceIds=[lab.list_machines()[0]["ec2InstanceId"]])
-    wait_until(lambda: bool(lab.list_task_arns()) and task["taskArn"] not in lab.list_task_arns())
+    wait_until(lambda: has_replaced(lab, task["taskArn"], tasks=1))
 
 
 def test_protection_expires_and_invalid_requests_are_rejected() -> None:
