@@ -24,6 +24,7 @@ from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.core.text import format_count, format_row
 from distributed_something.jobs.docker import Docker, build_docker_options
 from distributed_something.jobs.job_file import JobFile
+from distributed_something.results.causes import convert_exit_code
 from distributed_something.worker import make_visible, split_lines
 
 if TYPE_CHECKING:
@@ -257,8 +258,8 @@ def _format_commands(command: Any) -> list[str]:
     return [part if isinstance(part, str) else shlex.join(map(str, part)) for part in commands]
 
 
-def _format_exit_code(value: object) -> object:
-    return "none: no program ran" if value is None else value
+def _format_exit_code(value: int | None) -> str | int | None:
+    return "none: no program ran" if value is None else convert_exit_code(value)
 
 
 def _format_usage(verdict: Mapping[str, Any]) -> list[str]:

@@ -65,7 +65,7 @@ class Cause:
 class FailureGroup:
     """Failed jobs with the same cause.
 
-    `exit_code`: None if unknown, or if the jobs have different ones. `jobs`: in the order in which they failed.
+    `exit_code`: see `convert_exit_code`. None if unknown, or if the jobs have different ones. `jobs`: in the order in which they failed.
     `example`: the first of them. `first`: when it failed, in seconds since 1970. `shared`: see `find_shared_values`.
     """
 
@@ -117,10 +117,19 @@ def find_cause(failed: FailedJob) -> Cause:
     return Cause(reason_class, None, masked if is_clear else f"{reason_class}: {masked}")
 
 
+def convert_exit_code(exit_code: int | None) -> int | None:
+    """Return the exit code that a shell reports (POSIX, "Exit Status for Commands"): 128 + N if signal N ended the
+    program, where records have -N.
+
+    A program's own signal and that of a program that it ran in a shell then have the same number.
+    """
+    return exit_code if exit_code is None or exit_code >= 0 else 128 - exit_code
+
+
 def format_exit_code(exit_code: int) -> str:
     """Return how the program ended: the signal's meaning or name, or the exit code."""
     if exit_code in _CAUSES_BY_EXIT_CODE:
-        return f"{_CAUSES_BY_EXIT_CODE[exit_code]} (exit code {exit_code if exit_code > 0 else 128 - exit_code})"
+        return f"{_CAUSES_BY_EXIT_CODE[exit_code]} (exit code {convert_exit_code(exit_code)})"
     return _format_signal(-exit_code) if exit_code < 0 else f"exit code {exit_code}"
 
 
@@ -205,7 +214,7 @@ def bound_chance(share: float, jobs: int, usual_share: float) -> float:
 def _build_group(
     cause: Cause, jobs: list[FailedJob], failed: FailedValues, usual: GroupValueCounter | None
 ) -> FailureGroup:
-    exit_codes = {job.exit_code for job in jobs}
+    exit_codes = {convert_exit_code(job.exit_code) for job in jobs}
     return FailureGroup(
         cause.id, cause.text, cause.reason_class,
         exit_code=exit_codes.pop() if len(exit_codes) == 1 else None,

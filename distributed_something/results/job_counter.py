@@ -319,15 +319,15 @@ def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
         str(line.get("job")), _parse_time(line.get("ended")),
         reason=str(line.get("reason") or NO_REASON),
         reason_class=str(line.get("reason_class") or ""),
-        attempts=_read_integer(line.get("attempts")),
-        exit_code=_read_integer(line.get("exit_code")),
+        attempts=read_integer(line.get("attempts")),
+        exit_code=read_integer(line.get("exit_code")),
         last_lines=tuple(map(str, last_lines)),
         log=str(line.get("log") or ""),
         telling_line=str(line.get("telling_line") or (last_lines[-1] if last_lines else "")),
         group=read_group_values(line),
         time_limit_seconds=_read_number(line.get("time_limit_seconds")),
-        peak_memory_bytes=_read_integer(line.get("peak_memory_bytes")),
-        memory_limit_bytes=_read_integer(line.get("memory_limit_bytes")),
+        peak_memory_bytes=read_integer(line.get("peak_memory_bytes")),
+        memory_limit_bytes=read_integer(line.get("memory_limit_bytes")),
         start_error=_read_start_error(line),
     )  # fmt: skip
 
@@ -340,8 +340,8 @@ def _read_start_error(line: Mapping[str, Any]) -> str:
     return "ENOENT" if is_failure and line.get("time_limit_seconds") is not None else ""
 
 
-def _read_integer(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+def read_integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _read_number(value: object) -> float | None:

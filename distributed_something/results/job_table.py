@@ -16,9 +16,9 @@ from contextlib import ExitStack, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from distributed_something.core.text import format_one_line
-from distributed_something.results.causes import find_cause
+from distributed_something.results.causes import convert_exit_code, find_cause
 from distributed_something.results.group_values import read_group_values
-from distributed_something.results.job_counter import FailedJob, build_failed_job, compute_line_seconds
+from distributed_something.results.job_counter import FailedJob, build_failed_job, compute_line_seconds, read_integer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -65,6 +65,7 @@ class JobTable:
                 self._group_keys[key] = None
         row = {key: line.get(key) for key in LINE_KEYS}
         row |= {"group": group, "seconds": compute_line_seconds(line)}
+        row["exit_code"] = convert_exit_code(read_integer(line.get("exit_code")))
         if line.get("state") == "failed":
             failed = build_failed_job(line)
             row["cause"], row["reason"] = find_cause(failed).id, _format_reason(failed)

@@ -74,12 +74,12 @@ def test_a_reason_counts_only_as_far_as_a_journal_has_it() -> None:
 
 
 def test_failures_are_grouped_by_cause_the_largest_group_first() -> None:
-    failures = [build_failure(f"segv-{n}", "signal", -11, ended=float(n)) for n in range(5)]
+    failures = [build_failure(f"segv-{n}", "signal", (-11, 139)[n % 2], ended=float(n)) for n in range(5)]
     failures += [build_failure(f"one-{n}", ended=10.0 + n, telling_line=f"error {n} at {n}") for n in range(4)]
     failures += [build_failure(f"slow-{n}", "time-out", -15 + 6 * n, time_limit_seconds=1.8) for n in range(2)]
     groups = group_failures(failures)
     assert [(group.cause, len(group.jobs), group.exit_code) for group in groups] == [
-        ("segmentation fault", 5, -11), ("exit code 1: error # at #", 4, 1), ("timed out after 1.8 seconds", 2, None),
+        ("segmentation fault", 5, 139), ("exit code 1: error # at #", 4, 1), ("timed out after 1.8 seconds", 2, None),
     ]  # fmt: skip
     assert (groups[1].example.job, groups[1].first) == ("one-0", 10.0)
     assert group_failures([]) == []

@@ -87,6 +87,14 @@ def test_attempts_that_were_not_the_last_one_have_no_row() -> None:
     assert [row["attempts"] for row in parse_table(write_table(*lines))] == ["2"]
 
 
+@pytest.mark.parametrize(
+    ("recorded", "cell"), [(-11, "139"), (139, "139"), (-9, "137"), (3, "3"), (None, ""), ("x", "")]
+)
+def test_a_program_that_a_signal_ended_has_the_exit_code_that_a_shell_reports(recorded: object, cell: str) -> None:
+    (row,) = parse_table(write_table(build_line("a", "failed", exit_code=recorded)))
+    assert row["exit_code"] == cell
+
+
 def test_a_later_submission_that_only_the_record_mentions_has_the_jobs_group() -> None:
     skip = {"message_id": "2", "state": "skipped", "ended": "2026-11-23T10:59:00.000Z"}
     (row,) = parse_table(write_table(build_line("a", group={"plate": "P1"}, other_submissions=[skip])))

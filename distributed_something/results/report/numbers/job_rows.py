@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from distributed_something.results.causes import convert_exit_code
+from distributed_something.results.job_counter import read_integer
 from distributed_something.results.report.data import EarlierAttempt, JobRow, JobRows
 from distributed_something.results.report.numbers.attempts import DONE, FAILED, AttemptTable
 from distributed_something.worker import RunKeys
@@ -98,11 +100,11 @@ def _build_row(source: RowSource, job: str, attempts: list[dict[str, Any]]) -> J
     return JobRow(
         job=job,
         state=str(last.get("state")),
-        attempts=_read_integer(last.get("attempts")),
+        attempts=read_integer(last.get("attempts")),
         started=_find_start(source.table, last),
         seconds=last.get("seconds"),
-        exit_code=_read_integer(last.get("exit_code")),
-        peak_memory_bytes=_read_integer(last.get("peak_memory_bytes")),
+        exit_code=convert_exit_code(read_integer(last.get("exit_code"))),
+        peak_memory_bytes=read_integer(last.get("peak_memory_bytes")),
         machine=str(last.get("machine") or ""),
         cause=str(last.get("cause") or ""),
         reason=source.mask(str(last.get("reason") or "")),
@@ -129,7 +131,3 @@ def _find_start(table: AttemptTable, text: Mapping[str, Any]) -> float | None:
         return datetime.fromisoformat(str(text.get("started"))).timestamp() - table.start
     except (ValueError, OverflowError):
         return None
-
-
-def _read_integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
