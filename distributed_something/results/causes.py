@@ -65,8 +65,9 @@ class Cause:
 class FailureGroup:
     """Failed jobs with the same cause.
 
-    `exit_code`: see `convert_exit_code`. None if unknown, or if the jobs have different ones. `jobs`: in the order in which they failed.
-    `example`: the first of them. `first`: when it failed, in seconds since 1970. `shared`: see `find_shared_values`.
+    `exit_code`: see `convert_exit_code`; None if unknown, or if the jobs have different ones. `jobs`: in the order in
+    which they failed. `example`: the first of them. `first`: when it failed, in seconds since 1970. `shared`: see
+    `find_shared_values`.
     """
 
     id: str
