@@ -208,6 +208,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
     from distributed_something.diagnose.why.job_causes import JobEvidence
     from distributed_something.results.job_source import find_job_source
     from distributed_something.results.next_batch import find_next_batch
+    from distributed_something.results.retry.settled_jobs import drop_settled_jobs, find_settled_jobs
     from distributed_something.results.summary import find_run_summary
     from distributed_something.run.monitor.history import load_history
     from distributed_something.run.monitor.policy import EndReason
@@ -223,6 +224,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
         ended = summary.ended or history.ended or summary.saved or evidence.at
         source = find_job_source(context.clients, run, ended, evidence.at)
         batch = find_next_batch(context.clients, run, ended, evidence.at)
+        outcome = drop_settled_jobs(outcome, find_settled_jobs(s3, run, outcome.failures, evidence.at))
     except AWSError as error:
         context.console.print_progress(f"note: the failed jobs cannot be read ({format_lookup_error(error)})")
         return JobEvidence(has_pauses=evidence.has_pauses)
@@ -239,6 +241,7 @@ def _load_current_jobs(context: Context, run: MonitorFile, evidence: Evidence, h
     AWS errors are not caught.
     """
     from distributed_something.diagnose.why.job_causes import JobEvidence, is_everything_gone
+    from distributed_something.observe.documents.replacements import load_replacements
     from distributed_something.results.job_source import find_job_source
     from distributed_something.results.outcome import load_failures
     from distributed_something.run.monitor.unusable import has_useless_replacements
@@ -249,7 +252,8 @@ def _load_current_jobs(context: Context, run: MonitorFile, evidence: Evidence, h
     if is_everything_gone(evidence):
         outcome = load_current_outcome(clients, run, evidence.at)
         return JobEvidence(outcome, source, has_ended=True, is_regular=True)
-    failures = load_failures(clients.s3, run, replaced_at=history.replaced_at)
+    replacements = load_replacements(clients.s3, run, evidence.at)
+    failures = load_failures(clients.s3, run, replaced_at=history.replaced_at, replacements=replacements)
     if failures is None:
         return JobEvidence(source=source, has_pauses=evidence.has_pauses)
     outcome = replace(failures, left=counts.jobs if counts else 0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from distributed_something.observe.documents.replacements import NO_REPLACEMENTS
 from distributed_something.results.group_values import GroupValueCounter, read_group_values
 
 NO_REASON = "no reason given"
@@ -23,7 +24,8 @@ class FailedJob:
     `ended`: seconds since 1970. `last_lines` and `log` are only in the record. `telling_line`: the line of the log that
     says most about the failure; in lines from older workers, the last one. `seconds`: how long all attempts at the job
     took that did not succeed, as far as they are known. `group`: the values of the job's group. `start_error`: why the
-    program could not be started, such as ENOENT; "" if it was started or never tried.
+    program could not be started, such as ENOENT; "" if it was started or never tried. `sent`: when the job's message
+    was sent or, in lines of older workers, when the attempt began, in seconds since 1970; 0 if unknown.
     """
 
     job: str
@@ -41,6 +43,7 @@ class FailedJob:
     peak_memory_bytes: int | None = None
     memory_limit_bytes: int | None = None
     start_error: str = ""
+    sent: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class JobCounts:
 
     `done`: jobs that the run did. `already_there`: submissions that were skipped. `failed`: jobs whose latest
     submission failed. `repeated_done` and `repeated_failures`: further submissions of jobs, which ended in this way in
-    the same run. `replaced`: submissions that failed after `submitJob --replace` had replaced them; nothing is left to
-    do for them.
+    the same run. `replaced`: submissions that failed, and that `submitJob --replace` has replaced; nothing is left to
+    do for them. `replaced_failures`: those of them that failed for good before they were replaced.
     """
 
     done: int = 0
@@ -59,6 +62,7 @@ class JobCounts:
     repeated_done: int = 0
     repeated_failures: int = 0
     replaced: int = 0
+    replaced_failures: int = 0
 
     @property
     def repeated(self) -> int:
@@ -107,6 +111,8 @@ class JobCounter:
         self._seconds: dict[int, float] = {}  # of all attempts without success, by the job's hash
         self.total_seconds = 0.0  # of all attempts, as far as they are known
         self.group_values = GroupValueCounter()  # of all jobs that have ended
+        self._sent: dict[int, float] = {}  # when the message of the latest failure was sent, by the job's hash
+        self.replacements = NO_REPLACEMENTS  # may be set at any time, also after the ends of replaced jobs were added
 
     def add_end(self, line: Mapping[str, Any]) -> None:
         """Count an attempt if it was the last one of its submission. `line` is a journal's line or a record.
@@ -136,7 +142,7 @@ class JobCounter:
             self._add_final_end(job, line)
 
     def is_last_end(self, line: Mapping[str, Any]) -> bool:
-        """Return whether none of the ends that were added is a later end of the same job.
+        """Return whether none of the ends that were added is a later end of the same job, and it was not replaced.
 
         `line` may also be an end that was not counted, because its submission had ended before.
         """
@@ -156,11 +162,14 @@ class JobCounter:
 
     def count_jobs(self) -> JobCounts:
         done = sum(time > 0 for time in self._successes.values())
-        failed = sum(self._is_failed(key) for key in self._failures)
-        repeated_done, repeated_failures = self._counts["done"] - done, self._counts["failed"] - failed
+        latest = [key for key in self._failures if self._is_latest_failure(key)]
+        replaced = sum(map(self._is_replaced, latest))
+        failed = len(latest) - replaced
+        repeated_done, repeated_failures = self._counts["done"] - done, self._counts["failed"] - len(latest)
         return JobCounts(
-            done, self._counts["skipped"], failed, repeated_done, repeated_failures, self._counts["replaced"]
-        )
+            done, self._counts["skipped"], failed, repeated_done, repeated_failures,
+            self._counts["replaced"] + replaced, replaced,
+        )  # fmt: skip
 
     def list_failed_jobs(self) -> list[FailedJob]:
         """Return the failed jobs, at most MAX_FAILURES_KEPT, in the order in which they failed."""
@@ -213,6 +222,7 @@ class JobCounter:
     def _add_failure(self, key: int, ended: float, line: Mapping[str, Any]) -> None:
         if ended >= self._failures.get(key, 0.0):
             self._failures[key] = ended
+            self._sent[key] = read_sent_time(line)
             if key in self._details or len(self._details) < MAX_FAILURES_KEPT:
                 self._details[key] = build_failed_job(line)
 
@@ -277,7 +287,13 @@ class JobCounter:
         return max(self._failures.get(key, 0.0), abs(self._successes.get(key, 0.0)))
 
     def _is_failed(self, key: int) -> bool:
+        return self._is_latest_failure(key) and not self._is_replaced(key)
+
+    def _is_latest_failure(self, key: int) -> bool:
         return self._failures[key] >= abs(self._successes.get(key, 0.0))
+
+    def _is_replaced(self, key: int) -> bool:
+        return self.replacements.is_replaced(self._sent[key])
 
 
 def compute_hash(value: object) -> int:
@@ -296,6 +312,11 @@ def _parse_time(value: object) -> float:
         return datetime.fromisoformat(str(value)).timestamp()
     except ValueError:
         return 0.0
+
+
+def read_sent_time(line: Mapping[str, Any]) -> float:
+    """Return when the message was sent or, in lines of older workers, when the attempt began (seconds since 1970)."""
+    return _parse_time(line.get("sent")) or _parse_time(line.get("started"))
 
 
 def compute_line_seconds(line: Mapping[str, Any]) -> float | None:
@@ -329,6 +350,7 @@ def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
         peak_memory_bytes=read_integer(line.get("peak_memory_bytes")),
         memory_limit_bytes=read_integer(line.get("memory_limit_bytes")),
         start_error=_read_start_error(line),
+        sent=read_sent_time(line),
     )  # fmt: skip
 
 

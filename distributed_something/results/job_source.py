@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
 from distributed_something.core.submission import SubmissionDocument
+from distributed_something.observe.documents.replacements import MAX_MESSAGE_SECONDS
 from distributed_something.observe.documents.run_start import list_runs
 from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.queue import observe_queue
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
-
-MAX_MESSAGE_SECONDS = 14 * 86400.0  # SQS keeps a message for at most 14 days, so older submissions are not in the queue
 
 
 @dataclass(frozen=True)

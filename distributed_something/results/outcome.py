@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_something.observe.documents.journals import JournalReader
 from distributed_something.observe.documents.parallel import read_in_parallel
+from distributed_something.observe.documents.replacements import NO_REPLACEMENTS, Replacements
 from distributed_something.results.causes import FailureGroup, group_failures
 from distributed_something.results.job_counter import FailedJob, JobCounter, JobCounts, OverwrittenFiles
 from distributed_something.results.job_table import JobTable
@@ -88,15 +89,17 @@ def load_run_outcome(
     *,
     replaced_at: float | None = None,
     attempts: AttemptTable | None = None,
+    replacements: Replacements = NO_REPLACEMENTS,
 ) -> RunOutcome:
     """Return the outcome of the run. `left`: how many jobs are in the queue. AWS errors are not caught.
 
     `table` gets a row for each job that has ended, and `attempts` each attempt. `replaced_at`: when
     `submitJob --replace` last removed the waiting jobs during the run (seconds since 1970), or None; attempts that
-    failed earlier do not make a job a failing one.
+    failed earlier do not make a job a failing one. `replacements`: the submissions during the run and before it.
     """
     measurer = JobMeasurer()
     counter = JobCounter(measurer.add_end if table is None else _join(measurer.add_end, table.add_end))
+    counter.replacements = replacements
     add_line = counter.add_end if attempts is None else _join(counter.add_end, attempts.add_line)
     machines, unread = _add_lines(s3, file, counter, add_line, None if submitted is None else submitted - left)
     if table is not None:
@@ -127,16 +130,19 @@ def _join(*callbacks: Callable[[Mapping[str, Any]], object]) -> Callable[[Mappin
     return call_all
 
 
-def load_failures(s3: S3Client, file: MonitorFile, *, replaced_at: float | None = None) -> RunOutcome | None:
+def load_failures(
+    s3: S3Client, file: MonitorFile, *, replaced_at: float | None = None,
+    replacements: Replacements = NO_REPLACEMENTS,
+) -> RunOutcome | None:  # fmt: skip
     """Return how the jobs ended so far, from the journals alone; None if no attempt has failed.
 
-    `replaced_at`: as in `load_run_outcome`. AWS errors are not caught. If every attempt was the last one of its job,
-    and none failed, this takes only one listing and a small request for each container.
+    `replaced_at`, `replacements`: as in `load_run_outcome`. AWS errors are not caught. If every attempt was the last
+    one of its job, and none failed, this takes only one listing and a small request for each container.
     """
     totals = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys).read_totals()
     if not totals.failed and totals.attempts <= totals.ended:
         return None
-    outcome = load_run_outcome(s3, file, submitted=0, left=0, replaced_at=replaced_at)
+    outcome = load_run_outcome(s3, file, submitted=0, left=0, replaced_at=replaced_at, replacements=replacements)
     return outcome if outcome.all_failures else None
 
 

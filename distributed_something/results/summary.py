@@ -246,8 +246,8 @@ def _format_counts(outcome: RunOutcome) -> list[str]:
             format_wrapped_row("", f"and {format_count(counts.repeated, 'more end')} of jobs that were sent again")
         )
     if counts.replaced:
-        jobs = f"{counts.replaced:,} that failed after submitJob --replace"
-        lines.append(format_wrapped_row("replaced", f"{jobs}; not tried again"))
+        text = f"{counts.replaced:,} that failed; submitJob --replace has replaced them"
+        lines.append(format_wrapped_row("replaced", text))
     if outcome.unread:
         what = f"{outcome.unread:,} records that no journal mentions (the limit is {MAX_RECORDS_READ:,})"
         lines.append(format_wrapped_row("not counted", what))

@@ -9,7 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
+from distributed_something.core.monitor_file import parse_run_start
+from distributed_something.core.text import LABEL_COLUMNS, format_count, format_wrapped_row
 from distributed_something.observe.containers import StartFailure, find_start_failure, find_worker_crash
+from distributed_something.observe.documents.replacements import find_replacements, load_replacements
 from distributed_something.observe.documents.run_start import observe_submitted_jobs
 from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.queue import count_jobs
@@ -20,7 +23,7 @@ from distributed_something.results.advice import (
     build_batch_advice,
     choose_advice,
 )
-from distributed_something.results.command_line import build_run_line
+from distributed_something.results.command_line import build_run_line, format_command_lines
 from distributed_something.results.job_source import find_job_source
 from distributed_something.results.job_table import JobTable
 from distributed_something.results.next_batch import NextBatch, find_next_batch
@@ -29,6 +32,14 @@ from distributed_something.results.next_run.measure_run import measure_next_run
 from distributed_something.results.next_run.view import NextRun, format_next_run_rows
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.report.numbers.attempts import AttemptTable
+from distributed_something.results.retry.settled_jobs import (
+    NOTHING_SETTLED,
+    SettledJobs,
+    count_open_failures,
+    drop_left_jobs,
+    drop_settled_jobs,
+    find_settled_jobs,
+)
 from distributed_something.results.status.advice_text import format_advice
 from distributed_something.results.summary import (
     DeadLetters,
@@ -60,7 +71,11 @@ def load_ended_outcome(
     """
     jobs = summary.jobs
     submitted, left = jobs.get("submitted"), jobs.get("left") or 0
-    outcome = load_run_outcome(clients.s3, file, submitted, left, replaced_at=replaced_at, attempts=attempts)
+    until = summary.ended or summary.saved or math.inf
+    outcome = load_run_outcome(
+        clients.s3, file, submitted, left, replaced_at=replaced_at, attempts=attempts,
+        replacements=load_replacements(clients.s3, file, until, until),
+    )  # fmt: skip
     if "done" not in jobs:  # older versions saved no counts
         return outcome
     ended = sum(jobs.get(name) or 0 for name in ("done", "already_there", "failed"))
@@ -81,12 +96,13 @@ def load_current_outcome(
         return load_ended_outcome(clients, file, summary, attempts=attempts)
     history, now = load_history(clients.s3, file, now)
     left = 0 if history.ended is not None else count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
-    submitted = None
-    if history.start is not None:
-        reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
-        until = math.inf if history.ended is None else history.ended
-        submitted = observe_submitted_jobs(reader, file, history.start, now, until).count
-    return load_run_outcome(clients.s3, file, submitted, left, attempts=attempts)
+    reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
+    until = math.inf if history.ended is None else history.ended
+    submitted = observe_submitted_jobs(reader, file, history.start, now, until).count if history.start else None
+    return load_run_outcome(
+        clients.s3, file, submitted, left, attempts=attempts,
+        replacements=find_replacements(reader, file, now, until),
+    )  # fmt: skip
 
 
 def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> int:
@@ -106,12 +122,32 @@ def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> i
 
 def choose_ended_advice(
     clients: Clients, file: MonitorFile, outcome: RunOutcome, history: RunHistory, *,
-    is_hopeless: bool, ended: float, now: float,
+    is_hopeless: bool, ended: float, now: float, settled: SettledJobs = NOTHING_SETTLED,
 ) -> Advice | None:  # fmt: skip
-    """Return what to do after the run, which ended at `ended` (seconds since 1970). AWS errors are not caught."""
+    """Return what to do after the run, which ended at `ended` (seconds since 1970). AWS errors are not caught.
+
+    `settled`: the failed jobs about which nothing is left to do.
+    """
     source, has_no_machine = find_job_source(clients, file, ended, now), has_useless_replacements(history)
     batch = find_next_batch(clients, file, ended, now) if now > ended else None
+    outcome = drop_settled_jobs(outcome, settled)
+    if batch is None and (settled.has_later_run or source.is_replaced):
+        outcome = drop_left_jobs(outcome)
+    is_hopeless = is_hopeless and not outcome.is_complete
     return choose_advice(outcome, is_hopeless=is_hopeless, has_no_machine=has_no_machine, source=source, batch=batch)
+
+
+def count_original_failures(clients: Clients, file: MonitorFile, ended: float, now: float) -> dict[str, int]:
+    """Return how many failed jobs are left of each run whose failed jobs `retry` sent to this run, if there are any.
+
+    `ended`: when the run ended (seconds since 1970). AWS errors are not caught.
+    """
+    counts = {}
+    for run in find_job_source(clients, file, ended, now).retried_runs:
+        if (start := parse_run_start(run)) is not None:
+            original = replace(file, MONITOR_START_TIME=int(start * 1000))
+            counts[run] = count_open_failures(clients.s3, original, now)
+    return {run: count for run, count in counts.items() if count}
 
 
 def load_end_advice(clients: Clients, file: MonitorFile, now: float) -> tuple[bool, Advice | None] | None:
@@ -132,7 +168,11 @@ def _load_earlier_end(
     outcome = load_ended_outcome(clients, file, summary, replaced_at=history.replaced_at)
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     ended = summary.ended or history.ended or summary.saved or now
-    advice = choose_ended_advice(clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now)
+    settled = find_settled_jobs(clients.s3, file, outcome.failures, now)
+    outcome = drop_settled_jobs(outcome, settled)
+    advice = choose_ended_advice(
+        clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now, settled=settled
+    )
     return outcome, advice, advice.batch if advice else find_next_batch(clients, file, ended, now)
 
 
@@ -193,16 +233,17 @@ class EndedRun:
         if self.tick.snapshot.totals.attempts <= self._max_attempts:
             self.attempts = AttemptTable(self.file.MONITOR_START_TIME / 1000)
         snapshot, history, s3 = self.tick.snapshot, self.tick.history, self._clients.s3
+        reader = SubmissionReader(s3, self.file.MONITOR_BUCKET_NAME, self.file.MONITOR_APP_NAME)
         if history.ended is None or history.start is None:
             return self._add_machines(load_run_outcome(
                 s3, self.file, snapshot.submitted, snapshot.jobs, self._table, replaced_at=history.replaced_at,
-                attempts=self.attempts,
+                attempts=self.attempts, replacements=find_replacements(reader, self.file, snapshot.at),
             ))  # fmt: skip
         # Jobs that were submitted after the end belong to the next run, which may use the same queue.
-        reader = SubmissionReader(s3, self.file.MONITOR_BUCKET_NAME, self.file.MONITOR_APP_NAME)
         submitted = observe_submitted_jobs(reader, self.file, history.start, snapshot.at, until=history.ended)
         return self._add_machines(load_run_outcome(
-            s3, self.file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at, attempts=self.attempts
+            s3, self.file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at, attempts=self.attempts,
+            replacements=find_replacements(reader, self.file, snapshot.at, history.ended),
         ))  # fmt: skip
 
     def build_end_facts(self, outcome: RunOutcome | None, *, is_clean: bool) -> RunEndFacts:
@@ -267,7 +308,11 @@ class EndedRun:
             self._clients, self.file, self.outcome, self.tick.history,
             is_hopeless=is_hopeless, ended=self.ended, now=self.ended,
         )  # fmt: skip
-        return _format_steps(self.outcome, self._advice, line)
+        steps = _format_steps(self.outcome, self._advice, line)
+        if self.outcome.counts.failed:  # `retry` of this run comes first
+            return steps
+        counts = count_original_failures(self._clients, self.file, self.ended, self.ended)
+        return "\n".join(filter(None, [steps, *(format_original_failures(*item, line) for item in counts.items())]))
 
     def _find_worker_crash(self) -> StartFailure | None:
         """Return how a worker died; None if none did, or if AWS does not say so: the end does not need it."""
@@ -293,8 +338,17 @@ class EndedRun:
             return None
 
 
+def format_original_failures(run: str, count: int, line: CommandLine) -> str:
+    """Return that failed jobs of an earlier run are left, whose others `retry` sent, and how to send them, too."""
+    jobs = f"{format_count(count, 'failed job')} of the run {run} {'is' if count == 1 else 'are'} left; to send"
+    command = replace(line, monitor_file=run).format_retry(has_waiting=False)
+    rows = format_wrapped_row("earlier run", f"{jobs} {'it' if count == 1 else 'them'}, type:")
+    return "\n".join([rows, *format_command_lines(command, " " * LABEL_COLUMNS, " " * LABEL_COLUMNS)])
+
+
 def _count_recorded_failures(outcome: RunOutcome, history: RunHistory) -> int:
     # If the queue was not empty at the start, SQS's count does not say which messages are older than the run.
     if outcome.unrecorded or outcome.unread or history.dead_letters:
         return 0
-    return outcome.counts.failed + outcome.counts.repeated_failures
+    counts = outcome.counts
+    return counts.failed + counts.repeated_failures + counts.replaced_failures

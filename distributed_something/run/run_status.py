@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import starmap
 from typing import TYPE_CHECKING, NamedTuple
 
 from distributed_something.aws.ec2_fleet import format_fleet_problem
+from distributed_something.core.text import format_count
 from distributed_something.observe.containers import format_paused_machine
+from distributed_something.observe.documents.replacements import find_replacements
 from distributed_something.observe.queue import SETTLING_SECONDS
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.results.causes import FailureGroup, compute_group_cost, group_failures
 from distributed_something.results.outcome import load_run_outcome
 from distributed_something.results.retry.retry_jobs import load_retry_lists
+from distributed_something.results.retry.settled_jobs import SettledJobs, find_settled_jobs
 from distributed_something.results.status.document import (
     CostNumbers,
     JobNumbers,
@@ -41,7 +46,11 @@ from distributed_something.run.monitor.history import RunHistory, compute_cost_s
 from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason
 from distributed_something.run.monitor.start_failure import format_start_outcome
 from distributed_something.run.monitor.unusable import format_unusable_machines
-from distributed_something.run.run_outcome import choose_ended_advice, load_ended_outcome
+from distributed_something.run.run_outcome import (
+    choose_ended_advice,
+    count_original_failures,
+    load_ended_outcome,
+)
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -86,16 +95,21 @@ def _add_unwatched_end(
 
     Its queue is gone, so all jobs that have not ended are lost.
     """
-    outcome = load_run_outcome(view.clients.s3, view.file, snapshot.submitted, 0, replaced_at=history.replaced_at)
+    outcome = load_run_outcome(
+        view.clients.s3, view.file, snapshot.submitted, 0, replaced_at=history.replaced_at,
+        replacements=view.progress.counter.replacements,
+    )  # fmt: skip
+    settled = find_settled_jobs(view.clients.s3, view.file, outcome.failures, now)
     is_complete, ended = outcome.is_complete, status.ended or now
     reason = "run" if not (outcome.unrecorded or outcome.unread) and outcome.submitted is not None else "stopped"
     return replace(
         status,
         state=choose_ended_state(reason=reason, is_complete=is_complete),
         jobs=count_ended_jobs(outcome.submitted, outcome.counts, 0),
-        failures=outcome.groups, failing=(), attempt_seconds=outcome.total_seconds,
+        failures=outcome.groups, failing=(), attempt_seconds=outcome.total_seconds, settled=settled,
+        messages=[*status.messages, *format_settled_jobs(settled)],
         advice=choose_ended_advice(
-            view.clients, view.file, outcome, history, is_hopeless=False, ended=ended, now=now
+            view.clients, view.file, outcome, history, is_hopeless=False, ended=ended, now=now, settled=settled
         ),
     )  # fmt: skip
 
@@ -106,6 +120,8 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
     start, state = file.MONITOR_START_TIME / 1000, choose_current_state(snapshot, history)
+    until = history.ended or math.inf
+    progress.counter.replacements = find_replacements(view.caches.submissions, file, snapshot.at, until)
     failures = progress.counter.list_failed_jobs()
     retried = select_retried_jobs(failures, _find_retries(view, history) if failures else {})
     machines = _count_machines(file, snapshot, progress)
@@ -251,6 +267,18 @@ def _format_time(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%H:%M} UTC"
 
 
+def format_settled_jobs(settled: SettledJobs) -> list[str]:
+    """Return what became of the failed jobs after the run; no lines if nothing did."""
+    texts = [f"{len(settled.succeeded):,} succeeded in a later run"] if settled.succeeded else []
+    texts += [f"submitJob --replace replaced {len(settled.replaced):,}"] if settled.replaced else []
+    return [f"of the failed jobs, since then: {'; '.join(texts)}"] if texts else []
+
+
+def format_original_failures(run: str, count: int) -> str:
+    """Return that failed jobs of an earlier run are left, whose others `retry` sent to this run."""
+    return f"{format_count(count, 'failed job')} of the run {run} {'is' if count == 1 else 'are'} left"
+
+
 def find_run_end(file: MonitorFile, summary: RunSummary, history: RunHistory) -> float:
     """Return when a run with this summary ended, in seconds since 1970."""
     start = file.MONITOR_START_TIME / 1000
@@ -266,6 +294,8 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory,
     start = file.MONITOR_START_TIME / 1000
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     ended = find_run_end(file, summary, history)
+    settled = find_settled_jobs(view.clients.s3, file, outcome.failures, now)
+    left = {} if outcome.counts.failed else count_original_failures(view.clients, file, ended, now)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
         state=choose_ended_state(reason=summary.reason, is_complete=summary.is_complete), at=ended, started=start,
@@ -277,8 +307,12 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory,
         speed=measure_average_speed(progress, start),
         slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
         reason="" if summary.reason == "run" else summary.reason, start_failure=summary.start_failure,
-        messages=[format_start_outcome(summary.start_failure)] if summary.start_failure else [],
+        messages=[
+            *([format_start_outcome(summary.start_failure)] if summary.start_failure else []),
+            *format_settled_jobs(settled), *starmap(format_original_failures, left.items()),
+        ],
+        settled=settled,
         advice=choose_ended_advice(
-            view.clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now
+            view.clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now, settled=settled
         ),
     )  # fmt: skip

@@ -129,14 +129,14 @@ def find_repeated_submission(
     replaced = max((document.began for document in sent if document.replaced), default=0.0)
     current = [item for item in sent if item.began >= replaced and (item.count or item.ended is None)]
     same = [item for item in current if digests & {item.digest, item.jobs_digest} - {""}]
-    same = same or [item for item in current if path and item.path and _is_same_path(item.path, path)]
+    same = same or [item for item in current if path and item.path and is_same_path(item.path, path)]
     is_settled = all(document.end is not None and now - document.end > settling_seconds for document in same)
     if not same or (is_settled and not queue.counts.jobs):
         return None
     return max(same, key=lambda document: document.time)
 
 
-def _is_same_path(first: str, second: str) -> bool:
+def is_same_path(first: str, second: str) -> bool:
     """Return whether both may be the same file, typed in different folders: they have the same name and folder."""
     parts = [PurePath(path).parts[-2:] for path in (first, second)]
     shorter = min(map(len, parts))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS, iter_bucket_objects
 from distributed_something.core.submission import RetryList, parse_retry_list
 from distributed_something.observe.documents.parallel import read_in_parallel
+from distributed_something.observe.documents.replacements import NO_REPLACEMENTS, Replacements, load_replacements
 from distributed_something.observe.documents.run_start import list_runs
 from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.outcome import read_record
@@ -35,7 +36,8 @@ class RetryState(Enum):
     FAILED = "failed"  # it can be sent again
     SUCCEEDED = "succeeded"
     SENT = "sent"  # it was sent again, and its message may still be in the queue
-    REPLACED = "replaced"  # it was sent again with another ID, and failed in the same run with this ID
+    # It was sent again with another ID, and failed in the same run with this ID; or `submitJob --replace` replaced it.
+    REPLACED = "replaced"
 
 
 @dataclass(frozen=True)
@@ -121,26 +123,46 @@ class RetryReader:
     s3: S3Client
     file: MonitorFile
     view: QueueView
+    later_runs: list[str] = field(default_factory=list)  # newest first
+    has_links: bool = False  # whether anything may have become of a failed job
     _chain: RetryChain = field(default_factory=lambda: RetryChain(()))
-    _later_runs: list[str] = field(default_factory=list)
+    _replacements: Replacements = NO_REPLACEMENTS
+
+    def load_links(self) -> None:
+        """Read which runs there are, which jobs `retry` sent again, and what `submitJob --replace` replaced."""
+        bucket, app = self.file.MONITOR_BUCKET_NAME, self.file.MONITOR_APP_NAME
+        runs = list_runs(self.s3, bucket, app)
+        self.later_runs = sorted((run for run in runs if run > self.file.run), reverse=True)
+        keys = [RunKeys(app, run) for run in (self.file.run, *self.later_runs)]
+        lists = [
+            retries
+            for _, found in read_in_parallel(keys, partial(load_retry_lists, self.s3, bucket))
+            for retries in found
+        ]
+        self._chain, self.has_links = RetryChain(lists), bool(self.later_runs or lists)
+        self._replacements = load_replacements(self.s3, self.file, self.view.now)
 
     def load_jobs(self, failures: Sequence[FailedJob], all_failed: Iterable[str]) -> list[RetryJob]:
         """Return what is known about each failed job, in the same order. `all_failed`: all failed jobs of the run."""
-        bucket, app = self.file.MONITOR_BUCKET_NAME, self.file.MONITOR_APP_NAME
-        runs = list_runs(self.s3, bucket, app)
-        self._later_runs = sorted((run for run in runs if run > self.file.run), reverse=True)
-        keys = [RunKeys(app, run) for run in (self.file.run, *self._later_runs)]
-        lists = read_in_parallel(keys, partial(load_retry_lists, self.s3, bucket))
-        self._chain = RetryChain([retries for _, found in lists for retries in found])
+        self.load_links()
         read = partial(self._load_job, frozenset(all_failed))
         return [job for _, job in read_in_parallel(failures, read)]
+
+    def find_states(self, failures: Sequence[FailedJob], all_failed: frozenset[str]) -> dict[str, RetryState]:
+        """Return what became of each failed job, by its ID, after `load_links`. Its message is not read."""
+        find = partial(self._find_state, all_failed)
+        return {failed.job: state for failed, state in read_in_parallel(failures, find)}
+
+    def is_replaced(self, failed: FailedJob) -> bool:
+        """Return whether `submitJob --replace` has replaced the job since it was sent."""
+        return self._replacements.is_replaced(failed.sent)
 
     def _load_job(self, all_failed: frozenset[str], failed: FailedJob) -> RetryJob:
         record = self._read_record(self.file.run, failed.job)
         message, links = record.get("message"), self._chain.follow(failed.job)
         return RetryJob(
             failed,
-            self._find_state(all_failed, failed, links),
+            self._find_state(all_failed, failed),
             message if isinstance(message, (dict, str)) else None,
             str(record.get("again_since") or ""),
             _read_bytes(record, "peak_memory_bytes"),
@@ -148,12 +170,13 @@ class RetryReader:
             links.sent,
         )
 
-    def _find_state(self, all_failed: frozenset[str], failed: FailedJob, links: RetryLinks) -> RetryState:
+    def _find_state(self, all_failed: frozenset[str], failed: FailedJob) -> RetryState:
+        links = self._chain.follow(failed.job)
         sent, new_ids = links.sent, links.new_ids
-        if new_ids & all_failed:
+        if new_ids & all_failed or self.is_replaced(failed):
             return RetryState.REPLACED
-        ends = [self._find_later_ends(failed.job, self._later_runs)]
-        ends += (self._find_later_ends(new_id, [*self._later_runs, self.file.run]) for new_id in sorted(new_ids))
+        ends = [self._find_later_ends(failed.job, self.later_runs)]
+        ends += (self._find_later_ends(new_id, [*self.later_runs, self.file.run]) for new_id in sorted(new_ids))
         if any(end.is_success for end in ends):
             return RetryState.SUCCEEDED
         sent = max([sent, *(end.begun for end in ends)])

@@ -14,6 +14,7 @@ from typing import Any
 from distributed_something.observe.containers import StartFailure
 from distributed_something.results.advice import Advice
 from distributed_something.results.causes import FailureGroup, list_telling_lines
+from distributed_something.results.retry.settled_jobs import NOTHING_SETTLED, SettledJobs
 from distributed_something.results.status.forecast import Estimate, Speed
 from distributed_something.results.status.progress import SlowJob
 
@@ -43,6 +44,7 @@ class JobNumbers:
     `submitted`: distinct jobs, which is the sum of all states; None if unknown, as in runs that an older version
     started. A job that was sent again after it had failed is not `failed` any more. `already_there`: submissions that
     were skipped. `unaccounted`: after the run, jobs that were lost: they have neither ended nor are they in the queue.
+    `replaced`: failed submissions that `submitJob --replace` has replaced, which are not among the others.
     """
 
     submitted: int | None
@@ -52,6 +54,7 @@ class JobNumbers:
     running: int = 0
     waiting: int = 0
     unaccounted: int = 0
+    replaced: int = 0
 
     @property
     def ended(self) -> int:
@@ -96,7 +99,7 @@ class RunStatus:
     run has ended and not every job is done. `speed`: None if it is not known yet; the average once no jobs are left.
     `failures`: the failed jobs by cause. `failing`: the jobs that have not ended and whose latest attempt failed, by
     cause, after the run or while no job has succeeded. `start_failure`: why no container took a job, if
-    the run ended because of that.
+    the run ended because of that. `settled`: failed jobs about which nothing is left to do, because of later runs.
     """
 
     app: str
@@ -120,6 +123,7 @@ class RunStatus:
     messages: Sequence[str] = ()
     advice: Advice | None = None
     start_failure: StartFailure | None = None
+    settled: SettledJobs = NOTHING_SETTLED
 
     @property
     def elapsed(self) -> float:
@@ -136,15 +140,19 @@ class RunStatus:
         is_over = is_over and not (self.jobs.waiting or self.jobs.unaccounted)
         return 1.0 if is_over and self.jobs.submitted else self.jobs.share
 
-    def is_repeated(self, group: FailureGroup) -> bool:
-        """Return whether `retry` has sent all jobs of the group again, and they have not ended yet."""
+    def has_group_retry(self, group: FailureGroup) -> bool:
+        """Return whether `retry` can send jobs of the group again.
+
+        It has not sent all of them already, and they have not all succeeded since or been replaced.
+        """
         batch = self.advice.batch if self.advice else None
-        return batch is not None and all(failed.job in batch.repeated for failed in group.jobs)
+        others = self.settled.jobs | (batch.repeated if batch else frozenset())
+        return any(failed.job not in others for failed in group.jobs)
 
     @property
     def has_retry(self) -> bool:
         """Whether jobs failed that `retry` can send again."""
-        return bool(self.jobs.failed) and not (self.failures and all(map(self.is_repeated, self.failures)))
+        return bool(self.jobs.failed) and (not self.failures or any(map(self.has_group_retry, self.failures)))
 
     @property
     def has_failures(self) -> bool:
@@ -177,10 +185,11 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
         "jobs": {
             "submitted": status.jobs.submitted, "done": status.jobs.done, "already_there": status.jobs.already_there,
             "failed": status.jobs.failed, "running": status.jobs.running, "waiting": status.jobs.waiting,
-            "unaccounted": status.jobs.unaccounted,
+            "unaccounted": status.jobs.unaccounted, "replaced": status.jobs.replaced,
         },
         **_build_groups(status, retry_command, group_costs),
         "retry": retry_command if status.has_retry else None,
+        "settled": {"succeeded": len(status.settled.succeeded), "replaced": len(status.settled.replaced)},
         "cost": {
             "usd": _round_usd(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end, _round_usd),
             "max_usd": status.cost.limit,
@@ -203,7 +212,7 @@ def _build_groups(status: RunStatus, retry_command: str, costs: Sequence[float |
     failures, failing = zip(status.failures, costs, strict=False), zip(status.failing, costs[count:], strict=True)
     return {
         "failures": [
-            _build_group(group, None if status.is_repeated(group) else f"{retry_command} --only {group.id}", usd)
+            _build_group(group, f"{retry_command} --only {group.id}" if status.has_group_retry(group) else None, usd)
             for group, usd in failures
         ],
         "failing": [_build_group(group, None, usd) for group, usd in failing],

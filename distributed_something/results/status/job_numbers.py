@@ -51,11 +51,12 @@ def count_current_jobs(sources: JobSources) -> JobNumbers:
     totals, counts = sources.totals, sources.counts
     done = counts.done + max(0, totals.done - counts.done - counts.repeated_done)
     already_there = max(totals.already_there, counts.already_there)
-    failed = counts.failed + max(0, totals.failed - counts.failed - counts.repeated_failures) - sources.retried
+    known_failures = counts.failed + counts.repeated_failures + counts.replaced_failures
+    failed = counts.failed + max(0, totals.failed - known_failures) - sources.retried
     ended = done + already_there + failed
+    replaced = max(totals.replaced + counts.replaced_failures, counts.replaced)
     if sources.submitted is None:
-        return JobNumbers(None, done, already_there, failed, sources.running, sources.waiting)
-    replaced = max(totals.replaced, counts.replaced)
+        return JobNumbers(None, done, already_there, failed, sources.running, sources.waiting, replaced=replaced)
     submitted = max(ended, sources.submitted - counts.repeated - replaced - sources.retried)
     if sources.replacing is not None:
         submitted = min(submitted, ended + sources.running + sources.replacing)
@@ -65,7 +66,7 @@ def count_current_jobs(sources: JobSources) -> JobNumbers:
             submitted = ended + in_queue
     left = submitted - ended
     running = left if sources.is_empty else min(sources.running, left)
-    return JobNumbers(submitted, done, already_there, failed, running, left - running)
+    return JobNumbers(submitted, done, already_there, failed, running, left - running, replaced=replaced)
 
 
 def count_ended_jobs(submitted: int | None, counts: JobCounts, left: int) -> JobNumbers:
@@ -73,7 +74,7 @@ def count_ended_jobs(submitted: int | None, counts: JobCounts, left: int) -> Job
 
     If the number of jobs is known, those are unaccounted for that have neither ended nor are in the queue.
     """
-    numbers = JobNumbers(None, counts.done, counts.already_there, counts.failed, waiting=left)
+    numbers = JobNumbers(None, counts.done, counts.already_there, counts.failed, waiting=left, replaced=counts.replaced)
     if submitted is None:
         return numbers
     total = max(numbers.ended, submitted - counts.repeated - counts.replaced)

@@ -31,6 +31,7 @@ MIN_WIDTH, MAX_WIDTH = 60, 120
 LINES_AROUND_GROUPS = 3  # a rule, the heading, and the number of other causes
 MIN_GROUP_LINES, MAX_CAUSE_LINES = 3, 2
 MAX_MESSAGES = 3
+MIN_COUNTS = 4  # of jobs in the first row: done, running, waiting, failed
 MIN_SLOW_SECONDS = 2.0  # faster jobs are not worth a line
 MAX_DETAILED_GROUPS = 10
 DETAIL_INDENT = "    "
@@ -76,15 +77,15 @@ def build_screen(status: RunStatus, group_costs: Sequence[float | None], footer:
 
 
 def format_failure_details(
-    groups: Sequence[FailureGroup], retry_command: str = "", repeated: Collection[str] = ()
+    groups: Sequence[FailureGroup], retry_command: str = "", settled: Collection[str] = ()
 ) -> list[str]:
     """Return lines with an example of each of the largest groups, and the command that runs its jobs again, if any.
 
-    `repeated`: the IDs of the groups whose jobs have been sent again.
+    `settled`: the IDs of the groups without a job that `retry` would send.
     """
     lines = []
     for group in groups[:MAX_DETAILED_GROUPS]:
-        lines += _format_details(group, "" if group.id in repeated else retry_command)
+        lines += _format_details(group, "" if group.id in settled else retry_command)
     if (more := len(groups) - MAX_DETAILED_GROUPS) > 0:
         lines += ["", f"… and {format_count(more, 'more cause')}: status --json lists all of them with their jobs"]
     return lines
@@ -165,13 +166,14 @@ def _build_numbers(status: RunStatus, width: int) -> list[Text]:
 
 
 def _build_counts(jobs: JobNumbers, width: int) -> list[Text]:
-    """Return one row, or two if the number of jobs that were already there does not fit."""
+    """Return one row, or two if the less important numbers do not fit."""
     total = "" if jobs.submitted is None else f"of {jobs.submitted:,}"
-    counts = _format_counts(jobs)
+    counts, others = _format_counts(jobs), list[str]()
     space = width - 1 - LABEL_WIDTH - len(total) - 1
-    if len("   ".join(counts)) <= space or not jobs.already_there:
-        return [_build_row("jobs", "   ".join(counts), total, width)]
-    return [_build_row("jobs", "   ".join(counts[:-1]), total, width), _build_row("", counts[-1], "", width)]
+    while len("   ".join(counts)) > space and len(counts) > MIN_COUNTS:
+        others.insert(0, counts.pop())
+    rows = [_build_row("jobs", "   ".join(counts), total, width)]
+    return [*rows, _build_row("", "   ".join(others), "", width)] if others else rows
 
 
 def _format_state(status: RunStatus) -> str:
@@ -202,6 +204,7 @@ def _format_counts(jobs: JobNumbers) -> list[str]:
     counts = {"done": jobs.done, "running": jobs.running, "waiting": jobs.waiting, "failed": jobs.failed}
     texts = [f"{count:,} {name}" for name, count in counts.items()]
     texts += [f"{jobs.unaccounted:,} unaccounted for"] if jobs.unaccounted else []
+    texts += [f"{jobs.replaced:,} replaced"] if jobs.replaced else []
     return [*texts, f"{jobs.already_there:,} already there"] if jobs.already_there else texts
 
 

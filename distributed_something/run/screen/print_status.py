@@ -37,9 +37,9 @@ def print_status(view: RunView, status: RunStatus, output: Output, line: Command
         output.print_result(json.dumps(build_status_document(status, retry_command, costs), indent=1))
         return
     lines = [line.plain.rstrip() for line in build_screen(status, costs, "", ScreenSize(height=PRINTED_ROWS))]
-    repeated = {group.id for group in status.failures if status.is_repeated(group)}
+    settled = {group.id for group in status.failures if not status.has_group_retry(group)}
     lines += [
-        *format_failure_details(status.failures, retry_command if status.state.has_ended else "", repeated),
+        *format_failure_details(status.failures, retry_command if status.state.has_ended else "", settled),
         *format_failure_details(status.failing),
     ]
     if status.start_failure is not None:
@@ -49,7 +49,7 @@ def print_status(view: RunView, status: RunStatus, output: Output, line: Command
         output.print_result("\n" + format_advice(status.advice, line))
     elif not status.state.has_ended:
         _print_current_advice(view, status, output, line)
-    elif status.jobs.failed:
+    elif status.has_retry:
         output.print_result(f"\n{format_next_command(retry_command)}")
 
 

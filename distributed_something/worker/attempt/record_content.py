@@ -68,6 +68,7 @@ def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> d
         "log": f"s3://{settings.aws_bucket}/{build_log_key(settings, attempt)}" if has_log else None,
         "retry_of": attempt.retry_of,
         "again_since": attempt.again_text or None,
+        "sent": _build_timestamp(attempt.sent),
         "message_id": attempt.message_id,
         "message": attempt.message or attempt.raw["Body"],
     }
