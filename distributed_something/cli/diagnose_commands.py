@@ -220,7 +220,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
         summary, history = find_run_summary(s3, run), load_history(s3, run, evidence.at)[0]
         if summary is None or not summary.is_clean:
             return _load_current_jobs(context, run, evidence, history)
-        outcome = load_ended_outcome(context.clients, run, summary, replaced_at=history.replaced_at)
+        outcome = load_ended_outcome(context.clients, run, summary)
         ended = summary.ended or history.ended or summary.saved or evidence.at
         source = find_job_source(context.clients, run, ended, evidence.at)
         batch = find_next_batch(context.clients, run, ended, evidence.at)
@@ -253,7 +253,7 @@ def _load_current_jobs(context: Context, run: MonitorFile, evidence: Evidence, h
         outcome = load_current_outcome(clients, run, evidence.at)
         return JobEvidence(outcome, source, has_ended=True, is_regular=True)
     replacements = load_replacements(clients.s3, run, evidence.at)
-    failures = load_failures(clients.s3, run, replaced_at=history.replaced_at, replacements=replacements)
+    failures = load_failures(clients.s3, run, replacements=replacements)
     if failures is None:
         return JobEvidence(source=source, has_pauses=evidence.has_pauses)
     outcome = replace(failures, left=counts.jobs if counts else 0)

@@ -52,8 +52,8 @@ class JobCounts:
 
     `done`: jobs that the run did. `already_there`: submissions that were skipped. `failed`: jobs whose latest
     submission failed. `repeated_done` and `repeated_failures`: further submissions of jobs, which ended in this way in
-    the same run. `replaced`: submissions that failed, and that `submitJob --replace` has replaced; nothing is left to
-    do for them. `replaced_failures`: those of them that failed for good before they were replaced.
+    the same run. `replaced`: submissions that have ended, and that `submitJob --replace` has replaced; others do the
+    same work. `replaced_done`, `replaced_failures`: those of them that were done, or had failed for good.
     """
 
     done: int = 0
@@ -62,6 +62,7 @@ class JobCounts:
     repeated_done: int = 0
     repeated_failures: int = 0
     replaced: int = 0
+    replaced_done: int = 0
     replaced_failures: int = 0
 
     @property
@@ -88,7 +89,8 @@ class OverwrittenFiles:
 class JobCounter:
     """Counts final ends of jobs. Lines and records may be added in any order, and more than once.
 
-    `on_end` is called once for each end of a submission with the line that reports it.
+    `on_end` is called once for each end of a submission with the line that reports it. `replacements` may be set at any
+    time, also after the ends of jobs were added that it replaces.
 
     A run can submit a job several times; each submission has a message ID of its own. Jobs and messages are stored as
     hashes, because a million names would need several hundred megabytes.
@@ -111,8 +113,11 @@ class JobCounter:
         self._seconds: dict[int, float] = {}  # of all attempts without success, by the job's hash
         self.total_seconds = 0.0  # of all attempts, as far as they are known
         self.group_values = GroupValueCounter()  # of all jobs that have ended
-        self._sent: dict[int, float] = {}  # when the message of the latest failure was sent, by the job's hash
-        self.replacements = NO_REPLACEMENTS  # may be set at any time, also after the ends of replaced jobs were added
+        # When the messages of the latest success and the latest failure were sent, in seconds, by the job's hash.
+        self._sent_done: dict[int, int] = {}
+        self._sent_failed: dict[int, int] = {}
+        self._times: dict[int, int] = {}  # keeps one object of each time, of which many jobs have the same
+        self.replacements = NO_REPLACEMENTS
 
     def add_end(self, line: Mapping[str, Any]) -> None:
         """Count an attempt if it was the last one of its submission. `line` is a journal's line or a record.
@@ -150,6 +155,7 @@ class JobCounter:
         if line.get("state") == "failed":
             return key in self._failures and ended >= self._failures[key] and self._is_failed(key)
         is_superseded = key in self._failures and self._is_failed(key)
+        is_superseded = is_superseded or (line.get("state") == "done" and self._is_done_replaced(key))
         return not is_superseded and max(ended, 1e-3) >= abs(self._successes.get(key, 0.0))
 
     def forget_submissions(self) -> None:
@@ -161,14 +167,16 @@ class JobCounter:
         return compute_hash((job, etag)) in self._records
 
     def count_jobs(self) -> JobCounts:
-        done = sum(time > 0 for time in self._successes.values())
-        latest = [key for key in self._failures if self._is_latest_failure(key)]
-        replaced = sum(map(self._is_replaced, latest))
-        failed = len(latest) - replaced
-        repeated_done, repeated_failures = self._counts["done"] - done, self._counts["failed"] - len(latest)
+        done = [key for key, time in self._successes.items() if time > 0]
+        failed = [key for key in self._failures if self._is_latest_failure(key)]
+        replaced_done, replaced_failures = 0, 0
+        if self.replacements.has_any:
+            replaced_done = sum(map(self._is_done_replaced, done))
+            replaced_failures = sum(map(self._is_failure_replaced, failed))
         return JobCounts(
-            done, self._counts["skipped"], failed, repeated_done, repeated_failures,
-            self._counts["replaced"] + replaced, replaced,
+            len(done) - replaced_done, self._counts["skipped"], len(failed) - replaced_failures,
+            self._counts["done"] - len(done), self._counts["failed"] - len(failed),
+            self._counts["replaced"] + replaced_done + replaced_failures, replaced_done, replaced_failures,
         )  # fmt: skip
 
     def list_failed_jobs(self) -> list[FailedJob]:
@@ -217,12 +225,14 @@ class JobCounter:
             self._add_failure(key, ended, line)
         else:
             self._add_success(key, ended, is_done=state == "done")
+            if state == "done":
+                self._sent_done[key] = max(self._keep_time(read_sent_time(line)), self._sent_done.get(key, 0))
         self._on_end(line)
 
     def _add_failure(self, key: int, ended: float, line: Mapping[str, Any]) -> None:
         if ended >= self._failures.get(key, 0.0):
             self._failures[key] = ended
-            self._sent[key] = read_sent_time(line)
+            self._sent_failed[key] = self._keep_time(read_sent_time(line))
             if key in self._details or len(self._details) < MAX_FAILURES_KEPT:
                 self._details[key] = build_failed_job(line)
 
@@ -287,13 +297,19 @@ class JobCounter:
         return max(self._failures.get(key, 0.0), abs(self._successes.get(key, 0.0)))
 
     def _is_failed(self, key: int) -> bool:
-        return self._is_latest_failure(key) and not self._is_replaced(key)
+        return self._is_latest_failure(key) and not self._is_failure_replaced(key)
 
     def _is_latest_failure(self, key: int) -> bool:
         return self._failures[key] >= abs(self._successes.get(key, 0.0))
 
-    def _is_replaced(self, key: int) -> bool:
-        return self.replacements.is_replaced(self._sent[key])
+    def _is_failure_replaced(self, key: int) -> bool:
+        return self.replacements.is_replaced(self._sent_failed[key])
+
+    def _is_done_replaced(self, key: int) -> bool:
+        return self.replacements.is_replaced(self._sent_done.get(key, 0), is_done=True)
+
+    def _keep_time(self, time: float) -> int:
+        return self._times.setdefault(int(time), int(time))
 
 
 def compute_hash(value: object) -> int:

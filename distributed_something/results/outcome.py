@@ -87,15 +87,13 @@ def load_run_outcome(
     left: int,
     table: JobTable | None = None,
     *,
-    replaced_at: float | None = None,
     attempts: AttemptTable | None = None,
     replacements: Replacements = NO_REPLACEMENTS,
 ) -> RunOutcome:
     """Return the outcome of the run. `left`: how many jobs are in the queue. AWS errors are not caught.
 
-    `table` gets a row for each job that has ended, and `attempts` each attempt. `replaced_at`: when
-    `submitJob --replace` last removed the waiting jobs during the run (seconds since 1970), or None; attempts that
-    failed earlier do not make a job a failing one. `replacements`: the submissions during the run and before it.
+    `table` gets a row for each job that has ended, and `attempts` each attempt. `replacements`: the submissions before
+    the run and during it; attempts that failed before the last replacement do not make a job a failing one.
     """
     measurer = JobMeasurer()
     counter = JobCounter(measurer.add_end if table is None else _join(measurer.add_end, table.add_end))
@@ -111,7 +109,7 @@ def load_run_outcome(
     total = None if submitted is None else max(submitted, counts.ended + left)
     failures = counter.list_failed_jobs()
     groups = add_example_details(s3, file, group_failures(failures, counter.group_values))
-    failing = counter.list_failing_jobs(replaced_at or 0.0)
+    failing = counter.list_failing_jobs(replacements.last_removal or 0.0)
     failing_groups = add_example_details(s3, file, group_failures(failing))
     return RunOutcome(
         total, counts, left, failures, machines, counter.find_overwritten_files(), counter.find_result_times(),
@@ -131,18 +129,17 @@ def _join(*callbacks: Callable[[Mapping[str, Any]], object]) -> Callable[[Mappin
 
 
 def load_failures(
-    s3: S3Client, file: MonitorFile, *, replaced_at: float | None = None,
-    replacements: Replacements = NO_REPLACEMENTS,
-) -> RunOutcome | None:  # fmt: skip
+    s3: S3Client, file: MonitorFile, *, replacements: Replacements = NO_REPLACEMENTS
+) -> RunOutcome | None:
     """Return how the jobs ended so far, from the journals alone; None if no attempt has failed.
 
-    `replaced_at`, `replacements`: as in `load_run_outcome`. AWS errors are not caught. If every attempt was the last
-    one of its job, and none failed, this takes only one listing and a small request for each container.
+    `replacements`: as in `load_run_outcome`. AWS errors are not caught. If every attempt was the last one of its job,
+    and none failed, this takes only one listing and a small request for each container.
     """
     totals = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys).read_totals()
     if not totals.failed and totals.attempts <= totals.ended:
         return None
-    outcome = load_run_outcome(s3, file, submitted=0, left=0, replaced_at=replaced_at, replacements=replacements)
+    outcome = load_run_outcome(s3, file, submitted=0, left=0, replacements=replacements)
     return outcome if outcome.all_failures else None
 
 

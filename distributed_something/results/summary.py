@@ -33,7 +33,7 @@ from distributed_something.results.causes import (
     list_telling_lines,
 )
 from distributed_something.results.command_line import wrap_command
-from distributed_something.results.job_counter import FailedJob, OverwrittenFiles
+from distributed_something.results.job_counter import FailedJob, JobCounts, OverwrittenFiles
 from distributed_something.results.outcome import MAX_RECORDS_READ, RunOutcome
 
 if TYPE_CHECKING:
@@ -246,12 +246,18 @@ def _format_counts(outcome: RunOutcome) -> list[str]:
             format_wrapped_row("", f"and {format_count(counts.repeated, 'more end')} of jobs that were sent again")
         )
     if counts.replaced:
-        text = f"{counts.replaced:,} that failed; submitJob --replace has replaced them"
-        lines.append(format_wrapped_row("replaced", text))
+        lines.append(format_wrapped_row("replaced", _format_replaced_jobs(counts)))
     if outcome.unread:
         what = f"{outcome.unread:,} records that no journal mentions (the limit is {MAX_RECORDS_READ:,})"
         lines.append(format_wrapped_row("not counted", what))
     return lines
+
+
+def _format_replaced_jobs(counts: JobCounts) -> str:
+    failed, done = counts.replaced - counts.replaced_done, counts.replaced_done
+    states = [f"{failed:,} that failed"] if failed else []
+    states += [f"{done:,} that {'was' if done == 1 else 'were'} done"] if done else []
+    return f"{' and '.join(states)}; submitJob --replace has sent new ones"
 
 
 def _format_groups(title: str, groups: Sequence[FailureGroup], cost: float | None, seconds: float) -> list[str]:

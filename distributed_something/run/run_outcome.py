@@ -33,7 +33,6 @@ from distributed_something.results.next_run.view import NextRun, format_next_run
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.report.numbers.attempts import AttemptTable
 from distributed_something.results.retry.settled_jobs import (
-    NOTHING_SETTLED,
     SettledJobs,
     count_open_failures,
     drop_left_jobs,
@@ -62,9 +61,8 @@ if TYPE_CHECKING:
 
 
 def load_ended_outcome(
-    clients: Clients, file: MonitorFile, summary: RunSummary, *, replaced_at: float | None = None,
-    attempts: AttemptTable | None = None,
-) -> RunOutcome:  # fmt: skip
+    clients: Clients, file: MonitorFile, summary: RunSummary, *, attempts: AttemptTable | None = None
+) -> RunOutcome:
     """Return how the jobs of a run with this summary ended. AWS errors are not caught.
 
     Jobs that ended after the summary was saved, while the last containers stopped, are not in the queue any more.
@@ -73,7 +71,7 @@ def load_ended_outcome(
     submitted, left = jobs.get("submitted"), jobs.get("left") or 0
     until = summary.ended or summary.saved or math.inf
     outcome = load_run_outcome(
-        clients.s3, file, submitted, left, replaced_at=replaced_at, attempts=attempts,
+        clients.s3, file, submitted, left, attempts=attempts,
         replacements=load_replacements(clients.s3, file, until, until),
     )  # fmt: skip
     if "done" not in jobs:  # older versions saved no counts
@@ -122,12 +120,13 @@ def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> i
 
 def choose_ended_advice(
     clients: Clients, file: MonitorFile, outcome: RunOutcome, history: RunHistory, *,
-    is_hopeless: bool, ended: float, now: float, settled: SettledJobs = NOTHING_SETTLED,
+    is_hopeless: bool, ended: float, settled: SettledJobs,
 ) -> Advice | None:  # fmt: skip
     """Return what to do after the run, which ended at `ended` (seconds since 1970). AWS errors are not caught.
 
     `settled`: the failed jobs about which nothing is left to do.
     """
+    now = max(ended, settled.at)
     source, has_no_machine = find_job_source(clients, file, ended, now), has_useless_replacements(history)
     batch = find_next_batch(clients, file, ended, now) if now > ended else None
     outcome = drop_settled_jobs(outcome, settled)
@@ -165,14 +164,12 @@ def _load_earlier_end(
     clients: Clients, file: MonitorFile, summary: RunSummary, now: float
 ) -> tuple[RunOutcome, Advice | None, NextBatch | None]:
     history, now = load_history(clients.s3, file, now)
-    outcome = load_ended_outcome(clients, file, summary, replaced_at=history.replaced_at)
+    outcome = load_ended_outcome(clients, file, summary)
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     ended = summary.ended or history.ended or summary.saved or now
     settled = find_settled_jobs(clients.s3, file, outcome.failures, now)
     outcome = drop_settled_jobs(outcome, settled)
-    advice = choose_ended_advice(
-        clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now, settled=settled
-    )
+    advice = choose_ended_advice(clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, settled=settled)
     return outcome, advice, advice.batch if advice else find_next_batch(clients, file, ended, now)
 
 
@@ -236,13 +233,13 @@ class EndedRun:
         reader = SubmissionReader(s3, self.file.MONITOR_BUCKET_NAME, self.file.MONITOR_APP_NAME)
         if history.ended is None or history.start is None:
             return self._add_machines(load_run_outcome(
-                s3, self.file, snapshot.submitted, snapshot.jobs, self._table, replaced_at=history.replaced_at,
+                s3, self.file, snapshot.submitted, snapshot.jobs, self._table,
                 attempts=self.attempts, replacements=find_replacements(reader, self.file, snapshot.at),
             ))  # fmt: skip
         # Jobs that were submitted after the end belong to the next run, which may use the same queue.
         submitted = observe_submitted_jobs(reader, self.file, history.start, snapshot.at, until=history.ended)
         return self._add_machines(load_run_outcome(
-            s3, self.file, submitted.count, 0, self._table, replaced_at=submitted.replaced_at, attempts=self.attempts,
+            s3, self.file, submitted.count, 0, self._table, attempts=self.attempts,
             replacements=find_replacements(reader, self.file, snapshot.at, history.ended),
         ))  # fmt: skip
 
@@ -306,7 +303,7 @@ class EndedRun:
         is_hopeless = self.tick.end_reason is EndReason.NOTHING_WORKS
         self._advice = choose_ended_advice(
             self._clients, self.file, self.outcome, self.tick.history,
-            is_hopeless=is_hopeless, ended=self.ended, now=self.ended,
+            is_hopeless=is_hopeless, ended=self.ended, settled=SettledJobs(self.ended),
         )  # fmt: skip
         steps = _format_steps(self.outcome, self._advice, line)
         if self.outcome.counts.failed:  # `retry` of this run comes first

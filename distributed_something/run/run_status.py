@@ -96,7 +96,7 @@ def _add_unwatched_end(
     Its queue is gone, so all jobs that have not ended are lost.
     """
     outcome = load_run_outcome(
-        view.clients.s3, view.file, snapshot.submitted, 0, replaced_at=history.replaced_at,
+        view.clients.s3, view.file, snapshot.submitted, 0,
         replacements=view.progress.counter.replacements,
     )  # fmt: skip
     settled = find_settled_jobs(view.clients.s3, view.file, outcome.failures, now)
@@ -109,7 +109,7 @@ def _add_unwatched_end(
         failures=outcome.groups, failing=(), attempt_seconds=outcome.total_seconds, settled=settled,
         messages=[*status.messages, *format_settled_jobs(settled)],
         advice=choose_ended_advice(
-            view.clients, view.file, outcome, history, is_hopeless=False, ended=ended, now=now, settled=settled
+            view.clients, view.file, outcome, history, is_hopeless=False, ended=ended, settled=settled
         ),
     )  # fmt: skip
 
@@ -288,7 +288,7 @@ def find_run_end(file: MonitorFile, summary: RunSummary, history: RunHistory) ->
 
 def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory, now: float) -> RunStatus:
     file, progress = view.file, view.progress
-    outcome = load_ended_outcome(view.clients, file, summary, replaced_at=history.replaced_at)
+    outcome = load_ended_outcome(view.clients, file, summary)
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
     start = file.MONITOR_START_TIME / 1000
@@ -313,6 +313,6 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory,
         ],
         settled=settled,
         advice=choose_ended_advice(
-            view.clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, now=now, settled=settled
+            view.clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, settled=settled
         ),
     )  # fmt: skip

@@ -9,6 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distributed_something.core.submission import SubmissionDocument
+from distributed_something.observe.documents.replacements import Replacements
 from distributed_something.results import job_counter
 from distributed_something.results.job_counter import JobCounter, JobCounts, OverwrittenFiles
 
@@ -232,3 +234,44 @@ def test_the_time_of_an_attempt_does_not_include_waiting_for_a_slot() -> None:
     counter.add_end({**build_line("b", "failed"), **times})  # from an older worker
     assert [failed.seconds for failed in counter.list_failed_jobs()] == [0.5, 20.0]
     assert counter.total_seconds == 20.5
+
+
+def test_jobs_that_were_replaced_are_neither_failed_nor_done() -> None:
+    """Their ends may have been added before the replacement was known."""
+    counter = JobCounter()
+    lines = [
+        build_line("a", "failed", 30, sent=format_sent(10)), build_line("b", "done", 31, sent=format_sent(10)),
+        build_line("new-a", "done", 50, sent=format_sent(40)), build_line("new-b", "failed", 51, sent=format_sent(40)),
+    ]  # fmt: skip
+    for line in lines:
+        counter.add_end(line)
+    assert counter.count_jobs() == JobCounts(done=2, failed=2)
+    counter.replacements = REPLACED_AT_38
+    assert counter.count_jobs() == JobCounts(done=1, failed=1, replaced=2, replaced_done=1, replaced_failures=1)
+    assert counter.count_jobs().ended == 4
+    assert [failed.job for failed in counter.list_failed_jobs()] == ["new-b"]
+    assert [counter.is_last_end(line) for line in lines] == [False, False, True, True]
+
+
+def test_a_replaced_job_that_was_sent_unchanged_counts_once() -> None:
+    counter = JobCounter()
+    counter.replacements = REPLACED_AT_38
+    counter.add_end(build_line("a", "done", 30, sent=format_sent(10)))
+    counter.add_end(build_line("a", "skipped", 50, message="m2", sent=format_sent(40)))
+    counter.add_end(build_line("b", "failed", 30, sent=format_sent(10)))
+    counter.add_end(build_line("b", "failed", 50, message="m2", sent=format_sent(40)))
+    counts = counter.count_jobs()
+    assert (counts.done, counts.already_there, counts.failed, counts.ended) == (0, 1, 1, 4)
+    assert counts.ended - counts.repeated - counts.replaced == 2
+
+
+def format_sent(second: int) -> str:
+    return f"2026-11-23T10:45:{second:02}.000Z"
+
+
+def _build_document(second: int, **more: Any) -> SubmissionDocument:
+    time = f"20261123T1045{second:02}.000Z"
+    return SubmissionDocument("app", "queue", time, "a.json", "digest", 2, 2, time, **more)
+
+
+REPLACED_AT_38 = Replacements((_build_document(10), _build_document(38, replace=True, replaced=True)))

@@ -325,7 +325,7 @@ def test_jobs_that_failed_after_they_were_replaced_have_a_row_and_are_not_missin
     outcome = RunOutcome(65, JobCounts(done=60, replaced=5), 0, [], 2)
     lines = format_lines(outcome)
     assert lines[0] == "verdict         every job is done"
-    assert "replaced        5 that failed; submitJob --replace has replaced them" in lines
+    assert "replaced        5 that failed; submitJob --replace has sent new ones" in lines
     assert format_lines(RunOutcome(65, JobCounts(done=59, failed=1, replaced=5), 0, [], 2))[0] == (
         "verdict         1 of 60 jobs failed"
     )

@@ -1,4 +1,4 @@
-"""Which failed jobs `submitJob --replace` has replaced, from the submissions' documents.
+"""Which jobs that had ended `submitJob --replace` has replaced, from the submissions' documents.
 
 The corrected jobs usually have other IDs, so the documents decide: a job is replaced if it was sent before the
 replacement, by a submission of the same Job file. Jobs of other Job files, which `--replace` also removes from the
@@ -30,17 +30,28 @@ class Replacements:
 
     documents: Sequence[SubmissionDocument] = ()
 
-    def is_replaced(self, sent: float) -> bool:
-        """Return whether a failed job whose message was sent then was replaced.
+    @property
+    def has_any(self) -> bool:
+        return any(item.replaced and not item.retry_of for item in self.documents)
+
+    @property
+    def last_removal(self) -> float | None:
+        """When `submitJob --replace` last removed the waiting jobs, in seconds since 1970; None if it did not."""
+        return max((item.removal_end for item in self.documents if item.removal_end is not None), default=None)
+
+    def is_replaced(self, sent: float, *, is_done: bool = False) -> bool:
+        """Return whether a job that has ended, and whose message was sent then, was replaced.
 
         `sent`: in seconds since 1970; of older workers, when the job's last attempt began; 0 if that is unknown, too.
+        `is_done`: whether the job is done. It then still counts if the Job file has fewer jobs than before.
         """
-        if not sent or not any(item.replaced for item in self.documents):
+        if not sent or not self.has_any:
             return False
         sources = self._find_sources(sent)
         return any(
             item.replaced and not item.retry_of and sent < item.began - CLOCK_TOLERANCE_SECONDS
             and bool(sources) and all(self._is_earlier_form(number, item) for number in sources)
+            and not (is_done and any(item.planned < self.documents[number].job_count for number in sources))
             for item in self.documents
         )  # fmt: skip
 

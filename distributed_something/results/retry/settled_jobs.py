@@ -23,9 +23,10 @@ MAX_LOOKUPS = 3_000  # of a failed job in a later run; each takes a request
 class SettledJobs:
     """The IDs of failed jobs that succeeded in later runs, and of those that `submitJob --replace` replaced.
 
-    `has_later_run`: whether the app started another run since.
+    `at`: when this was observed, in seconds since 1970. `has_later_run`: whether the app started another run since.
     """
 
+    at: float = 0.0
     succeeded: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
     has_later_run: bool = False
@@ -51,6 +52,7 @@ def find_settled_jobs(s3: S3Client, file: MonitorFile, failures: Sequence[Failed
     states = reader.find_states(unknown[: MAX_LOOKUPS // runs], all_failed) if reader.has_links else {}
     replaced = all_failed - {failed.job for failed in unknown}
     return SettledJobs(
+        now,
         frozenset(job for job, state in states.items() if state is RetryState.SUCCEEDED),
         replaced | {job for job, state in states.items() if state is RetryState.REPLACED},
         bool(reader.later_runs),

@@ -44,7 +44,7 @@ class JobNumbers:
     `submitted`: distinct jobs, which is the sum of all states; None if unknown, as in runs that an older version
     started. A job that was sent again after it had failed is not `failed` any more. `already_there`: submissions that
     were skipped. `unaccounted`: after the run, jobs that were lost: they have neither ended nor are they in the queue.
-    `replaced`: failed submissions that `submitJob --replace` has replaced, which are not among the others.
+    `replaced`: submissions that have ended and were replaced by `submitJob --replace`; they are not among the others.
     """
 
     submitted: int | None

@@ -38,7 +38,7 @@ def load_report(clients: Clients, file: MonitorFile, line: CommandLine, now: flo
         summary = find_run_summary(clients.s3, file)
         history, now = load_history(clients.s3, file, now)
         if summary is not None and summary.is_clean:
-            outcome = load_ended_outcome(clients, file, summary, replaced_at=history.replaced_at, attempts=table)
+            outcome = load_ended_outcome(clients, file, summary, attempts=table)
             moment = _describe_end(file, summary, history, outcome, now)
         else:
             outcome = load_current_outcome(clients, file, now, table)
