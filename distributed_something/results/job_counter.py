@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from distributed_something.observe.documents.replacements import NO_REPLACEMENTS
@@ -53,7 +54,8 @@ class JobCounts:
     `done`: jobs that the run did. `already_there`: submissions that were skipped. `failed`: jobs whose latest
     submission failed. `repeated_done` and `repeated_failures`: further submissions of jobs, which ended in this way in
     the same run. `replaced`: submissions that have ended, and that `submitJob --replace` has replaced; others do the
-    same work. `replaced_done`, `replaced_failures`: those of them that were done, or had failed for good.
+    same work. `replaced_done`, `replaced_already_there`, `replaced_failures`: those of them that were done, were
+    skipped, or had failed for good.
     """
 
     done: int = 0
@@ -63,6 +65,7 @@ class JobCounts:
     repeated_failures: int = 0
     replaced: int = 0
     replaced_done: int = 0
+    replaced_already_there: int = 0
     replaced_failures: int = 0
 
     @property
@@ -116,6 +119,7 @@ class JobCounter:
         # When the messages of the latest success and the latest failure were sent, in seconds, by the job's hash.
         self._sent_done: dict[int, int] = {}
         self._sent_failed: dict[int, int] = {}
+        self._skipped: Counter[int] = Counter()  # how many submissions were skipped, by the time when they were sent
         self._times: dict[int, int] = {}  # keeps one object of each time, of which many jobs have the same
         self.replacements = NO_REPLACEMENTS
 
@@ -155,7 +159,7 @@ class JobCounter:
         if line.get("state") == "failed":
             return key in self._failures and ended >= self._failures[key] and self._is_failed(key)
         is_superseded = key in self._failures and self._is_failed(key)
-        is_superseded = is_superseded or (line.get("state") == "done" and self._is_done_replaced(key))
+        is_superseded = is_superseded or self.replacements.is_replaced(read_sent_time(line), is_done=True)
         return not is_superseded and max(ended, 1e-3) >= abs(self._successes.get(key, 0.0))
 
     def forget_submissions(self) -> None:
@@ -169,14 +173,17 @@ class JobCounter:
     def count_jobs(self) -> JobCounts:
         done = [key for key, time in self._successes.items() if time > 0]
         failed = [key for key in self._failures if self._is_latest_failure(key)]
-        replaced_done, replaced_failures = 0, 0
+        replaced_done, replaced_skipped, replaced_failures = 0, 0, 0
         if self.replacements.has_any:
             replaced_done = sum(map(self._is_done_replaced, done))
+            is_replaced = partial(self.replacements.is_replaced, is_done=True)
+            replaced_skipped = sum(count for sent, count in self._skipped.items() if is_replaced(sent))
             replaced_failures = sum(map(self._is_failure_replaced, failed))
         return JobCounts(
-            len(done) - replaced_done, self._counts["skipped"], len(failed) - replaced_failures,
+            len(done) - replaced_done, self._counts["skipped"] - replaced_skipped, len(failed) - replaced_failures,
             self._counts["done"] - len(done), self._counts["failed"] - len(failed),
-            self._counts["replaced"] + replaced_done + replaced_failures, replaced_done, replaced_failures,
+            self._counts["replaced"] + replaced_done + replaced_skipped + replaced_failures,
+            replaced_done, replaced_skipped, replaced_failures,
         )  # fmt: skip
 
     def list_failed_jobs(self) -> list[FailedJob]:
@@ -219,6 +226,7 @@ class JobCounter:
         self._add_seconds(job, line)
         if state == "skipped":
             self._add_result_time(line)
+            self._skipped[int(read_sent_time(line))] += 1
         if key not in self._failures and key not in self._successes:
             self.group_values.add_job(read_group_values(line))
         if state == "failed":

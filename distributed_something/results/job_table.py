@@ -29,6 +29,7 @@ GROUP_PREFIX = "group."
 MAX_GROUP_COLUMNS = 100  # the values of further keys are left out
 LINE_KEYS = (  # keys of a line that a row copies
     "job", "state", "attempts", "started", "ended", "exit_code", "machine", "peak_memory_bytes", "output_location",
+    "sent",
 )  # fmt: skip
 COLUMNS_BEFORE_GROUP = ("job",)
 COLUMNS_AFTER_GROUP = (

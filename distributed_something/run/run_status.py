@@ -269,9 +269,12 @@ def _format_time(seconds: float) -> str:
 
 def format_settled_jobs(settled: SettledJobs) -> list[str]:
     """Return what became of the failed jobs after the run; no lines if nothing did."""
-    texts = [f"{len(settled.succeeded):,} succeeded in a later run"] if settled.succeeded else []
-    texts += [f"submitJob --replace replaced {len(settled.replaced):,}"] if settled.replaced else []
-    return [f"of the failed jobs, since then: {'; '.join(texts)}"] if texts else []
+    texts = []
+    if count := len(settled.succeeded):
+        texts.append(f"{format_count(count, 'failed job')} {'has' if count == 1 else 'have'} succeeded in later runs")
+    if count := len(settled.replaced):
+        texts.append(f"submitJob --replace has replaced {format_count(count, 'failed job')} since the run's end")
+    return texts
 
 
 def format_original_failures(run: str, count: int) -> str:

@@ -260,9 +260,11 @@ def test_a_replaced_job_that_was_sent_unchanged_counts_once() -> None:
     counter.add_end(build_line("a", "skipped", 50, message="m2", sent=format_sent(40)))
     counter.add_end(build_line("b", "failed", 30, sent=format_sent(10)))
     counter.add_end(build_line("b", "failed", 50, message="m2", sent=format_sent(40)))
+    counter.add_end(build_line("c", "skipped", 30, sent=format_sent(10)))
+    counter.add_end(build_line("c", "skipped", 50, message="m2", sent=format_sent(40)))
     counts = counter.count_jobs()
-    assert (counts.done, counts.already_there, counts.failed, counts.ended) == (0, 1, 1, 4)
-    assert counts.ended - counts.repeated - counts.replaced == 2
+    assert (counts.done, counts.already_there, counts.failed, counts.ended) == (0, 2, 1, 6)
+    assert counts.ended - counts.repeated - counts.replaced == 3
 
 
 def format_sent(second: int) -> str:

@@ -12,7 +12,12 @@ import fastjsonschema
 import pytest
 
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.core.submission import RetryList, build_submission_time
+from distributed_something.core.submission import (
+    RetryList,
+    SubmissionDocument,
+    build_submission,
+    build_submission_time,
+)
 from distributed_something.core.text import measure_columns
 from distributed_something.jobs.submission.retry import write_retry_list
 from distributed_something.observe.containers import StartFailure
@@ -37,6 +42,7 @@ from distributed_something.run.run_status import (
     observe_status,
 )
 from distributed_something.run.screen.print_status import print_status
+from distributed_something.worker import AppKeys, RunKeys
 from distributed_something.worker.machine.times import build_utc_timestamp
 from tests.support.fakes import MONITOR_FILE, START, FakeOutput, build_queue_counts
 from tests.support.run_account import RunAccount, emulate_run_account
@@ -59,6 +65,14 @@ class Run:
         history = RunHistory(at=START + 60, submissions_since=START, other_jobs=submitted, dead_letters=0, cost=2.0)
         save_history(self.account.clients.s3, self.file, replace(history, **changes))
 
+    def submit(self, began: float, count: int, **more: Any) -> None:
+        """Write the document of a submission."""
+        time, file = build_submission_time(began), MONITOR_FILE
+        document = SubmissionDocument(
+            file.MONITOR_APP_NAME, file.MONITOR_QUEUE_NAME, time, "job.json", "digest", count, count, time, **more
+        )
+        self.documents.put_object(AppKeys(file.MONITOR_APP_NAME).submission(time), build_submission(document))
+
     def write_journal(self, done: int, failed: int, **totals: Any) -> None:
         records = [self.documents.end_job(f"done-{n}") for n in range(done)]
         records += [
@@ -74,8 +88,8 @@ class Run:
         self.view = RunView.open(self.account.clients, self.file)
         return observe_status(self.view, now)
 
-    def end(self, reason: str, *, is_complete: bool, left: int = 0) -> None:
-        summary = RunSummary(reason, is_clean=True, is_complete=is_complete, text="text")
+    def end(self, reason: str, *, is_complete: bool, left: int = 0, ended: float | None = None) -> None:
+        summary = RunSummary(reason, is_clean=True, is_complete=is_complete, text="text", ended=ended)
         save_run_summary(self.account.clients.s3, self.file, summary, None)
         key = self.file.keys.summary_data
         document = json.loads(self.account.bucket.objects[key]) | {"jobs": {"submitted": 5, "left": left}}
@@ -154,13 +168,14 @@ def test_a_run_that_has_ended_is_read_from_the_bucket(
 def test_a_run_in_which_nothing_worked_shows_the_attempts_of_the_jobs_in_the_queue(run: Run) -> None:
     replaced_at = START + 600
     run.begin(5, replaced_at=replaced_at)
+    run.submit(replaced_at, 5, replace=True, replaced=True)
     lines = [
         run.documents.end_job(job, "failed", final=False, reason="exit code 3", exit_code=3, reason_class="program",
                           ended=build_utc_timestamp(replaced_at + seconds))
         for job, seconds in (("old", -5), ("a", 5), ("b", 6), ("b", 7))
     ]  # fmt: skip
     run.documents.write_journal("c1", *lines)
-    run.end("nothing works", is_complete=False, left=5)
+    run.end("nothing works", is_complete=False, left=5, ended=replaced_at + 60)
     status = run.observe()
     document = build_document(run, status)
     (group,) = document["failing"]
@@ -485,3 +500,88 @@ def test_the_cost_at_the_end_is_as_exact_as_the_cost_so_far() -> None:
     status = RunStatus("App", "r", "us-east-1", RunState.RUNNING, START, START, None, jobs, cost=cost)
     document = build_status_document(status, RETRY, [])
     assert document["cost"]["usd"] <= document["cost"]["at_end"]["value"] == 0.00012346
+
+
+def end_with_failures(run: Run, count: int, *, reason: str = "run", left: int = 0) -> None:
+    """End the run, in which `count` jobs failed, which were sent at its start."""
+    run.begin(count + left, ended=START + 600)
+    run.submit(START - 100, count + left, path="files/job.json")
+    lines = [
+        run.documents.end_job(
+            f"failed-{n}", "failed", reason="exit code 3", reason_class="program", exit_code=3,
+            sent=build_utc_timestamp(START - 100), ended=build_utc_timestamp(START + 60),
+        )
+        for n in range(count)
+    ]  # fmt: skip
+    run.documents.write_journal("c1", *lines)
+    run.end(reason, is_complete=False, left=left)
+
+
+def test_failed_jobs_that_were_replaced_after_the_run_are_not_offered_to_retry(run: Run) -> None:
+    """The next run has done the new ones, and its cleanup has deleted the queue."""
+    end_with_failures(run, 3, reason="nothing works", left=2)
+    run.submit(START + 700, 5, replace=True, replaced=True, path="files/job.json")
+    run.account.has_queue = False
+    status = run.observe()
+    document = build_document(run, status)
+    assert (document["settled"], document["retry"]) == ({"succeeded": 0, "replaced": 3}, None)
+    assert [group["retry"] for group in document["failures"]] == [None]
+    assert (status.advice, status.jobs.failed) == (None, 3)
+    output = FakeOutput()
+    print_status(run.view, status, output, LINE, as_json=False)
+    assert "submitJob --replace has replaced 3 failed jobs" in output.printed
+    assert "next:" not in output.printed
+    assert "retry" not in output.printed
+
+
+def test_failed_jobs_that_succeeded_in_a_later_run_are_not_offered_to_retry(run: Run) -> None:
+    end_with_failures(run, 5)
+    later = RunKeys(MONITOR_FILE.MONITOR_APP_NAME, "20991231T000000Z")
+    for job in ("failed-0", "failed-1", "failed-2", "failed-3"):
+        run.documents.put_object(later.record(job), json.dumps({"job": job, "state": "done", "final": True}).encode())
+    status = run.observe()
+    document = build_document(run, status)
+    assert document["settled"] == {"succeeded": 4, "replaced": 0}
+    assert document["retry"] is not None, "one has not succeeded"
+    assert status.advice is not None
+    assert status.advice.jobs == 1
+    run.documents.put_object(later.record("failed-4"), json.dumps({"state": "skipped", "final": True}).encode())
+    status = run.observe()
+    assert (build_document(run, status)["retry"], status.advice) == (None, None)
+
+
+def test_jobs_that_are_replaced_during_the_run_count_once(run: Run) -> None:
+    """Of the 5 old ones, 3 have failed; the other 2 waited."""
+    run.begin(5)
+    run.submit(START - 100, 5, path="files/job.json")
+    run.submit(START + 100, 5, replace=True, replaced=True, removed=2, path="files/job.json")
+    lines = [
+        run.documents.end_job(
+            job, state, sent=build_utc_timestamp(START + sent), ended=build_utc_timestamp(START + sent + 60)
+        )
+        for job, state, sent in [
+            *((f"old-{n}", "failed", -100) for n in range(3)), ("new-0", "failed", 130), ("new-1", "done", 130),
+        ]
+    ]  # fmt: skip
+    run.documents.write_journal("c1", *lines, ended=False)
+    status = run.observe()
+    jobs = status.jobs
+    assert (jobs.done, jobs.failed, jobs.replaced, jobs.submitted) == (1, 1, 3, 5)
+    assert sum(len(group.jobs) for group in status.failures) == 1
+    assert build_document(run, status)["jobs"]["replaced"] == 3
+
+
+def test_after_a_retry_the_failed_jobs_of_the_first_run_that_it_left_out_are_named(run: Run) -> None:
+    original = replace(MONITOR_FILE, MONITOR_START_TIME=MONITOR_FILE.MONITOR_START_TIME - 86_400_000)
+    documents = RunDocuments(run.account.bucket, original)
+    lines = [documents.end_job(job, "failed", reason_class="program", exit_code=3) for job in ("a", "b", "c")]
+    documents.write_journal("c1", *lines)
+    run.begin(1, ended=START + 600)
+    run.submit(START - 100, 1, retry_of=original.run)
+    run.documents.write_journal("c2", run.documents.end_job("a"))
+    run.end("run", is_complete=True)
+    key = run.file.keys.summary_data
+    run.account.bucket.objects[key] = run.account.bucket.objects[key].replace(b'"submitted": 5', b'"submitted": 1')
+    status = run.observe()
+    assert (status.state, status.jobs.done) == (RunState.DONE, 1)
+    assert list(status.messages) == [f"2 failed jobs of the run {original.run} are left"]

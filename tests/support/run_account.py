@@ -129,11 +129,13 @@ class RunAccount:
     def list_objects(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Return the response to a request that lists objects."""
         keys = sorted(key for key in self.bucket.objects if key.startswith(parameters["Prefix"]))
-        modified = datetime.fromtimestamp(START, UTC)
+        modified, prefix = datetime.fromtimestamp(START, UTC), parameters["Prefix"]
+        folders = {key.removeprefix(prefix).partition("/")[0] for key in keys if "/" in key.removeprefix(prefix)}
         return {
+            "CommonPrefixes": [{"Prefix": f"{prefix}{folder}/"} for folder in sorted(folders)],
             "Contents": [
                 {"Key": key, "LastModified": modified, "ETag": build_etag(self.bucket.objects[key])} for key in keys
-            ]
+            ],
         }
 
     def _get_queue_url(self, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -50,11 +50,12 @@ def count_current_jobs(sources: JobSources) -> JobNumbers:
     """
     totals, counts = sources.totals, sources.counts
     done = counts.done + max(0, totals.done - counts.done - counts.repeated_done - counts.replaced_done)
-    already_there = max(totals.already_there, counts.already_there)
+    already_there = max(totals.already_there - counts.replaced_already_there, counts.already_there)
     known_failures = counts.failed + counts.repeated_failures + counts.replaced_failures
     failed = counts.failed + max(0, totals.failed - known_failures) - sources.retried
     ended = done + already_there + failed
-    replaced = max(totals.replaced + counts.replaced_done + counts.replaced_failures, counts.replaced)
+    replaced_ends = counts.replaced_done + counts.replaced_already_there + counts.replaced_failures
+    replaced = max(totals.replaced + replaced_ends, counts.replaced)
     if sources.submitted is None:
         return JobNumbers(None, done, already_there, failed, sources.running, sources.waiting, replaced=replaced)
     submitted = max(ended, sources.submitted - counts.repeated - replaced - sources.retried)

@@ -28,7 +28,7 @@ MAX_REASON_CHARACTERS = 300
 MAX_YEARS = 100 * 366 * 86_400.0  # a time that is further from the run's start is a mistake
 _TEXT_KEYS = (
     "job", "state", "final", "attempts", "started", "ended", "exit_code", "machine", "peak_memory_bytes",
-    "output_location",
+    "output_location", "sent",
 )  # fmt: skip
 
 
