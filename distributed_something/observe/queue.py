@@ -86,6 +86,22 @@ def count_jobs(sqs: SQSClient, name: str | None) -> int:
     return queue.counts.jobs if queue else 0
 
 
+def find_lease_seconds(sqs: SQSClient, name: str) -> float | None:
+    """Return how long a lease of a job lasts that is not extended (SQS_MESSAGE_VISIBILITY); None if it is unknown.
+
+    AWS errors are not caught, except if the queue has been deleted.
+    """
+    url = find_queue(sqs, name)
+    try:
+        names: Any = ["VisibilityTimeout"]
+        attributes: Any = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"] if url else {}
+    except ClientError as error:
+        if is_missing_queue_error(error):
+            return None
+        raise
+    return float(attributes["VisibilityTimeout"]) if "VisibilityTimeout" in attributes else None
+
+
 def _parse_counts(attributes: Mapping[Any, str]) -> QueueCounts:
     """Return the counts; delayed messages count as waiting jobs.
 

@@ -76,8 +76,18 @@ class RunSnapshot:
 
     @property
     def running(self) -> int:
-        """Number of running programs. Each has a leased message, so those of a lost container are soon not counted."""
+        """Number of running programs. Each has a leased message."""
         return min(self.totals.running, self.queue.running) if self.queue else 0
+
+    @property
+    def lost_leases(self) -> int:
+        """Number of jobs that wait until the leases of lost workers expire, if nothing else is left to take.
+
+        Otherwise it is 0, because their number cannot be told from that of jobs that workers have fetched in advance.
+        """
+        if self.queue is None or self.queue.waiting:
+            return 0
+        return min(self.totals.lost_running, self.queue.running - self.running)
 
     @property
     def waiting(self) -> int:
@@ -93,6 +103,8 @@ def observe_run(
     totals = caches.journals.read_totals()
     submitted = observe_submitted_jobs(caches.submissions, file, start, now) if start else None
     fleet = observe_fleet(clients.ec2, file.MONITOR_FLEET_ID)
+    if fleet is not None:
+        totals = caches.journals.find_lost_programs(totals, fleet.machines, file.MONITOR_TASKS_PER_MACHINE)
     return RunSnapshot(
         at=now,
         queue=queue.counts if queue else None,

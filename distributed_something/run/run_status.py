@@ -10,10 +10,10 @@ from itertools import starmap
 from typing import TYPE_CHECKING, NamedTuple
 
 from distributed_something.aws.ec2_fleet import format_fleet_problem
-from distributed_something.core.text import format_count
+from distributed_something.core.text import format_count, format_duration
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.documents.replacements import find_replacements
-from distributed_something.observe.queue import SETTLING_SECONDS
+from distributed_something.observe.queue import SETTLING_SECONDS, find_lease_seconds
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.results.causes import FailureGroup, compute_group_cost, group_failures
 from distributed_something.results.outcome import load_run_outcome
@@ -22,6 +22,7 @@ from distributed_something.results.retry.settled_jobs import SettledJobs, find_s
 from distributed_something.results.status.document import (
     CostNumbers,
     JobNumbers,
+    LostLeases,
     MachineNumbers,
     RunState,
     RunStatus,
@@ -129,6 +130,7 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
     is_active = state in (RunState.STARTING, RunState.RUNNING) and jobs.left > 0
     remaining = estimate_remaining_seconds(progress, start, snapshot.at, jobs.left) if is_active else None
     speed = measure_speed(progress, start, snapshot.at) if is_active else measure_average_speed(progress, start)
+    lost_leases = _observe_lost_leases(view, snapshot)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
         state=state, at=snapshot.at, started=start, jobs=jobs,
@@ -139,8 +141,27 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
         cost=_estimate_cost(file, snapshot, history, remaining, has_ended=state.has_ended),
         machines=machines, speed=speed,
         remaining=remaining, slowest=progress.slowest_jobs, median_seconds=progress.median_seconds,
-        messages=[message.text for message in list_messages(view, snapshot, history)],
+        messages=[
+            *format_lost_leases(lost_leases),
+            *(message.text for message in list_messages(view, snapshot, history)),
+        ],
+        lost_leases=lost_leases,
     )  # fmt: skip
+
+
+def _observe_lost_leases(view: RunView, snapshot: RunSnapshot) -> LostLeases | None:
+    if not snapshot.lost_leases:
+        return None
+    return LostLeases(snapshot.lost_leases, find_lease_seconds(view.clients.sqs, view.file.MONITOR_QUEUE_NAME))
+
+
+def format_lost_leases(lost: LostLeases | None) -> list[str]:
+    """Return what the jobs of lost workers wait for; no lines if there are none."""
+    if lost is None:
+        return []
+    verb = "waits" if lost.jobs == 1 else "wait"
+    limit = f", at most {format_duration(lost.seconds)}" if lost.seconds else ""
+    return [f"{format_count(lost.jobs, 'job')} {verb} for the leases of lost workers{limit}"]
 
 
 def _count_jobs(progress: RunProgress, snapshot: RunSnapshot, state: RunState, retried: int, slots: int) -> JobNumbers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -93,3 +94,24 @@ def test_totals_need_no_more_requests_after_all_lines_were_read(run: RunDocument
 def test_a_run_without_journals_has_no_totals(reader: JournalReader) -> None:
     assert reader.read_totals() == RunTotals()
     assert list(reader.iter_lines()) == []
+
+
+def test_programs_of_lost_containers_do_not_run(run: RunDocuments, reader: JournalReader) -> None:
+    """i-2 is gone, and the container c3 on i-1 has taken the place of c1, which died without a last journal."""
+    more: dict[str, Any] = {"slots": 2, "running": 2, "ended": False}
+    run.write_journal("c1", **more, at="2026-11-23T10:46:00.000Z")
+    run.write_journal("c2", **more, at="2026-11-23T10:49:00.000Z", machine="i-2")
+    run.write_journal("c3", **more, at="2026-11-23T10:48:00.000Z")
+    run.write_journal("c4", **more, at="2026-11-23T10:40:00.000Z", machine="i-3")  # at work on a long job
+    totals = reader.read_totals()
+    assert (totals.running, totals.lost_running) == (8, 0)
+    found = reader.find_lost_programs(totals, ("i-1", "i-3"), tasks_per_machine=1)
+    assert (found.running, found.lost_running) == (4, 4)
+    found = reader.find_lost_programs(totals, ("i-1", "i-3"), tasks_per_machine=2)
+    assert (found.running, found.lost_running) == (6, 2)
+
+
+def test_a_container_that_does_not_know_its_machine_may_run_programs(run: RunDocuments, reader: JournalReader) -> None:
+    run.write_journal("c1", running=2, ended=False, machine="unknown")
+    totals = reader.read_totals()
+    assert reader.find_lost_programs(totals, (), tasks_per_machine=1) == totals

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +39,8 @@ class RunTotals:
     """The totals of a run's containers.
 
     `done`, `failed`, and `already_there` count jobs that have a final record, and `replaced` those that failed after
-    `submitJob --replace` had replaced them; `running` counts programs, including
-    those of containers that disappeared without a last journal. `attempts` counts attempts that have ended.
+    `submitJob --replace` had replaced them; `running` counts programs, and `lost_running` those of containers that
+    disappeared without a last journal, as far as that is known. `attempts` counts attempts that have ended.
     `unended` counts containers whose journal does not say that they have ended.
     """
 
@@ -54,6 +54,7 @@ class RunTotals:
     machines: int = 0
     unended: int = 0
     replaced: int = 0
+    lost_running: int = 0
 
     @property
     def ended(self) -> int:
@@ -86,6 +87,25 @@ class JournalReader:
         for item, line in read_in_parallel(changed, self._read_first_line):
             self._first_lines[item.container] = (item.etag, line)
         return _add_totals([line for _, line in self._first_lines.values() if line is not None])
+
+    def find_lost_programs(self, totals: RunTotals, machines: Collection[str], tasks_per_machine: int) -> RunTotals:
+        """Return the totals with only programs of containers that can still exist as running, the others as lost.
+
+        `totals`: as `read_totals` has just returned them. `machines`: the instances of the fleet. A machine has at most
+        `tasks_per_machine` containers; if more of them have not written their last journal, the newest ones exist. A
+        container that does not know its machine may exist.
+        """
+        by_machine: dict[str, list[dict[str, Any]]] = {}
+        for _, line in self._first_lines.values():
+            if line is not None and not line.get("ended"):
+                by_machine.setdefault(str(line.get("machine")), []).append(line)
+        lost = 0
+        for machine, lines in by_machine.items():
+            lines.sort(key=_read_time, reverse=True)
+            is_known = machine.startswith("i-")
+            first_lost = 0 if is_known and machine not in machines else tasks_per_machine if is_known else len(lines)
+            lost += sum(_read_count(line, "running") for line in lines[first_lost:])
+        return replace(totals, running=totals.running - lost, lost_running=lost)
 
     def list_machines(self) -> set[str]:
         """Return the machines whose containers have written a journal, as `read_totals` last read them."""
@@ -206,7 +226,7 @@ def _parse_object(text: bytes) -> dict[str, Any] | None:
 
 
 def _add_totals(lines: list[dict[str, Any]]) -> RunTotals:
-    counted = {field.name for field in fields(RunTotals)} - {"containers", "machines", "unended"}
+    counted = {field.name for field in fields(RunTotals)} - {"containers", "machines", "unended", "lost_running"}
     sums = {name: sum(_read_count(line, name) for line in lines) for name in counted}
     machines = {str(line.get("machine")) for line in lines}
     unended = sum(not line.get("ended") for line in lines)

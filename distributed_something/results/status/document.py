@@ -6,7 +6,7 @@ The schema of the JSON document is `schema.json`, beside this module.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -82,6 +82,17 @@ class MachineNumbers:
 
 
 @dataclass(frozen=True)
+class LostLeases:
+    """Jobs of lost workers, which no other worker gets before their leases expire.
+
+    `seconds`: how long that takes at most; None if it is unknown.
+    """
+
+    jobs: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class CostNumbers:
     """The run's cost in USD. None means unknown, or for `limit` (MAX_COST) that there is none."""
 
@@ -100,6 +111,7 @@ class RunStatus:
     `failures`: the failed jobs by cause. `failing`: the jobs that have not ended and whose latest attempt failed, by
     cause, after the run or while no job has succeeded. `start_failure`: why no container took a job, if
     the run ended because of that. `settled`: failed jobs about which nothing is left to do, because of later runs.
+    `lost_leases`: what the jobs in the queue wait for, if all of them wait for the leases of lost workers.
     """
 
     app: str
@@ -124,6 +136,7 @@ class RunStatus:
     advice: Advice | None = None
     start_failure: StartFailure | None = None
     settled: SettledJobs = NOTHING_SETTLED
+    lost_leases: LostLeases | None = None
 
     @property
     def elapsed(self) -> float:
@@ -198,6 +211,7 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
             "running": status.machines.running, "target": status.machines.target, "slots": status.machines.slots,
             "interrupted_attempts": status.machines.interrupted_attempts,
         },
+        "lost_leases": None if status.lost_leases is None else asdict(status.lost_leases),
         "jobs_per_minute": round(status.speed.per_minute, 6) if status.speed else None,
         "remaining_seconds": _build_estimate(status.remaining),
         "slowest": [{"job": slow.job, "seconds": round(slow.seconds, 1)} for slow in status.slowest],
