@@ -20,41 +20,8 @@ from distributed_something.results.job_counter import FailedJob, JobCounts
 from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.status.advice_causes import AdviceCause, classify_failure
 from distributed_something.worker import MAX_JOB_SECONDS
-
-NO_PROGRAM_EXIT_CODES = (126, 127)  # of a shell: the program is not executable, or does not exist
-# Of a program that could not be started: it does not exist, or is not executable.
-_NO_PROGRAM_ERRORS = {"ENOENT", "EACCES", "ENOEXEC", "ENOTDIR", "EISDIR", "EPERM", "ELOOP", "ENAMETOOLONG"}
-CRASH_CLASS = "crash"  # the reason class of jobs whose worker died, or whose program's launcher did
-_KILLED_EXIT_CODES = (137, -9)  # SIGKILL, which the kernel sends if memory runs out
-
-
-class AdviceCause(Enum):
-    """What is probably wrong."""
-
-    NO_MACHINE = "machines do not join the cluster"
-    NO_CONTAINER = "no container has finished a job"
-    NO_PROGRAM = "the program does not exist, or is not executable"
-    PROGRAM = "the program fails"
-    CONFIG = "the config does not fit the image"
-    MESSAGE = "the messages are not valid"
-    MISSING_INPUT = "inputs are missing"
-    MEMORY = "the program needs more memory"
-    TIME = "the program needs more time"
-    DISK = "the disk is full"
-    ACCESS = "a bucket cannot be read or written"
-    DELIVERY = "results cannot be delivered"
-    WEB = "a web server does not give an input"
-    HOOK = "worker/generic-worker.py fails"
-    REFUSED = "worker/generic-worker.py gives a reason not to run the program"
-    CRASH = "workers die while they run the jobs"
-    MACHINE = "machines were lost"
-    LOST = "jobs have neither ended nor are they in the queue"
-    WAITING = "jobs are still in the queue"
-    REPLACED = "the jobs in the queue have been replaced since"
-    SENT_AGAIN = "failed jobs have been sent again since"
-    NEXT_BATCH = "other jobs have been sent since"
-    CANARY = "only some jobs of the Job file were sent"
 
 
 class Recipe(Enum):
@@ -80,6 +47,20 @@ class Recipe(Enum):
 
 
 @dataclass(frozen=True)
+class OtherRemedy:
+    """Failed jobs that need something else than most of them.
+
+    `groups`: the IDs of their groups. `jobs`, `example`, `minutes`: as in Advice.
+    """
+
+    cause: AdviceCause
+    groups: tuple[str, ...]
+    jobs: int
+    example: FailedJob
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
 class Advice:
     """What to correct and how to continue.
 
@@ -87,7 +68,8 @@ class Advice:
     `has_failed`, `has_waiting`: whether jobs have failed and whether jobs are in the queue. `source`: where the jobs
     came from. `minutes`: a longer time limit for jobs that ran out of time; None if their limit is unknown. `batch`:
     the jobs that were sent after the run; None if there are none. `lost`: how many jobs have neither ended nor are they
-    in the queue.
+    in the queue. `groups`: the IDs of the groups of these jobs, if there are other groups, too. `others`: what the jobs
+    with other causes need.
     """
 
     cause: AdviceCause
@@ -100,30 +82,16 @@ class Advice:
     minutes: float | None = None
     batch: NextBatch | None = None
     lost: int = 0
+    groups: tuple[str, ...] = ()
+    others: tuple[OtherRemedy, ...] = ()
 
 
-_CAUSES_BY_REASON_CLASS = {
-    "bad message": AdviceCause.MESSAGE,
-    "bad config": AdviceCause.CONFIG,
-    "bad data": AdviceCause.MESSAGE,
-    "shared file": AdviceCause.MESSAGE,
-    "missing input": AdviceCause.MISSING_INPUT,
-    "out of memory": AdviceCause.MEMORY,
-    "time-out": AdviceCause.TIME,
-    "disk": AdviceCause.DISK,
-    "aws": AdviceCause.ACCESS,
-    "web": AdviceCause.WEB,
-    "upload": AdviceCause.ACCESS,
-    "delivery": AdviceCause.DELIVERY,
-    "worker code": AdviceCause.HOOK,
-    "machine": AdviceCause.MACHINE,
-    CRASH_CLASS: AdviceCause.CRASH,
-    "interrupted": AdviceCause.MACHINE,
-    "lost lease": AdviceCause.MACHINE,
-}
 REPLACING_RECIPES = (Recipe.RESUBMIT, Recipe.REPLACE, Recipe.REPLACE_LONGER)  # these also send the jobs in the queue
 # These send only jobs that failed. SUBMIT sends the lost ones too, and the worker skips those that are done.
 _RETRYING_RECIPES = (Recipe.RETRY, Recipe.RETRY_WITH, Recipe.RETRY_LONGER)
+# With these, jobs that need something else can be sent separately.
+_SEPARATING_RECIPES = (*_RETRYING_RECIPES, Recipe.REBUILD)
+MAX_NAMED_GROUPS = 3  # in a command
 _JOB_FILE_CAUSES = {AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM, AdviceCause.MESSAGE}
 
 
@@ -159,14 +127,33 @@ def choose_advice(
         cause, jobs = causes.most_common(1)[0]
         recipe = _choose_recipe(cause, is_hopeless=is_hopeless, has_waiting=has_waiting)
         recipe = _spare_other_jobs(recipe, cause, source, has_waiting=has_waiting)
-    lost = outcome.unrecorded + outcome.unread
-    if lost and not has_waiting and recipe in _RETRYING_RECIPES:
+    if (lost := outcome.unrecorded + outcome.unread) and not has_waiting and recipe in _RETRYING_RECIPES:
         recipe = Recipe.SEND_AGAIN if source.retried_runs else Recipe.SUBMIT
     same = [failed for failed in failures if classify_failure(failed) is cause]
-    example = _find_example(outcome, same)
     return Advice(
-        cause, recipe, jobs, example, has_failed, has_waiting, source, choose_longer_limit(same), batch, lost
+        cause, recipe, jobs, _find_example(outcome, same), has_failed, has_waiting, source, choose_longer_limit(same),
+        batch, lost, _list_group_ids(same) if len(_list_group_ids(failures)) > 1 else (),
+        () if has_waiting or lost or batch else _list_other_remedies(outcome, failures, cause, recipe),
     )  # fmt: skip
+
+
+def _list_other_remedies(
+    outcome: RunOutcome, failures: Sequence[FailedJob], cause: AdviceCause, recipe: Recipe
+) -> tuple[OtherRemedy, ...]:
+    """Return what the jobs need whose cause is not this one, the most frequent one first."""
+    if recipe not in _SEPARATING_RECIPES:
+        return ()
+    counts = Counter(map(classify_failure, failures))
+    remedies = []
+    for other, count in counts.most_common():
+        same = [failed for failed in failures if classify_failure(failed) is other]
+        if other is not cause and (example := _find_example(outcome, same)) is not None:
+            remedies.append(OtherRemedy(other, _list_group_ids(same), count, example, choose_longer_limit(same)))
+    return tuple(remedies)
+
+
+def _list_group_ids(failures: Sequence[FailedJob]) -> tuple[str, ...]:
+    return tuple(group.id for group in group_failures(failures))
 
 
 def _advise_other_jobs(source: JobSource) -> Advice:
@@ -225,19 +212,6 @@ def _find_example(outcome: RunOutcome, failures: list[FailedJob]) -> FailedJob |
     return known.get(groups[0].id, groups[0].example)
 
 
-def classify_failure(failed: FailedJob) -> AdviceCause:
-    """Return what is probably wrong with this job."""
-    if failed.reason_class in _CAUSES_BY_REASON_CLASS:
-        return _CAUSES_BY_REASON_CLASS[failed.reason_class]
-    if failed.exit_code in _KILLED_EXIT_CODES:
-        return AdviceCause.MEMORY
-    if failed.exit_code in NO_PROGRAM_EXIT_CODES or failed.start_error in _NO_PROGRAM_ERRORS:
-        return AdviceCause.NO_PROGRAM
-    # Without an exit code and without an error at its start, the program was not even tried: a hook raised `Failed`.
-    is_refused = failed.reason_class == "program" and failed.exit_code is None and not failed.start_error
-    return AdviceCause.REFUSED if is_refused else AdviceCause.PROGRAM
-
-
 def _choose_recipe(cause: AdviceCause, *, is_hopeless: bool, has_waiting: bool) -> Recipe:
     if cause in (AdviceCause.HOOK, AdviceCause.REFUSED, AdviceCause.CRASH, AdviceCause.CONFIG):
         return Recipe.REBUILD
@@ -260,7 +234,34 @@ def _spare_other_jobs(recipe: Recipe, cause: AdviceCause, source: JobSource, *, 
 def list_next_commands(advice: Advice, line: CommandLine) -> list[str]:
     """Return the commands to type after the correction, in this order."""
     line = line.select_job_file(advice.source.job_file)
-    return _list_recipe_commands(advice.recipe, advice, line)
+    commands = _list_recipe_commands(advice.recipe, advice, line)
+    return [*_list_separate_retries(advice, line), *commands]
+
+
+def _list_separate_retries(advice: Advice, line: CommandLine) -> list[str]:
+    """Return the commands that send the jobs first that need something else; the main one sends all others."""
+    options = [
+        (*(word for group in other.groups for word in ("--only", group)), *_list_retry_options(other, line))
+        for other in _select_separate(advice)
+    ]
+    return [line.format_retry(*words, has_waiting=number > 0) for number, words in enumerate(options)]
+
+
+def _select_separate(advice: Advice) -> list[OtherRemedy]:
+    """Return the remedies for which `retry` needs other options than the main command has."""
+    is_plain = advice.recipe in (Recipe.RETRY, Recipe.REBUILD)
+    plain = CommandLine()
+    return [
+        other
+        for other in advice.others
+        if len(other.groups) <= MAX_NAMED_GROUPS and not (is_plain and not _list_retry_options(other, plain))
+    ]
+
+
+def _list_retry_options(other: OtherRemedy, line: CommandLine) -> tuple[str, ...]:
+    if other.cause is AdviceCause.TIME:
+        return ("--timeout", format_minutes(other.minutes))
+    return ("--with", line.job_file) if other.cause in _JOB_FILE_CAUSES else ()
 
 
 def list_sending_commands(advice: Advice, line: CommandLine) -> list[str]:
@@ -292,7 +293,8 @@ def _sends_all(advice: Advice) -> bool:
 
 
 def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> list[str]:
-    retry = line.list_retry_words(has_waiting=advice.has_waiting or advice.batch is not None)
+    has_waiting = advice.has_waiting or advice.batch is not None or bool(_select_separate(advice))
+    retry = line.list_retry_words(has_waiting=has_waiting)
     correction, longer = ("--with", line.job_file), ("--timeout", format_minutes(advice.minutes))
     originals = advice.source.retried_runs
     is_canary = advice.source.canary and advice.cause is not AdviceCause.CANARY

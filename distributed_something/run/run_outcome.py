@@ -16,13 +16,7 @@ from distributed_something.observe.documents.replacements import find_replacemen
 from distributed_something.observe.documents.run_start import observe_submitted_jobs
 from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.queue import count_jobs
-from distributed_something.results.advice import (
-    CRASH_CLASS,
-    Advice,
-    AdviceCause,
-    build_batch_advice,
-    choose_advice,
-)
+from distributed_something.results.advice import Advice, build_batch_advice, choose_advice
 from distributed_something.results.command_line import build_run_line, format_command_lines
 from distributed_something.results.job_source import find_job_source
 from distributed_something.results.job_table import JobTable
@@ -39,6 +33,7 @@ from distributed_something.results.retry.settled_jobs import (
     drop_settled_jobs,
     find_settled_jobs,
 )
+from distributed_something.results.status.advice_causes import CRASH_CLASS, AdviceCause
 from distributed_something.results.status.advice_text import format_advice
 from distributed_something.results.summary import (
     DeadLetters,

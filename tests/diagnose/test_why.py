@@ -43,12 +43,12 @@ from distributed_something.observe.evidence import (
 from distributed_something.observe.machines import ObservedMachine, parse_machine
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.service import ServiceState, StoppedTask
-from distributed_something.results.advice import AdviceCause
 from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.status.advice_causes import AdviceCause
 from distributed_something.results.status.advice_text import format_advice
 from distributed_something.worker import ForeignResponseError
 from tests.support.account import Account, emulate_account

@@ -10,19 +10,19 @@ import pytest
 
 from distributed_something.core.text import TERMINAL_COLUMNS
 from distributed_something.results.advice import (
-    AdviceCause,
     build_batch_advice,
     choose_advice,
     choose_current_advice,
-    classify_failure,
     list_alternative_commands,
     list_next_commands,
 )
+from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import CommandLine, build_run_line, describe_command_line
 from distributed_something.results.job_counter import FailedJob, JobCounts, build_failed_job
 from distributed_something.results.job_source import JobSource
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.status.advice_causes import AdviceCause, classify_failure
 from distributed_something.results.status.advice_text import format_advice, format_current_advice
 from tests.support.fakes import MONITOR_FILE
 
@@ -478,3 +478,60 @@ def test_a_container_that_runs_one_program_at_a_time_can_only_get_more_memory(sl
     advice = choose_advice(build_outcome(("out of memory", 137)), is_hopeless=False)
     assert advice is not None
     assert text in " ".join(format_advice(advice, replace(LOCAL, slots=slots)).split())
+
+
+def build_mixed_outcome() -> RunOutcome:
+    """Five jobs whose program fails, four that were killed, and three that ran out of time after 3.6 seconds."""
+    outcome = build_outcome(*[("program", 1)] * 5, *[("program", -9)] * 4, *[("time-out", None)] * 3, done=48)
+    failures = [
+        replace(failed, time_limit_seconds=3.6) if failed.reason_class == "time-out" else failed
+        for failed in outcome.failures
+    ]
+    return replace(outcome, failures=failures)
+
+
+def test_jobs_that_need_something_else_are_sent_with_commands_of_their_own() -> None:
+    outcome = build_mixed_outcome()
+    program, memory, time = (group.id for group in group_failures(outcome.failures))
+    assert list_commands(outcome, is_hopeless=False) == (
+        f"{RETRY} --only {memory}",
+        f"{RETRY} --yes --only {time} --timeout 0.12",
+        f"{RETRY} --yes --with files/job.json",
+        *MACHINES,
+    )
+    advice = choose_advice(outcome, is_hopeless=False)
+    assert advice is not None
+    text = " ".join(format_advice(advice, LOCAL).split())
+    assert f"{program} (5 jobs): The program fails with exit code 1." in text
+    assert f"{memory} (4 jobs): The program needs more memory. In the config, raise MEMORY" in text
+    assert f"{time} (3 jobs): The program needs more time." in text
+
+
+def test_the_advice_names_the_groups_that_it_is_about_if_there_are_others() -> None:
+    outcome = build_outcome(*[("program", code) for code in (1, 2, 3, 4, 5)])
+    advice = choose_advice(outcome, is_hopeless=False)
+    assert advice is not None
+    assert len(advice.groups) == 5
+    text = " ".join(format_advice(advice, LOCAL).split())
+    assert f"what to do {', '.join(advice.groups[:3])}, 2 more causes (5 jobs): The program fails" in text
+    assert list_commands(outcome, is_hopeless=False)[0] == f"{RETRY} --with files/job.json"
+    single = choose_advice(build_outcome(("program", 1), ("program", 1)), is_hopeless=False)
+    assert single is not None
+    assert single.groups == ()
+
+
+def test_groups_that_plain_retry_can_send_need_no_command_of_their_own() -> None:
+    outcome = build_outcome(*[("missing input", None)] * 3, ("out of memory", None))
+    commands = list_commands(outcome, is_hopeless=False)
+    assert commands == ("setup", RETRY, *MACHINES)
+    advice = choose_advice(outcome, is_hopeless=False)
+    assert advice is not None
+    assert "(1 job): The program needs more memory" in " ".join(format_advice(advice, LOCAL).split())
+
+
+@pytest.mark.parametrize("changes", [{"left": 3}, {"lost": 1}])
+def test_jobs_are_not_sent_separately_while_others_are_left(changes: dict[str, int]) -> None:
+    """The commands then send more than the failed jobs."""
+    outcome = build_outcome(("program", 1), ("program", 1), ("time-out", None), **changes)
+    for is_hopeless in (False, True):
+        assert not any("--only" in command for command in list_commands(outcome, is_hopeless=is_hopeless))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distributed_something.core.text import TERMINAL_COLUMNS
-from distributed_something.results.advice import Advice, AdviceCause, Recipe, list_next_commands
+from distributed_something.results.advice import Advice, Recipe, list_next_commands
 from distributed_something.results.command_line import (
     FLEET_FILE_WORD,
     CommandLine,
@@ -17,6 +17,7 @@ from distributed_something.results.command_line import (
     describe_command_line,
     format_next_command,
 )
+from distributed_something.results.status.advice_causes import AdviceCause
 from distributed_something.results.status.advice_text import format_advice
 from tests.support.fakes import MONITOR_FILE
 

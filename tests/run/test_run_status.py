@@ -585,3 +585,23 @@ def test_after_a_retry_the_failed_jobs_of_the_first_run_that_it_left_out_are_nam
     status = run.observe()
     assert (status.state, status.jobs.done) == (RunState.DONE, 1)
     assert list(status.messages) == [f"2 failed jobs of the run {original.run} are left"]
+
+
+def test_jobs_of_lost_machines_are_not_running_and_wait_for_their_leases(run: Run) -> None:
+    fleet = {"SpotFleetRequestState": "active", "SpotFleetRequestConfig": {"TargetCapacity": 1, "IamFleetRole": "r"}}
+    run.account.account.responses |= {
+        "sqs.GetQueueAttributes": {"Attributes": build_queue_counts(0, 2) | {"VisibilityTimeout": "120"}},
+        "ec2.DescribeSpotFleetRequests": {"SpotFleetRequestConfigs": [fleet]},
+        "ec2.DescribeSpotFleetInstances": {"ActiveInstances": [{"InstanceId": "i-new"}]},
+        "ecs.ListContainerInstances": {"containerInstanceArns": []},
+        "ec2.DescribeSpotPriceHistory": {"SpotPriceHistory": []},
+    }
+    run.begin(5)
+    run.write_journal(3, 0, running=2, slots=2, machine="i-gone", ended=False)
+    status = run.observe()
+    assert (status.jobs.done, status.jobs.running, status.jobs.waiting) == (3, 0, 2)
+    assert build_document(run, status)["lost_leases"] == {"jobs": 2, "seconds": 120}
+    output = FakeOutput()
+    print_status(run.view, status, output, LINE, as_json=False)
+    assert "2 jobs wait for the leases of lost workers, at most 2 min" in output.printed
+    assert "0 of" in output.printed.partition("fleet")[2].splitlines()[0]

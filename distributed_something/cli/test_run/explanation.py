@@ -49,9 +49,9 @@ from distributed_something.observe.containers import (
     select_failed_tasks,
 )
 from distributed_something.observe.evidence import Evidence, build_subject_from_run, gather_evidence
-from distributed_something.results.advice import AdviceCause, classify_failure
 from distributed_something.results.job_counter import JobCounts
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
+from distributed_something.results.status.advice_causes import AdviceCause, classify_failure
 from distributed_something.worker import find_permission_in_text
 
 if TYPE_CHECKING:

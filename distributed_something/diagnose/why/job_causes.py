@@ -11,10 +11,8 @@ from distributed_something.observe.evidence import Evidence
 from distributed_something.results.advice import (
     REPLACING_RECIPES,
     Advice,
-    AdviceCause,
     choose_advice,
     choose_longer_limit,
-    classify_failure,
     format_minutes,
     list_sending_commands,
     needs_commands,
@@ -24,6 +22,7 @@ from distributed_something.results.command_line import CommandLine
 from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.status.advice_causes import AdviceCause, classify_failure
 from distributed_something.results.summary import format_shared_value
 
 MAX_GROUPS = 3  # the largest ones: on a small terminal, the advice must not scroll away; `status` shows more

@@ -12,8 +12,9 @@ from distributed_something.core.text import (
     format_wrapped_lines,
 )
 from distributed_something.results.advice import (
+    MAX_NAMED_GROUPS,
     Advice,
-    AdviceCause,
+    OtherRemedy,
     Recipe,
     list_alternative_commands,
     list_next_commands,
@@ -21,6 +22,7 @@ from distributed_something.results.advice import (
 )
 from distributed_something.results.causes import format_exit_code
 from distributed_something.results.command_line import CommandLine, format_command_lines, format_next_command
+from distributed_something.results.status.advice_causes import AdviceCause
 
 
 def format_advice(advice: Advice, line: CommandLine) -> str:
@@ -51,11 +53,41 @@ def _format_correction(advice: Advice, line: CommandLine, start: str = "") -> li
     line, indent = line.select_job_file(advice.source.job_file), " " * LABEL_COLUMNS
     others = f"{format_count(advice.lost, 'other job')} {'was' if advice.lost == 1 else 'were'} lost: not in the queue."
     loss = f"{others} The commands send lost jobs too." if advice.lost and advice.cause is not AdviceCause.LOST else ""
-    text = " ".join(filter(None, [start, loss, _explain_correction(advice, line)]))
+    subject = _format_groups(advice.groups, advice.jobs)
+    text = " ".join(filter(None, [start, loss, subject, _explain_correction(advice, line)]))
     lines = format_wrapped_lines(text, format_row("what to do", ""), indent, TERMINAL_COLUMNS)
     for command in list_alternative_commands(advice, line):
         lines += format_command_lines(command, indent, indent)
+    for other in advice.others:
+        text = f"{_format_groups(other.groups, other.jobs)} {_explain_other_remedy(other, line)}"
+        lines += format_wrapped_lines(text, indent, indent, TERMINAL_COLUMNS)
     return lines
+
+
+def _format_groups(groups: Sequence[str], jobs: int) -> str:
+    """Return the IDs of groups and how many jobs they have; "" if there are no other groups."""
+    more = len(groups) - MAX_NAMED_GROUPS
+    names = [
+        *groups[:MAX_NAMED_GROUPS],
+        *([f"{more} more causes" if more > 1 else "another cause"] if more > 0 else []),
+    ]
+    return f"{', '.join(names)} ({format_count(jobs, 'job')}):" if groups else ""
+
+
+def _explain_other_remedy(other: OtherRemedy, line: CommandLine) -> str:
+    reason = f" ({other.example.reason})"
+    match other.cause:
+        case AdviceCause.MEMORY:
+            return f"The program needs more memory. In the config, {line.memory_remedy}."
+        case AdviceCause.TIME if other.minutes is None:
+            return "The program needs more time. Replace MINUTES with a longer limit."
+        case AdviceCause.MISSING_INPUT:
+            return f"Upload the missing inputs{reason}."
+        case AdviceCause.MESSAGE:
+            return f"Correct {line.job_file}; the reason says what is wrong{reason}."
+        case AdviceCause.NO_PROGRAM | AdviceCause.PROGRAM:
+            return f"The program fails{reason}. Correct the command in {line.job_file}, or the program."
+    return _CORRECTIONS_BY_CAUSE[other.cause].replace("{reason}", reason)
 
 
 def _format_commands(commands: Sequence[str]) -> list[str]:
