@@ -277,8 +277,12 @@ class Context:
         """Print the command of a run to type next. `usual`: its name if that cannot be looked up."""
         name = next(iter(self.find_remaining_commands()), usual)
         from distributed_something.results.command_line import format_next_command
+        from distributed_something.results.job_source import select_last_job_file
 
-        (command,) = self.command_line.list_run_commands([name])
+        line = self.command_line
+        if name == "submitJob":
+            line = select_last_job_file(self.clients.s3, self.settings, line)
+        (command,) = line.list_run_commands([name])
         self.console.print_progress(format_next_command(command))
 
     def check_setup(self) -> None:

@@ -294,12 +294,14 @@ def _confirm_empty_queue(context: Context) -> None:
     from distributed_something.core.clock import Clock
     from distributed_something.core.errors import InputError
     from distributed_something.results.command_line import format_command_rows
+    from distributed_something.results.job_source import select_last_job_file
     from distributed_something.run.setup import is_queue_empty
 
     clients, settings = context.clients, context.settings
     if not is_queue_empty(clients, settings, Clock().now(), has_exact_counts=context.local):
         return
-    name, app, line = settings.SQS_QUEUE_NAME, settings.APP_NAME, context.command_line
+    name, app = settings.SQS_QUEUE_NAME, settings.APP_NAME
+    line = select_last_job_file(clients.s3, settings, context.command_line)
     first = line.format_command("submitJob", line.job_file)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         problem = f"the queue {name} of {app} is empty, so its machines would have nothing to do"

@@ -69,6 +69,11 @@ class JobCounts:
     replaced_failures: int = 0
 
     @property
+    def replaced_failed(self) -> int:
+        """Number of submissions that failed, before they were replaced or since."""
+        return self.replaced - self.replaced_done - self.replaced_already_there
+
+    @property
     def repeated(self) -> int:
         return self.repeated_done + self.repeated_failures
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
+from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS, read_s3_time
+from distributed_something.core.errors import AWSError
 from distributed_something.core.submission import SubmissionDocument
 from distributed_something.observe.documents.replacements import MAX_MESSAGE_SECONDS
 from distributed_something.observe.documents.run_start import list_runs
 from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.queue import observe_queue
+from distributed_something.results.command_line import JOB_FILE_WORD, CommandLine
 from distributed_something.results.summary import find_saved_summary
 from distributed_something.worker import RunKeys
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from distributed_something.aws.clients import Clients
+    from distributed_something.core.config_settings import Settings
     from distributed_something.core.monitor_file import MonitorFile
 
 
@@ -62,6 +66,22 @@ def find_job_source(clients: Clients, file: MonitorFile, until: float, now: floa
         return source
     is_sent = any(item.job_file_path == source.job_file and not item.canary_of for item in after)
     return replace(source, canary=last.planned, others=0 if is_sent else last.canary_of - last.planned)
+
+
+def select_last_job_file(s3: S3Client, settings: Settings, line: CommandLine) -> CommandLine:
+    """Return the command line with the Job file that the app used last, if it is not known which one the user means.
+
+    AWS errors are ignored, because the command that the user has just typed does not depend on this.
+    """
+    if line.job_file != JOB_FILE_WORD:
+        return line
+    with suppress(*AWSError):
+        now = read_s3_time(s3, settings.AWS_BUCKET, 0.0)
+        reader = SubmissionReader(s3, settings.AWS_BUCKET, settings.APP_NAME)
+        documents = reader.list_submissions(now - MAX_MESSAGE_SECONDS, now)
+        paths = [item.job_file_path for item in documents if item.job_file_path]
+        return line.select_job_file(paths[-1]) if paths else line
+    return line
 
 
 def _drop_replaced(documents: Sequence[SubmissionDocument]) -> Sequence[SubmissionDocument]:

@@ -14,12 +14,14 @@ import pytest
 from distributed_something.cli.context import ExitCode
 from distributed_something.cli.retry import retry_command
 from distributed_something.core.monitor_file import build_monitor_file_key
+from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.jobs.submission import submit
 from distributed_something.results.retry.retry_jobs import load_retry_lists
 from distributed_something.run.monitor.history import RunHistory, save_history
-from distributed_something.worker import job_id
+from distributed_something.worker import AppKeys, job_id
+from distributed_something.worker.machine.times import build_utc_timestamp
 from tests.support.failed_run import BUCKET, Project, build_message, list_error_lines, open_project
-from tests.support.fakes import MONITOR_FILE, SETTINGS
+from tests.support.fakes import MONITOR_FILE, SETTINGS, START
 from tests.support.run_documents import list_submissions
 
 MIB = 1024 * 1024
@@ -378,3 +380,34 @@ def test_a_corrected_job_that_ended_in_the_same_run_takes_the_place_of_the_faile
     assert re.search(f"^{row}", error, re.M), error
     bodies = [json.loads(entry["MessageBody"]) for entry in project.sent[1:]]
     assert bodies == ([corrected] if state == "failed" else [])
+
+
+def test_a_corrected_job_file_that_changes_no_message_is_noted(project: Project) -> None:
+    project.fail_jobs(2)
+    unchanged = {key: value for key, value in build_message(0).items() if key != "group"}
+    (project.folder / "job.json").write_text(json.dumps(unchanged))
+    _, _, error = project.retry("--with", "job.json", "--dry-run")
+    assert "2 of 2 messages made from job.json are the same as before." in " ".join(error.split())
+    (project.folder / "job.json").write_text(json.dumps({**unchanged, "command": "other {n}"}))
+    _, _, error = project.retry("--with", "job.json", "--dry-run")
+    assert "same as before" not in error
+
+
+def test_jobs_that_submitjob_replaced_are_not_sent_again(project: Project) -> None:
+    """The next run has done the new ones, which have other IDs."""
+    for number in range(2):
+        message, sent = build_message(number), build_utc_timestamp(START - 100)
+        project.run.end_job(job_id(message), "failed", message=message, sent=sent)
+    submissions: list[tuple[float, dict[str, Any]]] = [(-110, {}), (600, {"replace": True, "replaced": True})]
+    for after, more in submissions:
+        time = build_submission_time(START + after)
+        document = SubmissionDocument("App", "AppQueue", time, "job.json", "digest", 2, 2, time, **more)
+        key = AppKeys("App").submission(time)
+        project.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=build_submission(document))
+    assert re.search(r"^replaced +2 other failed jobs, by submitJob --replace$", project.retry()[2], re.M)
+    history = RunHistory(at=START, submissions_since=START - 200, other_jobs=0, dead_letters=0, ended=START + 500)
+    save_history(project.clients.s3, MONITOR_FILE, history)
+    code, _, error = project.retry()
+    assert code == ExitCode.DONE
+    assert re.search(r"^replaced +2 of them, by a job with a corrected message$", error, re.M), error
+    assert project.clients.sqs.list_queues().get("QueueUrls", []) == []

@@ -114,4 +114,4 @@ def test_earlier_submissions_and_those_of_another_queue_do_not_count(project: Pr
     project.write_submission(7200, None)
     project.write_submission(30, 20, count=0)
     project.write_submission(10, 5, queue="OtherQueue")
-    assert project.start() == (ExitCode.INPUT, PROBLEM)
+    assert project.start() == (ExitCode.INPUT, PROBLEM.replace("JOBFILE", "job.json")), "the Job file used last"

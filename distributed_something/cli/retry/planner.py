@@ -73,6 +73,7 @@ class RetryPlanner:
             return False
         if self.choice.dry_run:
             console.print_result(f"the first message:\n{self.batch.plan.first}")
+        self._print_unchanged_messages()
         self._print_memory_advice()
         return True
 
@@ -245,6 +246,8 @@ class RetryPlanner:
         failed, chosen = self.outcome.counts.failed, len(self.jobs)
         selected = f", {chosen:,} selected" if self.choice.only else ""
         rows(format_row("jobs failed", f"{failed:,}{selected}"))
+        if replaced := self.outcome.counts.replaced_failed:
+            rows(format_row("replaced", f"{format_count(replaced, 'other failed job')}, by submitJob --replace"))
         if failed > len(self.outcome.failures):
             rows(format_row("", f"only the first {len(self.outcome.failures):,} are considered"))
         sent = "of them, whose messages are replaced" if self.choice.replace else "of them, which have not ended yet"
@@ -266,6 +269,18 @@ class RetryPlanner:
             text = f"{format_count(self.left_out, 'other failed job')}; to send them later, type:"
             rows(format_row("not selected", text))
             self._print_command(self.context.format_command("retry", self.run.run, *self._list_correction()))
+
+    def _print_unchanged_messages(self) -> None:
+        """Print a note if the corrected Job file makes messages that have already failed."""
+        from distributed_something.jobs.submission.retry import count_unchanged_messages
+
+        count = count_unchanged_messages(self.batch) if self.choice.job_file and self.choice.timeout is None else 0
+        if count:
+            total = self.batch.plan.count
+            messages = "the message" if total == 1 else f"{count:,} of {format_count(total, 'message')}"
+            text = f"{messages} made from {self.choice.job_file} {'is' if count == 1 else 'are'} the same as before."
+            text += " Such jobs fail again, unless something else was corrected."
+            self.context.console.print_progress("\n".join(_wrap_row("note", text)))
 
     def _list_correction(self) -> tuple[str, ...]:
         """Return the options that correct the messages, which the jobs that are sent later need too."""

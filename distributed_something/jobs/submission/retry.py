@@ -129,6 +129,12 @@ def correct_messages(
     return RetryBatch(keys, corrected, plan, tuple(same[0] for same in by_group.values()), jobs)
 
 
+def count_unchanged_messages(batch: RetryBatch) -> int:
+    """Return how many of the messages are the ones that failed."""
+    bodies = zip(batch.source.iter_bodies(), batch.sent, strict=True)
+    return sum(json.loads(body) == failed.message for body, failed in bodies)
+
+
 def has_group(message: Message) -> bool:
     """Return whether the message could be read, so that its group can be used in another message."""
     return bool(_get_group(message))
