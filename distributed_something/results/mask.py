@@ -30,6 +30,12 @@ _PATHS = re.compile(
 )
 _IDS_AND_NUMBERS = re.compile(
     r"""
+    (?P<program>                                                           # one that cannot be started
+        (?<=program\ ')[^\W\d][\w.+-]*(?='\ cannot\ be\ started)
+        | (?<=:\ )[^\W\d][\w.+-]*(?=:\ (?:command\ )?not\ found\b)
+        | (?<=\[Errno\ )\d+(?=\])
+    )
+    |
     (?P<term>(?<![^\W_])(?:
         utf-?(?:8|16|32) | iso-?8859-\d+ | latin-?1 | (?-i:S3|EC2) | md5 | sha-?(?:1|256|512) | ipv[46]
         | u?int(?:8|16|32|64) | float(?:16|32|64) | x86_64 | python[23]
@@ -64,7 +70,7 @@ def mask_line(line: str, values: Iterable[str] = ()) -> str:
     text = _QUOTED_FILE.sub(rf"\g<quote>{PATH}\g<end>", text)
     text = _PATHS.sub(_mask_path, text)
     text = _CAPITAL_ID.sub(NUMBER, text)
-    return _IDS_AND_NUMBERS.sub(lambda match: match["term"] or NUMBER, text)
+    return _IDS_AND_NUMBERS.sub(lambda match: match["term"] or match["program"] or NUMBER, text)
 
 
 def _mask_values(text: str, values: Iterable[str]) -> str:

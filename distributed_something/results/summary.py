@@ -47,6 +47,7 @@ MAX_SHARED_VALUES_SHOWN = 3
 MAX_GROUPS_SAVED = 1_000
 NUMBER_COLUMNS = 8  # width of the columns for jobs and USD
 ID_COLUMNS = 9
+MAX_CAUSE_LINES = 3
 MAX_TELLING_LINES = 3  # of the screen, for each line that says why a job failed
 RETRY_INDENT = "    "
 
@@ -277,7 +278,9 @@ def _format_group(group: FailureGroup, cost: float | None) -> list[str]:
     details = [f"for example {shorten_text(format_one_line(example.job), width)}{attempts}"]
     details += [f"| {line}" for line in wrap_telling_lines(example, TERMINAL_COLUMNS - ID_COLUMNS - len("| "))]
     details += map(format_shared_value, group.shared[:MAX_SHARED_VALUES_SHOWN])
-    lines = [_format_columns(f"{group.id:<{ID_COLUMNS}}{group.cause}", f"{len(group.jobs):,}", _format_cost(cost))]
+    title, *others = wrap_text(group.cause, TERMINAL_COLUMNS - ID_COLUMNS - 2 * NUMBER_COLUMNS - 1, MAX_CAUSE_LINES)
+    lines = [_format_columns(f"{group.id:<{ID_COLUMNS}}{title}", f"{len(group.jobs):,}", _format_cost(cost))]
+    details = [*others, *details]
     lines += [" " * ID_COLUMNS + shorten_text(detail, TERMINAL_COLUMNS - ID_COLUMNS) for detail in details]
     indent = " " * ID_COLUMNS
     return (

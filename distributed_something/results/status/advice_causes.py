@@ -6,7 +6,8 @@ from enum import Enum
 
 from distributed_something.results.job_counter import FailedJob
 
-NO_PROGRAM_EXIT_CODES = (126, 127)  # of a shell: the program is not executable, or does not exist
+MISSING_PROGRAM_EXIT_CODE = 127
+NO_PROGRAM_EXIT_CODES = (126, MISSING_PROGRAM_EXIT_CODE)  # of a shell: the program is not executable, or does not exist
 # Of a program that could not be started: it does not exist, or is not executable.
 _NO_PROGRAM_ERRORS = {"ENOENT", "EACCES", "ENOEXEC", "ENOTDIR", "EISDIR", "EPERM", "ELOOP", "ENAMETOOLONG"}
 CRASH_CLASS = "crash"  # the reason class of jobs whose worker died, or whose program's launcher did

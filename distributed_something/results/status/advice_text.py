@@ -22,7 +22,11 @@ from distributed_something.results.advice import (
 )
 from distributed_something.results.causes import format_exit_code
 from distributed_something.results.command_line import CommandLine, format_command_lines, format_next_command
-from distributed_something.results.status.advice_causes import AdviceCause
+from distributed_something.results.status.advice_causes import (
+    MISSING_PROGRAM_EXIT_CODE,
+    NO_PROGRAM_EXIT_CODES,
+    AdviceCause,
+)
 
 
 def format_advice(advice: Advice, line: CommandLine) -> str:
@@ -144,7 +148,7 @@ def _explain_program(advice: Advice, line: CommandLine) -> str:
     code = advice.example.exit_code if advice.example else None
     if advice.cause is AdviceCause.NO_PROGRAM:
         place = "in the image" if line.has_image else "on this computer"
-        problem = f"The program does not exist {place}, or is not executable."
+        problem = f"The program {_describe_start_error(advice, place)}."
         correction = "add the program in worker/Dockerfile" if line.has_image else "install the program"
     else:
         end = f"The program fails with {format_exit_code(code)}." if code else ""
@@ -155,6 +159,16 @@ def _explain_program(advice: Advice, line: CommandLine) -> str:
     if not list_alternative_commands(advice, line):
         return f"{start} or, if the command is right, {correction}."
     return f"{start}, and type the commands at the end. Or, if the command is right, {correction}, and type instead:"
+
+
+def _describe_start_error(advice: Advice, place: str) -> str:
+    """Return what is wrong with a program that could not be started, as far as the error or the exit code says so."""
+    error, code = (advice.example.start_error, advice.example.exit_code) if advice.example else ("", None)
+    if error == "ENOENT" or code == MISSING_PROGRAM_EXIT_CODE:
+        return f"does not exist {place}"
+    if error in ("EACCES", "EPERM") or code in NO_PROGRAM_EXIT_CODES:
+        return f"is not executable {place}"
+    return f"does not exist {place}, or is not executable"
 
 
 def _format_reason(advice: Advice) -> str:
