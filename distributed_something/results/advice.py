@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from distributed_something.results.causes import group_failures
@@ -234,28 +234,19 @@ def _spare_other_jobs(recipe: Recipe, cause: AdviceCause, source: JobSource, *, 
 def list_next_commands(advice: Advice, line: CommandLine) -> list[str]:
     """Return the commands to type after the correction, in this order."""
     line = line.select_job_file(advice.source.job_file)
-    commands = _list_recipe_commands(advice.recipe, advice, line)
-    return [*_list_separate_retries(advice, line), *commands]
+    return _list_recipe_commands(advice.recipe, advice, line)
 
 
 def _list_separate_retries(advice: Advice, line: CommandLine) -> list[str]:
     """Return the commands that send the jobs first that need something else; the main one sends all others."""
-    options = [
-        (*(word for group in other.groups for word in ("--only", group)), *_list_retry_options(other, line))
-        for other in _select_separate(advice)
-    ]
-    return [line.format_retry(*words, has_waiting=number > 0) for number, words in enumerate(options)]
-
-
-def _select_separate(advice: Advice) -> list[OtherRemedy]:
-    """Return the remedies for which `retry` needs other options than the main command has."""
     is_plain = advice.recipe in (Recipe.RETRY, Recipe.REBUILD)
-    plain = CommandLine()
-    return [
-        other
-        for other in advice.others
-        if len(other.groups) <= MAX_NAMED_GROUPS and not (is_plain and not _list_retry_options(other, plain))
-    ]
+    commands: list[str] = []
+    for other in advice.others:
+        options = _list_retry_options(other, line)
+        if len(other.groups) <= MAX_NAMED_GROUPS and (options or not is_plain):
+            words = (*(word for group in other.groups for word in ("--only", group)), *options)
+            commands.append(line.format_retry(*words, has_waiting=bool(commands)))
+    return commands
 
 
 def _list_retry_options(other: OtherRemedy, line: CommandLine) -> tuple[str, ...]:
@@ -293,7 +284,8 @@ def _sends_all(advice: Advice) -> bool:
 
 
 def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> list[str]:
-    has_waiting = advice.has_waiting or advice.batch is not None or bool(_select_separate(advice))
+    separate = _list_separate_retries(replace(advice, recipe=recipe), line)
+    has_waiting = advice.has_waiting or advice.batch is not None or bool(separate)
     retry = line.list_retry_words(has_waiting=has_waiting)
     correction, longer = ("--with", line.job_file), ("--timeout", format_minutes(advice.minutes))
     originals = advice.source.retried_runs
@@ -316,7 +308,7 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
     }
     commands = [*send[recipe], *_list_start_commands(advice, line)]
     build = [line.format_build_command()] if recipe is Recipe.REBUILD and line.has_image else []
-    return [*build, *(line.format_command(*command) for command in commands)]
+    return [*build, *separate, *(line.format_command(*command) for command in commands)]
 
 
 def _list_retries(runs: Sequence[str], first: str, options: tuple[str, ...]) -> list[tuple[str, ...]]:

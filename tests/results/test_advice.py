@@ -501,6 +501,10 @@ def test_jobs_that_need_something_else_are_sent_with_commands_of_their_own() -> 
     )
     advice = choose_advice(outcome, is_hopeless=False)
     assert advice is not None
+    alternative = [command.removeprefix(LOCAL.format_command()) for command in list_alternative_commands(advice, LOCAL)]
+    assert [command.strip() for command in alternative] == [
+        f"{RETRY} --only {time} --timeout 0.12", "setup", f"{RETRY} --yes", *MACHINES
+    ]  # fmt: skip
     text = " ".join(format_advice(advice, LOCAL).split())
     assert f"{program} (5 jobs): The program fails with exit code 1." in text
     assert f"{memory} (4 jobs): The program needs more memory. In the config, raise MEMORY" in text

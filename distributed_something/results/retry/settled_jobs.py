@@ -66,7 +66,9 @@ def drop_settled_jobs(outcome: RunOutcome, settled: SettledJobs) -> RunOutcome:
     if not dropped:
         return outcome
     counts = replace(outcome.counts, failed=outcome.counts.failed - dropped, replaced=outcome.counts.replaced + dropped)
-    return replace(outcome, counts=counts, failures=failures, groups=tuple(group_failures(failures)))
+    known = {group.id: group.example for group in outcome.groups}  # with their logs
+    groups = (replace(group, example=known.get(group.id, group.example)) for group in group_failures(failures))
+    return replace(outcome, counts=counts, failures=failures, groups=tuple(groups))
 
 
 def drop_left_jobs(outcome: RunOutcome) -> RunOutcome:

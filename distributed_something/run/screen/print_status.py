@@ -8,6 +8,7 @@ from dataclasses import replace
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, explain_aws_error, needs_new_login
 from distributed_something.results.advice import choose_current_advice
+from distributed_something.results.causes import FAILING_TITLE
 from distributed_something.results.command_line import CommandLine, format_next_command
 from distributed_something.results.job_counter import JobCounts
 from distributed_something.results.job_source import find_job_source
@@ -40,6 +41,7 @@ def print_status(view: RunView, status: RunStatus, output: Output, line: Command
     settled = {group.id for group in status.failures if not status.has_group_retry(group)}
     lines += [
         *format_failure_details(status.failures, retry_command if status.state.has_ended else "", settled),
+        *(["", f"{FAILING_TITLE}:"] if status.failing else []),
         *format_failure_details(status.failing),
     ]
     if status.start_failure is not None:
