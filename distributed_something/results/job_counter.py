@@ -125,7 +125,7 @@ class JobCounter:
         self._sent_done: dict[int, int] = {}
         self._sent_failed: dict[int, int] = {}
         self._skipped: Counter[int] = Counter()  # how many submissions were skipped, by the time when they were sent
-        self._times: dict[int, int] = {}  # keeps one object of each time, of which many jobs have the same
+        self._times: dict[int, int] = {}  # one object of each time, because many jobs have the same
         self.replacements = NO_REPLACEMENTS
 
     def add_end(self, line: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ MAX_MESSAGE_SECONDS = 14 * 86400.0  # SQS keeps a message for at most 14 days, s
 
 @dataclass(frozen=True)
 class Replacements:
-    """The submissions to one queue, oldest first, of which some replaced the jobs of earlier ones."""
+    """The submissions to one queue, oldest first; some may have replaced the jobs of earlier ones."""
 
     documents: Sequence[SubmissionDocument] = ()
 
