@@ -24,8 +24,7 @@ from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.core.text import format_count, format_row
 from distributed_something.jobs.docker import Docker, build_docker_options
 from distributed_something.jobs.job_file import JobFile
-from distributed_something.results.causes import convert_exit_code
-from distributed_something.worker import make_visible, split_lines
+from distributed_something.worker import convert_exit_code, make_visible, split_lines
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings

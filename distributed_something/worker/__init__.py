@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .job.job_id import JobIdentifier, job_id
     from .job.message_keys import MAX_JOB_SECONDS, hide_message_credentials
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
-    from .job.program_result import Result
+    from .job.program_result import Result, convert_exit_code
     from .job.run_keys import RUNS_PREFIX, AppKeys, RunKeys
     from .job.shell.shell_template import parse_shell_template
     from .job.shell.shell_values import fill_shell
@@ -72,7 +72,7 @@ _MODULES = {
     "job.job_id": "JobIdentifier job_id",
     "job.message_keys": "MAX_JOB_SECONDS hide_message_credentials",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
-    "job.program_result": "Result",
+    "job.program_result": "Result convert_exit_code",
     "job.shell.shell_values": "fill_shell",
     "job.worker_settings": "BadEnvironment JobDefaults Settings",
     "container.serve": "serve",
@@ -112,12 +112,12 @@ __all__ = [
     "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "ResultOwner",
     "RunKeys", "Settings", "StoredResult", "TableError", "TemplateError", "as_text", "build_alarm_name",
     "build_endpoint_arguments", "build_machine_log_group", "build_replacement_document", "check_endpoint",
-    "compute_object_sha256", "describe_delivery", "fill_key", "fill_shell", "find_image_damage",
-    "find_named_permission", "find_permission_in_text", "find_undecodable_text", "get_error_code",
-    "hide_message_credentials", "is_access_denied", "is_macos_file", "is_missing_object", "is_run_closed",
-    "iter_table_rows", "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "list_results",
-    "make_visible", "missing_files", "missing_key", "missing_text", "open_table_text", "parse_shell_template",
-    "parse_upload_flags", "read_stored_record", "read_stored_result", "read_table_names",
+    "compute_object_sha256", "convert_exit_code", "describe_delivery", "fill_key", "fill_shell",
+    "find_image_damage", "find_named_permission", "find_permission_in_text", "find_undecodable_text",
+    "get_error_code", "hide_message_credentials", "is_access_denied", "is_macos_file", "is_missing_object",
+    "is_run_closed", "iter_table_rows", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
+    "list_results", "make_visible", "missing_files", "missing_key", "missing_text", "open_table_text",
+    "parse_shell_template", "parse_upload_flags", "read_stored_record", "read_stored_result", "read_table_names",
     "reject_foreign_responses", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
     "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip

@@ -70,9 +70,7 @@ def serve(
     except (BadEnvironment, NoSuchUser) as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
-    hide_process()
-    limit_arenas()
-    _set_preload()
+    _prepare_process()
     if folder := os.environ.pop(ONE_JOB_VARIABLE, ""):  # removed so that the program does not inherit it
         return run_one_job(Path(folder), settings, hooks)
     notices: SimpleQueue[float] = SimpleQueue()  # seconds until the end; SimpleQueue is safe in signal handlers
@@ -86,6 +84,13 @@ def serve(
     return exit_code
 
 
+def _prepare_process() -> None:
+    hide_process()
+    limit_arenas()
+    if preload := os.environ.pop(PROGRAM_PRELOAD_VARIABLE, ""):
+        os.environ["LD_PRELOAD"] = preload
+
+
 def limit_arenas() -> None:
     """Let all threads share MAX_ARENAS of malloc's arenas, where the C library is glibc.
 
@@ -93,11 +98,6 @@ def limit_arenas() -> None:
     """
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MAX_ARENAS)
-
-
-def _set_preload() -> None:
-    if preload := os.environ.pop(PROGRAM_PRELOAD_VARIABLE, ""):
-        os.environ["LD_PRELOAD"] = preload
 
 
 def _end_process(exit_code: int) -> None:
