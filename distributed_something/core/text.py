@@ -154,6 +154,11 @@ def shorten_text(text: str, columns: int) -> str:
     return f"{text[: _count_fitting_characters(text, columns - 1)].rstrip()}…"
 
 
+def shorten_start(path: str, columns: int = MAX_SHOWN_CHARACTERS) -> str:
+    """Return the end of a path, of at most `columns` columns; an ellipsis stands for what is left out before it."""
+    return shorten_text(path[::-1], columns)[::-1]
+
+
 def wrap_text(text: str, columns: int, most: int) -> list[str]:
     """Return `text` in at most `most` lines of at most `columns` columns; an ellipsis stands for what is left out.
 

@@ -12,6 +12,7 @@ from distributed_something.core.text import (
     format_wrapped_lines,
     format_wrapped_row,
     measure_columns,
+    shorten_start,
     shorten_text,
     wrap_text,
     wrap_wide_lines,
@@ -97,3 +98,12 @@ def test_numbers_in_a_row_and_addresses_after_a_number_are_separate_words() -> N
     assert wrap_text("1 2 3 4 5 6", 5, 9) == ["1 2 3", "4 5 6"]
     address = f"s3://bucket/{'x' * 60}"
     assert format_wrapped_lines(f"the results are 12 {address}", "", "  ", 80) == ["the results are 12", f"  {address}"]
+
+
+def test_a_long_path_is_shortened_to_its_end() -> None:
+    assert shorten_start("files/exampleJob.json") == "files/exampleJob.json"
+    path = f"files/{'plates/' * 20}job.json"
+    shown = shorten_start(path)
+    assert (measure_columns(shown), shown[0]) == (60, "…")
+    assert path.endswith(shown[1:])
+    assert measure_columns(shorten_start(f"files/{'画像' * 40}.json")) <= 60

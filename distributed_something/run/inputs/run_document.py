@@ -23,11 +23,10 @@ from distributed_something.aws.s3 import read_s3_time
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import AWSError, format_lookup_error, get_error_code, is_missing_object
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.core.secrets.secrets import mask_secrets
 from distributed_something.core.submission import SubmissionDocument
 from distributed_something.observe.documents.submissions import list_queue_submissions
 from distributed_something.observe.queue import observe_queue
-from distributed_something.worker import VERSION, AppKeys, RunKeys
+from distributed_something.worker import VERSION, AppKeys, RunKeys, mask_secrets
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
