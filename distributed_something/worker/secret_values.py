@@ -26,12 +26,14 @@ _SECRET_FORM = re.compile(
     | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.              # a JSON web token
     | \bhooks\.slack\.com/(services|workflows|triggers)/\w         # whoever knows the address can write to the channel
     | ://[^/\s:@]*:[^/\s@]+@                                   # https://user:password@host
-    | (?<![A-Za-z0-9/+=_.-])(?=[^\s]*[a-z])(?=[^\s]*[A-Z])(?=[^\s]*\d)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_.-])   # AWS's
+    | (?<![A-Za-z0-9/+=_.-])(?=[A-Z0-9/+]{0,39}[a-z])(?=[a-z0-9/+]{0,39}[A-Z])(?=[A-Za-z/+]{0,39}\d)
+      [A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_.-])                   # a secret access key of AWS
     """,
     re.VERBOSE,
 )
 _SECRET_WORD = re.compile(
-    r"(?<!unexpected )(password|passwd|passphrase|token|secret|api[_-]?key)[\"']?\s*[=:\s]\s*[\"']?\S", re.IGNORECASE
+    r"(?<!unexpected )(password|passwd|passphrase|token|secret|api[_-]?key)[\"']?(?:\s*[=:]\s*|\s+)[\"']?\S",
+    re.IGNORECASE,
 )
 _KEY_BEGIN, _KEY_END = (re.compile(f"-----{word} [A-Z ]*PRIVATE KEY") for word in ("BEGIN", "END"))
 # The name and the beginning of the value, anywhere in a line; the name of an exception is not that of a secret.

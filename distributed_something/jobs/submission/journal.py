@@ -249,7 +249,7 @@ def _open_locked(path: Path) -> TextIO:
             _lock_file(file)
             if _is_same_file(file, path):
                 return file
-        except BaseException:
+        except BaseException:  # also Ctrl-C: the file, which may be locked, is closed in any case
             file.close()
             raise
         file.close()  # its owner deleted it just before releasing the lock
