@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from distributed_something.results.group_values import GroupValueCounter, read_group_values
+from distributed_something.worker import mask_lines, mask_text
 
 NO_REASON = "no reason given"
 MAX_FAILURES_KEPT = 20_000  # failed jobs whose details are kept in memory; all of them are counted
@@ -311,19 +312,23 @@ def compute_line_seconds(line: Mapping[str, Any]) -> float | None:
 
 
 def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
-    """Return the job that failed in the attempt of a journal's line or a record. `seconds` is not set."""
+    """Return the job that failed in the attempt of a journal's line or a record, with MASK for secrets.
+
+    `seconds` is not set.
+    """
     last_lines = line.get("last_lines")
     if not isinstance(last_lines, list):
         last_lines = [line["last_line"]] if line.get("last_line") else []
+    telling_line = str(line.get("telling_line") or (last_lines[-1] if last_lines else ""))
     return FailedJob(
         str(line.get("job")), _parse_time(line.get("ended")),
-        reason=str(line.get("reason") or NO_REASON),
+        reason=mask_text(str(line.get("reason") or NO_REASON)),
         reason_class=str(line.get("reason_class") or ""),
         attempts=read_integer(line.get("attempts")),
         exit_code=read_integer(line.get("exit_code")),
-        last_lines=tuple(map(str, last_lines)),
+        last_lines=mask_lines(last_lines),
         log=str(line.get("log") or ""),
-        telling_line=str(line.get("telling_line") or (last_lines[-1] if last_lines else "")),
+        telling_line=mask_text(telling_line),
         group=read_group_values(line),
         time_limit_seconds=_read_number(line.get("time_limit_seconds")),
         peak_memory_bytes=read_integer(line.get("peak_memory_bytes")),

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .macos_files import is_macos_file
     from .responses.foreign_response import ForeignResponseError, reject_foreign_responses
     from .responses.response_length import reject_truncated_responses
+    from .secret_values import has_secret, has_secret_in_prose, mask_lines, mask_secrets, mask_text
     from .stored_record import read_stored_record
     from .table import (
         TableError,
@@ -92,6 +93,7 @@ _MODULES = {
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
     "macos_files": "is_macos_file",
+    "secret_values": "has_secret has_secret_in_prose mask_lines mask_secrets mask_text",
     "stored_record": "read_stored_record",
     "responses.foreign_response": "ForeignResponseError reject_foreign_responses",
     "responses.response_length": "reject_truncated_responses",
@@ -114,10 +116,11 @@ __all__ = [
     "build_endpoint_arguments", "build_machine_log_group", "build_replacement_document", "check_endpoint",
     "compute_object_sha256", "convert_exit_code", "describe_delivery", "fill_key", "fill_shell",
     "find_image_damage", "find_named_permission", "find_permission_in_text", "find_undecodable_text",
-    "get_error_code", "hide_message_credentials", "is_access_denied", "is_macos_file", "is_missing_object",
-    "is_run_closed", "iter_table_rows", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
-    "list_results", "make_visible", "missing_files", "missing_key", "missing_text", "open_table_text",
-    "parse_shell_template", "parse_upload_flags", "read_stored_record", "read_stored_result", "read_table_names",
+    "get_error_code", "has_secret", "has_secret_in_prose", "hide_message_credentials", "is_access_denied",
+    "is_macos_file", "is_missing_object", "is_run_closed", "iter_table_rows", "job_from_message", "job_id",
+    "list_paused_containers", "list_placeholders", "list_results", "make_visible", "mask_lines", "mask_secrets",
+    "mask_text", "missing_files", "missing_key", "missing_text", "open_table_text", "parse_shell_template",
+    "parse_upload_flags", "read_stored_record", "read_stored_result", "read_table_names",
     "reject_foreign_responses", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
     "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip

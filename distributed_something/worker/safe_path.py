@@ -44,7 +44,7 @@ class SafePath(PosixPath):
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", str(self))
             return open(descriptor, mode, *arguments, **options)
-        except BaseException:
+        except BaseException:  # whatever it is, the descriptor must not stay open
             os.close(descriptor)
             raise
 

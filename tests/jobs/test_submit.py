@@ -271,7 +271,7 @@ def test_resume_is_rejected_if_the_jobs_have_changed(tmp_path: Path) -> None:
     write_jobs(sender.path, 2001)
     with pytest.raises(
         InputError,
-        match="the job file, its table, --canary, or the queue has changed since the interruption; restore them",
+        match="--canary, or the queue has changed since the submission of 2,000 jobs was interrupted; restore them",
     ):
         sender.send(resume=True)
     assert len(sender.sqs.received) == before
@@ -281,7 +281,7 @@ def test_resume_is_rejected_if_the_jobs_have_changed(tmp_path: Path) -> None:
 def test_resume_is_rejected_if_the_journal_cannot_be_read(tmp_path: Path, content: str) -> None:
     sender = Sender(tmp_path, 20, FakeSqs())
     sender.journal.write_text(content)
-    with pytest.raises(InputError, match="add --replace to remove the waiting jobs from the queue and send all jobs"):
+    with pytest.raises(InputError, match="add --replace to remove the waiting jobs from the queue and start over"):
         sender.send(resume=True)
 
 
@@ -689,7 +689,8 @@ def test_submitting_again_without_resume_after_an_interruption_is_rejected(
     sender.interrupt_after(500)
     before = len(sender.sqs.received)
     monkeypatch.setattr(Context, "find_remaining_commands", lambda _: ("startCluster", "monitor"))
-    monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sender.sqs, s3=sender.s3))
+    ecs = SimpleNamespace(describe_services=lambda **_: {"services": []})
+    monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sender.sqs, s3=sender.s3, ecs=ecs))
     assert main(build_arguments(home)) == ExitCode.INPUT
     error = capsys.readouterr().err
     assert error.count("\n") == 1

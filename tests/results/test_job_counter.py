@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributed_something.results import job_counter
-from distributed_something.results.job_counter import JobCounter, JobCounts, OverwrittenFiles
+from distributed_something.results.job_counter import JobCounter, JobCounts, OverwrittenFiles, build_failed_job
 
 
 def build_line(job: str, state: str = "done", ended: int = 0, *, message: str = "m1", **more: Any) -> dict[str, Any]:
@@ -232,3 +232,12 @@ def test_the_time_of_an_attempt_does_not_include_waiting_for_a_slot() -> None:
     counter.add_end({**build_line("b", "failed"), **times})  # from an older worker
     assert [failed.seconds for failed in counter.list_failed_jobs()] == [0.5, 20.0]
     assert counter.total_seconds == 20.5
+
+
+def test_secrets_that_a_program_has_printed_are_masked() -> None:
+    failed = build_failed_job({
+        "job": "a", "reason": "no login: token=abc", "telling_line": "DB_PASSWORD=geheim",
+        "last_lines": ["start", "AWS_SECRET_ACCESS_KEY=geheim"],
+    })  # fmt: skip
+    assert (failed.reason, failed.telling_line, failed.last_lines) == ("no login: ***", "***", ("start", "***"))
+    assert build_failed_job({"job": "a", "last_line": "password: geheim"}).telling_line == "***"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from distributed_something.core.text import (
     LABEL_COLUMNS,
@@ -10,12 +11,14 @@ from distributed_something.core.text import (
     format_count,
     format_row,
     format_wrapped_lines,
+    shorten_start,
 )
 from distributed_something.results.advice import (
     Advice,
     AdviceCause,
     Recipe,
     list_alternative_commands,
+    list_job_files,
     list_next_commands,
     list_sending_commands,
 )
@@ -48,10 +51,10 @@ def format_current_advice(advice: Advice, line: CommandLine, *, is_urgent: bool)
 
 
 def _format_correction(advice: Advice, line: CommandLine, start: str = "") -> list[str]:
-    line, indent = line.select_job_file(advice.source.job_file), " " * LABEL_COLUMNS
+    indent, job_files = " " * LABEL_COLUMNS, " or ".join(map(shorten_start, list_job_files(advice, line)))
     others = f"{format_count(advice.lost, 'other job')} {'was' if advice.lost == 1 else 'were'} lost: not in the queue."
     loss = f"{others} The commands send lost jobs too." if advice.lost and advice.cause is not AdviceCause.LOST else ""
-    text = " ".join(filter(None, [start, loss, _explain_correction(advice, line)]))
+    text = " ".join(filter(None, [start, loss, _explain_correction(advice, replace(line, job_file=job_files))]))
     lines = format_wrapped_lines(text, format_row("what to do", ""), indent, TERMINAL_COLUMNS)
     for command in list_alternative_commands(advice, line):
         lines += format_command_lines(command, indent, indent)
@@ -64,6 +67,7 @@ def _format_commands(commands: Sequence[str]) -> list[str]:
 
 
 def _explain_correction(advice: Advice, line: CommandLine) -> str:
+    """Return what to correct. `line.job_file` is a text that names all Job files of the jobs."""
     match advice.cause:
         case AdviceCause.NO_PROGRAM | AdviceCause.PROGRAM:
             return _explain_program(advice, line)

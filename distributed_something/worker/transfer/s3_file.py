@@ -258,7 +258,7 @@ def upload_file_parts(
         with check_requests(check):
             response = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
         return UploadedFile(digest, response.get("ETag", ""), response.get("ChecksumCRC32", ""))
-    except BaseException:
+    except BaseException:  # whatever it is, uploaded parts would cost money until they are removed
         _abort_upload(s3, upload, [digest_future, *part_futures])
         raise
 
