@@ -200,17 +200,20 @@ def test_an_interruption_reports_as_many_jobs_as_the_journal_lists(tmp_path: Pat
 def test_ctrl_c_while_a_sending_thread_starts_also_waits_for_its_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_reported = threading.Event()
+    is_sending, is_reported = threading.Event(), threading.Event()
 
     class SlowSqs(FakeSqs):
         def send_message_batch(self, **request: Any) -> dict[str, Any]:
+            is_sending.set()
             is_reported.wait(0.5)  # would end at once if the count were reported before the batch is sent
             return super().send_message_batch(**request)
 
     start = threading.Thread.start
 
     def start_and_interrupt(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)  # Ctrl-C is pressed only once
         start(thread)
+        assert is_sending.wait(10)
         signal.raise_signal(signal.SIGINT)
 
     sender = Sender(tmp_path, 20, SlowSqs())
