@@ -40,7 +40,7 @@ _CLIENT_CONFIG = Config(
     connect_timeout=10,
     read_timeout=60,
 )
-# submitJob sends up to a million jobs, ten a call. The tests validate the requests.
+# submitJob sends up to a million jobs, ten a call. The tests validate the requests (tests/support/fakes.py).
 _SQS_CLIENT_CONFIG = _CLIENT_CONFIG.merge(
     Config(
         user_agent="distributed-something",  # building botocore's default takes a twentieth of a call's time
