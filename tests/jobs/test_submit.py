@@ -141,10 +141,19 @@ def test_messages_of_one_mebibyte_are_sent_to_a_queue_that_accepts_them(tmp_path
 
 
 def test_jobs_are_sent_in_batches_of_ten_from_several_threads(tmp_path: Path) -> None:
-    sender = Sender(tmp_path, 1005, FakeSqs())
+    senders, has_several = set[int](), threading.Event()
+
+    class SlowSqs(FakeSqs):
+        def send_message_batch(self, **request: Any) -> dict[str, Any]:
+            senders.add(threading.get_ident())
+            if len(senders) > 1:
+                has_several.set()
+            assert has_several.wait(10)  # otherwise, one thread could be faster than the start of the others
+            return super().send_message_batch(**request)
+
+    sender = Sender(tmp_path, 1005, SlowSqs())
     assert sender.send() == 1005
     assert Counter(map(len, sender.sqs.batches)) == {10: 100, 5: 1}
-    assert len(sender.sqs.threads) > 1
     assert sorted(map(parse_number, sender.sqs.received)) == list(range(1005))
     assert not sender.journal.exists()
     assert sender.time.slept == []
@@ -200,17 +209,20 @@ def test_an_interruption_reports_as_many_jobs_as_the_journal_lists(tmp_path: Pat
 def test_ctrl_c_while_a_sending_thread_starts_also_waits_for_its_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_reported = threading.Event()
+    is_sending, is_reported = threading.Event(), threading.Event()
 
     class SlowSqs(FakeSqs):
         def send_message_batch(self, **request: Any) -> dict[str, Any]:
+            is_sending.set()
             is_reported.wait(0.5)  # would end at once if the count were reported before the batch is sent
             return super().send_message_batch(**request)
 
     start = threading.Thread.start
 
     def start_and_interrupt(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)  # Ctrl-C is pressed only once
         start(thread)
+        assert is_sending.wait(10)
         signal.raise_signal(signal.SIGINT)
 
     sender = Sender(tmp_path, 20, SlowSqs())

@@ -86,6 +86,8 @@ def is_whole_bucket(text: str) -> bool:
 
 def has_credentials(text: str) -> bool:
     """Return whether an address contains a user name or password, as in `https://user:password@host/`."""
+    if "://" not in text:  # almost always; submitJob checks the addresses of up to a million jobs
+        return False
     scheme = _SCHEME.match(text)
     return scheme is not None and _CREDENTIALS.match(text, scheme.end()) is not None
 
@@ -193,10 +195,10 @@ def _check_credentials(text: str) -> None:
 
 def check_input_address(text: str, bucket: str) -> None:
     """Raise BadAddress if `text` is not a valid input address. If `text` is only a key, it belongs to `bucket`."""
-    _check_credentials(text)
     if not is_url(text):
         parse_input_address(text, bucket)
         return
+    _check_credentials(text)
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port  # urlsplit validates these only when they are read
@@ -218,7 +220,7 @@ def parse_input_address(text: str, bucket: str) -> tuple[str, str]:
     if not text.replace("/", " ").strip():
         raise BadAddress(f"the input {text!r} is blank")
     _check_credentials(text)
-    if (scheme := _SCHEME.match(text)) and scheme[1] not in _SCHEMES:
+    if "://" in text and (scheme := _SCHEME.match(text)) and scheme[1] not in _SCHEMES:
         name = scheme[1].lower()
         remedy = f"write {name}://" if name in _SCHEMES else "use https://, or copy the file to S3"
         raise BadAddress(f"the input {text!r} begins with {scheme[0]}, which is not possible; {remedy}")
