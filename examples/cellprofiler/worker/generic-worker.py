@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from constants import is_true, read_constant
-from data_file import MOUNT_FOLDER, DataFile, ImageSource, check_group, find_create_batch_files, remove_mount_folder
+from data_file import DataFile, ImageSource, check_group, find_create_batch_files
 from plugins import build_plugin_options, check_plugins
 
 from distributed_something.worker import (
     EXIT_CODE_ACCEPTED,
+    MOUNT_FOLDER,
     BadMessage,
     Failed,
     Folders,
@@ -33,6 +34,7 @@ from distributed_something.worker import (
     find_image_damage,
     job_from_message,
     list_placeholders,
+    remove_mount_folder,
     serve,
     upload_arguments,
     wrong_text,
@@ -55,7 +57,8 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     workspace = read_constant("WORKSPACE_BUCKET") or source
     mounted = settings.mount_s3 and not is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
     root, out = MOUNT_FOLDER if mounted else f"{folders.input_dir}/{workspace}", folders.output_dir
-    default_input = remove_mount_folder(fill_key(message, "input", metadata)) if message.get("input") else ""
+    default_input = fill_key(message, "input", metadata) if message.get("input") else ""
+    default_input = remove_mount_folder(default_input).lstrip("/")
     local_input = folders.input_dir / DEFAULT_INPUT
     input_folder = f"{root}/{default_input}" if mounted and _is_key(default_input) else f"{local_input}"
     command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
