@@ -121,7 +121,9 @@ def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile,
         context.check_file(path, "Job file", "submitJob")
         own_names = collect_own_names(context.project / "worker")
         allow_unsafe = worker_settings is None or worker_settings.ALLOW_UNSAFE_INPUTS
-        loaded = load_job_file(path, context.list_objects, own_names, allow_unsafe_inputs=allow_unsafe)
+        loaded = load_job_file(
+            path, context.list_objects, own_names, allow_unsafe_inputs=allow_unsafe, on_misspelled=problems.add
+        )
         plan = plan_submission(loaded)
         if worker_settings is not None:
             check_own_worker(context, loaded, plan.count, with_aws=settings is not None)

@@ -11,7 +11,7 @@ import pytest
 from distributed_something.core.errors import InputError
 from distributed_something.core.text import find_similar_name
 from distributed_something.jobs.job_file import load_job_file
-from distributed_something.jobs.job_keys import KnownJobKeys, collect_own_names, iter_misspelled_keys
+from distributed_something.jobs.job_keys import KnownJobKeys, collect_own_names, find_misspelled_keys
 from distributed_something.worker import Folders, JobDefaults, job_from_message
 from tests.support.paths import ROOT
 
@@ -145,7 +145,7 @@ def test_no_known_key_is_similar_to_another() -> None:
 def test_the_keys_of_all_examples_are_accepted(path: Path) -> None:
     own_names = collect_own_names(path.parents[1] / "worker")
     content = json.loads(path.read_text())
-    assert not list(iter_misspelled_keys(path, content, _get_shared(content), own_names))
+    assert not find_misspelled_keys(content, _get_shared(content), own_names)
 
 
 def _get_shared(content: dict[str, Any]) -> dict[str, Any]:
