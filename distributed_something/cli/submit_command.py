@@ -210,7 +210,7 @@ def check_own_worker(context: Context, job_file: JobFile, count: int, *, with_aw
     folder = shorten_path(context.project) / "worker"
     settings = context.unchecked_settings
     container = build_one_job_container(settings)
-    worker = OwnWorker(folder, find_template_file("worker"), container)
+    worker = OwnWorker(folder, find_template_file("worker"), container, context.command_line.has_image)
     find_s3 = partial(_find_endpoint_s3, context, get_container_environment(container))
     get_s3 = cache(find_s3 if with_aws else lambda endpoint: None)
     files = CheckedFiles(settings.AWS_BUCKET, job_file.uploads, get_s3)

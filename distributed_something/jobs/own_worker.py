@@ -28,7 +28,7 @@ from typing import Any
 
 from distributed_something.core.errors import InputError, InputProblems
 from distributed_something.jobs.job_file import JobFile
-from distributed_something.jobs.run_job import build_process_environment, find_worker_files
+from distributed_something.jobs.run_job import SCRIPTS_VARIABLE, build_process_environment, find_worker_files
 from distributed_something.worker import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, NUMBER_FILE, VERDICTS_FILE
 
 CHECK_MODULE = "distributed_something.worker.container.check_messages"
@@ -53,12 +53,14 @@ _INCOMPLETE_STATES = ("missing module", "unavailable")
 class OwnWorker:
     """The code that a project's containers run, and the container definition with their environment variables.
 
-    `folder`: the project's folder `worker`. What is missing there is taken from `default_folder`.
+    `folder`: the project's folder `worker`. What is missing there is taken from `default_folder`. `has_image`: whether
+    the jobs will run in the project's image, which may contain what this computer does not.
     """
 
     folder: Path
     default_folder: Path
     container: Mapping[str, Any]
+    has_image: bool = True
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ def _run_check(worker: OwnWorker, folder: Path, seconds: float) -> int | None:
     env = build_process_environment(worker.container, scripts) | _NO_AWS | {
         "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1", CHECK_VARIABLE: str(folder),
     }  # fmt: skip
+    if worker.has_image:
+        del env[SCRIPTS_VARIABLE]  # which only workers without an image have
     process = subprocess.Popen(
         [sys.executable, "-m", CHECK_MODULE, str(script)], cwd=folder, env=env, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,

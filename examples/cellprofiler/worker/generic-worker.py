@@ -18,7 +18,7 @@ from typing import Any
 
 from constants import is_true, read_constant
 from data_file import DataFile, ImageSource, check_group, find_create_batch_files
-from plugins import build_plugin_options, check_plugins
+from plugins import build_plugin_options, check_plugins, has_image
 
 from distributed_something.worker import (
     EXIT_CODE_ACCEPTED,
@@ -89,10 +89,13 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
 
 
 def check(job: Job, folders: Folders) -> None:
-    """Raise BadMessage or Failed if the pipeline would end early, or if the data file has no rows for the group.
+    """Raise BadMessage or Failed if the pipeline would end early, if the data file has no rows for the group, or if
+    this computer, on which the jobs will run, lacks the plugins.
 
     `submitJob` calls this before it sends the jobs.
     """
+    if not has_image():
+        check_plugins()
     pipeline, path = (Path(folders.input_dir, name) for name in job.own["checked"].values())
     data_file = DataFile(path, job.own["data_file"].key)
     if path.suffix.lower() == ".h5":
