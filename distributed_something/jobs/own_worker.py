@@ -80,12 +80,14 @@ class IncompleteCheck:
 def check_jobs(
     worker: OwnWorker, job_file: JobFile, count: int, seconds: float = TIME_LIMIT_SECONDS,
     fetch: FileFetcher = lambda endpoint, address, path: False,
+    on_note: Callable[[str], None] = lambda text: None,
 ) -> IncompleteCheck | None:  # fmt: skip
     """Raise InputError with every problem that the project's own `make_job`, or its hook `check`, has with the jobs of
     a valid Job file.
 
     Return None if all jobs were checked; otherwise, return why not. `count`: the number of jobs. `seconds`: the time
-    limit of each round, which is longer for very many jobs. `fetch`: gets the files that `check` needs.
+    limit of each round, which is longer for very many jobs. `fetch`: gets the files that `check` needs. `on_note`: gets
+    each warning of `check`, which is not a reason to refuse the jobs.
     """
     with tempfile.TemporaryDirectory(prefix="submitJob-") as name:
         folder = Path(name).resolve()
@@ -102,6 +104,8 @@ def check_jobs(
                 break
             exit_code, verdicts = _run_round(worker, folder, seconds)
         number = _read_last_number(folder)
+    for text in (verdict["text"] for verdict in verdicts if verdict["state"] == "note"):
+        on_note(text)
     problems = InputProblems()
     is_complete = any(verdict["state"] == "checked" for verdict in verdicts)
     if exit_code is not None and -exit_code in _CRASH_SIGNALS and number and not is_complete:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +59,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     workspace = read_constant("WORKSPACE_BUCKET") or source
     mounted = settings.mount_s3 and not is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
     root, out = MOUNT_FOLDER if mounted else f"{folders.input_dir}/{workspace}", folders.output_dir
-    default_input = fill_key(message, "input", metadata) if message.get("input") else ""
-    default_input = remove_mount_folder(default_input).lstrip("/")
+    default_input = remove_mount_folder(_get_text(message, "input", metadata)).lstrip("/")
     local_input = folders.input_dir / DEFAULT_INPUT
     input_folder = f"{root}/{default_input}" if mounted and _is_key(default_input) else f"{local_input}"
     command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
@@ -67,7 +68,8 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     command += ["-g", ",".join(map("=".join, metadata.items())), *build_plugin_options()]
     command += ["--always-continue"] if is_true("ALWAYS_CONTINUE") else []
     files = {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in (pipeline, data_file)}
-    output_folder, is_shared = _build_output_folder(message, metadata)
+    structure = _get_text(message, "output_structure", {key: key for key in metadata})  # {Metadata_Well} without braces
+    output_folder, is_shared = _build_output_folder(message, structure, metadata)
     job = job_from_message(
         message, folders, settings,
         command=command,
@@ -80,7 +82,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         upload_arguments=upload_arguments(read_constant("UPLOAD_FLAGS"), "config.py: UPLOAD_FLAGS"),
         own={
             "data_file": DataFile(Path(root, data_file), data_file), "pipeline": pipeline,
-            "metadata": metadata, "default_input": local_input, "checked": files,
+            "metadata": metadata, "output_structure": structure, "default_input": local_input, "checked": files,
             "images": None if mounted else ImageSource(source, default_input, folders.input_dir),
         },
     )  # fmt: skip
@@ -96,6 +98,7 @@ def check(job: Job, folders: Folders) -> None:
     """
     if not has_image():
         check_plugins()
+    _warn_of_unknown_keys(job.own["output_structure"], job.own["metadata"])
     pipeline, path = (Path(folders.input_dir, name) for name in job.own["checked"].values())
     data_file = DataFile(path, job.own["data_file"].key)
     if path.suffix.lower() == ".h5":
@@ -167,21 +170,36 @@ def _build_data_options(data_file: str, root: str, *, is_mounted: bool) -> list[
     return [option.format(f"{root}/{data_file}")] if (option := DATA_OPTIONS[suffix]) else []
 
 
-def _build_output_folder(message: dict[str, Any], metadata: dict[str, str]) -> tuple[str, bool]:
+def _warn_of_unknown_keys(structure: str, metadata: dict[str, str]) -> None:
+    """Warn if a name in `output_structure` is probably a misspelled key of the group. It stays in the folder's name."""
+    names = {key.lower().removeprefix("metadata_"): key for key in metadata}
+    for word in re.findall(r"\w+", structure):
+        name = word.lower().removeprefix("metadata_")
+        similar = [] if any(key in word for key in metadata) else get_close_matches(name, names, n=1, cutoff=0.7)
+        if similar:
+            problem = f"{word!r} is not a key of the group, so it stays in the names of the folders"
+            warnings.warn(f"`output_structure`: {problem}; did you mean {names[similar[0]]!r}?", stacklevel=2)
+
+
+def _build_output_folder(message: dict[str, Any], structure: str, metadata: dict[str, str]) -> tuple[str, bool]:
     """Return the folder for the job's results below `output`, and whether several jobs share this folder.
 
     The folder is named according to `output_structure`, in which the values replace the keys one after the other, in
     the group's order, as in the published implementation. Jobs share the folder if a key of the group is neither
     replaced nor a placeholder in `output`.
     """
-    if not message.get("output_structure"):
+    if not structure:
         return "-".join(metadata.values()), False
-    folder = fill_key(message, "output_structure", {key: key for key in metadata})  # {Metadata_Well} without braces
-    is_shared, used_in_output = False, list_placeholders(message["output"])
+    folder, is_shared, used_in_output = structure, False, list_placeholders(message["output"])
     for key, value in metadata.items():
         is_shared = is_shared or (key not in folder and key not in used_in_output)
         folder = folder.replace(key, value)
     return folder.strip("/"), is_shared
+
+
+def _get_text(message: dict[str, Any], name: str, values: dict[str, str]) -> str:
+    """Return the text of a key with its placeholders filled; "" without the key."""
+    return fill_key(message, name, values) if message.get(name) else ""
 
 
 def _get_key(message: dict[str, Any], name: str, metadata: dict[str, str]) -> str:
