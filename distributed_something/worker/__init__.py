@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from .transfer.s3_file import compute_object_sha256
     from .transfer.stored_result import ResultOwner, StoredResult, read_stored_result
     from .version import VERSION
-    from .visible_text import make_visible, split_lines
+    from .visible_text import make_visible, show_name, split_lines
 
 _MODULES = {
     # for generic-worker.py
@@ -100,7 +100,7 @@ _MODULES = {
     "transfer.s3_file": "compute_object_sha256",
     "transfer.stored_result": "ResultOwner StoredResult read_stored_result",
     "version": "VERSION",
-    "visible_text": "make_visible split_lines",
+    "visible_text": "make_visible show_name split_lines",
 }
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -118,8 +118,8 @@ __all__ = [
     "iter_table_rows", "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "list_results",
     "make_visible", "missing_files", "missing_key", "missing_text", "open_table_text", "parse_shell_template",
     "parse_upload_flags", "read_stored_record", "read_stored_result", "read_table_names",
-    "reject_foreign_responses", "reject_truncated_responses", "remove_mount_folder", "serve", "split_command",
-    "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "reject_foreign_responses", "reject_truncated_responses", "remove_mount_folder", "serve", "show_name",
+    "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 
