@@ -134,6 +134,24 @@ def test_the_keys_that_the_worker_reads_are_the_known_keys() -> None:
     assert read - {"group"} == set(KnownJobKeys.model_fields)
 
 
+@pytest.mark.parametrize(
+    ("example", "misspelled", "key"),
+    [
+        ("cellprofiler", "pipline", "pipeline"),
+        ("cellprofiler", "datafile", "data_file"),
+        ("cellprofiler", "output_struture", "output_structure"),
+        ("fiji", "output_file_loction", "output_file_location"),
+        ("fiji", "shared_metdata", "shared_metadata"),
+        ("omezarr", "input_loction", "input_location"),
+        ("omezarr", "path_to_metdata", "path_to_metadata"),
+    ],
+)
+def test_misspelled_keys_of_published_implementations_are_found(example: str, misspelled: str, key: str) -> None:
+    own_names = collect_own_names(ROOT / "examples" / example / "worker")
+    content = {misspelled: "x", "groups": [{"Metadata": "A=B"}]}
+    assert find_misspelled_keys(content, {misspelled: "x"}, own_names) == {misspelled: key}
+
+
 def test_no_known_key_is_similar_to_another() -> None:
     for key in KnownJobKeys.model_fields:
         assert find_similar_name(key, set(KnownJobKeys.model_fields) - {key}) is None

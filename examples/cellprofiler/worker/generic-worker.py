@@ -54,7 +54,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     in the message is missing or invalid. Placeholders such as {Metadata_Plate} stand for the group's values.
     """
     metadata = _parse_metadata(message["group"])
-    pipeline, data_file, output = (_get_key(message, name, metadata) for name in ("pipeline", "data_file", "output"))
+    pipeline, data_file = _get_key(message, "pipeline", metadata), _get_key(message, "data_file", metadata)
     source = read_constant("SOURCE_BUCKET") or settings.aws_bucket
     workspace = read_constant("WORKSPACE_BUCKET") or source
     mounted = settings.mount_s3 and not is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
@@ -64,9 +64,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     input_folder = f"{root}/{default_input}" if mounted and _is_key(default_input) else f"{local_input}"
     command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
     command += ["-o", f"{out}", "-d", f"{out}/{DONE_FILE}"]
-    command += _build_data_options(data_file, root, is_mounted=mounted)
-    command += ["-g", ",".join(map("=".join, metadata.items())), *build_plugin_options()]
-    command += ["--always-continue"] if is_true("ALWAYS_CONTINUE") else []
+    command += _build_data_options(data_file, root, is_mounted=mounted) + _build_group_options(metadata)
     files = {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in (pipeline, data_file)}
     structure = _get_text(message, "output_structure", {key: key for key in metadata})  # {Metadata_Well} without braces
     output_folder, is_shared = _build_output_folder(message, structure, metadata)
@@ -75,7 +73,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         command=command,
         input_bucket=workspace,
         output_bucket=read_constant("DESTINATION_BUCKET") or settings.aws_bucket,
-        output_location=f"{output}/{output_folder}".rstrip("/"),
+        output_location=f"{_get_key(message, 'output', metadata)}/{output_folder}".rstrip("/"),
         shared_location=is_shared,
         may_replace=is_shared,  # as in the published implementation; the summary names such files
         leave_out=[DONE_FILE],
@@ -179,6 +177,12 @@ def _warn_of_unknown_keys(structure: str, metadata: dict[str, str]) -> None:
         if similar:
             problem = f"{word!r} is not a key of the group, so it stays in the names of the folders"
             warnings.warn(f"`output_structure`: {problem}; did you mean {names[similar[0]]!r}?", stacklevel=2)
+
+
+def _build_group_options(metadata: dict[str, str]) -> list[str]:
+    """Return CellProfiler's options for the group, and those that the config adds."""
+    always_continue = ["--always-continue"] if is_true("ALWAYS_CONTINUE") else []
+    return ["-g", ",".join(map("=".join, metadata.items())), *build_plugin_options(), *always_continue]
 
 
 def _build_output_folder(message: dict[str, Any], structure: str, metadata: dict[str, str]) -> tuple[str, bool]:

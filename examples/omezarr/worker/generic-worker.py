@@ -41,7 +41,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     message is missing or invalid. Placeholders such as {plate} stand for the plate's name or a shared key.
     """
     plate = _get_plate_name(message["group"])
-    source, results = (_get_location(message, key, plate) for key in ("input_location", "output_location"))
+    source, results = _get_location(message, "input_location", plate), _get_location(message, "output_location", plate)
     zarr = folders.root / f"{plate}.ome.zarr"
     only = _is_set(message, "downsample_only")
     convert = [*([ENTRY_POINT] if os.path.exists(ENTRY_POINT) else []), "bioformats2raw"]
