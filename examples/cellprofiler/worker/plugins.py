@@ -51,5 +51,5 @@ def check_plugins() -> None:
 
 
 def has_image() -> bool:
-    """Return whether jobs run in a container; the other workers are told where their scripts are."""
+    """Return whether jobs run in a container. Other workers have this variable with the folder of their scripts."""
     return "WORKER_SCRIPTS_DIR" not in os.environ
