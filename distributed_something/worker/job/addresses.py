@@ -36,7 +36,7 @@ _SCHEMES = ("s3", "https", "http")
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")  # a user name and password before the host
 CREDENTIALS_PROBLEM = (
     "contains a user name or password, which records and names would show; remove them, and copy the file to S3, or"
-    " fetch it in the command with a password that is a constant in your config"
+    " fetch it in the command with a password that is in a file, which `inputs` lists"
 )
 
 MOUNT_FOLDER = "/home/ubuntu/bucket"  # where MOUNT_S3 mounts the bucket, as in the published system
