@@ -127,7 +127,9 @@ def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile,
         context.check_file(path, "Job file", "submitJob")
         own_names = collect_own_names(context.project / "worker")
         allow_unsafe = worker_settings is None or worker_settings.ALLOW_UNSAFE_INPUTS
-        loaded = load_job_file(path, context.list_objects, own_names, allow_unsafe_inputs=allow_unsafe)
+        loaded = load_job_file(
+            path, context.list_objects, own_names, allow_unsafe_inputs=allow_unsafe, on_misspelled=problems.add
+        )
         plan = plan_submission(loaded)
         if worker_settings is not None:
             check_own_worker(context, loaded, plan.count, with_aws=settings is not None)
@@ -202,8 +204,9 @@ class SubmitView:
 def check_own_worker(context: Context, job_file: JobFile, count: int, *, with_aws: bool = True) -> None:
     """Give the file's `count` messages to the project's own `make_job`, and their jobs to its hook `check`, if any.
 
-    Print a note if this check is incomplete. Raise InputError with all problems if one of them refuses a message or
-    cannot handle it. `with_aws`: whether files may be fetched, which the config's placeholders do not allow.
+    Print the warnings of `check`, and a note if this check is incomplete. Raise InputError with all problems if one of
+    them refuses a message or cannot handle it. `with_aws`: whether files may be fetched, which the config's
+    placeholders do not allow.
     """
     from distributed_something.jobs.own_worker import OwnWorker, check_jobs
     from distributed_something.jobs.run_job import build_one_job_container, get_container_environment
@@ -213,14 +216,17 @@ def check_own_worker(context: Context, job_file: JobFile, count: int, *, with_aw
     folder = shorten_path(context.project) / "worker"
     settings = context.unchecked_settings
     container = build_one_job_container(settings)
-    worker = OwnWorker(folder, find_template_file("worker"), container)
+    worker = OwnWorker(folder, find_template_file("worker"), container, context.command_line.has_image)
     find_s3 = partial(_find_endpoint_s3, context, get_container_environment(container))
     get_s3 = cache(find_s3 if with_aws else lambda endpoint: None)
     files = CheckedFiles(settings.AWS_BUCKET, job_file.uploads, get_s3)
-    incomplete = check_jobs(worker, job_file, count, fetch=files.fetch)
+    print_progress = context.console.print_progress
+    incomplete = check_jobs(
+        worker, job_file, count, fetch=files.fetch, on_note=lambda text: print_progress(f"note: {text}")
+    )
     if incomplete and with_aws:
         text = f"note: {folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
-        context.console.print_progress(text.format(detail=incomplete.detail))
+        print_progress(text.format(detail=incomplete.detail))
 
 
 def _find_s3(context: Context) -> S3Client | None:

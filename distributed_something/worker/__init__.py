@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .container.test_job import TEST_RUN_VARIABLE
     from .hooks.delivery import Delivery, describe_delivery, list_results
     from .image_files import find_image_damage
-    from .job.addresses import CREDENTIALS_PROBLEM, BadAddress, check_endpoint
+    from .job.addresses import CREDENTIALS_PROBLEM, MOUNT_FOLDER, BadAddress, check_endpoint, remove_mount_folder
     from .job.checks import EXIT_CODE_ACCEPTED, missing_files, missing_key, missing_text, usual_failure, wrong_text
     from .job.failures import (
         Failed,
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from .transfer.s3_file import compute_object_sha256
     from .transfer.stored_result import ResultOwner, StoredResult, read_stored_result
     from .version import VERSION
-    from .visible_text import make_visible, split_lines
+    from .visible_text import make_visible, show_name, split_lines
 
 _MODULES = {
     # for generic-worker.py
@@ -87,7 +87,7 @@ _MODULES = {
     "batches": "split_into_batches",
     "container.check_messages": "CHECK_VARIABLE FILES_FILE MESSAGES_FILE NUMBER_FILE VERDICTS_FILE",
     "container.test_job": "TEST_RUN_VARIABLE",
-    "job.addresses": "BadAddress CREDENTIALS_PROBLEM check_endpoint",
+    "job.addresses": "BadAddress CREDENTIALS_PROBLEM MOUNT_FOLDER check_endpoint remove_mount_folder",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
     "job.shell.shell_template": "parse_shell_template",
     "job.upload_flags": "parse_upload_flags",
@@ -102,13 +102,13 @@ _MODULES = {
     "transfer.s3_file": "compute_object_sha256",
     "transfer.stored_result": "ResultOwner StoredResult read_stored_result",
     "version": "VERSION",
-    "visible_text": "make_visible split_lines",
+    "visible_text": "make_visible show_name split_lines",
 }
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "FILES_FILE",
-    "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "NUMBER_FILE", "RETRY_JOB_ATTRIBUTE",
+    "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "MOUNT_FOLDER", "NUMBER_FILE", "RETRY_JOB_ATTRIBUTE",
     "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadAddress",
     "BadEnvironment", "BadMessage", "Delivery", "EndpointClients", "EndpointCredentials", "Failed", "Folders",
     "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "ResultOwner",
@@ -121,8 +121,8 @@ __all__ = [
     "list_paused_containers", "list_placeholders", "list_results", "make_visible", "mask_lines", "mask_secrets",
     "mask_text", "missing_files", "missing_key", "missing_text", "open_table_text", "parse_shell_template",
     "parse_upload_flags", "read_stored_record", "read_stored_result", "read_table_names",
-    "reject_foreign_responses", "reject_truncated_responses", "serve", "split_command", "split_into_batches",
-    "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "reject_foreign_responses", "reject_truncated_responses", "remove_mount_folder", "serve", "show_name",
+    "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

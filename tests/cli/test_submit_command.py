@@ -188,6 +188,19 @@ def test_jobs_that_the_projects_own_hook_refuses_are_rejected(project: Project) 
     )
 
 
+def test_misspelled_keys_do_not_hide_what_the_worker_refuses(project: Project) -> None:
+    project.write_worker("if message['group']['n'] > message['limit']: raise BadMessage('too many')")
+    content = {"comand": "work {n}", "limitt": 1, "uploadd": {}, "groups": [{"n": 1}, {"n": 2}]}
+    (project.folder / "job.json").write_text(json.dumps(content))
+    for options in ((), ("--dry-run",)):
+        code, error = project.submit(*options)
+        assert code == ExitCode.INPUT
+        keys = [line.split(": ")[2] for line in error.splitlines()]
+        assert keys == ["comand", "limitt", "uploadd", "groups[2]"]
+        assert "the worker refuses this job: too many" in error
+    assert not project.sqs.received
+
+
 def test_a_module_that_is_missing_on_this_computer_is_noted_and_the_jobs_are_sent(project: Project) -> None:
     project.write_worker("import no_such_module")
     code, error = project.submit()

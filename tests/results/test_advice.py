@@ -349,6 +349,14 @@ def build_hopeless_outcome(*failing: tuple[str, int | None], left: int = 60) -> 
     return replace(build_outcome(left=left), failing=build_outcome(*failing).failures)
 
 
+def test_a_program_that_this_computer_lacks_may_be_in_a_path_that_the_local_cloud_does_not_know() -> None:
+    advice = choose_advice(build_outcome(("program", 127)), is_hopeless=False)
+    assert advice is not None
+    hint = "if PATH has changed since the local cloud started, first type python run.py --local stop"
+    assert f"install the program ({hint})" in " ".join(format_advice(advice, LOCAL).split())
+    assert "PATH" not in format_advice(advice, AWS)
+
+
 @pytest.mark.parametrize(
     ("reason_class", "exit_code", "cause", "commands"),
     [

@@ -117,7 +117,9 @@ def _explain_program(advice: Advice, line: CommandLine) -> str:
     if advice.cause is AdviceCause.NO_PROGRAM:
         place = "in the image" if line.has_image else "on this computer"
         problem = f"The program does not exist {place}, or is not executable."
-        correction = "add the program in worker/Dockerfile" if line.has_image else "install the program"
+        correction = (
+            "add the program in worker/Dockerfile" if line.has_image else f"install the program ({line.path_remedy})"
+        )
     else:
         end = f"The program fails with {format_exit_code(code)}." if code else ""
         problem = end or f"The jobs fail{_format_reason(advice)}."

@@ -36,9 +36,10 @@ _SCHEMES = ("s3", "https", "http")
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")  # a user name and password before the host
 CREDENTIALS_PROBLEM = (
     "contains a user name or password, which records and names would show; remove them, and copy the file to S3, or"
-    " fetch it in the command with a password that is a constant in your config"
+    " fetch it in the command with a password that is in a file, which `inputs` lists"
 )
 
+MOUNT_FOLDER = "/home/ubuntu/bucket"  # where MOUNT_S3 mounts the bucket, as in the published system
 MAX_KEY_BYTES = 1024  # of a key in UTF-8; S3's limit
 
 
@@ -76,8 +77,16 @@ def is_bucket_name(name: str) -> bool:
     return _BUCKET_NAME_PATTERN.fullmatch(name) is not None
 
 
+def remove_mount_folder(path: str) -> str:
+    """Return the key of a path in the mounted bucket, whether or not it is mounted; any other text unchanged."""
+    inside = path.removeprefix(MOUNT_FOLDER)
+    return inside.lstrip("/") if inside != path and inside[:1] in ("", "/") else path
+
+
 def is_whole_bucket(text: str) -> bool:
     """Return whether an input address stands for all objects in a bucket."""
+    if text.startswith(MOUNT_FOLDER):
+        return not remove_mount_folder(text).strip()
     if not text.startswith("s3://"):
         return False
     bucket, _, key = text.removeprefix("s3://").partition("/")
@@ -211,10 +220,11 @@ def check_input_address(text: str, bucket: str) -> None:
 def parse_input_address(text: str, bucket: str) -> tuple[str, str]:
     """Return the bucket and the key (or prefix) of an input. If `text` is only a key, it belongs to `bucket`.
 
-    Raise BadAddress if the bucket name is not valid, or if the key is blank or longer than S3 allows. An entire bucket
-    must be written as `s3://bucket/`.
+    A path in the mounted bucket, such as `/home/ubuntu/bucket/images/`, is a key as well. Raise BadAddress if the
+    bucket name is not valid, or if the key is blank or longer than S3 allows. An entire bucket must be written as
+    `s3://bucket/`.
     """
-    key, slash = text, "/"
+    key, slash = remove_mount_folder(text), "/"
     if text.startswith("s3://"):
         bucket, slash, key = text.removeprefix("s3://").partition("/")
     if not text.replace("/", " ").strip():
