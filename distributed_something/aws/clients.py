@@ -40,8 +40,13 @@ _CLIENT_CONFIG = Config(
     connect_timeout=10,
     read_timeout=60,
 )
-
-
+# submitJob sends up to a million jobs, ten a call. The tests validate the requests (tests/support/fakes.py).
+_SQS_CLIENT_CONFIG = _CLIENT_CONFIG.merge(
+    Config(
+        user_agent="distributed-something",  # building botocore's default takes a twentieth of a call's time
+        parameter_validation=False,  # saves a tenth of a call's time
+    )
+)
 _IMPATIENT_CLIENT_CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 1},
     max_pool_connections=SENDER_THREADS + 4,
@@ -76,7 +81,7 @@ class Clients:
 
     @cached_property
     def sqs(self) -> SQSClient:
-        return self._session.client("sqs", config=_CLIENT_CONFIG)
+        return self._session.client("sqs", config=_SQS_CLIENT_CONFIG)
 
     @cached_property
     def ecs(self) -> ECSClient:

@@ -26,6 +26,7 @@ from distributed_something.cli.test_run import command as test_run_command
 from distributed_something.worker import VERSION
 
 DISABLE_CRT_VARIABLE = "BOTO_DISABLE_CRT"
+_BUG_REMEDY = "type the command again with --debug, and report what it shows"
 LOGIN_KEY = "login_session"  # written by `aws login` into the profile
 
 
@@ -82,7 +83,7 @@ def main(arguments: list[str] | None = None, project: Path | None = None) -> int
         )
     except SystemExit as error:
         return int(error.code or 0)
-    except Exception as error:  # the outermost handler: a user reads a message, never a traceback
+    except Exception as error:  # the outermost handler: a user reads a message; --debug shows the traceback of a bug
         code = getattr(error, "exit_code", ExitCode.CLOUD)
         missing = explain_missing_package(error) if isinstance(error, ImportError) else None
         return _report_error(error, missing or _format_error(error, code, context), code, context)
@@ -119,6 +120,9 @@ def _format_error(error: Exception, code: int, context: Context) -> str:
         if any(commands for _, commands in lines):
             return "\n".join(_format_lines_with_commands(lines, context))
     text = fill_in_profile(str(error), context.profile)
+    if not isinstance(error, OSError) and not hasattr(error, "exit_code"):  # not an error meant for users
+        detail = " ".join(f"{type(error).__name__}: {text}".split()).rstrip(":")
+        return f"run.py: a bug in distributed_something: {detail}; {_BUG_REMEDY}"
     texts = text.splitlines() if code == ExitCode.INPUT else [text]
     return "\n".join(f"run.py: {' '.join(text.split()) or type(error).__name__}" for text in texts)
 

@@ -23,6 +23,7 @@ from distributed_something.core.text import (
     format_count,
     format_row,
     format_wrapped_lines,
+    shorten_start,
 )
 
 if TYPE_CHECKING:
@@ -82,12 +83,16 @@ def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags:
         raise click.UsageError("--resume continues a submission, and --replace starts a new one: leave out one of them")
     loaded, plan = _plan_jobs(context, job_file, is_sent=not dry_run)
     settings, console, whole = context.settings, context.console, None
+    notes: list[str] = []
     if canary is not None:
-        whole, (loaded, plan) = plan, _choose_canary(context, loaded, plan, canary)
+        whole = plan
+        loaded, plan, notes = _choose_canary(context, loaded, plan, canary)
     if dry_run:
-        console.print_result(f"{format_count(plan.count, 'job')}; the first message:\n{plan.first}")
         if not context.local and not again:  # a dry run does not start the local cloud
-            _print_prior_results(context, loaded, plan)
+            notes += _list_prior_results(context, loaded, plan)
+        for note in notes:
+            console.print_progress(note)
+        console.print_result(f"{format_count(plan.count, 'job')}; the first message:\n{plan.first}")
         return
     view = SubmitView(plan.count, console)
     journal = SubmissionJournal(job_file, resume=resume, replace=replace)
@@ -96,9 +101,10 @@ def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags:
         if not (resume or replace or yes):
             _confirm_repetition(context, job_file, plan)
         if not again:
-            _print_prior_results(context, loaded, plan)
+            notes += _list_prior_results(context, loaded, plan)
         commit = find_git_commit(context.project)
-        sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit, whole=whole), view)
+        submission = Submission(loaded, plan, journal, again, replace, commit, whole=whole, notes=tuple(notes))
+        sent = _send_jobs(context, submission, view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
     record_sent_jobs(context)
     context.print_next_command("startCluster")
@@ -121,7 +127,9 @@ def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile,
         context.check_file(path, "Job file", "submitJob")
         own_names = collect_own_names(context.project / "worker")
         allow_unsafe = worker_settings is None or worker_settings.ALLOW_UNSAFE_INPUTS
-        loaded = load_job_file(path, context.list_objects, own_names, allow_unsafe_inputs=allow_unsafe)
+        loaded = load_job_file(
+            path, context.list_objects, own_names, allow_unsafe_inputs=allow_unsafe, on_misspelled=problems.add
+        )
         plan = plan_submission(loaded)
         if worker_settings is not None:
             check_own_worker(context, loaded, plan.count, with_aws=settings is not None)
@@ -134,8 +142,8 @@ def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile,
 
 def _choose_canary(
     context: Context, job_file: JobFile, plan: SubmissionPlan, count: int
-) -> tuple[JobFile, SubmissionPlan]:
-    """Return the job file with `count` of its jobs only, and their plan. Print how they were chosen."""
+) -> tuple[JobFile, SubmissionPlan, list[str]]:
+    """Return the job file with `count` of its jobs only, their plan, and lines that say how they were chosen."""
     import time
 
     from distributed_something.jobs.submission.canary import check_canary_count, choose_canary
@@ -147,12 +155,11 @@ def _choose_canary(
     reader = InputSizeReader(_find_s3(context), context.settings.AWS_BUCKET, job_file, time.monotonic)
     canary = choose_canary(job_file, count, plan.count, reader.read_sizes(plan.count))
     way = "spread over the sizes of their inputs" if canary.is_by_size else "spread evenly over the file"
-    text = f"{count:,} of {format_count(plan.count, 'job')}, {way}"
-    context.console.print_progress(format_row("canary", text))
+    notes = [format_row("canary", f"{count:,} of {format_count(plan.count, 'job')}, {way}")]
     if count < MIN_JOBS:
         text = f"the summary will have no forecast, which needs at least {MIN_JOBS} measured jobs"
-        context.console.print_progress(f"note: --canary {count}: {text}")
-    return canary.job_file, plan_submission(canary.job_file)
+        notes.append(f"note: --canary {count}: {text}")
+    return canary.job_file, plan_submission(canary.job_file), notes
 
 
 def _has_queue(context: Context) -> bool:
@@ -197,8 +204,9 @@ class SubmitView:
 def check_own_worker(context: Context, job_file: JobFile, count: int, *, with_aws: bool = True) -> None:
     """Give the file's `count` messages to the project's own `make_job`, and their jobs to its hook `check`, if any.
 
-    Print a note if this check is incomplete. Raise InputError with all problems if one of them refuses a message or
-    cannot handle it. `with_aws`: whether files may be fetched, which the config's placeholders do not allow.
+    Print the warnings of `check`, and a note if this check is incomplete. Raise InputError with all problems if one of
+    them refuses a message or cannot handle it. `with_aws`: whether files may be fetched, which the config's
+    placeholders do not allow.
     """
     from distributed_something.jobs.own_worker import OwnWorker, check_jobs
     from distributed_something.jobs.run_job import build_one_job_container, get_container_environment
@@ -208,14 +216,17 @@ def check_own_worker(context: Context, job_file: JobFile, count: int, *, with_aw
     folder = shorten_path(context.project) / "worker"
     settings = context.unchecked_settings
     container = build_one_job_container(settings)
-    worker = OwnWorker(folder, find_template_file("worker"), container)
+    worker = OwnWorker(folder, find_template_file("worker"), container, context.command_line.has_image)
     find_s3 = partial(_find_endpoint_s3, context, get_container_environment(container))
     get_s3 = cache(find_s3 if with_aws else lambda endpoint: None)
     files = CheckedFiles(settings.AWS_BUCKET, job_file.uploads, get_s3)
-    incomplete = check_jobs(worker, job_file, count, fetch=files.fetch)
+    print_progress = context.console.print_progress
+    incomplete = check_jobs(
+        worker, job_file, count, fetch=files.fetch, on_note=lambda text: print_progress(f"note: {text}")
+    )
     if incomplete and with_aws:
         text = f"note: {folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
-        context.console.print_progress(text.format(detail=incomplete.detail))
+        print_progress(text.format(detail=incomplete.detail))
 
 
 def _find_s3(context: Context) -> S3Client | None:
@@ -255,16 +266,17 @@ def _send_jobs(context: Context, submission: Submission, view: SubmitView) -> in
 
 
 def record_sent_jobs(context: Context) -> None:
-    """Add the jobs to the document of the run that is active, if there is one. Errors are ignored."""
+    """Add the jobs to the document of the run that is active, if there is one. AWS errors are ignored."""
     import time
 
+    from distributed_something.core.errors import AWSError, CloudError
     from distributed_something.run.inputs.run_document import record_submissions
     from distributed_something.run.setup import find_active_run
 
     clients, settings = context.clients, context.settings
     try:
         run = find_active_run(clients, settings)
-    except Exception:  # whatever it is, the jobs were sent
+    except (*AWSError, CloudError):  # the jobs were sent; their submission's document names the files too
         return
     if run is not None:
         record_submissions(clients, settings, run, time.time())
@@ -284,7 +296,7 @@ def _confirm_repetition(context: Context, job_file: Path, plan: SubmissionPlan) 
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         remedy = f"add --yes to send them {again}, or --replace to remove the waiting jobs first"
         raise InputError(job_file, "", problem, remedy)
-    lines = format_wrapped_lines(f"{job_file}: {problem}.", "", "", TERMINAL_COLUMNS)
+    lines = format_wrapped_lines(f"{shorten_start(str(job_file))}: {problem}.", "", "", TERMINAL_COLUMNS)
     context.console.print_progress("\n".join(lines))
     if not click.confirm(f"Send them {again}?", default=False, err=True):
         context.console.print_progress("nothing was sent")
@@ -340,20 +352,21 @@ def _find_repetition(
     return None if document is None else (document, queue)
 
 
-def _print_prior_results(context: Context, job_file: JobFile, plan: SubmissionPlan) -> None:
-    """Print how many jobs have results already, if a few requests to S3 can tell. Print nothing otherwise."""
+def _list_prior_results(context: Context, job_file: JobFile, plan: SubmissionPlan) -> list[str]:
+    """Return lines that say how many jobs have results already, if a few requests to S3 can tell."""
     import time
 
+    from distributed_something.core.errors import AWSError, CloudError
     from distributed_something.jobs.submission.prior_results import PriorResultCounter, is_location_in_job_file
 
     if not plan.places.is_known or not is_location_in_job_file(context.project / "worker" / "generic-worker.py"):
-        return
+        return []
     try:
         s3 = context.clients.impatient_s3
         count = PriorResultCounter(s3, context.settings, job_file, time.monotonic).count_jobs(plan.places)
-    except Exception:  # whatever it is, submitJob works without this hint
-        return
-    if count:
-        text = f"{count:,} of {plan.count:,} jobs have results and will be skipped; add --again to run them again"
-        label, indent = format_row("already there", ""), " " * LABEL_COLUMNS
-        context.console.print_progress("\n".join(format_wrapped_lines(text, label, indent, TERMINAL_COLUMNS)))
+    except (*AWSError, CloudError):  # without this hint, the jobs can be sent all the same
+        return []
+    if not count:
+        return []
+    text = f"{count:,} of {plan.count:,} jobs have results and will be skipped; add --again to run them again"
+    return format_wrapped_lines(text, format_row("already there", ""), " " * LABEL_COLUMNS, TERMINAL_COLUMNS)

@@ -275,7 +275,7 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)CannotPull.*(timeout|timed out|connection refused|no such host|deadline|canceled|unreachable)",
         "the image cannot be pulled: the machines cannot reach the registry",
-        "give the subnets internet access (ASSIGN_IP or a NAT gateway) and allow outgoing HTTPS",
+        "give the machines a way to the internet (a NAT gateway or public addresses) and allow outgoing HTTPS",
         88,
     ),
     FailurePattern(

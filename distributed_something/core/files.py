@@ -330,6 +330,6 @@ def write_file_atomically(path: Path, content: bytes, *, executable: bool = Fals
             os.fsync(stream.fileno())
         os.chmod(draft, 0o755 if executable else 0o644)
         os.replace(draft, path)
-    except BaseException:
+    except BaseException:  # also Ctrl-C: no draft remains
         Path(draft).unlink(missing_ok=True)
         raise

@@ -19,6 +19,9 @@ TERMINAL_COLUMNS = 80  # the default width of a terminal
 DEFAULT_PROGRAM = ("python", "run.py")  # how commands begin if it is unknown how the user types them
 MAX_DISTANCE = 2  # letters in which a misspelled name differs; with three or more, another name was probably meant
 SHORT_NAME_LENGTH = 4  # letters; two such names that differ in two letters are different words
+# The spaces between a number and its unit, or the noun that it counts, such as "(0.12 USD", "3 h 20 min", "5–7 jobs".
+_UNIT_SPACES = re.compile(r"(?<!\S)[^\s\w]?(?:\d+ h )?\d(?:[\d.,–-]*\d)? (?=[^\W\d_]\S{0,14}(?!\S))")
+_FIXED_SPACE = "\N{NO-BREAK SPACE}"
 _PLURAL_PATTERN = re.compile(r"ies(?=_|$)")
 
 
@@ -151,14 +154,19 @@ def shorten_text(text: str, columns: int) -> str:
     return f"{text[: _count_fitting_characters(text, columns - 1)].rstrip()}…"
 
 
+def shorten_start(path: str, columns: int = MAX_SHOWN_CHARACTERS) -> str:
+    """Return the end of a path, of at most `columns` columns; an ellipsis stands for what is left out before it."""
+    return shorten_text(path[::-1], columns)[::-1]
+
+
 def wrap_text(text: str, columns: int, most: int) -> list[str]:
     """Return `text` in at most `most` lines of at most `columns` columns; an ellipsis stands for what is left out.
 
     A line ends at a space if the next word fits in a line. A longer word, such as an address, is broken, unless the
-    space is in the line's second half.
+    space is in the line's second half. A number and its unit count as one word.
     """
     lines: list[str] = []
-    rest = format_one_line(text)
+    rest = _join_units(format_one_line(text))
     while measure_columns(rest) > columns and len(lines) < most - 1:
         fitting = max(1, _count_fitting_characters(rest, columns))
         space = rest.rfind(" ", 0, fitting + 1)
@@ -166,7 +174,12 @@ def wrap_text(text: str, columns: int, most: int) -> list[str]:
         end = space if space >= max(1, fitting // 2) or (space > 0 and measure_columns(word) <= columns) else fitting
         lines.append(rest[:end])
         rest = rest[end:].lstrip()
-    return [*lines, shorten_text(rest, columns)]
+    return [line.replace(_FIXED_SPACE, " ") for line in (*lines, shorten_text(rest, columns))]
+
+
+def _join_units(text: str) -> str:
+    """Return `text` with fixed spaces between numbers and their units, where no line may end."""
+    return _UNIT_SPACES.sub(lambda match: match[0].replace(" ", _FIXED_SPACE), text)
 
 
 def _count_fitting_characters(text: str, columns: int) -> int:
@@ -188,10 +201,11 @@ def format_wrapped_lines(text: str, first_indent: str, next_indent: str, width: 
     """Return `text` in lines of at most `width` columns, indented as given.
 
     A word that does not fit, such as an address, is alone on its line, which is indented less. A word that is even
-    wider than `width` is not broken, so that it can be copied.
+    wider than `width` is not broken, so that it can be copied. A number and its unit count as one word.
     """
     lines, line, has_word = list[str](), first_indent, False
-    for word in text.split():
+    for joined in _join_units(" ".join(text.split())).split(" "):
+        word = joined.replace(_FIXED_SPACE, " ")
         columns = measure_columns(word)
         if has_word and measure_columns(line) + 1 + columns > width:
             lines.append(line)
@@ -201,7 +215,7 @@ def format_wrapped_lines(text: str, first_indent: str, next_indent: str, width: 
             line = " " * min(len(next_indent), max(0, width - columns))
         line += f" {word}" if has_word else word
         has_word = True
-    return [*lines, line if has_word else line.rstrip()]
+    return [*lines, line.rstrip()]
 
 
 def wrap_wide_lines(text: str, width: int = TERMINAL_COLUMNS) -> str:

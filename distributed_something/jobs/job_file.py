@@ -29,8 +29,10 @@ from distributed_something.jobs.job_keys import (
     UPLOAD_KEY,
     KnownJobKeys,
     OwnNames,
+    build_misspelling_error,
+    correct_keys,
+    find_misspelled_keys,
     iter_endpoint_errors,
-    iter_misspelled_keys,
     iter_texts,
 )
 from distributed_something.jobs.sources import (
@@ -233,25 +235,31 @@ def _is_shared_problem(problem: str, template: JobTemplate, group: JobGroup) -> 
 
 
 def load_job_file(
-    path: Path, list_objects: ObjectLister, own_names: OwnNames | None = None, *, allow_unsafe_inputs: bool = True
-) -> JobFile:
+    path: Path, list_objects: ObjectLister, own_names: OwnNames | None = None, *,
+    allow_unsafe_inputs: bool = True, on_misspelled: ProblemHandler | None = None,
+) -> JobFile:  # fmt: skip
     """Return the job file at `path`. Raise InputError under the same conditions as `parse_job_file`.
 
-    `allow_unsafe_inputs`: as in the config; if false, jobs with such inputs are problems too.
+    `allow_unsafe_inputs`: as in the config; if false, jobs with such inputs are problems too. `on_misspelled`: gets the
+    errors for misspelled keys, which are then not raised; the job file has the right keys instead.
     """
     content = read_json_object(path, "a job file")
-    return parse_job_file(path, content, list_objects, own_names, allow_unsafe_inputs=allow_unsafe_inputs)
+    return parse_job_file(
+        path, content, list_objects, own_names,
+        allow_unsafe_inputs=allow_unsafe_inputs, on_misspelled=on_misspelled,
+    )  # fmt: skip
 
 
 def parse_job_file(
     path: Path, content: dict[str, Any], list_objects: ObjectLister, own_names: OwnNames | None = None, *,
-    allow_unsafe_inputs: bool = True, failed_jobs: tuple[str, ...] = (),
+    allow_unsafe_inputs: bool = True, failed_jobs: tuple[str, ...] = (), on_misspelled: ProblemHandler | None = None,
 ) -> JobFile:  # fmt: skip
     """Return the job file with this content. Groups from a table or a bucket are not read yet.
 
     Raise a single InputError that lists everything wrong with the file. It includes the problems in the groups that can
     be found without calling AWS. `path`: the file that contains `content`, or will contain it. `own_names`: the names
-    in the project's worker; if None, misspelled keys are not reported. `failed_jobs`: as in JobFile.
+    in the project's worker; if None, misspelled keys are not reported. `failed_jobs`: as in JobFile. `on_misspelled`:
+    as in `load_job_file`.
     """
     check_file_kind(path, content, "Job file")
     problems = InputProblems()
@@ -261,8 +269,9 @@ def parse_job_file(
     defaults = replace(_SAMPLE_NAMES, allow_unsafe_inputs=allow_unsafe_inputs)
     if shared.get("requester_pays") is True:
         list_objects = partial(list_objects, requester_pays=True)
-    for error in iter_misspelled_keys(path, content, shared, own_names) if own_names else ():
-        problems.add(error)
+    misspelled = find_misspelled_keys(content, shared, own_names) if own_names else {}
+    for key, similar in misspelled.items():
+        (on_misspelled or problems.add)(build_misspelling_error(path, key, similar))
     endpoint_errors = list(iter_endpoint_errors(path, shared, allow_unsafe=allow_unsafe_inputs))
     for error in endpoint_errors:
         problems.add(error)
@@ -280,7 +289,7 @@ def parse_job_file(
     problems.raise_if_any()
     assert source is not None  # otherwise `problems` was not empty
     assert uploads is not None
-    return JobFile(path, groups_key, shared, source, uploads, defaults, failed_jobs)
+    return JobFile(path, groups_key, correct_keys(shared, misspelled), source, uploads, defaults, failed_jobs)
 
 
 def _parse_shared_keys(path: Path, shared: dict[str, Any], uploads: object) -> dict[Path, str]:

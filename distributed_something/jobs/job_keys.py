@@ -118,10 +118,8 @@ def iter_endpoint_errors(path: Path, shared: Mapping[str, Any], *, allow_unsafe:
             yield InputError(path, key, error.problem, error.remedy)
 
 
-def iter_misspelled_keys(
-    path: Path, content: Mapping[str, Any], shared: Mapping[str, Any], own_names: OwnNames
-) -> Iterator[InputError]:
-    """Yield an error for each shared key that nothing uses and whose name is similar to a known key.
+def find_misspelled_keys(content: Mapping[str, Any], shared: Mapping[str, Any], own_names: OwnNames) -> dict[str, str]:
+    """Return the similar known key for each shared key that nothing uses and whose name is similar to one.
 
     A key is used if a placeholder has its name, or if the name occurs in the project's own worker. `content`: the whole
     file. `shared`: its shared keys. The keys of groups are not checked: they are names for values, such as columns.
@@ -130,12 +128,24 @@ def iter_misspelled_keys(
     if not any(key in content for key in GROUPS_KEYS):
         known.update(GROUPS_KEYS)
     used = own_names.strings.union(*(list_placeholders(text) for text in iter_texts(dict(shared))))
+    similar = {}
     for key in shared:
-        similar = None if key in used or key in GROUPS_KEYS else find_similar_name(key, known)
-        if similar:
-            problem = f"nothing uses this key, whose name is similar to {similar!r}"
-            remedy = f"write {similar!r}; if this is a key of your own, rename it, or use it as {{{key}}}"
-            yield InputError(path, key, problem, remedy)
+        if key not in used and key not in GROUPS_KEYS and (name := find_similar_name(key, known)):
+            similar[key] = name
+    return similar
+
+
+def build_misspelling_error(path: Path, key: str, similar: str) -> InputError:
+    """Return the error for a misspelled key."""
+    problem = f"nothing uses this key, whose name is similar to {similar!r}"
+    remedy = f"write {similar!r}; if this is a key of your own, rename it, or use it as {{{key}}}"
+    return InputError(path, key, problem, remedy)
+
+
+def correct_keys(shared: Mapping[str, Any], misspelled: Mapping[str, str]) -> dict[str, Any]:
+    """Return the shared keys with the right names, so that the jobs can be checked for other problems."""
+    corrected = {name: shared[key] for key, name in misspelled.items() if name not in (*GROUPS_KEYS, UPLOAD_KEY)}
+    return corrected | {key: value for key, value in shared.items() if key not in misspelled}
 
 
 def iter_texts(value: object) -> Iterator[str]:

@@ -28,7 +28,7 @@ from typing import Any
 
 from distributed_something.core.errors import InputError, InputProblems
 from distributed_something.jobs.job_file import JobFile
-from distributed_something.jobs.run_job import build_process_environment, find_worker_files
+from distributed_something.jobs.run_job import SCRIPTS_VARIABLE, build_process_environment, find_worker_files
 from distributed_something.worker import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, NUMBER_FILE, VERDICTS_FILE
 
 CHECK_MODULE = "distributed_something.worker.container.check_messages"
@@ -53,12 +53,14 @@ _INCOMPLETE_STATES = ("missing module", "unavailable")
 class OwnWorker:
     """The code that a project's containers run, and the container definition with their environment variables.
 
-    `folder`: the project's folder `worker`. What is missing there is taken from `default_folder`.
+    `folder`: the project's folder `worker`. What is missing there is taken from `default_folder`. `has_image`: whether
+    the jobs will run in the project's image, which may contain what this computer does not.
     """
 
     folder: Path
     default_folder: Path
     container: Mapping[str, Any]
+    has_image: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,14 @@ class IncompleteCheck:
 def check_jobs(
     worker: OwnWorker, job_file: JobFile, count: int, seconds: float = TIME_LIMIT_SECONDS,
     fetch: FileFetcher = lambda endpoint, address, path: False,
+    on_note: Callable[[str], None] = lambda text: None,
 ) -> IncompleteCheck | None:  # fmt: skip
     """Raise InputError with every problem that the project's own `make_job`, or its hook `check`, has with the jobs of
     a valid Job file.
 
     Return None if all jobs were checked; otherwise, return why not. `count`: the number of jobs. `seconds`: the time
-    limit of each round, which is longer for very many jobs. `fetch`: gets the files that `check` needs.
+    limit of each round, which is longer for very many jobs. `fetch`: gets the files that `check` needs. `on_note`: gets
+    each warning of `check`, which is not a reason to refuse the jobs.
     """
     with tempfile.TemporaryDirectory(prefix="submitJob-") as name:
         folder = Path(name).resolve()
@@ -100,6 +104,8 @@ def check_jobs(
                 break
             exit_code, verdicts = _run_round(worker, folder, seconds)
         number = _read_last_number(folder)
+    for text in (verdict["text"] for verdict in verdicts if verdict["state"] == "note"):
+        on_note(text)
     problems = InputProblems()
     is_complete = any(verdict["state"] == "checked" for verdict in verdicts)
     if exit_code is not None and -exit_code in _CRASH_SIGNALS and number and not is_complete:
@@ -172,6 +178,8 @@ def _run_check(worker: OwnWorker, folder: Path, seconds: float) -> int | None:
     env = build_process_environment(worker.container, scripts) | _NO_AWS | {
         "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1", CHECK_VARIABLE: str(folder),
     }  # fmt: skip
+    if worker.has_image:
+        del env[SCRIPTS_VARIABLE]  # which only workers without an image have
     process = subprocess.Popen(
         [sys.executable, "-m", CHECK_MODULE, str(script)], cwd=folder, env=env, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,

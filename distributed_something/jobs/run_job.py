@@ -24,8 +24,7 @@ from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.core.text import format_count, format_row
 from distributed_something.jobs.docker import Docker, build_docker_options
 from distributed_something.jobs.job_file import JobFile
-from distributed_something.results.causes import convert_exit_code
-from distributed_something.worker import make_visible, split_lines
+from distributed_something.worker import convert_exit_code, make_visible, split_lines
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
@@ -38,6 +37,7 @@ CONTAINER_FOLDER = "/one-job"
 PLACEHOLDER_QUEUES = QueueUrls("no-queue", "")
 WORKER_STOP_SECONDS = 15  # how long the worker has after Ctrl-C to end its program
 LOG_TAIL_LINES = 20
+SCRIPTS_VARIABLE = "WORKER_SCRIPTS_DIR"  # only for workers that do not run in the project's image
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def build_process_environment(container: Mapping[str, Any], scripts: Path) -> di
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         "PYTHONUNBUFFERED": "1",
         **get_container_environment(container),
-        "WORKER_SCRIPTS_DIR": str(scripts),
+        SCRIPTS_VARIABLE: str(scripts),
     }
 
 

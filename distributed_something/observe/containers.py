@@ -15,7 +15,7 @@ from distributed_something.aws.ecs import describe_service
 from distributed_something.core.aws_errors import is_harmless_stop
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.service import ServiceState, StoppedTask, list_stopped_tasks, parse_service_events
-from distributed_something.worker import RunKeys, build_machine_log_group, list_paused_containers
+from distributed_something.worker import RunKeys, build_machine_log_group, list_paused_containers, mask_lines
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -211,7 +211,7 @@ def read_worker_lines(logs: CloudWatchLogsClient, log_group_name: str, machine: 
 
 
 def _list_last_lines(logs: CloudWatchLogsClient, group: str, stream: str) -> tuple[str, ...]:
-    """Return the stream's last lines, from its newest page with any.
+    """Return the stream's last lines with MASK for secrets, from its newest page with any.
 
     CloudWatch may return empty pages before it returns the events; the same token twice marks the beginning.
     """
@@ -220,6 +220,6 @@ def _list_last_lines(logs: CloudWatchLogsClient, group: str, stream: str) -> tup
     for _ in range(MAX_EMPTY_LOG_PAGES):
         response: Any = logs.get_log_events(**request, **({"nextToken": token} if token else {"startFromHead": False}))
         if response["events"] or response.get("nextBackwardToken") in (None, token):
-            return tuple(str(event["message"]).rstrip() for event in response["events"])
+            return mask_lines(str(event["message"]).rstrip() for event in response["events"])
         token = response["nextBackwardToken"]
     return ()

@@ -231,6 +231,12 @@ def _spare_other_jobs(recipe: Recipe, cause: AdviceCause, source: JobSource, *, 
     return Recipe.REPLACE_LONGER if cause is AdviceCause.TIME else Recipe.REPLACE
 
 
+def list_job_files(advice: Advice, line: CommandLine) -> list[str]:
+    """Return the Job files that the jobs may have come from, as the user types them; the last one was used last."""
+    others = () if advice.cause is AdviceCause.CANARY else advice.source.other_files
+    return list(dict.fromkeys(line.select_job_file(path).job_file for path in (*others, advice.source.job_file)))
+
+
 def list_next_commands(advice: Advice, line: CommandLine) -> list[str]:
     """Return the commands to type after the correction, in this order."""
     line = line.select_job_file(advice.source.job_file)
@@ -239,6 +245,8 @@ def list_next_commands(advice: Advice, line: CommandLine) -> list[str]:
 
 def _list_separate_retries(advice: Advice, line: CommandLine) -> list[str]:
     """Return the commands that send the jobs first that need something else; the main one sends all others."""
+    if len(list_job_files(advice, line)) > 1:  # `submitJob` sends all jobs that are not done
+        return []
     is_plain = advice.recipe in (Recipe.RETRY, Recipe.REBUILD)
     commands: list[str] = []
     for other in advice.others:
@@ -291,14 +299,18 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
     originals = advice.source.retried_runs
     is_canary = advice.source.canary and advice.cause is not AdviceCause.CANARY
     canary = ("--canary", str(advice.source.canary)) if is_canary else ()
-    submit: list[tuple[str, ...]] = [("submitJob", line.job_file, *canary)]
+    *other_files, last_file = list_job_files(advice, line)
+    submit: list[tuple[str, ...]] = [*(("submitJob", path) for path in other_files), ("submitJob", last_file, *canary)]
+    # `retry --with` would give all jobs the content of one Job file; workers skip jobs that are done.
+    correct = [("setup",), *submit] if other_files else [(*retry, *correction)]
+    resubmit = [(*submit[0], "--replace"), *submit[1:]]
     submit = _list_retries(originals, "", ()) if originals else submit
     resend = submit if advice.lost and not advice.has_waiting else [retry] if advice.has_failed else []
     send: dict[Recipe, list[tuple[str, ...]]] = {
-        Recipe.RESUBMIT: [("submitJob", line.job_file, *canary, "--replace")],
+        Recipe.RESUBMIT: resubmit,
         Recipe.REBUILD: [("setup",), *resend],
         Recipe.RETRY: [("setup",), *resend],  # setup applies a corrected config to the containers
-        Recipe.RETRY_WITH: [(*retry, *correction)],
+        Recipe.RETRY_WITH: correct,
         Recipe.RETRY_LONGER: [(*retry, *longer)],
         Recipe.REPLACE: _list_retries(originals, "--replace", correction),
         Recipe.REPLACE_LONGER: _list_retries(originals, "--replace", longer),

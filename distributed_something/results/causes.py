@@ -21,6 +21,7 @@ from distributed_something.core.text import format_one_line
 from distributed_something.results.group_values import GroupValueCounter
 from distributed_something.results.job_counter import NO_REASON, FailedJob
 from distributed_something.results.mask import mask_line
+from distributed_something.worker import convert_exit_code
 
 ID_DIGITS = 6
 MAX_REASON_CHARACTERS = 300  # a journal has no more of a reason, and a cause must not depend on where it was read
@@ -116,15 +117,6 @@ def find_cause(failed: FailedJob) -> Cause:
     masked = _mask(failed, failed.reason[:MAX_REASON_CHARACTERS])
     is_clear = not reason_class or reason_class == "program" or reason_class in masked.lower()
     return Cause(reason_class, None, masked if is_clear else f"{reason_class}: {masked}")
-
-
-def convert_exit_code(exit_code: int | None) -> int | None:
-    """Return the exit code that a shell reports (POSIX, "Exit Status for Commands"): 128 + N if signal N ended the
-    program, where records have -N.
-
-    A program's own signal and that of a program that it ran in a shell then have the same number.
-    """
-    return exit_code if exit_code is None or exit_code >= 0 else 128 - exit_code
 
 
 def format_exit_code(exit_code: int) -> str:

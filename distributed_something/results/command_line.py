@@ -96,6 +96,13 @@ class CommandLine:
         """What to change in the config if programs run out of memory. A single program cannot get fewer neighbors."""
         return "raise MEMORY" if self.slots == 1 else "raise MEMORY or lower DOCKER_CORES"
 
+    @property
+    def path_remedy(self) -> str:
+        """What to do if a program on this computer is not found although it is there; "" for programs in an image."""
+        if self.has_image:
+            return ""
+        return f"if PATH has changed since the local cloud started, first type {self.format_command('stop')}"
+
     def format_command(self, *arguments: str) -> str:
         """Return the command as a user would type it."""
         return shlex.join((*self.program, *self.options, *arguments))

@@ -11,6 +11,7 @@ from typing import Any
 
 from distributed_something.observe.documents.replacements import NO_REPLACEMENTS
 from distributed_something.results.group_values import GroupValueCounter, read_group_values
+from distributed_something.worker import mask_lines, mask_text
 
 NO_REASON = "no reason given"
 MAX_FAILURES_KEPT = 20_000  # failed jobs whose details are kept in memory; all of them are counted
@@ -67,11 +68,6 @@ class JobCounts:
     replaced_done: int = 0
     replaced_already_there: int = 0
     replaced_failures: int = 0
-
-    @property
-    def replaced_failed(self) -> int:
-        """Number of submissions that failed, before they were replaced or since."""
-        return self.replaced - self.replaced_done - self.replaced_already_there
 
     @property
     def repeated(self) -> int:
@@ -180,8 +176,8 @@ class JobCounter:
         failed = [key for key in self._failures if self._is_latest_failure(key)]
         replaced_done, replaced_skipped, replaced_failures = 0, 0, 0
         if self.replacements.has_any:
-            replaced_done = sum(map(self._is_done_replaced, done))
             is_replaced = partial(self.replacements.is_replaced, is_done=True)
+            replaced_done = sum(is_replaced(self._sent_done[key]) for key in done)
             replaced_skipped = sum(count for sent, count in self._skipped.items() if is_replaced(sent))
             replaced_failures = sum(map(self._is_failure_replaced, failed))
         return JobCounts(
@@ -231,7 +227,7 @@ class JobCounter:
         self._add_seconds(job, line)
         if state == "skipped":
             self._add_result_time(line)
-            self._skipped[int(read_sent_time(line))] += 1
+            self._skipped[self._keep_time(line)] += 1
         if key not in self._failures and key not in self._successes:
             self.group_values.add_job(read_group_values(line))
         if state == "failed":
@@ -239,13 +235,13 @@ class JobCounter:
         else:
             self._add_success(key, ended, is_done=state == "done")
             if state == "done":
-                self._sent_done[key] = max(self._keep_time(read_sent_time(line)), self._sent_done.get(key, 0))
+                self._sent_done[key] = max(self._keep_time(line), self._sent_done.get(key, 0))
         self._on_end(line)
 
     def _add_failure(self, key: int, ended: float, line: Mapping[str, Any]) -> None:
         if ended >= self._failures.get(key, 0.0):
             self._failures[key] = ended
-            self._sent_failed[key] = self._keep_time(read_sent_time(line))
+            self._sent_failed[key] = self._keep_time(line)
             if key in self._details or len(self._details) < MAX_FAILURES_KEPT:
                 self._details[key] = build_failed_job(line)
 
@@ -318,11 +314,8 @@ class JobCounter:
     def _is_failure_replaced(self, key: int) -> bool:
         return self.replacements.is_replaced(self._sent_failed[key])
 
-    def _is_done_replaced(self, key: int) -> bool:
-        return self.replacements.is_replaced(self._sent_done.get(key, 0), is_done=True)
-
-    def _keep_time(self, time: float) -> int:
-        return self._times.setdefault(int(time), int(time))
+    def _keep_time(self, line: Mapping[str, Any]) -> int:
+        return self._times.setdefault(int(read_sent_time(line)), int(read_sent_time(line)))
 
 
 def compute_hash(value: object) -> int:
@@ -361,19 +354,23 @@ def compute_line_seconds(line: Mapping[str, Any]) -> float | None:
 
 
 def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
-    """Return the job that failed in the attempt of a journal's line or a record. `seconds` is not set."""
+    """Return the job that failed in the attempt of a journal's line or a record, with MASK for secrets.
+
+    `seconds` is not set.
+    """
     last_lines = line.get("last_lines")
     if not isinstance(last_lines, list):
         last_lines = [line["last_line"]] if line.get("last_line") else []
+    telling_line = str(line.get("telling_line") or (last_lines[-1] if last_lines else ""))
     return FailedJob(
         str(line.get("job")), _parse_time(line.get("ended")),
-        reason=str(line.get("reason") or NO_REASON),
+        reason=mask_text(str(line.get("reason") or NO_REASON)),
         reason_class=str(line.get("reason_class") or ""),
         attempts=read_integer(line.get("attempts")),
         exit_code=read_integer(line.get("exit_code")),
-        last_lines=tuple(map(str, last_lines)),
+        last_lines=mask_lines(last_lines),
         log=str(line.get("log") or ""),
-        telling_line=str(line.get("telling_line") or (last_lines[-1] if last_lines else "")),
+        telling_line=mask_text(telling_line),
         group=read_group_values(line),
         time_limit_seconds=_read_number(line.get("time_limit_seconds")),
         peak_memory_bytes=read_integer(line.get("peak_memory_bytes")),

@@ -34,6 +34,7 @@ class JobSource:
     all jobs, the runs in which they had failed; otherwise, none. `is_replaced`: whether the jobs that the run left in
     the queue have been replaced since. `canary`: how many jobs the last submission sent with `--canary`; 0 without it.
     `others`: how many other jobs that Job file has, if it has not been submitted without `--canary` since.
+    `other_files`: the other Job files whose jobs the run had. Nothing says which job came from which file.
     """
 
     job_file: str = ""
@@ -41,6 +42,7 @@ class JobSource:
     is_replaced: bool = False
     canary: int = 0
     others: int = 0
+    other_files: tuple[str, ...] = ()
 
 
 UNKNOWN_SOURCE = JobSource()
@@ -58,10 +60,13 @@ def find_job_source(clients: Clients, file: MonitorFile, until: float, now: floa
     after = documents[len(before) :]
     last = next((item for item in reversed(before) if item.job_file_path), None)
     source = JobSource(last.job_file_path if last else "", (), any(item.replaced for item in after))
-    if any(item.retry_of for item in before):
-        own = _drop_replaced([item for item in before if item.began > _find_boundary(clients, file, until)])
+    if any(item.retry_of for item in before) or len({item.job_file_path for item in before} - {""}) > 1:
+        boundary = _find_boundary(clients, file, until)
+        own = _drop_replaced([item for item in before if item.began > boundary])
         if own and all(item.retry_of for item in own):
             return replace(source, retried_runs=tuple(dict.fromkeys(item.retry_of for item in own)))
+        paths = dict.fromkeys(item.job_file_path for item in own if item.sent)
+        source = replace(source, other_files=tuple(path for path in paths if path not in ("", source.job_file)))
     if last is None or not last.canary_of:
         return source
     is_sent = any(item.job_file_path == source.job_file and not item.canary_of for item in after)

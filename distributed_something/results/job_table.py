@@ -16,9 +16,10 @@ from contextlib import ExitStack, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from distributed_something.core.text import format_one_line
-from distributed_something.results.causes import convert_exit_code, find_cause
+from distributed_something.results.causes import find_cause
 from distributed_something.results.group_values import read_group_values
 from distributed_something.results.job_counter import FailedJob, build_failed_job, compute_line_seconds, read_integer
+from distributed_something.worker import convert_exit_code
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

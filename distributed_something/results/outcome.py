@@ -20,7 +20,7 @@ from distributed_something.results.causes import FailureGroup, group_failures
 from distributed_something.results.job_counter import FailedJob, JobCounter, JobCounts, OverwrittenFiles
 from distributed_something.results.job_table import JobTable
 from distributed_something.results.next_run.measured_jobs import JobMeasurer, MeasuredJobs
-from distributed_something.worker import read_stored_record
+from distributed_something.worker import mask_lines, read_stored_record
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -198,7 +198,7 @@ def add_example_details(s3: S3Client, file: MonitorFile, groups: Sequence[Failur
 
 def _add_example(group: FailureGroup, record: dict[str, Any]) -> FailureGroup:
     lines = record.get("last_lines")
-    last_lines = tuple(map(str, lines)) if isinstance(lines, list) else ()
+    last_lines = mask_lines(lines) if isinstance(lines, list) else ()
     return replace(group, example=replace(group.example, last_lines=last_lines, log=str(record.get("log") or "")))
 
 

@@ -255,7 +255,8 @@ def _format_counts(outcome: RunOutcome) -> list[str]:
 
 
 def _format_replaced_jobs(counts: JobCounts) -> str:
-    failed, done = counts.replaced_failed, counts.replaced - counts.replaced_failed
+    done = counts.replaced_done + counts.replaced_already_there
+    failed = counts.replaced - done
     states = [f"{failed:,} that failed"] if failed else []
     states += [f"{done:,} that {'was' if done == 1 else 'were'} done"] if done else []
     return f"{' and '.join(states)}; submitJob --replace has sent new ones"

@@ -242,7 +242,8 @@ class EndedRun:
         """Return what the notification about the end says. `outcome`: None if it could not be read."""
         seconds = self.ended - self.file.MONITOR_START_TIME / 1000
         others = self._advice.jobs if self._advice and self._advice.cause is AdviceCause.CANARY else 0
-        return RunEndFacts(self.tick.end_reason, outcome, seconds, self.tick.history.cost, is_clean, others)
+        cost = self.tick.history.cost or None  # 0: no monitor was there to estimate it
+        return RunEndFacts(self.tick.end_reason, outcome, seconds, cost, is_clean, others)
 
     def count_recorded_failures(self) -> int:
         """Return the same as `load_recorded_failures`."""

@@ -44,7 +44,7 @@ class SafePath(PosixPath):
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", str(self))
             return open(descriptor, mode, *arguments, **options)
-        except BaseException:
+        except BaseException:  # whatever it is, the descriptor must not stay open
             os.close(descriptor)
             raise
 
@@ -57,18 +57,24 @@ class SafePath(PosixPath):
         return result
 
     @contextmanager
-    def _open_parent(self) -> Iterator[tuple[int, str]]:
-        """Yield the open folder that contains the path, and the path's name in it."""
+    def _open_parent(self) -> Iterator[tuple[int | None, str]]:
+        """Yield the open folder that contains the path, and the path's name in it.
+
+        If no folder between `start` and the path must be opened, yield None and the whole path.
+        """
         start = self.start or self
-        *folders, name = (start.name, *self.relative_to(start).parts)
-        if ".." in (*folders, name):
+        parts = self.relative_to(start).parts
+        if ".." in parts:
             raise OSError(errno.EINVAL, "the path contains ..", str(self))
-        parent = os.open(start.parent, _FOLDER_FLAGS)
+        if not parts:
+            yield None, str(self)
+            return
+        parent = os.open(start, _FOLDER_FLAGS | _NO_LINK)
         try:
-            for folder in folders:
+            for folder in parts[:-1]:
                 child = os.open(folder, _FOLDER_FLAGS | _NO_LINK, dir_fd=parent)
                 os.close(parent)
                 parent = child
-            yield parent, name
+            yield parent, parts[-1]
         finally:
             os.close(parent)

@@ -15,6 +15,9 @@ from distributed_something.cli.main import main
 from distributed_something.core.errors import UserFacingError
 from tests.support.offline import Outcome, block_requests, run_command, write_project
 
+BUG = "run.py: a bug in distributed_something: ZeroDivisionError"
+BUG_REMEDY = "type the command again with --debug, and report what it shows"
+
 
 @pytest.fixture(autouse=True)
 def _nothing_is_sent() -> Iterator[None]:
@@ -194,8 +197,9 @@ def test_results_are_printed_to_standard_output_and_progress_to_standard_error(
             ExitCode.INTERRUPTED,
             "\nrun.py: interrupted; to continue, run the same command again\n",
         ),
-        (ZeroDivisionError("two\nlines"), ExitCode.CLOUD, "run.py: two lines\n"),
-        (ZeroDivisionError(), ExitCode.CLOUD, "run.py: ZeroDivisionError\n"),
+        (OSError("two\nlines"), ExitCode.CLOUD, "run.py: two lines\n"),
+        (ZeroDivisionError("two\nlines"), ExitCode.CLOUD, f"{BUG}: two lines; {BUG_REMEDY}\n"),
+        (ZeroDivisionError(), ExitCode.CLOUD, f"{BUG}; {BUG_REMEDY}\n"),
         (UserFacingError("no", "try", action="testing"), ExitCode.CLOUD, "run.py: while testing: no — try\n"),
         (SystemExit(3), 3, ""),
     ],

@@ -125,6 +125,21 @@ def test_the_submissions_say_how_many_jobs_a_canary_has_left_out(project: Projec
     assert find_job_source(project.clients, LATER, now, now) == JobSource("job.json")
 
 
+def test_the_submissions_say_which_job_files_a_run_had(project: Project) -> None:
+    until = LATER.MONITOR_START_TIME / 1000
+    for seconds, path, count in (
+        (-9000, "old.json", 2),
+        (-90, "a.json", 2),
+        (-80, "empty.json", 0),
+        (-60, "b.json", 2),
+    ):
+        time = build_submission_time(until + seconds)
+        document = SubmissionDocument("App", "AppQueue", time, path, "d", 2, count, time, path=path)
+        project.run.put_object(AppKeys("App").submission(time), build_submission(document))
+    project.run.put_object(MONITOR_FILE.keys.monitor_file, b"{}")  # that run began an hour earlier
+    assert find_job_source(project.clients, LATER, until, until) == JobSource("b.json", other_files=("a.json",))
+
+
 def test_status_and_its_document_add_yes_while_the_queue_holds_jobs(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

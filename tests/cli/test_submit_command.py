@@ -20,7 +20,7 @@ from distributed_something.aws.clients import Clients
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
-from tests.support.fakes import SETTINGS, FakeBucket, FakeSqs, build_client_error
+from tests.support.fakes import QUEUE_URL, SETTINGS, FakeBucket, FakeSqs, build_client_error
 from tests.support.run_documents import list_submissions
 
 CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}
@@ -38,7 +38,8 @@ class Project:
         (folder / "config.py").write_text("".join(f"{name} = {value!r}\n" for name, value in CONFIG.items()))
         self.write_jobs(60)
         patch.chdir(folder)
-        clients = SimpleNamespace(sqs=self.sqs, s3=self.bucket, impatient_s3=self.bucket)
+        ecs = SimpleNamespace(describe_services=lambda **_: {"services": []})
+        clients = SimpleNamespace(sqs=self.sqs, s3=self.bucket, impatient_s3=self.bucket, ecs=ecs)
         patch.setattr(Context, "clients", clients)
         self.remaining = ("startCluster", "monitor")
         patch.setattr(Context, "find_remaining_commands", lambda _: self.remaining)
@@ -185,6 +186,19 @@ def test_jobs_that_the_projects_own_hook_refuses_are_rejected(project: Project) 
         "run.py: job.json: groups[1]: the worker refuses this job: no well; "
         "correct the job file or the config, or make_job in worker/generic-worker.py\n",
     )
+
+
+def test_misspelled_keys_do_not_hide_what_the_worker_refuses(project: Project) -> None:
+    project.write_worker("if message['group']['n'] > message['limit']: raise BadMessage('too many')")
+    content = {"comand": "work {n}", "limitt": 1, "uploadd": {}, "groups": [{"n": 1}, {"n": 2}]}
+    (project.folder / "job.json").write_text(json.dumps(content))
+    for options in ((), ("--dry-run",)):
+        code, error = project.submit(*options)
+        assert code == ExitCode.INPUT
+        keys = [line.split(": ")[2] for line in error.splitlines()]
+        assert keys == ["comand", "limitt", "uploadd", "groups[2]"]
+        assert "the worker refuses this job: too many" in error
+    assert not project.sqs.received
 
 
 def test_a_module_that_is_missing_on_this_computer_is_noted_and_the_jobs_are_sent(project: Project) -> None:
@@ -361,11 +375,15 @@ def test_nothing_is_printed_with_again_or_without_results(project: Project, argu
 
 
 @pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
-def test_no_error_while_counting_results_reaches_the_user(project: Project, arguments: tuple[str, ...]) -> None:
+def test_no_aws_error_while_counting_results_reaches_the_user(project: Project, arguments: tuple[str, ...]) -> None:
     write_results(project, 48)
     expected = project.submit("--again", "--yes", *arguments)
     del project.sqs.received[:]
-    del Context.clients.impatient_s3  # type: ignore[attr-defined]
+
+    def refuse(**_: Any) -> Any:
+        raise build_client_error("AccessDenied", "ListObjectsV2")
+
+    project.patch.setattr(Context.clients, "impatient_s3", SimpleNamespace(list_objects_v2=refuse))
     assert project.submit("--yes", *arguments) == expected
 
 
@@ -412,6 +430,54 @@ def test_a_canary_that_is_too_small_for_a_forecast_says_so_before_it_is_sent(pro
     note = f"note: --canary {count}: the summary will have no forecast, which needs at least 5 measured jobs"
     assert text.index(note) < text.index("sent to")
     assert "note: --canary" not in project.submit("--canary", "5", "--yes")[1]
+
+
+def test_a_canary_that_is_refused_is_not_announced(project: Project) -> None:
+    project.submit("--canary", "6")
+    code, error = project.submit("--canary", "3")  # the queue is not empty
+    assert (code, len(error.splitlines())) == (2, 1)
+    code, error = project.submit("--canary", "6", "--resume")  # nothing was interrupted
+    assert (code, len(error.splitlines())) == (2, 1)
+    write_results(project, 12)
+
+    def refuse(**_: str) -> Any:
+        raise build_client_error("AWS.SimpleQueueService.NonExistentQueue", "GetQueueUrl")
+
+    project.sqs.get_queue_url = refuse  # type: ignore[method-assign]
+    for options in ((), ("--canary", "6"), ("--canary", "1")):
+        code, error = project.submit("--yes", *options)
+        assert (code, len(error.splitlines())) == (1, 1), error
+
+
+def test_an_interrupted_canary_says_how_many_jobs_resume_concerns(project: Project) -> None:
+    project.submit("--canary", "6")
+    interrupted = project.documents[0]
+    journal = project.folder / ".job.json.submitted"
+    header = {"digest": interrupted.digest, "queue": QUEUE_URL, "count": 6, "submission": vars(interrupted)}
+    journal.write_text(json.dumps(header) + "\n0 1\n")
+    code, error = project.submit()
+    assert code == 2
+    assert "an earlier canary of 6 jobs of this job file was interrupted; type --canary 6 --resume to continue" in error
+    for options in ((), ("--canary", "7")):
+        code, error = project.submit("--resume", *options)
+        assert code == 2
+        assert "the interrupted submission is a canary of 6 jobs; type --canary 6 --resume to continue it" in error
+        assert "send all jobs" not in error
+    code, text = project.submit("--resume", "--canary", "6")
+    assert code == 0
+    assert "jobs            4 of 6 sent to" in text
+
+
+def test_a_long_job_file_is_shortened_in_a_question(project: Project) -> None:
+    project.submit()
+    path = Path("results of the plates", "x" * 60, "y" * 60, "job.json")
+    path.parent.mkdir(parents=True)
+    (project.folder / "job.json").rename(path)
+    project.answer("n")
+    code = main(["submitJob", str(path)])
+    lines = project.capsys.readouterr().err.splitlines()
+    assert (code, max(map(len, lines)) <= 80) == (2, True)
+    assert any("…" in line and "/job.json:" in line for line in lines)
 
 
 def test_a_canary_can_be_previewed(project: Project) -> None:

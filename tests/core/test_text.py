@@ -12,6 +12,7 @@ from distributed_something.core.text import (
     format_wrapped_lines,
     format_wrapped_row,
     measure_columns,
+    shorten_start,
     shorten_text,
     wrap_text,
     wrap_wide_lines,
@@ -77,3 +78,32 @@ def test_wide_lines_are_wrapped_below_their_text_and_commands_are_not_changed() 
     assert [line for line in text.splitlines() if line != command and len(line) > 80] == []
     assert [line.count("word") for line in text.splitlines()[1:3]] == [13, 7]
     assert text.splitlines()[2].startswith(f"{'':16}word")
+
+
+def test_a_number_and_its_unit_are_on_one_line() -> None:
+    text = "the whole file costs about 0.12 USD (p5 0.10 USD, p95 1,250.00 USD), and takes 3 h 20 min on 4 machines"
+    units = ["0.12 USD", "(p5 0.10 USD,", "1,250.00 USD),", "3 h 20 min", "4 machines"]
+    for columns in range(16, 80):
+        for lines in (
+            format_wrapped_lines(text, "", "", columns),
+            wrap_text(text, columns, 99),
+            wrap_wide_lines(text, columns).split("\n"),
+        ):
+            assert " ".join(lines) == text
+            assert all(any(unit.removeprefix("(p5 ") in line for line in lines) for unit in units), lines
+            assert all(len(line) <= columns for line in lines)
+
+
+def test_numbers_in_a_row_and_addresses_after_a_number_are_separate_words() -> None:
+    assert wrap_text("1 2 3 4 5 6", 5, 9) == ["1 2 3", "4 5 6"]
+    address = f"s3://bucket/{'x' * 60}"
+    assert format_wrapped_lines(f"the results are 12 {address}", "", "  ", 80) == ["the results are 12", f"  {address}"]
+
+
+def test_a_long_path_is_shortened_to_its_end() -> None:
+    assert shorten_start("files/exampleJob.json") == "files/exampleJob.json"
+    path = f"files/{'plates/' * 20}job.json"
+    shown = shorten_start(path)
+    assert (measure_columns(shown), shown[0]) == (60, "…")
+    assert path.endswith(shown[1:])
+    assert measure_columns(shorten_start(f"files/{'画像' * 40}.json")) <= 60

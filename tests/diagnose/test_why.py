@@ -215,18 +215,33 @@ def test_repeated_events_become_one_cause_with_their_count() -> None:
     )
 
 
-def test_machines_that_have_not_joined_are_listed_with_the_likely_reason() -> None:
+@pytest.mark.parametrize(
+    ("assigns_addresses", "remedy"),
+    [
+        (False, "set ASSIGN_IP to 'True'"),
+        (True, 'remove "AssociatePublicIpAddress": false from the Fleet file'),
+    ],
+)
+def test_machines_that_have_not_joined_are_listed_with_the_likely_reason(assigns_addresses: bool, remedy: str) -> None:
     unjoined_machines = tuple(
         ObservedMachine(f"i-{n}", "running", NOW - 3000, has_public_address=False) for n in range(5)
     )
     fleet = FleetState("active", 5, tuple(machine.id for machine in unjoined_machines))
     cause = find_first_cause(
-        replace(IDLE, fleet=fleet, machines=unjoined_machines, registered_count=0, cluster_machines=())
+        replace(
+            IDLE,
+            fleet=fleet,
+            machines=unjoined_machines,
+            registered_count=0,
+            cluster_machines=(),
+            subject=replace(IDLE.subject, assigns_addresses=assigns_addresses),
+        )
     )
     assert cause.title == "machines are running but have not joined the cluster"
     assert "5 machines (i-0, i-1, i-2 and 2 more)" in cause.evidence
     assert "5 without a public address" in cause.evidence
-    assert "ASSIGN_IP" in cause.remedy
+    assert cause.remedy.startswith(f"use a subnet with a NAT gateway, or {remedy}; run check with the Fleet file: ")
+    assert assigns_addresses == ("ASSIGN_IP" not in cause.remedy)
 
 
 def test_new_machines_are_reported_as_still_starting() -> None:
@@ -397,6 +412,16 @@ def test_failing_jobs_are_in_the_groups_of_status_with_an_example_and_the_comman
     )
     # The remedy of the second program is the same one.
     assert [cause.remedy for cause in causes if "exit code 3" in cause.title] == [""]
+
+
+def test_a_program_that_this_computer_lacks_may_be_in_a_path_that_the_local_cloud_does_not_know() -> None:
+    jobs = JobEvidence(build_outcome(FailedJob("job-1", NOW, "exit code 127", "program", 3, 127)))
+    hint = "if PATH has changed since the local cloud started, first type python run.py --local stop"
+    (cause,) = diagnose_failing_jobs(jobs, LINE)
+    assert f"install the program on this computer; {hint}" in cause.remedy
+    (cause,) = diagnose_failing_jobs(jobs, replace(LINE, has_image=True))
+    assert "install the program in the image" in cause.remedy
+    assert "PATH" not in cause.remedy
 
 
 def test_after_a_run_its_failures_are_the_only_causes_and_the_advice_of_status_follows() -> None:

@@ -270,3 +270,18 @@ def test_a_job_that_needs_plugins_fails_with_a_reason_that_fits_the_place_and_is
     with pytest.raises(cellprofiler.Failed, match=f"^USE_PLUGINS is 'True', but {reason}") as caught:
         cellprofiler.prepare(job, cellprofiler.Folders(tmp_path))
     assert caught.value.reason_class in FINAL_REASON_CLASSES & UNRELATED_REASON_CLASSES
+
+
+def test_plugins_that_this_computer_lacks_are_found_before_jobs_that_will_run_here_are_sent(
+    cellprofiler: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USE_PLUGINS", "True")
+    monkeypatch.setenv("PLUGINS_PATH", str(tmp_path / "plugins"))
+    job = make_job(cellprofiler, tmp_path, SHARED | {"Metadata": GROUP})
+    folders = cellprofiler.Folders(tmp_path, lambda inputs: 1 / 0)
+    monkeypatch.setenv("WORKER_SCRIPTS_DIR", "scripts")
+    with pytest.raises(cellprofiler.Failed, match=r"^USE_PLUGINS is 'True', but this computer has no folder"):
+        cellprofiler.check(job, folders)
+    monkeypatch.delenv("WORKER_SCRIPTS_DIR")
+    with pytest.raises(ZeroDivisionError):  # the image may have them, so it goes on with the files
+        cellprofiler.check(job, folders)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -117,6 +118,42 @@ def test_jobs_share_a_folder_if_output_structure_lacks_one_of_their_keys(
     assert {job.output_location for job in jobs} == {f"projects/output/{folder}"}
     assert all(job.shared_location and job.may_replace for job in jobs)
     assert jobs[0].id != jobs[1].id
+
+
+@pytest.mark.parametrize(
+    ("structure", "word", "key"),
+    [
+        ("Metadata_Plate/Metadata_Wel", "Metadata_Wel", "Metadata_Well"),
+        ("{batch}-Metadata_plate/Metadata_Well", "Metadata_plate", "Metadata_Plate"),
+        ("results/Metadata_Plate-Wells", "Wells", "Metadata_Well"),
+    ],
+)
+def test_submitjob_notes_a_name_in_output_structure_that_is_similar_to_a_key(
+    cellprofiler: ModuleType, tmp_path: Path, structure: str, word: str, key: str
+) -> None:
+    group = {"Metadata": "Metadata_Plate=P1,Metadata_Well=A01"}
+    job = make_job(
+        cellprofiler, tmp_path, group, output_structure=structure, batch="B1", data_file="w/a.h5", mount="True"
+    )
+    with pytest.warns(UserWarning, match="`output_structure`") as caught:
+        cellprofiler.check(job, cellprofiler.Folders(tmp_path))
+    assert [str(warning.message) for warning in caught] == [
+        f"`output_structure`: {word!r} is not a key of the group, so it stays in the names of the folders; did you mean"
+        f" {key!r}?"
+    ]
+
+
+@pytest.mark.parametrize(
+    "structure", ["Metadata_Plate/Metadata_Well", "all/Metadata_Plate-images", "Metadata_Plates", ""]
+)
+def test_submitjob_notes_nothing_about_other_names_in_output_structure(
+    cellprofiler: ModuleType, tmp_path: Path, structure: str
+) -> None:
+    group = {"Metadata": "Metadata_Plate=P1,Metadata_Well=A01"}
+    job = make_job(cellprofiler, tmp_path, group, output_structure=structure, data_file="w/a.h5", mount="True")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cellprofiler.check(job, cellprofiler.Folders(tmp_path))
 
 
 def test_a_job_has_its_own_folder_if_output_structure_has_all_of_its_keys(

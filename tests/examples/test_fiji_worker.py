@@ -60,6 +60,17 @@ def test_placeholders_in_the_output_location_stand_for_the_groups_values(fiji: M
         make_job(fiji, tmp_path, output_file_location="projects/{plate}")
 
 
+@pytest.mark.parametrize("mount", ["True", "False"])
+def test_an_output_location_in_the_mounted_bucket_is_a_prefix_in_the_bucket(
+    fiji: ModuleType, tmp_path: Path, mount: str
+) -> None:
+    location = "/home/ubuntu/bucket/projects/{Plate}/"
+    job = make_job(fiji, tmp_path, mount=mount, output_file_location=location, shared_metadata={})
+    assert job.output_location == f"projects/Plate_1/{job.id}"
+    job = make_job(fiji, tmp_path, mount=mount, output_file_location="/home/ubuntu/bucket", shared_metadata={})
+    assert job.output_location == job.id
+
+
 @pytest.mark.parametrize(
     "published",
     [

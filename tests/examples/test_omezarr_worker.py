@@ -62,6 +62,18 @@ def test_a_job_fetches_and_converts_a_plate_and_uploads_it_next_to_other_plates(
     assert job.has_done_document  # so that a later run does not convert the plate again
 
 
+def test_paths_in_the_mounted_bucket_are_keys(omezarr: ModuleType, tmp_path: Path) -> None:
+    start = "/home/ubuntu/bucket/"
+    locations = {key: f"{start}{JOB[key]}" for key in ("input_location", "output_location")}
+    job, usual = make_job(omezarr, tmp_path, **locations), make_job(omezarr, tmp_path)
+    assert (job.commands, job.inputs, job.output_location) == (usual.commands, usual.inputs, usual.output_location)
+    path = f"{start}projects/PLATEA/Images/Index.idx.xml"
+    with pytest.raises(
+        omezarr.BadMessage, match=r"`path_to_metadata`: .* is a path in the bucket; write the path from"
+    ):
+        make_job(omezarr, tmp_path, path_to_metadata=path)
+
+
 @pytest.mark.parametrize("published", [{"plate": "PLATEA"}, {"plate": "PLATEA", "_comment": "from our script"}])
 @pytest.mark.parametrize("group", ["PLATEA", {"plate": "PLATEA"}])
 def test_a_published_message_is_the_same_job_as_its_group(

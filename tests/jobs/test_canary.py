@@ -110,6 +110,11 @@ def test_only_inputs_that_differ_are_listed_and_with_one_request_per_1000_object
     assert len(lab.bucket.requests) == 3
 
 
+def test_the_sizes_of_inputs_in_the_mounted_bucket_are_those_of_their_keys(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, 3, inputs=["/home/ubuntu/bucket/images/{n}.tif"])
+    assert lab.read_sizes() == Lab(tmp_path, 3).read_sizes() != [0, 0, 0]
+
+
 def test_folders_and_other_buckets_count_with_everything_in_them(tmp_path: Path) -> None:
     lab = Lab(tmp_path, 3, inputs=["s3://other-bucket/raw/{n}/", "images/{n}.tif"], requester_pays=True)
     lab.bucket.sizes |= {("other-bucket", f"raw/{n:05}/deep/{name}"): 100 for n in range(3) for name in range(n)}

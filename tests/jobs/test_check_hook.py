@@ -41,7 +41,7 @@ JOB = {"command": "true", "groups": [{"plate": p, "well": w} for p in ("P1", "P2
 
 def check(
     folder: Path, files: dict[str, str], content: dict[str, Any] = JOB, hook: str = HOOK,
-    get_s3: Callable[[str], Any] | None = None,
+    get_s3: Callable[[str], Any] | None = None, on_note: Callable[[str], None] = print,
 ) -> IncompleteCheck | None:  # fmt: skip
     """Check the jobs with these files in the bucket `app-bucket`, or with the clients that `get_s3` returns."""
     (folder / "worker").mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ def check(
     bucket.objects = {name: text.encode() for name, text in files.items()}
     source = CheckedFiles("app-bucket", job_file.uploads, get_s3 or (lambda endpoint: build_s3(bucket)))
     worker = OwnWorker(folder / "worker", ROOT / "worker", build_one_job_container(SETTINGS))
-    return check_jobs(worker, job_file, plan_submission(job_file).count, fetch=source.fetch)
+    return check_jobs(worker, job_file, plan_submission(job_file).count, fetch=source.fetch, on_note=on_note)
 
 
 def build_s3(bucket: FakeBucket, size: int = 1) -> Any:
@@ -124,6 +124,20 @@ def test_files_come_from_the_server_and_bucket_of_the_job(tmp_path: Path) -> Non
     assert requests == [("https://s3.example.org", f"plates/tables/{plate}.csv") for plate in ("P1", "P2")]
     place = "s3://plates/tables/P1.csv on https://s3.example.org"
     assert check(tmp_path, {}, content, get_s3=lambda endpoint: None) == IncompleteCheck("no file", place)
+
+
+def test_each_warning_of_the_hook_is_a_note_once_even_if_jobs_are_refused(tmp_path: Path) -> None:
+    warning = "    import warnings\n    warnings.warn(f\"is {group['plate']} right?\")\n"
+    warning += "    warnings.warn('not for users', DeprecationWarning)\n"
+    hook = HOOK.replace("    table = f", f"{warning}    table = f")
+    notes: list[str] = []
+    wells = "A01 A02 A03"
+    assert check(tmp_path, {"tables/P1.csv": wells, "tables/P2.csv": wells}, hook=hook, on_note=notes.append) is None
+    assert notes == ["is P1 right?", "is P2 right?"]
+    notes.clear()
+    with pytest.raises(InputError):
+        check(tmp_path, {"tables/P1.csv": "A01", "tables/P2.csv": wells}, hook=hook, on_note=notes.append)
+    assert notes == ["is P1 right?", "is P2 right?"]
 
 
 def test_files_with_the_same_name_are_not_mixed_up(tmp_path: Path) -> None:

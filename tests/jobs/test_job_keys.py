@@ -11,7 +11,7 @@ import pytest
 from distributed_something.core.errors import InputError
 from distributed_something.core.text import find_similar_name
 from distributed_something.jobs.job_file import load_job_file
-from distributed_something.jobs.job_keys import KnownJobKeys, collect_own_names, iter_misspelled_keys
+from distributed_something.jobs.job_keys import KnownJobKeys, collect_own_names, find_misspelled_keys
 from distributed_something.worker import Folders, JobDefaults, job_from_message
 from tests.support.paths import ROOT
 
@@ -134,6 +134,24 @@ def test_the_keys_that_the_worker_reads_are_the_known_keys() -> None:
     assert read - {"group"} == set(KnownJobKeys.model_fields)
 
 
+@pytest.mark.parametrize(
+    ("example", "misspelled", "key"),
+    [
+        ("cellprofiler", "pipline", "pipeline"),
+        ("cellprofiler", "datafile", "data_file"),
+        ("cellprofiler", "output_struture", "output_structure"),
+        ("fiji", "output_file_loction", "output_file_location"),
+        ("fiji", "shared_metdata", "shared_metadata"),
+        ("omezarr", "input_loction", "input_location"),
+        ("omezarr", "path_to_metdata", "path_to_metadata"),
+    ],
+)
+def test_misspelled_keys_of_published_implementations_are_found(example: str, misspelled: str, key: str) -> None:
+    own_names = collect_own_names(ROOT / "examples" / example / "worker")
+    content = {misspelled: "x", "groups": [{"Metadata": "A=B"}]}
+    assert find_misspelled_keys(content, {misspelled: "x"}, own_names) == {misspelled: key}
+
+
 def test_no_known_key_is_similar_to_another() -> None:
     for key in KnownJobKeys.model_fields:
         assert find_similar_name(key, set(KnownJobKeys.model_fields) - {key}) is None
@@ -145,7 +163,7 @@ def test_no_known_key_is_similar_to_another() -> None:
 def test_the_keys_of_all_examples_are_accepted(path: Path) -> None:
     own_names = collect_own_names(path.parents[1] / "worker")
     content = json.loads(path.read_text())
-    assert not list(iter_misspelled_keys(path, content, _get_shared(content), own_names))
+    assert not find_misspelled_keys(content, _get_shared(content), own_names)
 
 
 def _get_shared(content: dict[str, Any]) -> dict[str, Any]:

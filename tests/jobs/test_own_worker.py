@@ -43,13 +43,15 @@ class Project:
     def write_hook(self, *lines: str) -> None:
         self.code.write_text(HOOK.format(body="\n".join(f"    {line}" for line in lines)))
 
-    def check(self, content: dict[str, Any] = JOB, seconds: float = 60, **constants: str) -> IncompleteCheck | None:
+    def check(
+        self, content: dict[str, Any] = JOB, seconds: float = 60, *, has_image: bool = True, **constants: str
+    ) -> IncompleteCheck | None:
         """Check the Job file with this content. `constants`: the user's own constants in the config."""
         path = self.folder / "job.json"
         path.write_text(json.dumps(content))
         job_file = load_job_file(path, lambda bucket, prefix: [])
         settings = SETTINGS.model_copy(update={"own": constants})
-        worker = OwnWorker(self.code.parent, self.default_folder, build_one_job_container(settings))
+        worker = OwnWorker(self.code.parent, self.default_folder, build_one_job_container(settings), has_image)
         return check_jobs(worker, job_file, plan_submission(job_file).count, seconds)
 
     def find_problems(self, content: dict[str, Any] = JOB, **constants: str) -> list[tuple[str, str, str]]:
@@ -155,6 +157,13 @@ def test_the_hook_has_the_tasks_environment_its_own_modules_and_an_existing_fold
     assert project.find_problems(MY_NAME="another") == [
         ("generic-worker.py", "line 9", "make_job fails with groups[1]: AssertionError: another")
     ]
+
+
+def test_the_hook_knows_whether_its_jobs_will_run_in_the_image_or_on_this_computer(project: Project) -> None:
+    project.write_hook("if 'WORKER_SCRIPTS_DIR' in os.environ: raise BadMessage('no plugins on this computer')")
+    assert project.check() is None
+    with pytest.raises(InputError, match="the worker refuses this job: no plugins on this computer"):
+        project.check(has_image=False)
 
 
 def test_a_variable_that_is_missing_from_the_config_is_named(project: Project) -> None:

@@ -141,10 +141,19 @@ def test_messages_of_one_mebibyte_are_sent_to_a_queue_that_accepts_them(tmp_path
 
 
 def test_jobs_are_sent_in_batches_of_ten_from_several_threads(tmp_path: Path) -> None:
-    sender = Sender(tmp_path, 1005, FakeSqs())
+    senders, has_several = set[int](), threading.Event()
+
+    class SlowSqs(FakeSqs):
+        def send_message_batch(self, **request: Any) -> dict[str, Any]:
+            senders.add(threading.get_ident())
+            if len(senders) > 1:
+                has_several.set()
+            assert has_several.wait(10)  # otherwise, one thread could be faster than the start of the others
+            return super().send_message_batch(**request)
+
+    sender = Sender(tmp_path, 1005, SlowSqs())
     assert sender.send() == 1005
     assert Counter(map(len, sender.sqs.batches)) == {10: 100, 5: 1}
-    assert len(sender.sqs.threads) > 1
     assert sorted(map(parse_number, sender.sqs.received)) == list(range(1005))
     assert not sender.journal.exists()
     assert sender.time.slept == []
@@ -200,17 +209,20 @@ def test_an_interruption_reports_as_many_jobs_as_the_journal_lists(tmp_path: Pat
 def test_ctrl_c_while_a_sending_thread_starts_also_waits_for_its_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_reported = threading.Event()
+    is_sending, is_reported = threading.Event(), threading.Event()
 
     class SlowSqs(FakeSqs):
         def send_message_batch(self, **request: Any) -> dict[str, Any]:
+            is_sending.set()
             is_reported.wait(0.5)  # would end at once if the count were reported before the batch is sent
             return super().send_message_batch(**request)
 
     start = threading.Thread.start
 
     def start_and_interrupt(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)  # Ctrl-C is pressed only once
         start(thread)
+        assert is_sending.wait(10)
         signal.raise_signal(signal.SIGINT)
 
     sender = Sender(tmp_path, 20, SlowSqs())
@@ -271,7 +283,7 @@ def test_resume_is_rejected_if_the_jobs_have_changed(tmp_path: Path) -> None:
     write_jobs(sender.path, 2001)
     with pytest.raises(
         InputError,
-        match="the job file, its table, --canary, or the queue has changed since the interruption; restore them",
+        match="--canary, or the queue has changed since the submission of 2,000 jobs was interrupted; restore them",
     ):
         sender.send(resume=True)
     assert len(sender.sqs.received) == before
@@ -281,7 +293,7 @@ def test_resume_is_rejected_if_the_jobs_have_changed(tmp_path: Path) -> None:
 def test_resume_is_rejected_if_the_journal_cannot_be_read(tmp_path: Path, content: str) -> None:
     sender = Sender(tmp_path, 20, FakeSqs())
     sender.journal.write_text(content)
-    with pytest.raises(InputError, match="add --replace to remove the waiting jobs from the queue and send all jobs"):
+    with pytest.raises(InputError, match="add --replace to remove the waiting jobs from the queue and start over"):
         sender.send(resume=True)
 
 
@@ -689,7 +701,8 @@ def test_submitting_again_without_resume_after_an_interruption_is_rejected(
     sender.interrupt_after(500)
     before = len(sender.sqs.received)
     monkeypatch.setattr(Context, "find_remaining_commands", lambda _: ("startCluster", "monitor"))
-    monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sender.sqs, s3=sender.s3))
+    ecs = SimpleNamespace(describe_services=lambda **_: {"services": []})
+    monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sender.sqs, s3=sender.s3, ecs=ecs))
     assert main(build_arguments(home)) == ExitCode.INPUT
     error = capsys.readouterr().err
     assert error.count("\n") == 1

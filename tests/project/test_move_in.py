@@ -211,6 +211,21 @@ def list_edits(outcome: Outcome) -> list[str]:
     return [line.removeprefix("EDIT").strip() for line in outcome.err.splitlines() if line.startswith("EDIT")]
 
 
+def test_the_project_may_be_in_the_folder_that_is_moved_in(tmp_path: Path, old: Path) -> None:
+    (old / "config.py").write_text(f"{CONFIG}SLACK_TOKEN = 'xoxb-1234567890-abcdefghij'\n")
+    (old / os.fsdecode(b"caf\xe9.txt")).touch()
+    command = ("newProject", str(old / "new"), "--from", "cellprofiler")
+    outcome = run_command(*command, "--config", str(old / "config.py"), "--files", str(old))
+    assert outcome.code == 0, outcome.err
+    assert ".new." not in outcome.err
+    assert r"left out        files/caf\xe9.txt: its name is not UTF-8" in outcome.err.splitlines()
+    assert "not copied" not in outcome.err
+    assert "Job file        files/files/screenJob.json: 2 jobs\n" in outcome.err
+    assert (old / "new" / "files" / "files" / "ws" / "a.cppipe").exists()
+    assert not list((old / "new").rglob("files/new"))
+    assert not (old / "new" / "files" / "config.py").exists()  # it may contain secrets
+
+
 def test_every_placeholder_of_the_config_and_the_fleet_file_is_listed(tmp_path: Path, old: Path) -> None:
     config = CONFIG.replace("'ada.pem'", "'your-key-file.pem'").replace("SOURCE_BUCKET = 'lab", "SOURCE_BUCKET = 'your")
     (old / "config.py").write_text(config.replace("'your-bucket'", "'your-bucket-name'"))

@@ -146,6 +146,18 @@ def test_make_build_builds_the_program_and_then_adds_the_worker(tmp_path: Path) 
     assert push == "push ada/seqtk:1.4"
 
 
+@pytest.mark.parametrize(("target", "options"), [("build", ""), ("push", " --push")])
+def test_make_can_add_the_worker_to_another_image_as_check_and_the_docs_say(
+    project: Path, target: str, options: str
+) -> None:
+    (project / ".venv").mkdir()
+    command = ["make", "-n", target, "base=lab/program:1"]
+    completed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    assert f"run.py buildImage{options} --base lab/program:1\n" in completed.stdout
+    completed = subprocess.run(command[:-1], cwd=project, capture_output=True, text=True, check=True)
+    assert "--base" not in completed.stdout
+
+
 def test_the_projects_run_py_accepts_its_job_file(project: Path) -> None:
     completed = run_project_command(project, "--local", "submitJob", "files/exampleJob.json", "--dry-run")
     assert completed.returncode == 0, completed.stderr

@@ -253,6 +253,47 @@ def test_after_a_canary_whose_other_jobs_were_sent_there_is_nothing_left_to_do()
     assert choose_advice(build_outcome(done=9), is_hopeless=False, source=CANARY, batch=NextBatch(87)) is None
 
 
+SEVERAL = JobSource("files/merge.json", other_files=("files/job.json",))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_hopeless", "commands"),
+    [
+        (
+            build_outcome(("program", 1), left=3), True,
+            ["submitJob files/job.json --replace", "submitJob files/merge.json"],
+        ),
+        (
+            build_outcome(("program", 1), done=3), False,
+            ["setup", "submitJob files/job.json", "submitJob files/merge.json"],
+        ),
+        (build_outcome(done=3, lost=1), False, ["setup", "submitJob files/job.json", "submitJob files/merge.json"]),
+        (build_outcome(("time-out", -15), done=3), False, [f"{RETRY} --timeout MINUTES"]),
+    ],
+)  # fmt: skip
+def test_the_advice_names_all_job_files_whose_jobs_the_run_had(
+    outcome: RunOutcome, is_hopeless: bool, commands: list[str]
+) -> None:
+    advice = choose_advice(outcome, is_hopeless=is_hopeless, source=SEVERAL)
+    assert advice is not None
+    listed = [command.removeprefix(LOCAL.format_command()).strip() for command in list_next_commands(advice, LOCAL)]
+    assert listed == [*commands, *MACHINES]
+    text = " ".join(format_advice(advice, LOCAL).split())
+    assert ("files/job.json or files/merge.json" in text) is (advice.cause is AdviceCause.PROGRAM)
+
+
+def test_after_a_canary_of_one_of_several_job_files_only_that_one_is_sent_whole() -> None:
+    source = replace(SEVERAL, canary=9, others=87)
+    advice = choose_advice(build_outcome(done=12), is_hopeless=False, source=source)
+    assert advice is not None
+    commands = [command.removeprefix(LOCAL.format_command()).strip() for command in list_next_commands(advice, LOCAL)]
+    assert commands == ["setup", "submitJob files/merge.json", *MACHINES]
+    advice = choose_advice(build_outcome(("program", 1), left=3), is_hopeless=True, source=source)
+    assert advice is not None
+    commands = [command.removeprefix(LOCAL.format_command()).strip() for command in list_next_commands(advice, LOCAL)]
+    assert commands[:2] == ["submitJob files/job.json --replace", "submitJob files/merge.json --canary 9"]
+
+
 @pytest.mark.parametrize("cause", list(AdviceCause))
 def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) -> None:
     failures = {
@@ -306,6 +347,14 @@ def test_the_example_is_from_the_most_frequent_failure() -> None:
 def build_hopeless_outcome(*failing: tuple[str, int | None], left: int = 60) -> RunOutcome:
     """Return the outcome of a run that ended while every job was still in the queue, after attempts like these."""
     return replace(build_outcome(left=left), failing=build_outcome(*failing).failures)
+
+
+def test_a_program_that_this_computer_lacks_may_be_in_a_path_that_the_local_cloud_does_not_know() -> None:
+    advice = choose_advice(build_outcome(("program", 127)), is_hopeless=False)
+    assert advice is not None
+    hint = "if PATH has changed since the local cloud started, first type python run.py --local stop"
+    assert f"install the program ({hint})" in " ".join(format_advice(advice, LOCAL).split())
+    assert "PATH" not in format_advice(advice, AWS)
 
 
 @pytest.mark.parametrize(

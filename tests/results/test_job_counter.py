@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from distributed_something.core.submission import SubmissionDocument
 from distributed_something.observe.documents.replacements import Replacements
 from distributed_something.results import job_counter
-from distributed_something.results.job_counter import JobCounter, JobCounts, OverwrittenFiles
+from distributed_something.results.job_counter import JobCounter, JobCounts, OverwrittenFiles, build_failed_job
 
 
 def build_line(job: str, state: str = "done", ended: int = 0, *, message: str = "m1", **more: Any) -> dict[str, Any]:
@@ -277,3 +277,12 @@ def _build_document(second: int, **more: Any) -> SubmissionDocument:
 
 
 REPLACED_AT_38 = Replacements((_build_document(10), _build_document(38, replace=True, replaced=True)))
+
+
+def test_secrets_that_a_program_has_printed_are_masked() -> None:
+    failed = build_failed_job({
+        "job": "a", "reason": "no login: token=abc", "telling_line": "DB_PASSWORD=geheim",
+        "last_lines": ["start", "AWS_SECRET_ACCESS_KEY=geheim"],
+    })  # fmt: skip
+    assert (failed.reason, failed.telling_line, failed.last_lines) == ("no login: ***", "***", ("start", "***"))
+    assert build_failed_job({"job": "a", "last_line": "password: geheim"}).telling_line == "***"

@@ -199,6 +199,15 @@ def test_the_message_about_the_end_of_a_canary_says_that_other_jobs_were_not_sen
     assert "This was a canary: 83 other jobs of its Job file were not sent." in build_end_message(FILE, facts).text
 
 
+def test_a_cost_that_is_unknown_or_tiny_is_said_as_such() -> None:
+    facts = RunEndFacts(EndReason.RUN, None, 60.0, None, is_clean=True)
+    assert "cost            unknown\n" in build_end_message(FILE, facts).text
+    text = build_end_message(FILE, replace(facts, cost=0.004)).text
+    assert "cost            under 0.01 USD (estimate" in text
+    tiny = build_cost_message(replace(FILE, MONITOR_MAX_COST=0.005), TOTALS, 0.0041)
+    assert tiny.subject == "App: the run has cost about 0.0041 of 0.005 USD"
+
+
 def test_an_end_that_left_something_or_whose_records_are_unreadable_says_so() -> None:
     message = build_end_message(FILE, RunEndFacts(EndReason.COST, None, 60.0, 10.2, is_clean=False))
 

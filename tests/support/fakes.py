@@ -16,6 +16,7 @@ from typing import IO, Any
 import boto3
 from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
+from botocore.validate import validate_parameters
 from rich.console import Console as Screen
 
 from distributed_something.aws.clients import Clients
@@ -80,7 +81,10 @@ OLD_MONITOR_FILE = replace(MONITOR_FILE, MONITOR_MACHINES=0, MONITOR_DEAD_LETTER
 
 
 class ExactClients:
-    """Clients that accept only the calls that a test expects, with exact parameters and in order for each service."""
+    """Clients that accept only the calls that a test expects, with exact parameters and in order for each service.
+
+    Parameters are validated here because `aws/clients.py` leaves that out for SQS.
+    """
 
     def __init__(self, clients: Clients, stack: ExitStack) -> None:
         self.clients = clients
@@ -95,7 +99,12 @@ class ExactClients:
             stack.callback(client.meta.events.unregister, event, recorder)
 
     def _build_recorder(self, service: str) -> Callable[..., None]:
-        return lambda model, **_: self.calls.append(f"{service}.{model.name}")
+        def record_call(params: dict[str, Any], model: Any, **_: Any) -> None:
+            self.calls.append(f"{service}.{model.name}")
+            if service == "sqs":
+                validate_parameters(params, model.input_shape)
+
+        return record_call
 
     def expect_call(self, call: str, request: dict[str, Any] | None = None, **response: Any) -> None:
         """Expect a call, such as "sqs.get_queue_url", and set its response. By default, accept any parameters."""
@@ -189,7 +198,6 @@ class FakeSqs:
         self._refuse, self._max_message_bytes = refuse, max_message_bytes
         self._lock = threading.Lock()
         self.batches: list[list[str]] = []
-        self.threads: set[int] = set()
         self.received: list[str] = []
         self.attempts: dict[str, int] = {}
         self.attributes: list[Any] = []  # of each message in `received`
@@ -206,7 +214,6 @@ class FakeSqs:
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:
         response: dict[str, Any] = {"Successful": [], "Failed": []}
         with self._lock:
-            self.threads.add(threading.get_ident())
             self.batches.append([entry["MessageBody"] for entry in Entries])
             for entry in Entries:
                 body = entry["MessageBody"]

@@ -246,7 +246,7 @@ class RetryPlanner:
         failed, chosen = self.outcome.counts.failed, len(self.jobs)
         selected = f", {chosen:,} selected" if self.choice.only else ""
         rows(format_row("jobs failed", f"{failed:,}{selected}"))
-        if replaced := self.outcome.counts.replaced_failed:
+        if replaced := self.outcome.counts.replaced_failures:
             rows(format_row("replaced", f"{format_count(replaced, 'other failed job')}, by submitJob --replace"))
         if failed > len(self.outcome.failures):
             rows(format_row("", f"only the first {len(self.outcome.failures):,} are considered"))

@@ -31,7 +31,7 @@ EVERY_JOB_WEIGHT = 100
 SOME_JOBS_WEIGHT = 58
 _START_CAUSES = (AdviceCause.NO_MACHINE, AdviceCause.NO_CONTAINER)  # these keep jobs from running at all
 _REMEDIES_BY_CAUSE = {
-    AdviceCause.NO_PROGRAM: "correct the command in {job_file}, or install the program {place}",
+    AdviceCause.NO_PROGRAM: "correct the command in {job_file}, or install the program {place}{path}",
     AdviceCause.PROGRAM: "read the log; correct the command in {job_file}, or the program",
     AdviceCause.MESSAGE: "correct {job_file}",
     AdviceCause.MISSING_INPUT: "upload the missing inputs",
@@ -186,7 +186,9 @@ def _build_cause(
 def _format_remedy(remedy: str, group: FailureGroup, line: CommandLine) -> str:
     place, build = ("in the image", ", and build the image again") if line.has_image else ("on this computer", "")
     minutes = format_minutes(choose_longer_limit(group.jobs))
-    return remedy.format(job_file=line.job_file, place=place, build=build, minutes=minutes, memory=line.memory_remedy)
+    path = f"; {line.path_remedy}" if line.path_remedy else ""
+    values = {"place": place, "build": build, "path": path, "minutes": minutes, "memory": line.memory_remedy}
+    return remedy.format(job_file=line.job_file, **values)
 
 
 def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is_first: bool) -> tuple[str, ...]:

@@ -164,8 +164,10 @@ def _diagnose_refused_protection(evidence: Evidence, paused_machines: list[Pause
 def _format_joining_remedy(private_count: int, *, assigns_addresses: bool) -> str:
     if not private_count:
         return JOINING_REMEDY
-    address_remedy = "" if assigns_addresses else "set ASSIGN_IP to 'True', or "
-    return f"{address_remedy}use a subnet with a NAT gateway; {JOINING_REMEDY}"
+    # With ASSIGN_IP, machines have no public address only if the Fleet file says so, and the config says nothing.
+    from_fleet_file = 'remove "AssociatePublicIpAddress": false from the Fleet file'
+    address_remedy = from_fleet_file if assigns_addresses else "set ASSIGN_IP to 'True'"
+    return f"use a subnet with a NAT gateway, or {address_remedy}; {JOINING_REMEDY}"
 
 
 def _format_few_names(names: list[str]) -> str:

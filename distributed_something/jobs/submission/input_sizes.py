@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_something.core.errors import AWSError
 from distributed_something.jobs.job_file import CheckedMessage, JobFile
+from distributed_something.worker import remove_mount_folder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -85,7 +86,7 @@ class InputSizeReader:
             elif "://" in address:
                 raise _UnknownSizeError
             else:
-                yield own_bucket, address
+                yield own_bucket, remove_mount_folder(address)
 
     def _add_uploads(self) -> None:
         """Add the files that will be uploaded first, which may not be in the bucket yet."""

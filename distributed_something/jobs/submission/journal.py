@@ -19,9 +19,10 @@ from typing import Any, TextIO
 
 from distributed_something.core.errors import InputError
 from distributed_something.core.submission import SubmissionDocument, parse_submission_object
+from distributed_something.core.text import format_count
 from distributed_something.jobs.submission.plan import SubmissionPlan
 
-_START_OVER_REMEDY = "add --replace to remove the waiting jobs from the queue and send all jobs"
+_START_OVER_REMEDY = "add --replace to remove the waiting jobs from the queue and start over"
 
 
 def build_journal_path(job_file: Path) -> Path:
@@ -87,9 +88,19 @@ class SubmissionJournal:
         with self._path.open(errors="replace") as lines:
             header = _parse_object(next(lines, ""))
             if any(header.get(key) != value for key, value in _build_header(plan, url).items()):
-                problem = "the job file, its table, --canary, or the queue has changed since the interruption"
-                raise InputError(self._path, "", problem, f"restore them, or {_START_OVER_REMEDY}")
+                raise self._build_change_error(header, plan)
             return self._read_lines(header, lines, self._mark_sent)
+
+    def _build_change_error(self, header: dict[str, Any], plan: SubmissionPlan) -> InputError:
+        canary = _read_canary(header)
+        if canary not in (0, plan.count):
+            problem = f"the interrupted submission is a canary of {format_count(canary, 'job')}"
+            return InputError(self._path, "", problem, f"{_format_resume(canary)}, or {_START_OVER_REMEDY}")
+        jobs = f" of {format_count(header['count'], 'job')}" if isinstance(header.get("count"), int) else ""
+        problem = (
+            f"the job file, its table, --canary, or the queue has changed since the submission{jobs} was interrupted"
+        )
+        return InputError(self._path, "", problem, f"restore them, or {_START_OVER_REMEDY}")
 
     def read_interrupted(self) -> SubmissionDocument | None:
         """Return the document of an interrupted submission that `--replace` discards, with the number of jobs it sent.
@@ -178,8 +189,11 @@ class SubmissionJournal:
     def _check_existence(self) -> None:
         is_interrupted = self.is_interrupted
         if is_interrupted and not self.resume and not self._replace:
-            remedy = f"add --resume to continue it, or {_START_OVER_REMEDY}"
-            raise InputError(self._path, "", "an earlier submission of this job file was interrupted", remedy)
+            with self._path.open(errors="replace") as lines:
+                canary = _read_canary(_parse_object(next(lines, "")))
+            what = f"canary of {format_count(canary, 'job')}" if canary else "submission"
+            problem = f"an earlier {what} of this job file was interrupted"
+            raise InputError(self._path, "", problem, f"{_format_resume(canary)}, or {_START_OVER_REMEDY}")
         if self.resume and not is_interrupted:
             problem = "this file does not exist, so no submission of this job file was interrupted"
             raise InputError(self._path, "", problem, "leave out --resume to send all jobs")
@@ -207,6 +221,18 @@ def _parse_object(line: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _read_canary(header: dict[str, Any]) -> int:
+    """Return how many jobs the interrupted submission has if it is a canary; otherwise, 0."""
+    with suppress(ValueError):
+        document = parse_submission_object(header.get("submission"))
+        return document.planned if document.canary_of else 0
+    return 0
+
+
+def _format_resume(canary: int) -> str:
+    return f"type --canary {canary} --resume to continue it" if canary else "add --resume to continue it"
+
+
 def _build_header(plan: SubmissionPlan, url: str) -> dict[str, Any]:
     return {"digest": plan.digest, "queue": url, "count": plan.count}
 
@@ -223,7 +249,7 @@ def _open_locked(path: Path) -> TextIO:
             _lock_file(file)
             if _is_same_file(file, path):
                 return file
-        except BaseException:
+        except BaseException:  # also Ctrl-C: the file, which may be locked, is closed in any case
             file.close()
             raise
         file.close()  # its owner deleted it just before releasing the lock

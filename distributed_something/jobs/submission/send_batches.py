@@ -63,7 +63,7 @@ def _count_attribute_bytes(attributes: MessageAttributes) -> int:
 def send_all_batches(
     sqs: SQSClient,
     url: str,
-    batches: Iterable[list[NumberedMessage]],
+    batches: Iterator[list[NumberedMessage]],
     journal: SubmissionJournal,
     progress: ProgressCallback,
     sleep: Sleep,
@@ -72,29 +72,29 @@ def send_all_batches(
     """Send every batch (see `iter_message_batches`) with its messages' attributes.
 
     After an error or Ctrl-C, complete the batches already started, and then raise the first error or KeyboardInterrupt.
+    `progress` is called by one thread at a time.
     """
-    free_places = threading.Semaphore(2 * SENDER_THREADS)  # limits the number of batches waiting in memory
-    failures: list[Exception] = []
+    lock = threading.Lock()  # for `batches` and `progress`
+    failures: list[BaseException] = []
 
-    def send(batch: list[NumberedMessage]) -> None:
+    def take_batch() -> list[NumberedMessage] | None:
+        with lock:
+            if failures or pressed.is_set():
+                return None
+            progress(journal.done, journal.total)
+            return next(batches, None)
+
+    def send_batches() -> None:
+        # Each thread takes its batches itself: a thread that hands them out would cost two thread switches a batch.
         try:
-            send_batch(sqs, url, batch, journal, sleep, build_attributes)
-        except Exception as error:  # raised again below, in the main thread
+            while batch := take_batch():
+                send_batch(sqs, url, batch, journal, sleep, build_attributes)
+        except BaseException as error:  # raised again below, in the main thread
             failures.append(error)
-        finally:
-            free_places.release()
 
-    pool = ThreadPoolExecutor(SENDER_THREADS)
-    with catch_ctrl_c() as pressed:
-        try:
-            for batch in batches:
-                free_places.acquire()
-                if failures or pressed.is_set():
-                    break
-                pool.submit(send, batch)
-                progress(journal.done, journal.total)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=bool(failures))
+    with catch_ctrl_c() as pressed, ThreadPoolExecutor(SENDER_THREADS) as pool:
+        for _ in range(SENDER_THREADS):
+            pool.submit(send_batches)
     progress(journal.done, journal.total)
     if failures:
         raise failures[0]

@@ -58,7 +58,7 @@ class Submission:
     `job_file`: or the messages that `retry` sends; then, `retry` says which jobs they repeat. `again`: whether results
     that are older than this submission do not count. `replace`: whether to remove the waiting jobs from the queue
     first. `git_commit`: of the project's folder, for the submission's document. `whole`: the plan of the entire Job
-    file if `job_file` has only the jobs of its canary.
+    file if `job_file` has only the jobs of its canary. `notes`: to print once it is certain that jobs will be sent.
     """
 
     job_file: JobFile | RetrySource
@@ -69,6 +69,7 @@ class Submission:
     git_commit: str | None = None
     retry: RetryBatch | None = None
     whole: SubmissionPlan | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -154,6 +155,8 @@ def submit_jobs(
         _check_message_sizes(submission, settings.SQS_QUEUE_NAME, max_bytes)
         resumed = journal.read(submission.plan, url)
         _check_resumption(submission, resumed)
+        for note in submission.notes:
+            print_progress(note)
         before = journal.done
         try:
             upload_folders(clients.s3, settings.AWS_BUCKET, submission.job_file.uploads, print_progress)

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from distributed_something.localcloud.base.endpoints import (
     AGENT_PATH,
     CONTROL_PATH,
@@ -146,8 +148,8 @@ class CloudDaemon:
         cloud = LocalCloud(self.layout, self.state, "us-east-1")
         try:
             cloud.export_buckets(cloud.list_bucket_names(), log.warning)
-        except Exception:  # `stop` may end the emulator during the export
-            log.exception("the results could not be exported")
+        except (BotoCoreError, ClientError, LocalCloudError, OSError) as error:  # `stop` may end the emulator meanwhile
+            log.warning("the results could not be exported: %s", error)
 
     # actions that commands can request
 

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from distributed_something.localcloud.base.layout import CloudLayout
 from distributed_something.localcloud.play.runners import TaskStartError
 
@@ -58,7 +60,7 @@ class CloudWatchTaskLogs:
     def open_stream(self, region: str, container: dict[str, Any], task_id: str) -> None:
         """Create the container's log stream. Raise TaskStartError if its log group does not exist.
 
-        Other errors are only logged, because the local cloud must continue.
+        Other AWS errors are only logged, because the local cloud must continue.
         """
         stream = _name_stream(container, task_id)
         if not stream:
@@ -70,13 +72,13 @@ class CloudWatchTaskLogs:
             return
         except logs.exceptions.ResourceNotFoundException as error:
             raise TaskStartError(MISSING_GROUP_MESSAGE) from error
-        except Exception as error:
+        except (BotoCoreError, ClientError) as error:
             log.warning("the log stream of task %s could not be created: %s", task_id, error)
 
     def copy_log(self, region: str, container: dict[str, Any], task_id: str) -> None:
         """Copy the end of the output of a task's `container`, whose definition says where the log belongs.
 
-        Errors are only logged, because the local cloud must continue.
+        AWS errors and those of files are only logged, because the local cloud must continue.
         """
         stream = _name_stream(container, task_id)
         if not stream:
@@ -85,7 +87,7 @@ class CloudWatchTaskLogs:
             lines = self._read_last_lines(task_id)
             if lines:
                 self._write_lines(self._build_logs_client(region), stream, lines)
-        except Exception as error:  # for example, the log group was deleted
+        except (BotoCoreError, ClientError, OSError) as error:  # for example, the log group was deleted
             log.warning("the log of task %s could not be copied: %s", task_id, error)
 
     def _read_last_lines(self, task_id: str) -> list[str]:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from distributed_something.core.errors import InputError
 from distributed_something.core.files import write_file_atomically
-from distributed_something.core.text import format_row
+from distributed_something.core.text import format_count, format_row
 from distributed_something.jobs.job_keys import collect_own_names
 from distributed_something.project.hook_signatures import read_config_constants
 from distributed_something.project.move_in.old_config import ConvertedConfig, OldConfig, convert_config
 from distributed_something.project.move_in.old_files import CopiedFiles, copy_old_files
 from distributed_something.project.move_in.plugins import MovedPlugins, move_plugins
+from distributed_something.worker import show_name
 
 EXAMPLE_JOB = "exampleJob.json"
 # Parts of the published repositories, and what replaces them.
@@ -86,7 +87,8 @@ def move_in(draft: Path, old: OldProject, app_name: str, image: str) -> MoveRepo
         write_file_atomically(draft / "config.py", config.text.encode())
         plugins = move_plugins(draft / "worker", old.config.values)
     if old.files is not None:
-        files = copy_old_files(old.files, draft / "files", draft / "worker")
+        skipped = [draft, *([old.config.path] if old.config else [])]
+        files = copy_old_files(old.files, draft / "files", draft / "worker", skipped)
         _remove_example_data(draft, files)
     old_image = str(old.config.values.get("DOCKERHUB_TAG", "")) if old.config else ""
     return MoveReport(config, old_image, plugins, files, _list_other_parts(old))
@@ -113,8 +115,12 @@ def _list_other_parts(old: OldProject) -> dict[str, str]:
     if old.config is None:
         return {}
     folder = old.config.path.resolve().parent
-    taken = {old.config.path.resolve(), *([old.files.resolve()] if old.files else [])}
-    parts = [path for path in sorted(folder.iterdir()) if path not in taken and path.name[0] != "."]
+    taken = [old.config.path.resolve(), *([old.files.resolve()] if old.files else [])]
+    parts = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.name[0] != "." and not any(path.is_relative_to(place) for place in taken)
+    ]
     return {path.name: _REPLACED_PARTS.get(path.name, _OTHER_PART) for path in parts}
 
 
@@ -147,7 +153,7 @@ def format_report(report: MoveReport, image: str, placeholders: Iterable[InputEr
         if not (error.key == "DOCKERHUB_TAG" and report.config is not None)
     ]
     for name, reason in report.other_parts.items():
-        yield format_row("left out", f"{name}: {reason}")
+        yield format_row("left out", f"{show_name(name)}: {reason}")
     for edit in edits:
         yield format_row("EDIT", edit)
 
@@ -165,10 +171,11 @@ def _list_plugin_edits(plugins: MovedPlugins) -> list[str]:
 
 def _format_files(files: CopiedFiles) -> Iterator[str]:
     for name, count in sorted(files.job_files.items()):
-        yield format_row("Job file", f"files/{name}{f': {count:,} jobs' if count else ''}")
+        jobs = f": {format_count(count, 'job')}" if count else ""
+        yield format_row("Job file", f"files/{name}{jobs}")
     for name in sorted(files.fleet_files):
         yield format_row("Fleet file", f"files/{name}")
     if files.others:
-        yield format_row("data", f"{len(files.others):,} other files")
+        yield format_row("data", format_count(len(files.others), "other file"))
     for name, reason in sorted(files.left_out.items()):
-        yield format_row("left out", f"files/{name}: {reason}")
+        yield format_row("left out", f"files/{show_name(name)}: {reason}")

@@ -17,8 +17,8 @@ from typing import Any
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import InputError
 from distributed_something.core.files import read_text_file
-from distributed_something.core.secrets.secrets import has_secret, has_secret_in_prose
 from distributed_something.project.config_file import execute_config, find_computed_names, is_reserved_name
+from distributed_something.worker import has_secret, has_secret_in_prose
 
 _PLUGINS_REMEDY = "add the plugins at a fixed commit, and install what they need, in worker/Dockerfile"
 # What replaces constants of the published implementations that have no effect here.

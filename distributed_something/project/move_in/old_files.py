@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -48,13 +48,13 @@ class CopiedFiles:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def copy_old_files(folder: Path, target: Path, worker: Path) -> CopiedFiles:
+def copy_old_files(folder: Path, target: Path, worker: Path, skipped: Iterable[Path] = ()) -> CopiedFiles:
     """Copy `folder` to `target`, and return what became of each file. `worker`: the new project's folder `worker`.
 
-    Files that `target` contains already are replaced.
+    `skipped`: paths that are neither copied nor reported. Files that `target` contains already are replaced.
     """
     copied = CopiedFiles()
-    for name, path in _iter_files(folder, copied.left_out):
+    for name, path in _iter_files(folder, copied.left_out, {path.resolve() for path in skipped}):
         goal = target / name
         goal.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -79,8 +79,8 @@ def _name_copied_file(error: InputError, target: Path) -> InputError:
     return InputError(file, error.key, problem, remedy)
 
 
-def _iter_files(folder: Path, left_out: dict[str, str]) -> Iterator[tuple[str, Path]]:
-    """Yield the name and path of each file to copy, and add the others to `left_out`."""
+def _iter_files(folder: Path, left_out: dict[str, str], skipped: Collection[Path]) -> Iterator[tuple[str, Path]]:
+    """Yield the name and path of each file to copy, and add the others to `left_out`, except `skipped`."""
 
     def note_error(error: OSError) -> None:
         left_out[os.path.relpath(error.filename, folder)] = f"it cannot be read ({error.strerror})"
@@ -89,6 +89,10 @@ def _iter_files(folder: Path, left_out: dict[str, str]) -> Iterator[tuple[str, P
         for name in sorted([*folders, *names]):
             path = Path(root, name)
             relative = path.relative_to(folder).as_posix()
+            if path.resolve() in skipped:
+                if name in folders:
+                    folders.remove(name)
+                continue
             reason = _find_reason(path)
             if reason:
                 left_out[relative] = reason

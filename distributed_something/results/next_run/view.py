@@ -12,6 +12,7 @@ from distributed_something.core.text import (
     format_duration,
     format_usd,
     format_wrapped_row,
+    shorten_start,
 )
 from distributed_something.results.next_run.document import RunMeasurement
 from distributed_something.results.next_run.forecast import MIN_JOBS, Cluster, RunForecast, forecast_run
@@ -59,11 +60,12 @@ def list_next_run_texts(next_run: NextRun) -> list[str]:
     """Return what was measured, and the forecast of the time and the cost."""
     measurement, cluster, forecast = next_run.measurement, next_run.cluster, next_run.forecast
     jobs, measured = format_count(measurement.jobs, "job"), format_count(measurement.measured.count, "measured job")
-    subject = f"{jobs} of {measurement.job_file} on {format_count(cluster.machines, 'machine')}, from {measured}"
+    source, machines = shorten_start(measurement.job_file), format_count(cluster.machines, "machine")
+    subject = f"{jobs} of {source} on {machines}, from {measured}"
     if forecast is None:
         return [f"{subject}: no forecast, which needs at least {MIN_JOBS}"]
-    source = "MACHINE_PRICE" if next_run.is_bid else "spot price"
-    price = f"{source} {format_usd(cluster.usd_per_hour)} an hour"
+    price_name = "MACHINE_PRICE" if next_run.is_bid else "spot price"
+    price = f"{price_name} {format_usd(cluster.usd_per_hour)} an hour"
     cost = "under 0.01" if forecast.usd.high < MIN_SHOWN_USD else _format_estimate(forecast.usd, format_cost)
     return [subject, f"time {_format_estimate(forecast.seconds, format_duration)}", f"cost {cost} USD, {price}"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from distributed_something.core.text import (
     LABEL_COLUMNS,
@@ -10,6 +11,7 @@ from distributed_something.core.text import (
     format_count,
     format_row,
     format_wrapped_lines,
+    shorten_start,
 )
 from distributed_something.results.advice import (
     MAX_NAMED_GROUPS,
@@ -17,6 +19,7 @@ from distributed_something.results.advice import (
     OtherRemedy,
     Recipe,
     list_alternative_commands,
+    list_job_files,
     list_next_commands,
     list_sending_commands,
 )
@@ -54,16 +57,16 @@ def format_current_advice(advice: Advice, line: CommandLine, *, is_urgent: bool)
 
 
 def _format_correction(advice: Advice, line: CommandLine, start: str = "") -> list[str]:
-    line, indent = line.select_job_file(advice.source.job_file), " " * LABEL_COLUMNS
+    indent, job_files = " " * LABEL_COLUMNS, " or ".join(map(shorten_start, list_job_files(advice, line)))
     others = f"{format_count(advice.lost, 'other job')} {'was' if advice.lost == 1 else 'were'} lost: not in the queue."
     loss = f"{others} The commands send lost jobs too." if advice.lost and advice.cause is not AdviceCause.LOST else ""
-    subject = _format_groups(advice.groups, advice.jobs)
-    text = " ".join(filter(None, [start, loss, subject, _explain_correction(advice, line)]))
+    named, subject = replace(line, job_file=job_files), _format_groups(advice.groups, advice.jobs)
+    text = " ".join(filter(None, [start, loss, subject, _explain_correction(advice, named)]))
     lines = format_wrapped_lines(text, format_row("what to do", ""), indent, TERMINAL_COLUMNS)
     for command in list_alternative_commands(advice, line):
         lines += format_command_lines(command, indent, indent)
     for other in advice.others:
-        text = f"{_format_groups(other.groups, other.jobs)} {_explain_other_remedy(other, line)}"
+        text = f"{_format_groups(other.groups, other.jobs)} {_explain_other_remedy(other, named)}"
         lines += format_wrapped_lines(text, indent, indent, TERMINAL_COLUMNS)
     return lines
 
@@ -100,6 +103,7 @@ def _format_commands(commands: Sequence[str]) -> list[str]:
 
 
 def _explain_correction(advice: Advice, line: CommandLine) -> str:
+    """Return what to correct. `line.job_file` is a text that names all Job files of the jobs."""
     match advice.cause:
         case AdviceCause.NO_PROGRAM | AdviceCause.PROGRAM:
             return _explain_program(advice, line)
@@ -149,7 +153,9 @@ def _explain_program(advice: Advice, line: CommandLine) -> str:
     if advice.cause is AdviceCause.NO_PROGRAM:
         place = "in the image" if line.has_image else "on this computer"
         problem = f"The program {_describe_start_error(advice, place)}."
-        correction = "add the program in worker/Dockerfile" if line.has_image else "install the program"
+        correction = (
+            "add the program in worker/Dockerfile" if line.has_image else f"install the program ({line.path_remedy})"
+        )
     else:
         end = f"The program fails with {format_exit_code(code)}." if code else ""
         problem = end or f"The jobs fail{_format_reason(advice)}."

@@ -21,13 +21,18 @@ from botocore.exceptions import ClientError
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.s3 import read_s3_time
 from distributed_something.core.config_settings import Settings
-from distributed_something.core.errors import AWSError, format_lookup_error, get_error_code, is_missing_object
+from distributed_something.core.errors import (
+    AWSError,
+    UserFacingError,
+    format_lookup_error,
+    get_error_code,
+    is_missing_object,
+)
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.core.secrets.secrets import mask_secrets
 from distributed_something.core.submission import SubmissionDocument
 from distributed_something.observe.documents.submissions import list_queue_submissions
 from distributed_something.observe.queue import observe_queue
-from distributed_something.worker import VERSION, AppKeys, RunKeys
+from distributed_something.worker import VERSION, AppKeys, RunKeys, mask_secrets
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -64,7 +69,7 @@ def record_run_inputs(
         )
     except AWSError as error:
         return format_lookup_error(error)
-    except Exception as error:  # whatever it is, the run works without its document
+    except Exception as error:  # even a bug must not end startCluster here: its machines run; it prints the reason
         return str(error) or type(error).__name__
     return None
 
@@ -76,7 +81,7 @@ def record_submissions(clients: Clients, settings: Settings, run: str, now: floa
         for _ in range(_UPDATE_ATTEMPTS):
             if _update_job_files(clients, settings, key, now):
                 return
-    except Exception:  # whatever it is, the jobs were sent; their submission's document names the files too
+    except (*AWSError, UserFacingError, ValueError):  # the jobs were sent; their submission's document has the same
         return
 
 

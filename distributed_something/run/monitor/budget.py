@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from distributed_something.core.text import MIN_SHOWN_USD, format_cost
+from distributed_something.core.text import MIN_SHOWN_USD, format_cost, format_usd
 
 COST_WARNING_SHARE = 0.8  # fraction of MAX_COST
 COST_REACHED_WARNING = (
@@ -26,6 +26,8 @@ class CostStage(Enum):
 
 def format_cost_so_far(cost: float, limit: float) -> str:
     """Return text such as "about 7.90 of 10.00 USD"; `limit` is 0 if there is no limit."""
+    if 0 < limit < MIN_SHOWN_USD:  # such as in the local cloud
+        return f"about {format_usd(cost)} of {format_usd(limit)} USD"
     about = "" if 0 < cost < MIN_SHOWN_USD else "about "  # "under 0.01" is not an estimate
     return f"{about}{format_cost(cost)}{f' of {format_cost(limit)}' if limit else ''} USD"
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from distributed_something.core.secrets.secrets import mask_secrets
 from distributed_something.core.text import format_cost, format_count, format_duration, format_one_line, format_row
 from distributed_something.observe.documents.journals import RunTotals
 from distributed_something.results.causes import FailureGroup, format_exit_code
@@ -15,6 +14,7 @@ from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.summary import format_verdict
 from distributed_something.run.monitor.budget import COST_WARNING_SHARE, format_cost_so_far
 from distributed_something.run.monitor.policy import EndReason
+from distributed_something.worker import mask_text
 
 if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
@@ -59,15 +59,15 @@ class NothingWorksCause(Enum):
 class RunEndFacts:
     """What the message about the end says.
 
-    `outcome`: None if the records could not be read. `seconds`: how long the run took. `cost`: its cost so far, in USD.
-    `is_clean`: whether everything that should be removed is removed. `others`: how many jobs of the Job file have not
-    been sent, because the run was a canary.
+    `outcome`: None if the records could not be read. `seconds`: how long the run took. `cost`: its cost so far, in USD;
+    None if it is unknown. `is_clean`: whether everything that should be removed is removed. `others`: how many jobs of
+    the Job file have not been sent, because the run was a canary.
     """
 
     reason: EndReason | None
     outcome: RunOutcome | None
     seconds: float
-    cost: float
+    cost: float | None
     is_clean: bool
     others: int = 0
 
@@ -124,9 +124,12 @@ def build_end_message(file: MonitorFile, facts: RunEndFacts) -> Message:
             "jobs failed": outcome.counts.failed, "in the queue": outcome.left,
         }  # fmt: skip
         lines += [format_row(label, f"{count:,}") for label, count in counts.items()]
+    cost = "unknown"
+    if facts.cost is not None:
+        cost = f"{format_cost(facts.cost)} USD (estimate: machines without disks and addresses)"
     lines += [
         format_row("time", format_duration(facts.seconds)),
-        format_row("cost", f"{format_cost(facts.cost)} USD (estimate: machines without disks and addresses)"),
+        format_row("cost", cost),
         _format_run(file),
         format_row("summary", f"{bucket}/{file.keys.summary}"),
     ]
@@ -151,7 +154,7 @@ def _format_cause(group: FailureGroup) -> str:
     """Return the cause without what the program has printed, if a program ended itself."""
     if group.reason_class in ("program", "") and group.exit_code:
         return format_exit_code(group.exit_code)
-    return str(mask_secrets(format_one_line(group.cause)))
+    return mask_text(format_one_line(group.cause))
 
 
 def _format_run(file: MonitorFile) -> str:

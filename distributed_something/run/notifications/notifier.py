@@ -94,7 +94,7 @@ def send_notification(clients: Clients, file: MonitorFile, kind: NotificationKin
             return ""
         message = build()
         clients.impatient_sns.publish(TopicArn=file.MONITOR_NOTIFY, Subject=message.subject, Message=message.text)
-    except Exception as error:  # whatever it is, the run continues
+    except Exception as error:  # even a bug must not end the monitor, which would leave the machines without one
         reason = format_lookup_error(error) if isinstance(error, AWSError) else f"{type(error).__name__}: {error}"
         text = f"of {kind.value}: {format_one_line(reason)}; check tells more about NOTIFY"
         return format_row("not notified", text)

@@ -68,7 +68,7 @@ def save_end_report(clients: Clients, ended_run: EndedRun, reason: str, line: Co
             save_report(clients, file, _build_report(clients, file, moment, outcome, table, line))
     except UserFacingError as error:
         return FAILURE_NOTE.format(format_one_line(str(error)), command)
-    except Exception as error:  # whatever it is, the run ends as without a report
+    except Exception as error:  # even a bug must not keep the run's end from being said; the note names the error
         return FAILURE_NOTE.format(format_one_line(f"{type(error).__name__}: {error}"), command)
     finally:
         if table is not None:

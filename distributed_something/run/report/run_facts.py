@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.spot_prices import compute_mean_price, list_prices_between, select_reports
 from distributed_something.core.errors import AWSError
-from distributed_something.core.secrets.secrets import mask_secrets, mask_text
 from distributed_something.observe.documents.machine_documents import MachineDocument, list_machine_documents
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.outcome import read_record
 from distributed_something.results.report.data import Provenance
 from distributed_something.results.report.numbers.build_report import RunFacts
 from distributed_something.results.status.document import RunState
-from distributed_something.worker import RunKeys
+from distributed_something.worker import RunKeys, mask_secrets, mask_text
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -297,13 +296,11 @@ def _build_slowest(status: RunStatus, width: int) -> list[Text]:
 
 
 def _build_messages(messages: Sequence[str], width: int) -> list[Text]:
-    return [
-        _cut(Text(f" {line}"), width)
-        for message in messages[:MAX_MESSAGES]
-        for line in textwrap.wrap(
-            format_one_line(message), width - 2, subsequent_indent="  ", max_lines=2, placeholder=" …"
-        )
-    ]
+    lines: list[str] = []
+    for message in messages[:MAX_MESSAGES]:
+        first, *others = wrap_text(message, max(1, width - 4), 2)
+        lines += [f" {first}", *(f"   {line}" for line in others)]
+    return [_cut(Text(line), width) for line in lines]
 
 
 def _build_row(label: str, text: str, right: str, width: int) -> Text:

@@ -52,6 +52,7 @@ from distributed_something.worker.job.job_id import HASH_CHARACTERS
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.times import format_duration
 from distributed_something.worker.program.explanations.telling_line import read_telling_line
+from distributed_something.worker.secret_values import mask_text
 from distributed_something.worker.transfer.result_files import get_output_folder
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
 from distributed_something.worker.transfer.retry import add_deadline
@@ -379,9 +380,9 @@ def _has_failed_elsewhere(record: dict[str, Any]) -> bool:
 
 
 def _format_reason(reason: str, log: Path) -> str:
-    """Return the reason and the log's most telling line as one line."""
+    """Return the reason and the log's most telling line as one line, without secrets: a document may contain it."""
     telling = read_telling_line(log) if log.exists() else None
-    return f"{reason}: {telling[:MAX_LINE_CHARACTERS]}" if telling else reason
+    return mask_text(f"{reason}: {telling[:MAX_LINE_CHARACTERS]}" if telling else reason)
 
 
 def _replace_control_characters(text: str) -> str:

@@ -19,6 +19,7 @@ from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.program.privileges import ProgramIdentity, ProgramUser, choose_identity
 
 LONG_PATH_CHARACTERS = 900  # up to 4 bytes each; with a 255-byte name added, still below the kernel's limit of 4,096
+MAX_SIMPLE_LEVELS = 3  # most jobs have no deeper folders
 log = logging.getLogger("worker")
 
 
@@ -96,12 +97,25 @@ def remove_temp_dir(folders: Folders) -> None:
 
 def _remove_folder(root: Path) -> None:
     """Remove a folder, if it exists, whatever it contains. Failures are logged, not raised."""
+    with suppress(OSError):
+        _remove_simple_folder(str(root))
+        return
     free_names = (f"{root}-{number}" for number in count())
     nested_folders = [str(root)] if root.exists() else []
     for folder in nested_folders:  # _empty_folder appends to the list
         _try_removal(partial(_empty_folder, folder, nested_folders, free_names))
     for folder in reversed(nested_folders):
         _try_removal(partial(os.rmdir, folder))
+
+
+def _remove_simple_folder(folder: str, levels: int = MAX_SIMPLE_LEVELS) -> None:
+    """Remove a folder in few system calls. Raise OSError if it is missing, write-protected, or deeper than `levels`."""
+    for entry in list(os.scandir(folder)):
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.path)
+        elif levels:
+            _remove_simple_folder(entry.path, levels - 1)
+    os.rmdir(folder)
 
 
 def _empty_folder(folder: str, nested_folders: list[str], free_names: Iterator[str]) -> None:

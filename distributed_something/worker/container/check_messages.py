@@ -13,7 +13,9 @@ import os
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,12 +61,12 @@ def check_messages(
     """Give each message in `folder` to `make_job`, and its job to `check`. Return the exit code 0.
 
     Write a verdict for each message that is not accepted, up to MAX_VERDICTS, one for each list of files that `check`
-    needs, and one with the state `checked` at the end. It says `is_usual` if nothing here depends on the project: all
-    messages that `submitJob` itself has checked would then be accepted.
+    needs, one for each of its warnings, and one with the state `checked` at the end. It says `is_usual` if nothing here
+    depends on the project: all messages that `submitJob` itself has checked would then be accepted.
     """
     job_folders, files = Folders(folder / "job", lambda inputs: None), _read_files(folder)
     job_folders.root.mkdir(exist_ok=True)
-    needed, verdict_count = set[tuple[str, str]](), 0
+    needed, verdict_count, notes = set[tuple[str, str]](), 0, _Notes(folder)
     with (folder / MESSAGES_FILE).open(encoding="utf-8") as messages, (folder / NUMBER_FILE).open("wb") as number_file:
         for line in messages:
             given = json.loads(line)
@@ -72,7 +74,8 @@ def check_messages(
             try:
                 job = _make_checked_job(given["body"], job_folders, settings, make_job)
                 check_destination(job, has_deliver=has_deliver)
-                _check_job(job, job_folders, files, check)
+                with notes.collect():
+                    _check_job(job, job_folders, files, check)
             except FilesNeeded as error:
                 if new := [address for address in error.addresses if (error.endpoint, address) not in needed]:
                     needed.update((error.endpoint, address) for address in new)
@@ -88,6 +91,27 @@ def check_messages(
     is_usual = check is None and _is_usual(make_job)
     _write_verdict(folder, {"state": "checked", "number": None, "is_usual": is_usual})
     return 0
+
+
+class _Notes:
+    """What the hook `check` says with `warnings.warn`: each text becomes a verdict with the state `note`, once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._texts = folder, set[str]()
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Write a verdict for each new text, even if the block raises an exception."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", UserWarning)
+            try:
+                yield
+            finally:
+                for text in dict.fromkeys(str(warning.message) for warning in caught):
+                    if text not in self._texts:
+                        self._texts.add(text)
+                        _write_verdict(self._folder, {"state": "note", "text": text, "number": None})
 
 
 def _is_usual(make_job: MakeJob) -> bool:

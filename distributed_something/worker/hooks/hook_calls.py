@@ -98,7 +98,7 @@ class HookCall:
                 self._excluded_calls += 1
             try:
                 return function(*args, **kwargs)
-            except Exception as error:
+            except Exception as error:  # raised again; kept to tell it from the hook's own errors
                 self._fetch_error = error
                 raise
             finally:

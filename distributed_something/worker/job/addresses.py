@@ -36,9 +36,10 @@ _SCHEMES = ("s3", "https", "http")
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")  # a user name and password before the host
 CREDENTIALS_PROBLEM = (
     "contains a user name or password, which records and names would show; remove them, and copy the file to S3, or"
-    " fetch it in the command with a password that is a constant in your config"
+    " fetch it in the command with a password that is in a file, which `inputs` lists"
 )
 
+MOUNT_FOLDER = "/home/ubuntu/bucket"  # where MOUNT_S3 mounts the bucket, as in the published system
 MAX_KEY_BYTES = 1024  # of a key in UTF-8; S3's limit
 
 
@@ -76,8 +77,16 @@ def is_bucket_name(name: str) -> bool:
     return _BUCKET_NAME_PATTERN.fullmatch(name) is not None
 
 
+def remove_mount_folder(path: str) -> str:
+    """Return the key of a path in the mounted bucket, whether or not it is mounted; any other text unchanged."""
+    inside = path.removeprefix(MOUNT_FOLDER)
+    return inside.lstrip("/") if inside != path and inside[:1] in ("", "/") else path
+
+
 def is_whole_bucket(text: str) -> bool:
     """Return whether an input address stands for all objects in a bucket."""
+    if text.startswith(MOUNT_FOLDER):
+        return not remove_mount_folder(text).strip()
     if not text.startswith("s3://"):
         return False
     bucket, _, key = text.removeprefix("s3://").partition("/")
@@ -86,6 +95,8 @@ def is_whole_bucket(text: str) -> bool:
 
 def has_credentials(text: str) -> bool:
     """Return whether an address contains a user name or password, as in `https://user:password@host/`."""
+    if "://" not in text:  # almost always; submitJob checks the addresses of up to a million jobs
+        return False
     scheme = _SCHEME.match(text)
     return scheme is not None and _CREDENTIALS.match(text, scheme.end()) is not None
 
@@ -193,10 +204,10 @@ def _check_credentials(text: str) -> None:
 
 def check_input_address(text: str, bucket: str) -> None:
     """Raise BadAddress if `text` is not a valid input address. If `text` is only a key, it belongs to `bucket`."""
-    _check_credentials(text)
     if not is_url(text):
         parse_input_address(text, bucket)
         return
+    _check_credentials(text)
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port  # urlsplit validates these only when they are read
@@ -209,16 +220,17 @@ def check_input_address(text: str, bucket: str) -> None:
 def parse_input_address(text: str, bucket: str) -> tuple[str, str]:
     """Return the bucket and the key (or prefix) of an input. If `text` is only a key, it belongs to `bucket`.
 
-    Raise BadAddress if the bucket name is not valid, or if the key is blank or longer than S3 allows. An entire bucket
-    must be written as `s3://bucket/`.
+    A path in the mounted bucket, such as `/home/ubuntu/bucket/images/`, is a key as well. Raise BadAddress if the
+    bucket name is not valid, or if the key is blank or longer than S3 allows. An entire bucket must be written as
+    `s3://bucket/`.
     """
-    key, slash = text, "/"
+    key, slash = remove_mount_folder(text), "/"
     if text.startswith("s3://"):
         bucket, slash, key = text.removeprefix("s3://").partition("/")
     if not text.replace("/", " ").strip():
         raise BadAddress(f"the input {text!r} is blank")
     _check_credentials(text)
-    if (scheme := _SCHEME.match(text)) and scheme[1] not in _SCHEMES:
+    if "://" in text and (scheme := _SCHEME.match(text)) and scheme[1] not in _SCHEMES:
         name = scheme[1].lower()
         remedy = f"write {name}://" if name in _SCHEMES else "use https://, or copy the file to S3"
         raise BadAddress(f"the input {text!r} begins with {scheme[0]}, which is not possible; {remedy}")

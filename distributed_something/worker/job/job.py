@@ -20,6 +20,7 @@ from distributed_something.worker.job.addresses import (
     count_key_bytes,
     is_bucket_name,
     is_url,
+    remove_mount_folder,
 )
 from distributed_something.worker.job.job_id import ALTERNATIVE_GROUP_KEYS, JobIdentifier, add_missing_group
 from distributed_something.worker.job.message_keys import (
@@ -380,6 +381,6 @@ def _parse_location(text: str, *, is_shared: bool) -> Callable[[ValueTexts], str
         location = template.fill(texts)
         if blank := given.describe_blank_parts(texts):
             raise BadMessage(f"`output_location` is {text!r}, but {blank}")
-        return location.strip("/")
+        return remove_mount_folder(location).strip("/")
 
     return build_location

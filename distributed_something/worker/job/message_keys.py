@@ -121,7 +121,7 @@ def _fill_input(template: Template, texts: ValueTexts) -> str:
 
 
 def _check_filled_input(template: Template, address: str) -> str:
-    if is_whole_bucket(address) and template.text != address:
+    if template.text != address and is_whole_bucket(address):
         problem = "a placeholder cannot stand for an entire bucket; write the address itself in `inputs`"
         raise BadAddress(f"the input {template.text!r} is {address!r}: {problem}")
     return address

@@ -34,3 +34,12 @@ class Result:
             self, seconds=earlier.seconds + self.seconds, cpu_seconds=earlier.cpu_seconds + self.cpu_seconds,
             peak_memory_bytes=max(earlier.peak_memory_bytes, self.peak_memory_bytes), started=earlier.started,
         )  # fmt: skip
+
+
+def convert_exit_code(exit_code: int | None) -> int | None:
+    """Return the exit code that a shell reports (POSIX, "Exit Status for Commands"): 128 + N if signal N ended the
+    program, where records have -N.
+
+    A program's own signal and that of a program that it ran in a shell then have the same number.
+    """
+    return exit_code if exit_code is None or exit_code >= 0 else 128 - exit_code

@@ -19,6 +19,8 @@ MAX_WAITING_LINES = 10_000  # queued while AWS is unavailable; further lines go 
 
 def start_container_log(logs_client: Any, settings: Settings) -> None:
     """Send the worker's log to standard output and, if LOG_GROUP_NAME is set, to CloudWatch."""
+    # What no line shows need not be collected ("Optimization" in Python's logging HOWTO).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logger = logging.getLogger("worker")
     logger.setLevel(logging.INFO)
     logger.propagate = False

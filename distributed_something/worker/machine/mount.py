@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from distributed_something.worker.job.addresses import MOUNT_FOLDER
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from distributed_something.worker.program.launcher import WORKER_HOME, get_loader_command
 
-MOUNT_FOLDER = Path("/home/ubuntu/bucket")  # as in the published system
 MOUNT_CHECK_SECONDS = 5.0
 # A mount that does not respond within this time counts as hung. The check itself does not make s3fs call S3.
 MOUNT_RESPONSE_SECONDS = 15.0
@@ -53,7 +53,7 @@ class MountPlan:
     region: str
     endpoint: str
     scratch: Path
-    folder: Path = MOUNT_FOLDER
+    folder: Path = Path(MOUNT_FOLDER)
 
 
 class MountProcess(Protocol):

@@ -8,6 +8,7 @@ run, a kill therefore counts only for a job that ended the way SIGKILL ends prog
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import threading
@@ -16,11 +17,21 @@ from pathlib import Path
 
 CGROUP_FOLDER = Path("/sys/fs/cgroup")  # inside a container, this is the container's own control group
 OOM_COUNT_FILES = ("memory.events", "memory/memory.oom_control")  # cgroup v2; cgroup v1 since Linux 4.13
+MAX_COUNT_BYTES = 4096  # of one of these files
 # proc_pid_oom_score_adj(5): -1000 to 1000, in thousandths of the available memory. With this score the kernel kills a
 # program before the worker, even if the worker uses more memory. Raising a score needs no special permission.
 OOM_VICTIM_SCORE = 500
 # Exit codes of a program that SIGKILL ended, and of a shell whose program it ended.
 KILLED_EXIT_CODES = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
+
+
+def _read_file(path: Path) -> bytes:
+    """Return the content of a short file in few system calls, because every job reads it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, MAX_COUNT_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 class OomKills:
@@ -51,9 +62,8 @@ class OomKills:
     def count_kills(self) -> int:
         """Return the number of out-of-memory kills so far."""
         for name in OOM_COUNT_FILES:
-            # Unbuffered, to save system calls: every job reads this file.
-            with suppress(OSError), open(self._cgroup / name, "rb", buffering=0) as file:
-                if match := re.search(rb"^oom_kill (\d+)$", file.read(), re.M):
+            with suppress(OSError):
+                if match := re.search(rb"^oom_kill (\d+)$", _read_file(self._cgroup / name), re.M):
                     return int(match[1])
         return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -39,44 +40,44 @@ def list_result_files(folder: Path, location: str, leave_out: Sequence[str] = ()
     the name or path of a file is too long or not UTF-8, Failed if a file cannot become an object in S3 for another
     reason, and UploadError if a folder cannot be read.
     """
-    start = (folder.start if isinstance(folder, SafePath) else None) or folder.parent
-    root = start.parent.resolve() / start.name
-    files = _list_files(_find_real_folder(folder, start, root), root)
+    root = (folder.start if isinstance(folder, SafePath) else None) or folder.parent
+    _check_folder(folder, root)
+    files = _list_files(Path(folder), root)
     _check_hard_links(files, root)
-    return {_build_key(location, name): path for name, path in files if not is_left_out(name, leave_out)}
+    return {_build_key(location, name): path for name, path, _ in files if not is_left_out(name, leave_out)}
 
 
-def _find_real_folder(folder: Path, start: Path, root: Path) -> Path:
-    """Return the path of the output folder below `root`, the real path of the job's folder `start`.
-
-    Raise Failed if it is not in the job's folder, does not exist, is not a folder, or if it or a folder above it was
-    replaced with a link.
-    """
-    if not folder.is_relative_to(start) or ".." in folder.relative_to(start).parts:
+def _check_folder(folder: Path, root: Path) -> None:
+    """Raise Failed if the output folder is not in the job's folder `root`, does not exist, is not a folder, or if it or
+    a folder above it was replaced with a link."""
+    if not folder.is_relative_to(root) or ".." in folder.relative_to(root).parts:
         raise Failed(describe_outside_folder(folder))
-    path = root
-    for part in ("", *folder.relative_to(start).parts):
+    path, mode = root, 0
+    for part in ("", *folder.relative_to(root).parts):
         path = path / part
-        if path.is_symlink():
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            mode = 0
+            break
+        if stat.S_ISLNK(mode):
             name = path.relative_to(root.parent).as_posix()
             raise Failed(
                 f"the program or a hook replaced '{show_name(name)}' with a link, so its results cannot be uploaded"
             )
-    if not path.is_dir():
-        exists = path.exists()
-        problem = "is not a folder: the program replaced it" if exists else _MISSING_FOLDER_PROBLEM
-        raise Failed(f"the output folder '{show_name(path.relative_to(root).as_posix())}' {problem}")
-    return path
+    if not stat.S_ISDIR(mode):
+        problem = "is not a folder: the program replaced it" if mode else _MISSING_FOLDER_PROBLEM
+        raise Failed(f"the output folder '{show_name(folder.relative_to(root).as_posix())}' {problem}")
 
 
-def _list_files(folder: Path, job_root: Path) -> list[tuple[str, Path]]:
-    """Return the name (relative to `folder`) and path of every result file, sorted by name."""
-    files: list[tuple[str, Path]] = []
+def _list_files(folder: Path, job_root: Path) -> list[tuple[str, Path, os.stat_result]]:
+    """Return the name (relative to `folder`), path, and status of every result file, sorted by name."""
+    files: list[tuple[str, Path, os.stat_result]] = []
     try:
         for root, folders, names in os.walk(folder, onerror=_raise_error):
             for path in (Path(root, name) for name in folders + names):
-                if file := _find_result_file(path, folder, job_root):
-                    files.append((path.relative_to(folder).as_posix(), SafePath.build(file, job_root)))
+                if found := _find_result_file(path, folder, job_root):
+                    files.append((path.relative_to(folder).as_posix(), *found))
     except RecursionError:  # os.walk calls itself for each level; a key with as many slashes would be too long anyway
         raise BadData("the output folder has too many folders inside each other") from None
     except OSError as error:
@@ -88,9 +89,9 @@ def _list_files(folder: Path, job_root: Path) -> list[tuple[str, Path]]:
     return sorted(files)
 
 
-def _check_hard_links(files: Sequence[tuple[str, Path]], job_root: Path) -> None:
+def _check_hard_links(files: Sequence[tuple[str, Path, os.stat_result]], job_root: Path) -> None:
     """Raise Failed if a file has another name outside the job's folder, because it is then also a file of others."""
-    linked = [(name, status) for name, path in files if (status := os.lstat(path)).st_nlink > 1]
+    linked = [(name, status) for name, _, status in files if status.st_nlink > 1]
     if not linked:
         return
     own_names = Counter(_iter_inodes(job_root, job_root.with_name(f"{job_root.name}.tmp")))
@@ -113,15 +114,19 @@ def _raise_error(error: OSError) -> None:
     raise error
 
 
-def _find_result_file(path: Path, folder: Path, job_root: Path) -> Path | None:
-    """Return the file to upload for `path`, if any. A link to a file in the job's folder counts as that file.
+def _find_result_file(path: Path, folder: Path, job_root: Path) -> tuple[Path, os.stat_result] | None:
+    """Return the file to upload for `path`, if any, and its status.
+
+    A link to a file in the job's folder counts as that file.
 
     Raise Failed if a link has no target, leads outside the job's folder, or leads to a folder outside the output
     folder: a job must never publish files from outside its folder, and a missing result must not go unnoticed.
     """
-    if not path.is_symlink():
-        return path if path.is_file() else None
+    status = os.lstat(path)
+    if not stat.S_ISLNK(status.st_mode):
+        return (SafePath.build(path, job_root), status) if stat.S_ISREG(status.st_mode) else None
     name, target = path.relative_to(folder).as_posix(), Path(os.path.realpath(path))
+    folder, job_root = Path(os.path.realpath(folder)), Path(os.path.realpath(job_root))
     if not target.is_relative_to(job_root):
         raise Failed(f"the output '{show_name(name)}' is a link to a path outside the job's folder")
     if not target.exists():
@@ -129,7 +134,7 @@ def _find_result_file(path: Path, folder: Path, job_root: Path) -> Path | None:
     if target.is_dir() and not target.is_relative_to(folder):
         raise Failed(f"the output '{show_name(name)}' is a link to a folder outside the output folder")
     # Files in a linked folder inside the output folder are uploaded under their real names.
-    return target if target.is_file() else None
+    return (SafePath.build(target, job_root), os.lstat(target)) if target.is_file() else None
 
 
 def _build_key(location: str, name: str) -> str:

@@ -28,6 +28,7 @@ MAX_PARALLEL_REQUESTS = 16  # per job and direction
 PART_BYTES = 16 * 1024 * 1024
 MAX_PARTS = 10_000  # S3's limit for one upload
 LARGE_FILE_BYTES = 2 * PART_BYTES  # larger files are fetched in parts
+SMALL_FILE_BYTES = 64 * 1024  # smaller files are read at once, in few system calls, and sent in one
 CHUNK_BYTES = 256 * 1024
 
 
@@ -216,8 +217,13 @@ def upload_open_file(
     **condition: str,
 ) -> UploadedFile:
     """Upload a file that is open at its start, as `upload_whole_file` does."""
-    digest = hashlib.file_digest(file, "sha256")
-    body = CheckedBody(file, 0, file.tell(), check)
+    body: Any = file.read(SMALL_FILE_BYTES + 1)
+    if len(body) <= SMALL_FILE_BYTES:
+        digest = hashlib.sha256(body)
+    else:
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256")
+        body = CheckedBody(file, 0, file.tell(), check)
     checksum = base64.b64encode(digest.digest()).decode()
     with check_requests(check):
         response = s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **condition)
@@ -252,7 +258,7 @@ def upload_file_parts(
         with check_requests(check):
             response = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
         return UploadedFile(digest, response.get("ETag", ""), response.get("ChecksumCRC32", ""))
-    except BaseException:
+    except BaseException:  # whatever it is, uploaded parts would cost money until they are removed
         _abort_upload(s3, upload, [digest_future, *part_futures])
         raise
 

@@ -25,9 +25,9 @@ from distributed_something.worker import (
     iter_table_rows,
     open_table_text,
     read_table_names,
+    remove_mount_folder,
 )
 
-MOUNT_FOLDER = "/home/ubuntu/bucket"
 FILE_NAME_COLUMN = re.compile(r"(Image_)?(Objects)?FileName_")
 
 
@@ -103,14 +103,8 @@ class ImageSource:
         if path.startswith("s3://"):
             bucket, _, key = path.removeprefix("s3://").partition("/")
         else:
-            bucket, key = self.bucket, remove_mount_folder(os.path.normpath(path))
+            bucket, key = self.bucket, remove_mount_folder(os.path.normpath(path)).lstrip("/")
         return f"s3://{bucket}/{key}", f"{bucket}/{key}"
-
-
-def remove_mount_folder(path: str) -> str:
-    """Return the key of a path in the mounted bucket; other paths without leading slashes."""
-    inside = path.removeprefix(MOUNT_FOLDER)
-    return (path if inside[:1] not in ("", "/") else inside).lstrip("/")
 
 
 def check_group(data_file: DataFile, group: Mapping[str, str]) -> None:

@@ -13,15 +13,18 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from constants import is_true, read_constant
-from data_file import MOUNT_FOLDER, DataFile, ImageSource, check_group, find_create_batch_files, remove_mount_folder
-from plugins import build_plugin_options, check_plugins
+from data_file import DataFile, ImageSource, check_group, find_create_batch_files
+from plugins import build_plugin_options, check_plugins, has_image
 
 from distributed_something.worker import (
     EXIT_CODE_ACCEPTED,
+    MOUNT_FOLDER,
     BadMessage,
     Failed,
     Folders,
@@ -33,6 +36,7 @@ from distributed_something.worker import (
     find_image_damage,
     job_from_message,
     list_placeholders,
+    remove_mount_folder,
     serve,
     upload_arguments,
     wrong_text,
@@ -50,34 +54,33 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     in the message is missing or invalid. Placeholders such as {Metadata_Plate} stand for the group's values.
     """
     metadata = _parse_metadata(message["group"])
-    pipeline, data_file, output = (_get_key(message, name, metadata) for name in ("pipeline", "data_file", "output"))
+    pipeline, data_file = _get_key(message, "pipeline", metadata), _get_key(message, "data_file", metadata)
     source = read_constant("SOURCE_BUCKET") or settings.aws_bucket
     workspace = read_constant("WORKSPACE_BUCKET") or source
     mounted = settings.mount_s3 and not is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
     root, out = MOUNT_FOLDER if mounted else f"{folders.input_dir}/{workspace}", folders.output_dir
-    default_input = remove_mount_folder(fill_key(message, "input", metadata)) if message.get("input") else ""
+    default_input = remove_mount_folder(_get_text(message, "input", metadata)).lstrip("/")
     local_input = folders.input_dir / DEFAULT_INPUT
     input_folder = f"{root}/{default_input}" if mounted and _is_key(default_input) else f"{local_input}"
     command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
     command += ["-o", f"{out}", "-d", f"{out}/{DONE_FILE}"]
-    command += _build_data_options(data_file, root, is_mounted=mounted)
-    command += ["-g", ",".join(map("=".join, metadata.items())), *build_plugin_options()]
-    command += ["--always-continue"] if is_true("ALWAYS_CONTINUE") else []
+    command += _build_data_options(data_file, root, is_mounted=mounted) + _build_group_options(metadata)
     files = {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in (pipeline, data_file)}
-    output_folder, is_shared = _build_output_folder(message, metadata)
+    structure = _get_text(message, "output_structure", {key: key for key in metadata})  # {Metadata_Well} without braces
+    output_folder, is_shared = _build_output_folder(message, structure, metadata)
     job = job_from_message(
         message, folders, settings,
         command=command,
         input_bucket=workspace,
         output_bucket=read_constant("DESTINATION_BUCKET") or settings.aws_bucket,
-        output_location=f"{output}/{output_folder}".rstrip("/"),
+        output_location=f"{_get_key(message, 'output', metadata)}/{output_folder}".rstrip("/"),
         shared_location=is_shared,
         may_replace=is_shared,  # as in the published implementation; the summary names such files
         leave_out=[DONE_FILE],
         upload_arguments=upload_arguments(read_constant("UPLOAD_FLAGS"), "config.py: UPLOAD_FLAGS"),
         own={
             "data_file": DataFile(Path(root, data_file), data_file), "pipeline": pipeline,
-            "metadata": metadata, "default_input": local_input, "checked": files,
+            "metadata": metadata, "output_structure": structure, "default_input": local_input, "checked": files,
             "images": None if mounted else ImageSource(source, default_input, folders.input_dir),
         },
     )  # fmt: skip
@@ -86,10 +89,14 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
 
 
 def check(job: Job, folders: Folders) -> None:
-    """Raise BadMessage or Failed if the pipeline would end early, or if the data file has no rows for the group.
+    """Raise BadMessage or Failed if the pipeline would end early, if the data file has no rows for the group, or if
+    this computer, on which the jobs will run, lacks the plugins.
 
     `submitJob` calls this before it sends the jobs.
     """
+    if not has_image():
+        check_plugins()
+    _warn_of_unknown_keys(job.own["output_structure"], job.own["metadata"])
     pipeline, path = (Path(folders.input_dir, name) for name in job.own["checked"].values())
     data_file = DataFile(path, job.own["data_file"].key)
     if path.suffix.lower() == ".h5":
@@ -161,21 +168,42 @@ def _build_data_options(data_file: str, root: str, *, is_mounted: bool) -> list[
     return [option.format(f"{root}/{data_file}")] if (option := DATA_OPTIONS[suffix]) else []
 
 
-def _build_output_folder(message: dict[str, Any], metadata: dict[str, str]) -> tuple[str, bool]:
+def _warn_of_unknown_keys(structure: str, metadata: dict[str, str]) -> None:
+    """Warn if a name in `output_structure` is probably a misspelled key of the group. It stays in the folder's name."""
+    names = {key.lower().removeprefix("metadata_"): key for key in metadata}
+    for word in re.findall(r"\w+", structure):
+        name = word.lower().removeprefix("metadata_")
+        similar = [] if any(key in word for key in metadata) else get_close_matches(name, names, n=1, cutoff=0.7)
+        if similar:
+            problem = f"{word!r} is not a key of the group, so it stays in the names of the folders"
+            warnings.warn(f"`output_structure`: {problem}; did you mean {names[similar[0]]!r}?", stacklevel=2)
+
+
+def _build_group_options(metadata: dict[str, str]) -> list[str]:
+    """Return CellProfiler's options for the group, and those that the config adds."""
+    always_continue = ["--always-continue"] if is_true("ALWAYS_CONTINUE") else []
+    return ["-g", ",".join(map("=".join, metadata.items())), *build_plugin_options(), *always_continue]
+
+
+def _build_output_folder(message: dict[str, Any], structure: str, metadata: dict[str, str]) -> tuple[str, bool]:
     """Return the folder for the job's results below `output`, and whether several jobs share this folder.
 
     The folder is named according to `output_structure`, in which the values replace the keys one after the other, in
     the group's order, as in the published implementation. Jobs share the folder if a key of the group is neither
     replaced nor a placeholder in `output`.
     """
-    if not message.get("output_structure"):
+    if not structure:
         return "-".join(metadata.values()), False
-    folder = fill_key(message, "output_structure", {key: key for key in metadata})  # {Metadata_Well} without braces
-    is_shared, used_in_output = False, list_placeholders(message["output"])
+    folder, is_shared, used_in_output = structure, False, list_placeholders(message["output"])
     for key, value in metadata.items():
         is_shared = is_shared or (key not in folder and key not in used_in_output)
         folder = folder.replace(key, value)
     return folder.strip("/"), is_shared
+
+
+def _get_text(message: dict[str, Any], name: str, values: dict[str, str]) -> str:
+    """Return the text of a key with its placeholders filled; "" without the key."""
+    return fill_key(message, name, values) if message.get(name) else ""
 
 
 def _get_key(message: dict[str, Any], name: str, metadata: dict[str, str]) -> str:

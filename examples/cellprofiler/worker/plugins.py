@@ -39,7 +39,7 @@ def check_plugins() -> None:
     for option in build_plugin_options():
         if Path(folder := option.partition("=")[2]).is_dir():
             continue
-        if _has_image():
+        if has_image():
             (line,) = build_dockerfile_lines({})
             problem = f"the image has no folder {folder}; add it in worker/Dockerfile: {line}"
         else:
@@ -50,6 +50,6 @@ def check_plugins() -> None:
         raise Failed(f"USE_PLUGINS is 'True', but {problem}", "bad config")
 
 
-def _has_image() -> bool:
-    """Return whether this worker runs in a container; the local cloud tells the others where their scripts are."""
+def has_image() -> bool:
+    """Return whether jobs run in a container. Other workers have this variable with the folder of their scripts."""
     return "WORKER_SCRIPTS_DIR" not in os.environ

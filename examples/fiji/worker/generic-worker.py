@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from distributed_something.worker import (
     EXIT_CODE_ACCEPTED,
+    MOUNT_FOLDER,
     BadMessage,
     Folders,
     Job,
@@ -26,11 +27,11 @@ from distributed_something.worker import (
     job_from_message,
     job_id,
     missing_files,
+    remove_mount_folder,
     serve,
 )
 
 FIJI_COMMAND = ["ImageJ-linux64", "--ij2", "--headless", "--console", "--run"]
-MOUNT_FOLDER = "/home/ubuntu/bucket"
 SCRIPTS_FOLDER = Path(__file__).resolve().parent / "scripts"
 
 
@@ -54,7 +55,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     job = job_from_message(
         message, folders, settings,
         command=[*FIJI_COMMAND, _locate_script(script, folders), argument],
-        output_location=f"{location.strip('/')}/{job_id(message)}".lstrip("/"),
+        output_location=f"{remove_mount_folder(location).strip('/')}/{job_id(message)}".lstrip("/"),
         own={"min_bytes": settings.min_file_size_bytes},
     )  # fmt: skip
     job.expected_files = job.expected_files or settings.expected_number_files

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.worker import (
+    MOUNT_FOLDER,
     BadMessage,
     Folders,
     Job,
@@ -21,6 +22,7 @@ from distributed_something.worker import (
     fill_key,
     job_from_message,
     missing_key,
+    remove_mount_folder,
     serve,
     usual_failure,
 )
@@ -39,14 +41,11 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     message is missing or invalid. Placeholders such as {plate} stand for the plate's name or a shared key.
     """
     plate = _get_plate_name(message["group"])
-    source = _get_text(message, "input_location", plate).strip("/")
+    source, results = _get_location(message, "input_location", plate), _get_location(message, "output_location", plate)
     zarr = folders.root / f"{plate}.ome.zarr"
     only = _is_set(message, "downsample_only")
     convert = [*([ENTRY_POINT] if os.path.exists(ENTRY_POINT) else []), "bioformats2raw"]
-    convert += [
-        f"{folders.input_dir / plate}/{'' if only else _get_text(message, 'path_to_metadata', plate)}",
-        str(zarr),
-    ]
+    convert += [f"{folders.input_dir / plate}/{'' if only else _get_metadata_path(message, plate)}", str(zarr)]
     convert += _build_flags(message)
     steps = [] if only else [convert]
     if only or _is_set(message, "downsample_after"):
@@ -57,7 +56,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         message, folders, settings,
         command=steps,
         inputs={f"{source}/{fetched}/": fetched},
-        output_location=f"{_get_text(message, 'output_location', plate).strip('/')}/{zarr.name}",
+        output_location=f"{results}/{zarr.name}",
         output_dir=zarr,
         # bioformats2raw exits with code 0 if its command line is wrong or there is no plate.
         command_checks=[lambda: missing_key(zarr / ".zattrs", "plate")],
@@ -137,6 +136,20 @@ def _get_text(message: dict[str, Any], key: str, plate: str) -> str:
     if not isinstance(value, str) or not value:
         raise BadMessage(f"`{key}`: {value!r} is not a string; write text in quotes")
     return fill_key(message, key, {"plate": plate})
+
+
+def _get_location(message: dict[str, Any], key: str, plate: str) -> str:
+    """Return the prefix in the bucket that a key names, without slashes around it."""
+    return remove_mount_folder(_get_text(message, key, plate)).strip("/")
+
+
+def _get_metadata_path(message: dict[str, Any], plate: str) -> str:
+    """Return the path of the metadata file in the plate's folder."""
+    path = _get_text(message, "path_to_metadata", plate)
+    if path.startswith(MOUNT_FOLDER):
+        remedy = "write the path from the plate's folder, such as 'Images/Index.idx.xml'"
+        raise BadMessage(f"`path_to_metadata`: {path!r} is a path in the bucket; {remedy}")
+    return path
 
 
 if __name__ == "__main__":

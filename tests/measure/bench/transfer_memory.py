@@ -14,7 +14,7 @@ from pathlib import Path
 
 import boto3
 
-from distributed_something.worker import serve
+from distributed_something.worker.container.serve import limit_arenas
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
@@ -48,7 +48,7 @@ def measure_transfer_memory(folder: Path) -> list[Measurement]:
 
 def main(folder: str) -> None:
     """Transfer the files of all jobs, and print the peak of the memory in MB."""
-    assert serve
+    limit_arenas()
     clients = Clients(SLOTS, "us-east-1")
     s3 = clients("s3")
     transfers, errors = clients.create_transfers(s3), list[BaseException]()

@@ -352,6 +352,11 @@ def test_a_failure_is_reported_with_the_last_line_that_the_program_printed(harne
     assert harness.callback_calls == ["exit 3: no such well: program"]
 
 
+def test_a_failure_is_reported_without_the_secrets_that_the_program_printed(harness: AttemptHarness) -> None:
+    harness.handle({"group": "g", "command": "echo DB_PASSWORD=geheim >&2; exit 3", "shell": True})
+    assert harness.callback_calls == ["exit code 3: ***: program"]
+
+
 def test_a_job_whose_folder_cannot_be_created_is_returned_at_once_with_reason_class_machine(
     harness: AttemptHarness, tmp_path: Path
 ) -> None:

@@ -279,6 +279,21 @@ def test_an_entire_bucket_is_an_input_only_if_it_is_written_as_such() -> None:
             build_job(inputs=[text])
 
 
+@pytest.mark.parametrize("start", ["/home/ubuntu/bucket/", "/home/ubuntu/bucket//", "{mount}/"])
+def test_an_output_location_in_the_mounted_bucket_is_a_prefix_in_the_bucket(start: str) -> None:
+    group = {"v": "x", "mount": "/home/ubuntu/bucket"}
+    job = build_job(group=group, output_location=f"{start}out/{{job}}")
+    assert job.output_location == f"out/{job.id}"
+    job = build_job(group=group, output_location="/home/ubuntu/buckets/{job}")  # another folder
+    assert job.output_location == f"home/ubuntu/buckets/{job.id}"
+
+
+def test_all_of_the_mounted_bucket_is_an_input_only_if_it_is_written_as_such() -> None:
+    assert build_job(inputs=["/home/ubuntu/bucket/"]).inputs == ["/home/ubuntu/bucket/"]
+    with pytest.raises(BadMessage, match="cannot stand for an entire bucket"):
+        build_job(group={"path": "/home/ubuntu/bucket/"}, inputs=["{path}"])
+
+
 def test_a_value_that_is_only_a_part_of_a_name_may_be_blank() -> None:
     job = build_job(group={"v": ""}, inputs=["images/a{v}.png"], output_location="out/a{v}")
     assert job.inputs == ["images/a.png"]

@@ -47,6 +47,16 @@ def test_keys_prefixes_and_addresses_are_fetched(s3: Any, tmp_path: Path) -> Non
     assert files[0].etag == s3.head_object(Bucket="ours", Key="in/a.txt")["ETag"]
 
 
+def test_paths_in_the_mounted_bucket_are_keys(s3: Any, tmp_path: Path) -> None:
+    put_objects(s3, "in/a.txt", "p/1/x")
+    mount = "/home/ubuntu/bucket"
+    files = fetch_inputs(InputSource(s3, "ours"), [f"{mount}/in/a.txt", f"{mount}//p/"], tmp_path)
+    assert [file.address for file in files] == ["s3://ours/in/a.txt", "s3://ours/p/1/x"]
+    assert read_files(tmp_path) == {"a.txt": "in/a.txt", "1/x": "p/1/x"}
+    with pytest.raises(MissingInput, match=r"s3://ours//home/ubuntu/buckets/in/a\.txt"):  # not in this folder
+        fetch_inputs(InputSource(s3, "ours"), [f"{mount}s/in/a.txt"], tmp_path / "other")
+
+
 def test_hidden_files_of_macos_below_a_prefix_are_ignored_but_not_those_that_are_named(s3: Any, tmp_path: Path) -> None:
     put_objects(s3, "p/._a.tif", "p/__MACOSX/a.tif", "p/.DS_Store", "p/a.tif", "p/.config", "._p/x/b", "q/._c")
     fetch_inputs(InputSource(s3, "ours"), ["p/", "._p/x/", "q/._c"], tmp_path)

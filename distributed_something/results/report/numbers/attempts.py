@@ -73,7 +73,7 @@ class AttemptTable:
             self._add_numbers(line)
         except OSError as error:
             self._stop(f"a temporary file: {error}")
-        except Exception as error:  # the outcome of the run, which is read at the same time, must not depend on this
+        except Exception as error:  # even a bug must not stop the reading of the run's outcome; the report names it
             self._stop(f"{type(error).__name__}: {error}")
 
     def iter_rows(self, is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, dict[str, Any]]]:

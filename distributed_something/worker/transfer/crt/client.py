@@ -51,7 +51,7 @@ class _StoppableBody(CheckedBody):
     def readinto(self, buffer: Any) -> int:
         try:
             return super().readinto(buffer)
-        except Exception:
+        except Exception:  # whatever `check` raises; the job's own thread calls it too, and it raises there
             return 0
 
 

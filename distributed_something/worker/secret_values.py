@@ -1,4 +1,4 @@
-"""Recognizes secrets in the values of a config or a Fleet file, and masks them before the values are kept.
+"""Recognizes secrets in the values of a config or a Fleet file, and masks them before the values are kept or shown.
 
 Secrets do not belong there, because everyone who may read task definitions can see them, but some users have no other
 place. A value is a secret if its name says so, or if it looks like one.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 MASK = "***"
@@ -25,14 +26,18 @@ _SECRET_FORM = re.compile(
     | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.              # a JSON web token
     | \bhooks\.slack\.com/(services|workflows|triggers)/\w         # whoever knows the address can write to the channel
     | ://[^/\s:@]*:[^/\s@]+@                                   # https://user:password@host
-    | (?<![A-Za-z0-9/+=_.-])(?=[^\s]*[a-z])(?=[^\s]*[A-Z])(?=[^\s]*\d)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_.-])   # AWS's
+    | (?<![A-Za-z0-9/+=_.-])(?=[A-Z0-9/+]{0,39}[a-z])(?=[a-z0-9/+]{0,39}[A-Z])(?=[A-Za-z/+]{0,39}\d)
+      [A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_.-])                   # a secret access key of AWS
     """,
     re.VERBOSE,
 )
 _SECRET_WORD = re.compile(
-    r"(password|passwd|passphrase|token|secret|api[_-]?key)[\"']?\s*[=:\s]\s*[\"']?\S", re.IGNORECASE
+    r"(?<!unexpected )(password|passwd|passphrase|token|secret|api[_-]?key)[\"']?(?:\s*[=:]\s*|\s+)[\"']?\S",
+    re.IGNORECASE,
 )
 _KEY_BEGIN, _KEY_END = (re.compile(f"-----{word} [A-Z ]*PRIVATE KEY") for word in ("BEGIN", "END"))
+# The name and the beginning of the value, anywhere in a line; the name of an exception is not that of a secret.
+_NAMED_VALUE = re.compile(r"\b(?P<name>\w+)(?<!Error)(?<!Exception)(?<!Warning)[\"']?\s*[=:]\s*[\"']?(?=[^\s\"'])")
 _ASSIGNMENT = re.compile(r"[\"']?(?P<name>\w+)[\"']?\s*[=:]\s*(?P<value>[\"'].+|\S+$)")
 
 
@@ -93,10 +98,17 @@ def mask_text(text: str) -> str:
     return "\n".join(lines)
 
 
+def mask_lines(lines: Iterable[object]) -> tuple[str, ...]:
+    """Return the lines of a log with MASK in the place of each line's secret and what follows it."""
+    text = "\n".join(map(str, lines))
+    return tuple(mask_text(text).split("\n")) if text else ()
+
+
 def _mask_line(line: str) -> str:
     if line.lstrip().startswith(("{", "[")):  # it may be JSON, in which the names of keys count
         return str(mask_secrets(line.strip()))
     found = [match.start() for match in (_SECRET_FORM.search(line), _SECRET_WORD.search(line)) if match]
+    found += [match.start() for match in _NAMED_VALUE.finditer(line) if _is_secret_name(match["name"])]
     return f"{line[: min(found)]}{MASK}" if found else line
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distributed_something.core.secrets.secrets import (
+from distributed_something.worker.secret_values import (
     MASK,
     has_secret,
     has_secret_in_prose,
@@ -90,6 +90,14 @@ def test_secrets_are_masked_at_any_depth_and_in_constants_that_are_json() -> Non
         ),
         ("MIIE\nAB==\n-----END PRIVATE KEY-----\nb", "\n".join([*[MASK] * 3, "b"])),
         ("a\n-----BEGIN PRIVATE KEY-----\nMIIE", "\n".join(["a", *[MASK] * 2])),
+        ("SyntaxError: Unexpected token < in JSON", "SyntaxError: Unexpected token < in JSON"),
+        ("TokenError: EOF in line 3", "TokenError: EOF in line 3"),
+        ("export AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMIK7MDENG/x", f"export {MASK}"),
+        ("at S000: SecretAccessKey: wJalr", f"at S000: {MASK}"),
+        ("DB_PWD=hunter2", MASK),
+        (f"token{' ' * 100_000}", f"token{' ' * 100_000}"),  # not in quadratic time
+        (",a" * 100_000, ",a" * 100_000),
+        ("a: KEY = b", f"a: {MASK}"),
         ("", ""),
     ],
 )  # fmt: skip
