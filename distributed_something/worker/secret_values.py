@@ -13,7 +13,7 @@ from typing import Any
 
 MASK = "***"
 _SECRET_NAME = re.compile(
-    r"SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|PASSCODE|CREDENTIAL|AUTH(?!OR)|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|_KEY$"
+    r"SECRET|TOKEN(?!IZ)|PASSWORD|PASSWD|PASSPHRASE|PASSCODE|CREDENTIAL|AUTH(?!OR)|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|(?<!PRIMARY)(?<!FOREIGN)(?<!PUBLIC)(?<!SORT)_KEY$"
     r"|(?-i:^KEY$)|(^|_)(PWD|PASS|PAT|PIN)$|CONNECTION_?STRING|WEBHOOK|^UserData$",
     re.IGNORECASE,
 )
@@ -37,7 +37,12 @@ _SECRET_WORD = re.compile(
 )
 _KEY_BEGIN, _KEY_END = (re.compile(f"-----{word} [A-Z ]*PRIVATE KEY") for word in ("BEGIN", "END"))
 # The name and the beginning of the value, anywhere in a line; the name of an exception is not that of a secret.
-_NAMED_VALUE = re.compile(r"\b(?P<name>\w+)(?<!Error)(?<!Exception)(?<!Warning)[\"']?\s*[=:]\s*[\"']?(?=[^\s\"'])")
+_NAMED_VALUE = re.compile(
+    r"\b(?P<name>\w[\w.-]*)(?<!Error)(?<!Exception)(?<!Warning)[\"']?\s*[=:]\s*[\"']?(?=(?P<value>[^\s\"',;]+))"
+)
+# What makes a name with hyphens or dots that of a secret, such as an option's; its last part may do so, too.
+_SECRET_PART = re.compile(r"SECRET|PASSWORD|PASSWD|PASSPHRASE|(ACCESS|API|PRIVATE)[.-]?KEY|\bTOKEN\b", re.IGNORECASE)
+_COUNT_NAME = re.compile(r"TOKEN", re.IGNORECASE)  # of these, a number is a count
 _ASSIGNMENT = re.compile(r"[\"']?(?P<name>\w+)[\"']?\s*[=:]\s*(?P<value>[\"'].+|\S+$)")
 
 
@@ -108,8 +113,15 @@ def _mask_line(line: str) -> str:
     if line.lstrip().startswith(("{", "[")):  # it may be JSON, in which the names of keys count
         return str(mask_secrets(line.strip()))
     found = [match.start() for match in (_SECRET_FORM.search(line), _SECRET_WORD.search(line)) if match]
-    found += [match.start() for match in _NAMED_VALUE.finditer(line) if _is_secret_name(match["name"])]
+    found += [match.start() for match in _NAMED_VALUE.finditer(line) if _is_named_secret(match["name"], match["value"])]
     return f"{line[: min(found)]}{MASK}" if found else line
+
+
+def _is_named_secret(name: str, value: str) -> bool:
+    """Return whether the value that a line of a log gives to this name is a secret."""
+    if _COUNT_NAME.search(name) and re.fullmatch(r"[\d.,]+", value):
+        return False
+    return bool(_SECRET_PART.search(name)) or _is_secret_name(re.split(r"[.-]", name)[-1])
 
 
 def _is_secret_name(name: str) -> bool:

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from distributed_something.worker.secret_values import (
     MASK,
@@ -81,6 +83,7 @@ def test_secrets_are_masked_at_any_depth_and_in_constants_that_are_json() -> Non
     ("text", "expected"),
     [
         ("ValueError: no well A01", "ValueError: no well A01"),
+        ("run-7.DB_PASS=geheim", MASK),
         ("no well A01, token=abc123 and more", f"no well A01, {MASK}"),
         ("start\npassword: hunter2\nend", f"start\n{MASK}\nend"),
         ('  {"well": "A01", "db_password": "x"}', json.dumps({"well": "A01", "db_password": MASK})),
@@ -118,3 +121,33 @@ def test_a_text_keeps_what_precedes_a_secret_in_its_line(text: str, expected: st
 )
 def test_a_text_that_only_mentions_secrets_contains_none(text: str, expected: bool) -> None:
     assert has_secret_in_prose(text) is expected
+
+
+SECRET_NAMES = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["", "MY_", "aws_", "DB_"]),
+        st.sampled_from(["SECRET", "secret_key", "PASSWORD", "token", "AWS_SECRET_ACCESS_KEY"]),
+        st.sampled_from(["", "_FILE", "_2", "_access_key", "_FOR_ME"]),
+    ),
+)
+SECRET_VALUES = st.from_regex(r"[A-Za-z][A-Za-z0-9/+]{5,39}", fullmatch=True)
+
+
+@given(SECRET_NAMES, SECRET_VALUES, st.sampled_from(["{}={}", "{} = {}", "export {}='{}'", "{}: {}", "{}: \"{}\"",
+                                                     "x: {{'{}': '{}', 'b': 1}}", '{{"{}": "{}"}}',
+                                                     "ValueError: at S000: {}={}", "--{}={}"]))  # fmt: skip
+def test_a_value_with_a_secret_name_is_masked_however_it_is_assigned(name: str, value: str, form: str) -> None:
+    for written in (name, name.replace("_", "-")):
+        masked = mask_text(form.format(written, value))
+        assert value not in masked.replace(written, "")
+        assert MASK in masked
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["max_tokens: 12", "token_count=5", "tokenizer=bert", "primary_key = id", "sort-key: well", "keyboard: x",
+     "KeyError: 'secret'", "author: Ada", "the access key is missing", "plate.key=3", "passwordless login: yes"],
+)  # fmt: skip
+def test_harmless_words_are_not_masked(line: str) -> None:
+    assert mask_text(line) == line
