@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from distributed_something.observe.documents.replacements import NO_REPLACEMENTS
@@ -176,7 +176,7 @@ class JobCounter:
         failed = [key for key in self._failures if self._is_latest_failure(key)]
         replaced_done, replaced_skipped, replaced_failures = 0, 0, 0
         if self.replacements.has_any:
-            is_replaced = partial(self.replacements.is_replaced, is_done=True)
+            is_replaced = cache(partial(self.replacements.is_replaced, is_done=True))
             replaced_done = sum(is_replaced(self._sent_done[key]) for key in done)
             replaced_skipped = sum(count for sent, count in self._skipped.items() if is_replaced(sent))
             replaced_failures = sum(map(self._is_failure_replaced, failed))

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.support.project import ROOT, Project, create_project, join_commands, 
 
 # Many more jobs than a container lets fail before it pauses: the run ends while most of them wait in the queue.
 JOB_COUNT = 60
-JOBS = {"output_location": "results/{n}", "groups": [{"n": str(number)} for number in range(JOB_COUNT)]}
+JOBS: dict[str, Any] = {"output_location": "results/{n}", "groups": [{"n": str(number)} for number in range(JOB_COUNT)]}
 
 
 @pytest.fixture
@@ -120,3 +121,29 @@ def replace_command_during_run(project: Project, seen: Path) -> None:
     assert f"jobs done       {JOB_COUNT}" in summary
     assert "failed attempts" not in summary
     assert len(project.read_results()) == JOB_COUNT
+
+
+@pytest.mark.long
+def test_failed_jobs_of_an_earlier_run_are_not_retried_after_they_were_replaced(project: Project) -> None:
+    """The advice of the first run was followed, so its jobs are done, under other IDs."""
+    (project.folder / "config.py").open("a").write("JOB_RETRIES = 1\n")
+    jobs = {**JOBS, "groups": JOBS["groups"][:14]}
+    job_file = project.write_job_file(command="no-such-program {n}", **jobs)
+    project.run("setup")
+    project.run("submitJob", str(job_file))
+    project.run("startCluster", str(project.folder / "files" / "fleet.json"))
+    project.run("monitor", check=False)
+    first = json.loads(project.run("status", "--json", check=False).stdout)
+    assert first["jobs"]["failed"] > 0
+    project.write_job_file(command="echo {n} > {output_dir}/n.txt", shell=True, **jobs)
+    project.run("submitJob", "--replace", str(job_file))
+    project.run("startCluster", str(project.folder / "files" / "fleet.json"))
+    assert "verdict         every job is done" in project.run("monitor").stdout
+    assert "no job of the run" in (latest := project.run("retry").stderr), latest
+    assert first["run"] not in latest
+    retried = project.run("retry", first["run"]).stderr
+    assert f"replaced        {first['jobs']['failed']} of them" in retried
+    assert "to send         no jobs" in retried
+    status = project.run("status", first["run"], check=False).stdout
+    assert "next:" not in status
+    assert "run.py" not in status
