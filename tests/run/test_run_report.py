@@ -91,6 +91,22 @@ def test_the_report_of_a_run_has_its_counts_costs_causes_and_inputs(run: RunDocu
     assert "s3cr3t" not in repr(shown)
 
 
+def test_programs_that_run_count_as_work_in_a_report_during_the_run(run: RunDocuments) -> None:
+    starts = [[0, "2026-11-23T10:46:40.000Z"], [1, "2026-11-23T10:46:40.000Z"], "x", [1], None]
+    run.write_journal("c-1", machine="i-0000000a", slots=2, ended=False, running=2, program_starts=starts)
+    run.write_journal("c-2", machine="i-0000000a", slots=2, ended=False, running=1, program_starts=5)
+    write_machine(run, ended=None, end_code=None)
+    report = make_report(run, 9, left=9, state=RunState.RUNNING)
+    assert report.timeline is not None
+    assert [[piece.state for piece in lane.pieces] for lane in report.timeline.lanes] == [["running"]] * 2 + [[]] * 2
+    assert report.verdict.uses is not None
+    assert report.verdict.cost == pytest.approx(0.51)
+    assert report.verdict.uses.work == pytest.approx(0.5 * 2 * 3600 / 4 / 3600, abs=0.01)
+    text = render_page(report).decode()
+    assert "Programs that run now count as work" in text
+    assert "Programs that run now" not in render_page(make_report(run, 9, left=9)).decode()
+
+
 def test_a_run_of_an_older_version_has_an_estimate_and_says_so(run: RunDocuments) -> None:
     run.write_journal("c-1", end_job(run, "a", 100), machine="i-1")
     report = make_report(run, 1, state=RunState.DONE)

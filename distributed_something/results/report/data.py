@@ -17,9 +17,9 @@ USES = ("work", "failed", "interrupted", "waiting", "startup", "idle")
 class UseAmounts:
     """An amount of money, or of slots, by what it was used for.
 
-    `work`: programs of attempts that succeeded. `failed`: failed attempts. `interrupted`: attempts that a machine's end
-    or a stop cut off. `waiting`: the slot was free, a fetch had begun, and the program had not. `startup`: from a
-    machine's launch to a slot's first program. `idle`: the rest.
+    `work`: programs of attempts that succeeded, and those that run now. `failed`: failed attempts. `interrupted`:
+    attempts that a machine's end or a stop cut off. `waiting`: the slot was free, a fetch had begun, and the program
+    had not. `startup`: from a machine's launch to a slot's first program. `idle`: the rest.
     """
 
     work: float = 0.0
@@ -85,7 +85,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Piece:
-    """One program in a lane. `state`: done, failed, or interrupted."""
+    """One program in a lane. `state`: done, failed, interrupted, or running; then its job is unknown ("")."""
 
     start: float
     end: float

@@ -412,7 +412,8 @@
     for (let index = 0; index < pieces.length; index += 4) {
       const [start, length, state, row] = pieces.slice(index, index + 4);
       if (seconds >= start && seconds <= start + length) {
-        const job = row >= 0 ? jobs.name[row] : "a job that the table does not list";
+        const isRunning = strings[state] === "running";
+        const job = row >= 0 ? jobs.name[row] : isRunning ? "a job that runs" : "a job that the table does not list";
         return [job, `${strings[state]}, ${formatSpan(length)}, begun after ${formatSpan(start)}`, name];
       }
     }

@@ -21,8 +21,8 @@ from distributed_something.results.causes import find_cause
 from distributed_something.results.group_values import read_group_values
 from distributed_something.results.job_counter import build_failed_job, compute_hash, compute_line_seconds
 
-STATES = ("done", "failed", "interrupted", "skipped")
-DONE, FAILED, INTERRUPTED, SKIPPED = range(4)
+STATES = ("done", "failed", "interrupted", "skipped", "running")
+DONE, FAILED, INTERRUPTED, SKIPPED, RUNNING = range(5)
 UNKNOWN = math.nan
 MAX_REASON_CHARACTERS = 300
 MAX_YEARS = 100 * 366 * 86_400.0  # a time that is further from the run's start is a mistake
@@ -33,7 +33,9 @@ _TEXT_KEYS = (
 
 
 class AttemptTable:
-    """Collects the attempts of a run, in any order. Times are in seconds since the run's start; NaN means unknown.
+    """Collects the attempts of a run, in any order, and its running programs.
+
+    Times are in seconds since the run's start; NaN means unknown.
 
     Attempt n has `jobs[n]` (a hash), `machines[n]` and `places[n]` (indices into `machine_names` and `place_names`;
     a place is a container and its slot), `states[n]` (an index into STATES), `finals[n]`, `numbers[n]` (its number),
@@ -66,7 +68,15 @@ class AttemptTable:
 
     def add_line(self, line: Mapping[str, Any]) -> None:
         """Add an attempt. `line` is a journal's line, with JournalReader's facts, or a record."""
-        if self.problem or not isinstance(line.get("job"), str) or line.get("state") not in STATES:
+        if isinstance(line.get("job"), str) and line.get("state") in STATES[:RUNNING]:
+            self._add_row(line)
+
+    def add_program(self, program: Mapping[str, Any]) -> None:
+        """Add a program that runs, or ran when its container was killed. Its job and its end are unknown."""
+        self._add_row({"job": "", "state": STATES[RUNNING], "final": False, **program})
+
+    def _add_row(self, line: Mapping[str, Any]) -> None:
+        if self.problem:
             return
         try:
             self._write_row(_build_row(line))

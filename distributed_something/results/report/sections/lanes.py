@@ -126,7 +126,7 @@ def _add_lane(
 
 
 def _name_kind(piece: Piece, number: int) -> str:
-    if piece.state != "done":
+    if piece.state not in ("done", "running"):
         return piece.state if piece.state in ("failed", "interrupted") else "idle"
     return "work-2" if number % 2 else "work"
 

@@ -123,19 +123,21 @@ def _draw_uses(report: Report) -> Html:
     If there is no money to divide, the bar and the legend show the slots' time.
     """
     verdict, timeline = report.verdict, report.timeline
+    now = " Programs that run now count as work, as of at most a minute ago." if verdict.ended is None else ""
     amounts = {use: float(getattr(verdict.uses, use)) for use in USES} if verdict.uses is not None else {}
     if sum(amounts.values()) > 0:
         note = "In USD; the six amounts add up to the cost of the machines."
         if verdict.is_cost_estimated:
             note += " The cost is an estimate, because some prices or times of machines had to be assumed."
-        return _draw_amounts(amounts, {use: format_money(amount) for use, amount in amounts.items()}, "Dollars", note)
+        texts = {use: format_money(amount) for use, amount in amounts.items()}
+        return _draw_amounts(amounts, texts, "Dollars", note + now)
     amounts = {use: sum(timeline.slots.get(use, ())) for use in USES} if timeline is not None else {}
     total = sum(amounts.values())
     if total <= 0:
         return make_tag("p", f"What the machines were used for: {UNKNOWN}.", class_="note")
     texts = {use: format_share(amount / total) for use, amount in amounts.items()}
     reason = "the cost of the machines is unknown" if verdict.cost is None else "the machines cost less than 0.01 USD"
-    return _draw_amounts(amounts, texts, "Time", f"Shares of the slots' time, because {reason}.")
+    return _draw_amounts(amounts, texts, "Time", f"Shares of the slots' time, because {reason}.{now}")
 
 
 def _draw_amounts(amounts: dict[str, float], texts: dict[str, str], title: str, note: str) -> Html:
