@@ -107,6 +107,61 @@ def test_programs_that_run_count_as_work_in_a_report_during_the_run(run: RunDocu
     assert "Programs that run now" not in render_page(make_report(run, 9, left=9)).decode()
 
 
+def test_a_job_began_when_its_program_did_not_when_a_worker_took_it(run: RunDocuments) -> None:
+    taken = {"started": "2026-11-23T10:45:05.000Z", "machine": "i-0000000a"}
+    earlier = build_program_line("b", START + 31, 4, "interrupted", **taken)
+    lines = [end_job(run, "a", 74, **taken), end_job(run, "b", 90, attempts=2, **taken)]
+    lines += [
+        end_job(run, "there", 5, "skipped", **taken, program_started=None, program_ended=None),
+        end_job(run, "bad", 6, "failed", **taken, program_started=None, program_ended=None),
+    ]
+    run.write_journal("c-1", earlier, *lines, machine="i-0000000a", slots=2)
+    report = make_report(run, 4)
+    shown = {row.job: (row.started, row.is_program_start) for row in report.jobs.rows}
+    assert shown == {"a": (74.0, True), "b": (90.0, True), "there": (5.0, False), "bad": (5.0, False)}
+    assert [attempt.started for row in report.jobs.rows for attempt in row.earlier] == [31.0]
+    page = render_page(report).decode()
+    assert '<td class="number">5 s*</td>' in page
+    assert "* when a worker took the job: no program began." in page
+    assert '"taken":[0,0,1,1]' in page
+
+
+LOST = {"machine": None, "container": None, "slot": None, "program_started": None, "program_ended": None,
+        "reason_class": "crash", "reason": "the worker of the last attempt was lost"}  # fmt: skip
+
+
+def test_a_job_whose_last_worker_was_lost_is_on_no_machine_and_did_not_return_to_the_queue(run: RunDocuments) -> None:
+    first = build_program_line("lost", START + 10, 5, "failed", machine="i-0000000a", **{"final": False})
+    lines = [end_job(run, "lost", 300, "failed", attempts=2, **LOST), end_job(run, "a", 100, machine="i-0000000b")]
+    run.write_journal("c-1", first, machine="i-0000000a", slots=2)
+    run.write_journal("c-2", *lines, machine="i-0000000b", slots=2)
+    write_machine(run, ended="2026-11-23T10:46:00Z", end_code="Server.SpotInstanceTermination")
+    write_machine(run, machine="i-0000000b")
+    report = make_report(run, 2)
+    (row,) = (row for row in report.jobs.rows if row.job == "lost")
+    assert (row.seconds, row.started, row.machine, row.is_lost) == (None, None, "", True)
+    (cause,) = report.failures
+    assert (cause.attempts, cause.machines, cause.lost) == (2, 1, 1)
+    assert (report.verdict.machines, report.verdict.interruptions, report.lost) == (2, 1, 1)
+    page = render_page(report).decode()
+    assert "1 machine was interrupted; its jobs returned to the queue, unless they had no attempts left. " in page
+    assert "1 job failed for good because the worker of its last attempt was lost." in page
+    assert "2 attempts: 1 on a worker that was lost, the others on 1 machine. " in page
+    assert '<td class="machine">lost</td>' in page
+
+
+def test_jobs_that_returned_to_the_queue_were_not_lost(run: RunDocuments) -> None:
+    lines = [
+        build_program_line("a", START + 10, 5, "failed", **LOST),
+        build_program_line("a", START + 100, 5, "done", message_id="again", machine="i-0000000a"),
+    ]
+    run.write_journal("c-1", *lines, machine="i-0000000a", slots=2)
+    write_machine(run, ended="2026-11-23T10:46:00Z", end_code="Server.SpotInstanceTermination")
+    report = make_report(run, 2, state=RunState.DONE)
+    assert report.lost == 0
+    assert "1 machine was interrupted; its jobs returned to the queue. " in render_page(report).decode()
+
+
 def test_a_run_of_an_older_version_has_an_estimate_and_says_so(run: RunDocuments) -> None:
     run.write_journal("c-1", end_job(run, "a", 100), machine="i-1")
     report = make_report(run, 1, state=RunState.DONE)

@@ -182,7 +182,7 @@ def _build_row(
     return JobRow(
         name, state, attempts, started, seconds, None, None, machine, "", "",
         f"s3://cell-atlas/results/{group['plate']}/{group['well']}/",
-        f"{PREFIX}{name}.json", group, earlier,
+        f"{PREFIX}{name}.json", group, earlier, is_program_start=state != "skipped", ended=started + (seconds or 0.3),
     )  # fmt: skip
 
 

@@ -59,7 +59,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class FailureCause:
-    """A group of failed jobs with one cause. `jobs`: names, at most a few thousand of them."""
+    """A group of failed jobs with one cause. `jobs`: names, at most a few thousand of them.
+
+    `attempts`: that failed. `lost`: how many of these were on machines that are not known, because their workers were
+    lost. `machines`: of the others.
+    """
 
     group: FailureGroup
     attempts: int
@@ -67,6 +71,7 @@ class FailureCause:
     cost: float | None
     retry_command: str
     jobs: tuple[str, ...]
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,16 +175,23 @@ class TypeCost:
 
 @dataclass(frozen=True)
 class EarlierAttempt:
+    """An attempt before the job's last one. `started` and `is_program_start`: as in JobRow."""
+
     state: str
     reason: str
     started: float | None
     seconds: float | None
     machine: str
+    is_program_start: bool = True
 
 
 @dataclass(frozen=True)
 class JobRow:
-    """One job. `started` is None if unknown. `group`: the values of its group. `record_key`: of its record.
+    """One job. `group`: the values of its group. `record_key`: of its record.
+
+    `started`: when the program of its last attempt began. If `is_program_start` is false, no program began, or it is
+    unknown when, and this is when a worker took the job. `ended`: when its last attempt did. `is_lost`: whether the
+    worker of its last attempt was lost, so that its machine and its times are unknown.
 
     `seconds`: of its last attempt, with the time for its inputs and results, and also if it had no program.
 
@@ -201,6 +213,9 @@ class JobRow:
     record_key: str
     group: Mapping[str, str] = field(default_factory=dict)
     earlier: tuple[EarlierAttempt, ...] = ()
+    is_program_start: bool = True
+    ended: float | None = None
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -231,6 +246,7 @@ class Provenance:
 class Report:
     """Everything on the page. `made`: when, in seconds since 1970. `recovered`: jobs that succeeded when retried.
 
+    `lost`: jobs that failed for good because the worker of their last attempt was lost.
     `run_job_command`: the command that runs one job on the user's computer, up to the job's ID; "" if unknown.
     """
 
@@ -251,3 +267,4 @@ class Report:
     jobs: JobRows
     provenance: Provenance
     run_job_command: str = ""
+    lost: int = 0

@@ -119,7 +119,7 @@
     { key: "attempts", title: "attempts", className: "number attempts", text: (row) => formatCount(jobs.attempts[row]) },
     { key: "memory", title: "peak memory", className: "number memory", text: (row) => formatValue(row, "memory", formatKibibytes) },
     { key: "exit", title: "exit code", className: "number", text: (row) => jobs.exit[row] ?? NONE },
-    { key: "started", title: "began after", className: "number", text: (row) => formatSpan(jobs.started[row]) },
+    { key: "started", title: "began after", className: "number", text: (row) => formatSpan(jobs.started[row]) + (jobs.taken[row] ? "*" : "") },
     { key: "machine", title: "machine", className: "machine", text: (row) => strings[jobs.machine[row]] || UNKNOWN },
     { key: "cause", title: "cause of failure", className: "cause-name", text: describeCause },
   ];
@@ -273,8 +273,9 @@
     panel.append(facts);
     const earlier = data.earlier[row];
     if (earlier) {
-      const items = earlier.map(([state, reason, started, seconds, machine]) => makeElement("li", "",
-        `${strings[state]} after ${formatSpan(seconds)}, begun ${formatSpan(started)} into the run, on ` +
+      const items = earlier.map(([state, reason, started, seconds, machine, isProgram]) => makeElement("li", "",
+        `${strings[state]} after ${formatSpan(seconds)}, ` +
+        `${isProgram ? "its program begun" : "taken by a worker"} ${formatSpan(started)} into the run, on ` +
         `${strings[machine] || "an unknown machine"}${strings[reason] ? `: ${strings[reason]}` : ""}`));
       panel.append(makeElement("p", "muted", "Earlier attempts:"), makeElement("ol", "", ...items));
     } else {

@@ -19,7 +19,12 @@ from distributed_something.results.report.numbers.histograms import (
     build_memory_histogram,
     build_time_histogram,
 )
-from distributed_something.results.report.numbers.job_rows import RowSource, build_job_rows, count_recovered_jobs
+from distributed_something.results.report.numbers.job_rows import (
+    RowSource,
+    build_job_rows,
+    count_lost_jobs,
+    count_recovered_jobs,
+)
 from distributed_something.results.report.numbers.machine_time import (
     MachineFacts,
     MachineTime,
@@ -98,7 +103,7 @@ def build_report(facts: RunFacts, outcome: RunOutcome, table: AttemptTable) -> R
     return Report(
         app=file.MONITOR_APP_NAME, run=file.run, region=facts.region, made=facts.at,
         verdict=_build_verdict(facts, outcome, machines, ends, cost, uses),
-        failures=failures, failures_left_out=left_out, recovered=recovered,
+        failures=failures, failures_left_out=left_out, recovered=recovered, lost=count_lost_jobs(table),
         suggestions=list_suggestions(evidence) if facts.ended is not None else (),
         timeline=_build_timeline(table, machines, ends, jobs, rows, names),
         program_seconds=build_time_histogram(table), peak_memory=build_memory_histogram(table),

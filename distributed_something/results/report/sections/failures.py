@@ -46,7 +46,11 @@ def _list_notes(report: Report) -> list[str]:
     if report.verdict.interruptions:
         interrupted = count_noun(report.verdict.interruptions, "machine")
         was, their = ("was", "its") if report.verdict.interruptions == 1 else ("were", "their")
-        notes.append(f"{interrupted} {was} interrupted; {their} jobs returned to the queue.")
+        unless = ", unless they had no attempts left" if report.lost else ""
+        notes.append(f"{interrupted} {was} interrupted; {their} jobs returned to the queue{unless}. ")
+    if report.lost:
+        lost, their = count_noun(report.lost, "job"), "its" if report.lost == 1 else "their"
+        notes.append(f"{lost} failed for good because the worker of {their} last attempt was lost.")
     return notes
 
 
@@ -77,9 +81,18 @@ def _fold_cause(cause: FailureCause, article: Html) -> Html:
 
 def _list_sentences(cause: FailureCause) -> list[object]:
     sentences: list[object] = [_describe_shared(value) for value in cause.group.shared[:2]]
-    tried = f"{count_noun(cause.attempts, 'attempt')} on {count_noun(cause.machines, 'machine')}. "
     cost = "What they cost is unknown." if cause.cost is None else f"They cost {format_cost(cause.cost)} USD."
-    return [*sentences, tried, cost]
+    return [*sentences, _describe_attempts(cause), cost]
+
+
+def _describe_attempts(cause: FailureCause) -> str:
+    attempts, machines = count_noun(cause.attempts, "attempt"), count_noun(cause.machines, "machine")
+    if not cause.lost:
+        return f"{attempts} on {machines}. "
+    lost = "a worker that was lost" if cause.lost == 1 else "workers that were lost"
+    if cause.lost >= cause.attempts:
+        return f"{attempts} on {lost}. "
+    return f"{attempts}: {cause.lost:,} on {lost}, the others on {machines}. "
 
 
 def _describe_shared(shared: SharedValue) -> Html:

@@ -17,6 +17,7 @@ from distributed_something.results.report.sections.markup import Html, join_html
 
 STATIC_ROWS = 20
 ALREADY_THERE = "already there"
+TAKEN_MARK = "*"  # behind the time of a job that has no program
 _NOT_APPLICABLE = "–"
 # The key of each column's data, its heading, and its class.
 COLUMNS = (
@@ -35,6 +36,16 @@ COLUMNS = (
 def name_state(state: str) -> str:
     """Return what people read for a row's state."""
     return ALREADY_THERE if state == "skipped" else state
+
+
+def name_machine(row: JobRow) -> str:
+    """Return what people read for a row's machine; "" if it is unknown."""
+    return "lost" if row.is_lost else row.machine
+
+
+def is_taken(row: JobRow) -> bool:
+    """Return whether the row says when a worker took the job, because it is unknown when a program began."""
+    return row.started is not None and not row.is_program_start
 
 
 def draw_jobs(report: Report, listed: Sequence[JobRow]) -> Html:
@@ -84,7 +95,10 @@ def _describe_rows(report: Report, listed: int, slowest: int) -> list[Html]:
             "sample of the others. jobs.tsv has them all. Click a job for its attempts and its record."
         )
     static = f"Without the script, and on paper, these are the {slowest:,} slowest of {total:,} jobs."
-    return [make_tag("span", scripted, class_="scripted"), make_tag("span", static, class_="unscripted")]
+    texts = [make_tag("span", scripted, class_="scripted"), make_tag("span", static, class_="unscripted")]
+    if any(is_taken(row) for row in report.jobs.rows):
+        texts.append(make_tag("span", f" {TAKEN_MARK} when a worker took the job: no program began."))
+    return texts
 
 
 def _draw_job(row: JobRow, causes: dict[str, str], longest: float) -> Html:
@@ -98,8 +112,8 @@ def _draw_job(row: JobRow, causes: dict[str, str], longest: float) -> Html:
         UNKNOWN if row.attempts is None else f"{row.attempts:,}",
         _NOT_APPLICABLE if no_program and memory is None else format_bytes(None if memory is None else 1024 * memory),
         _NOT_APPLICABLE if row.exit_code is None else str(row.exit_code),
-        format_span(round_number(row.started, 0)),
-        row.machine or UNKNOWN,
+        format_span(round_number(row.started, 0)) + (TAKEN_MARK if is_taken(row) else ""),
+        name_machine(row) or UNKNOWN,
         causes.get(row.cause, row.cause),
     )
     return make_tag(

@@ -161,8 +161,7 @@ def _draw_left(report: Report, timeline: Timeline, span: float, grid: Sequence[f
     area = make_tag("path", class_="left-area", d=f"M0 {_LEFT_PIXELS}{points}V{_LEFT_PIXELS}z")
     reached = {percent: seconds / span for percent, seconds in sorted(timeline.marks.items())}
     marks = draw_lines(reached.values(), 0, _LEFT_PIXELS, "mark")
-    ends = [row.started + row.seconds for row in report.jobs.rows
-            if row.state == "failed" and row.started is not None and row.seconds is not None]  # fmt: skip
+    ends = [row.ended for row in report.jobs.rows if row.state == "failed" and row.ended is not None]
     failed = draw_rectangles(
         ((WIDTH * end / span, _LEFT_PIXELS - 10, MIN_VISIBLE_WIDTH, 10) for end in ends[:5000]), "u-failed"
     )
