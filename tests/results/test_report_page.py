@@ -322,6 +322,26 @@ def test_failed_and_retried_jobs_are_listed_before_others(large: Report) -> None
     assert [row.job for row in listed] == [row.job for row in rows if row.job in names]
 
 
+def test_the_sentence_about_the_table_is_counted_from_its_rows(large: Report) -> None:
+    failed = sum(row.state == "failed" for row in large.jobs.rows)
+    recovered = sum(row.state == "done" and (row.attempts or 0) > 1 for row in large.jobs.rows)
+    others = 10_000 - failed - recovered
+    sample = replace(large.jobs, total=1_000_000, is_sample=True, retried=recovered + 500, recovered=recovered)
+    verdict = replace(large.verdict, failed=failed + 4_000)
+    report = replace(large, jobs=sample, verdict=verdict)
+    assert (
+        f"The table has 10,000 of 1,000,000 jobs: {failed} of the {failed + 4_000:,} that failed, all {recovered:,}"
+        f" that were done on a later attempt, and {others:,} others: the slowest and an even sample. "
+    ) in read_page(report).read()
+    totals = {"all": 1_000_000, "failed": failed + 4_000, "retried": recovered + 500,
+              "already there": verdict.already_there}  # fmt: skip
+    assert read_data(draw_page(report))["totals"] == totals
+    rows = tuple(replace(row, record_key=f"{'k' * 400}{number}") for number, row in enumerate(large.jobs.rows))
+    text = read_page(replace(large, jobs=replace(large.jobs, rows=rows))).read()
+    assert f"jobs: all {failed} that failed, all {recovered:,} that were done on a later attempt, and " in text
+    assert " others, slow ones first. " in text
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(None, "unknown"), (0, "0 s"), (0.44, "0.4 s"), (42, "42 s"), (89.4, "89 s"), (89.5, "1.5 min"), (216, "3.6 min"),

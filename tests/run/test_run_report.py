@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from distributed_something.observe.documents.machine_documents import parse_mach
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.outcome import load_run_outcome
 from distributed_something.results.report.data import USES, Report, UseAmounts
+from distributed_something.results.report.numbers import job_rows
 from distributed_something.results.report.numbers.attempts import AttemptTable
 from distributed_something.results.report.numbers.build_report import build_report
 from distributed_something.results.status.document import RunState
@@ -160,6 +162,27 @@ def test_jobs_that_returned_to_the_queue_were_not_lost(run: RunDocuments) -> Non
     report = make_report(run, 2, state=RunState.DONE)
     assert report.lost == 0
     assert "1 machine was interrupted; its jobs returned to the queue. " in render_page(report).decode()
+
+
+def test_a_large_run_says_how_many_of_its_failed_and_retried_jobs_are_listed(
+    run: RunDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"MAX_ALL_ROWS": 20, "MAX_SAMPLED_ROWS": 12, "MAX_FAILED_ROWS": 3, "MAX_RETRIED_ROWS": 20,
+              "SLOWEST_ROWS": 1}  # fmt: skip
+    for name, value in limits.items():
+        monkeypatch.setattr(job_rows, name, value)
+    lines = [end_job(run, f"j{n}", 100 + n) for n in range(30)]
+    lines += [end_job(run, f"bad{n}", 200 + n, "failed") for n in range(7)]
+    lines += [end_job(run, f"again{n}", 300 + n, attempts=2) for n in range(2)]
+    run.write_journal("c-1", *lines, machine="i-0000000a", slots=2)
+    report = make_report(run, 39)
+    listed = Counter(row.state + str(row.attempts) for row in report.jobs.rows)
+    assert (report.jobs.total, report.jobs.retried, report.jobs.recovered) == (39, 2, 2)
+    assert 3 <= listed["failed1"] < 7
+    assert (
+        f"The table has {len(report.jobs.rows)} of 39 jobs: {listed['failed1']} of the 7 that failed, all 2 that were"
+        f" done on a later attempt, and {listed['done1']} others: the slowest and an even sample. "
+    ) in render_page(report).decode()
 
 
 def test_a_run_of_an_older_version_has_an_estimate_and_says_so(run: RunDocuments) -> None:

@@ -90,9 +90,14 @@ def build_report(jobs: int, seed: int = 1) -> Report:
         program_seconds=_build_histogram("seconds", run.rows, factor),
         peak_memory=_build_histogram("bytes", run.rows, factor),
         cpu_efficiency=_build_histogram("share", run.rows, factor), type_costs=_list_type_costs(run, factor),
-        jobs=JobRows(tuple(rows), jobs, is_sample=factor > 1), provenance=_build_provenance(jobs),
+        jobs=JobRows(tuple(rows), jobs, factor > 1, *_count_retried(rows, factor)), provenance=_build_provenance(jobs),
         run_job_command="python run.py runJob files/atlasJob.json --id",
     )  # fmt: skip
+
+
+def _count_retried(rows: list[JobRow], factor: int) -> tuple[int, int]:
+    retried = [row for row in rows if (row.attempts or 0) > 1]
+    return len(retried) * factor, sum(row.state == "done" for row in retried) * factor
 
 
 def _simulate_run(jobs: int, randomness: random.Random) -> Simulation:

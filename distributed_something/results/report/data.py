@@ -222,12 +222,16 @@ class JobRow:
 class JobRows:
     """The jobs that the page lists. `total`: of the run. `is_sample`: whether some jobs are left out.
 
-    A sample has all failures and all retried jobs (at most a few thousand each), the 1,000 slowest, and an even choice.
+    A sample has all failures and all jobs that were done on a later attempt (at most a few thousand each), the 1,000
+    slowest, and an even choice. `retried`: how many jobs had several attempts, listed or not; `recovered`: how many of
+    these were done.
     """
 
     rows: tuple[JobRow, ...]
     total: int
     is_sample: bool
+    retried: int = 0
+    recovered: int = 0
 
 
 @dataclass(frozen=True)

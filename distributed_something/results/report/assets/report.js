@@ -314,7 +314,9 @@
     return FILTERS.map(([name, isShown]) => {
       let number = 0;
       for (let row = 0; row < count; row += 1) number += isShown(row);
-      const button = makeElement("button", "filter", `${name} ${formatCount(number)}`);
+      const total = data.totals[name] ?? 0;
+      const listed = number < total ? `${formatCount(number)} of ${formatCount(total)}` : formatCount(number);
+      const button = makeElement("button", "filter", `${name} ${listed}`);
       button.type = "button";
       button.dataset.filter = name;
       button.addEventListener("click", () => {

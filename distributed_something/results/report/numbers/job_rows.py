@@ -41,13 +41,17 @@ def choose_jobs(table: AttemptTable) -> set[int] | None:
     if len(numbers) <= MAX_ALL_ROWS:
         return None
     chosen = _take(table, (n for n in numbers if table.states[n] == FAILED), MAX_FAILED_ROWS)
-    retried = (n for n in numbers if table.numbers[n] > 1 and table.states[n] == DONE)
+    retried = (n for n in numbers if _is_recovered(table, n))
     chosen |= _take(table, retried, MAX_RETRIED_ROWS)
     known = (n for n in numbers if table.starts[n] <= table.ends[n])
     slowest = heapq.nlargest(SLOWEST_ROWS, known, key=lambda n: table.ends[n] - table.starts[n])
     chosen |= {table.jobs[n] for n in slowest}
     step = math.ceil(len(numbers) / max(1, MAX_SAMPLED_ROWS - len(chosen)))
     return chosen | {table.jobs[n] for n in numbers[::step]}
+
+
+def _is_recovered(table: AttemptTable, number: int) -> bool:
+    return bool(table.finals[number]) and table.numbers[number] > 1 and table.states[number] == DONE
 
 
 def build_job_rows(source: RowSource, total: int) -> tuple[JobRows, dict[int, str]]:
@@ -63,7 +67,9 @@ def build_job_rows(source: RowSource, total: int) -> tuple[JobRows, dict[int, st
         names[number] = str(text["job"])
     rows = [row for job, attempts in texts.items() if (row := _build_row(source, job, attempts)) is not None]
     rows.sort(key=lambda row: (-(row.seconds or 0.0), row.job))
-    return JobRows(tuple(rows), total, chosen is not None), names
+    retried = {table.jobs[n] for n in range(len(table)) if table.finals[n] and table.numbers[n] > 1}
+    recovered = {table.jobs[n] for n in range(len(table)) if _is_recovered(table, n)}
+    return JobRows(tuple(rows), total, chosen is not None, len(retried), len(recovered)), names
 
 
 def count_recovered_jobs(table: AttemptTable) -> int:

@@ -11,7 +11,13 @@ from typing import Any
 
 from distributed_something.results.report.data import JobRow, Report, Timeline
 from distributed_something.results.report.sections.amounts import round_number, round_to_kibibytes
-from distributed_something.results.report.sections.job_list import find_seconds, is_taken, name_machine, name_state
+from distributed_something.results.report.sections.job_list import (
+    ALREADY_THERE,
+    find_seconds,
+    is_taken,
+    name_machine,
+    name_state,
+)
 from distributed_something.results.report.sections.lanes import describe_purchase, list_lines
 from distributed_something.results.report.sections.timeline import measure_span
 
@@ -75,6 +81,12 @@ def encode_data(report: Report, rows: Sequence[JobRow]) -> str:
     strings = StringTable()
     content: dict[str, Any] = {
         "total": report.jobs.total,
+        "totals": {
+            "all": report.jobs.total,
+            "failed": report.verdict.failed,
+            "retried": report.jobs.retried,
+            ALREADY_THERE: report.verdict.already_there,
+        },
         "command": report.run_job_command,
         "causes": {cause.group.id: cause.group.cause for cause in report.failures},
         "jobs": _list_columns(rows, strings),

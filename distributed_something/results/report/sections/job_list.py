@@ -9,6 +9,7 @@ from distributed_something.results.report.data import JobRow, Report
 from distributed_something.results.report.sections.amounts import (
     UNKNOWN,
     format_bytes,
+    format_list,
     format_span,
     round_number,
     round_to_kibibytes,
@@ -63,7 +64,7 @@ def draw_jobs(report: Report, listed: Sequence[JobRow]) -> Html:
     return make_section(
         "jobs",
         "All jobs, the slowest first",
-        make_tag("p", *_describe_rows(report, len(listed), len(slowest)), class_="lead"),
+        make_tag("p", *_describe_rows(report, listed, len(slowest)), class_="lead"),
         make_tag("div", id="table"),
         static,
     )
@@ -80,10 +81,10 @@ def find_seconds(row: JobRow) -> float | None:
     return row.seconds if is_known else None
 
 
-def _describe_rows(report: Report, listed: int, slowest: int) -> list[Html]:
+def _describe_rows(report: Report, listed: Sequence[JobRow], slowest: int) -> list[Html]:
     """Return what the table holds: with the script, and in the static page."""
     total = report.jobs.total
-    if listed >= total and not report.jobs.is_sample:
+    if len(listed) >= total and not report.jobs.is_sample:
         scripted = "Click a job for its earlier attempts and its record."
         if report.run_job_command:
             scripted = (
@@ -91,14 +92,36 @@ def _describe_rows(report: Report, listed: int, slowest: int) -> list[Html]:
             )
     else:
         scripted = (
-            f"The table has {listed:,} of {total:,} jobs: the failed and the retried ones, the slowest, and an even "
-            "sample of the others. jobs.tsv has them all. Click a job for its attempts and its record."
+            f"The table has {len(listed):,} of {total:,} jobs: {format_list(_list_parts(report, listed))}. "
+            "jobs.tsv has them all. Click a job for its attempts and its record."
         )
     static = f"Without the script, and on paper, these are the {slowest:,} slowest of {total:,} jobs."
     texts = [make_tag("span", scripted, class_="scripted"), make_tag("span", static, class_="unscripted")]
     if any(is_taken(row) for row in report.jobs.rows):
         texts.append(make_tag("span", f" {TAKEN_MARK} when a worker took the job: no program began."))
     return texts
+
+
+def _list_parts(report: Report, listed: Sequence[JobRow]) -> list[str]:
+    """Return which jobs the table has, counted from its rows."""
+    failed = sum(row.state == "failed" for row in listed)
+    recovered = sum(row.state == "done" and (row.attempts or 0) > 1 for row in listed)
+    others = len(listed) - failed - recovered
+    parts = [
+        _describe_part(failed, report.verdict.failed, "that failed"),
+        _describe_part(recovered, report.jobs.recovered, "that were done on a later attempt"),
+    ]
+    if others:
+        is_cut = len(listed) < len(report.jobs.rows)  # because the page would be too large
+        which = ", slow ones first" if is_cut else ": the slowest and an even sample" if report.jobs.is_sample else ""
+        parts.append(f"{others:,} others{which}")
+    return [part for part in parts if part]
+
+
+def _describe_part(listed: int, total: int, which: str) -> str:
+    if not listed:
+        return ""
+    return f"all {listed:,} {which}" if listed >= total else f"{listed:,} of the {total:,} {which}"
 
 
 def _draw_job(row: JobRow, causes: dict[str, str], longest: float) -> Html:
