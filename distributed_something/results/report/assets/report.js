@@ -101,7 +101,8 @@
   function makeCopyBlock(label, text) {
     const button = makeElement("button", "copy", "copy");
     button.type = "button";
-    const block = makeElement("pre", "", text);
+    const words = text.split(" ").flatMap((word) => [" ", makeElement("span", "word", word)]).slice(1);
+    const block = makeElement("pre", "", ...words);
     button.addEventListener("click", () => copyContent(button, block));
     return makeElement("div", "command", makeElement("p", "muted", label), button, block);
   }
@@ -118,7 +119,7 @@
     { key: "seconds", title: "time", className: "time", text: (row) => formatValue(row, "seconds", formatSpan) },
     { key: "attempts", title: "attempts", className: "number attempts", text: (row) => formatCount(jobs.attempts[row]) },
     { key: "memory", title: "peak memory", className: "number memory", text: (row) => formatValue(row, "memory", formatKibibytes) },
-    { key: "exit", title: "exit code", className: "number", text: (row) => jobs.exit[row] ?? NONE },
+    { key: "exit", title: "exit code", className: "number exit", text: (row) => jobs.exit[row] ?? NONE },
     { key: "started", title: "began after", className: "number", text: (row) => formatSpan(jobs.started[row]) + (jobs.taken[row] ? "*" : "") },
     { key: "machine", title: "machine", className: "machine", text: (row) => strings[jobs.machine[row]] || UNKNOWN },
     { key: "cause", title: "cause of failure", className: "cause-name", text: describeCause },
@@ -235,9 +236,9 @@
         button.dataset.row = row;
         button.setAttribute("aria-expanded", String(row === view.open));
         cell.append(button);
-      } else if (column.key === "seconds" && jobs.seconds[row]) {
+      } else if (column.key === "seconds" && jobs.seconds[row] !== null) {
         const bar = makeElement("i", strings[jobs.state[row]] === "failed" ? "bar k-failed" : "bar k-work");
-        bar.style.width = `${Math.max(1, (60 * jobs.seconds[row]) / longest)}px`;
+        bar.style.width = `${Math.max(1, (50 * jobs.seconds[row]) / (longest || 1))}px`;
         cell.append(makeElement("span", "bar-place", bar), " ", text);
       } else {
         cell.append(makeElement(column.key === "state" && text === "failed" ? "b" : "span", text === "failed" ? "bad" : "", text));

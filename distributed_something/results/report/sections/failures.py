@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from distributed_something.core.text import format_cost
 from distributed_something.results.causes import SharedValue
 from distributed_something.results.job_counter import FailedJob
@@ -104,7 +106,13 @@ def _describe_shared(shared: SharedValue) -> Html:
 def _draw_command(command: str) -> Html:
     button = make_tag("button", "copy", type="button", class_="copy scripted")
     label = make_tag("p", "To run them again:", class_="muted")
-    return make_tag("div", label, button, make_tag("pre", command, tabindex=0), class_="command")
+    return make_tag("div", label, button, make_tag("pre", *_join_words(command), tabindex=0), class_="command")
+
+
+def _join_words(command: str) -> Sequence[object]:
+    """Return the command with an element for each word, because a line must not end inside an option."""
+    words = [make_tag("span", word, class_="word") for word in command.split(" ")]
+    return [part for word in words for part in (" ", word)][1:]
 
 
 def _draw_example(example: FailedJob, most_lines: int) -> Html:

@@ -27,7 +27,7 @@ COLUMNS = (
     ("seconds", "time", "time"),
     ("attempts", "attempts", "number attempts"),
     ("memory", "peak memory", "number memory"),
-    ("exit", "exit code", "number"),
+    ("exit", "exit code", "number exit"),
     ("started", "began after", "number"),
     ("machine", "machine", "machine"),
     ("cause", "cause of failure", "cause-name"),
@@ -63,7 +63,7 @@ def draw_jobs(report: Report, listed: Sequence[JobRow]) -> Html:
     static = make_tag("div", table, class_="wide static", tabindex=0)
     return make_section(
         "jobs",
-        "All jobs, the slowest first",
+        "All jobs",
         make_tag("p", *_describe_rows(report, listed, len(slowest)), class_="lead"),
         make_tag("div", id="table"),
         static,
@@ -145,8 +145,8 @@ def _draw_job(row: JobRow, causes: dict[str, str], longest: float) -> Html:
 
 
 def _draw_time(seconds: float | None, longest: float, state: str) -> Html:
-    if seconds is None or longest <= 0:
+    if seconds is None:
         return join_html(format_span(seconds))
     class_ = "u-failed" if state == "failed" else "u-work"
-    bar = make_tag("rect", class_=class_, width=f"{max(1.0, 100 * seconds / longest):.1f}%", height=8)
-    return join_html(make_tag("svg", bar, width=60, height=8, aria_hidden="true"), " ", format_span(seconds))
+    bar = make_tag("rect", class_=class_, width=f"{max(1.0, 100 * seconds / (longest or 1.0)):.1f}%", height=8)
+    return join_html(make_tag("svg", bar, width=50, height=8, aria_hidden="true"), " ", format_span(seconds))

@@ -24,7 +24,6 @@ USE_NAMES = {
     "startup": ("start-up", "launch to first program"),
     "idle": ("idle", "paid for, nothing to do"),
 }
-_SEPARATOR = Html(' <span class="dot">·</span> ')
 
 
 def draw_verdict(report: Report) -> Html:
@@ -109,8 +108,7 @@ def _list_facts(verdict: Verdict) -> list[object]:
 
 
 def _join_facts(facts: list[object]) -> Html:
-    first, *others = facts
-    return join_html(first, *(join_html(_SEPARATOR, make_tag("span", fact)) for fact in others))
+    return join_html(*(join_html(make_tag("span", fact), " ") for fact in facts))
 
 
 def _describe_unread(unread: int) -> str:
