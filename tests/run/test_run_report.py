@@ -83,7 +83,7 @@ def test_the_report_of_a_run_has_its_counts_costs_causes_and_inputs(run: RunDocu
     (cause,) = report.failures
     assert (cause.attempts, cause.machines, cause.jobs) == (1, 1, ("bad",))
     assert cause.cost == pytest.approx(0.5 / 3600 / 4 * 60)
-    assert cause.retry_command == f"python run.py retry M --only {cause.group.id}"
+    assert cause.retry_command == f"python run.py retry {MONITOR_FILE.run} --only {cause.group.id}"
     assert cause.group.example.last_lines == ("start", "***")
     assert sorted(row.job for row in report.jobs.rows) == ["bad", "j0", "j1", "j2", "j3", "j4", "there"]
     facts, config = dict(report.provenance.facts), dict(report.provenance.config)
@@ -182,6 +182,28 @@ def test_a_large_run_says_how_many_of_its_failed_and_retried_jobs_are_listed(
     assert (
         f"The table has {len(report.jobs.rows)} of 39 jobs: {listed['failed1']} of the 7 that failed, all 2 that were"
         f" done on a later attempt, and {listed['done1']} others: the slowest and an even sample. "
+    ) in render_page(report).decode()
+
+
+def test_paused_machines_are_named_where_idle_time_is_explained(run: RunDocuments) -> None:
+    run.write_journal("c-1", end_job(run, "a", 100, machine="i-0000000a"), machine="i-0000000a", slots=2)
+    write_machine(run)
+    earlier = [{"since": "2026-11-23T10:50:00Z", "until": "2026-11-23T10:50:20Z", "reason": "password=hunter2"}]
+    documents: dict[str, object] = {
+        "i-0000000a-c-1": {"machine": "i-0000000a", "state": "working", "since": "2026-11-23T10:50:20Z",
+                           "earlier_pauses": [*earlier, "x", {"since": 5}]},
+        "i-0000000b-c-2": {"machine": "i-0000000b", "state": "paused", "since": "2026-11-23T11:44:00Z",
+                           "until": "2026-11-23T12:04:00Z", "reason": "5 different jobs failed in a row"},
+        "i-0000000c-c-3": {"machine": "i-0000000c", "state": "working", "since": "2026-11-23T11:44:00Z"},
+        "i-0000000d-c-4": [],
+    }  # fmt: skip
+    for name, document in documents.items():
+        run.put_object(f"{MONITOR_FILE.keys.machines}{name}.json", json.dumps(document).encode())
+    report = make_report(run, 1)
+    assert [(paused.machine, paused.seconds) for paused in report.paused] == [("i-0000000b", 60), ("i-0000000a", 20)]
+    assert (
+        "Paused machines are idle, too: i-0000000b took no jobs for 60 s (5 different jobs failed in a row), i-0000000a"
+        " took no jobs for 20 s (***)."
     ) in render_page(report).decode()
 
 

@@ -163,6 +163,15 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class PausedMachine:
+    """A machine that took no jobs for `seconds` in all, because of `reason`, the last one if there were several."""
+
+    machine: str
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class TypeCost:
     """What jobs cost on machines of one type in one zone, from program time only. `jobs`: that were done there."""
 
@@ -250,7 +259,8 @@ class Provenance:
 class Report:
     """Everything on the page. `made`: when, in seconds since 1970. `recovered`: jobs that succeeded when retried.
 
-    `lost`: jobs that failed for good because the worker of their last attempt was lost.
+    `lost`: jobs that failed for good because the worker of their last attempt was lost. `paused`: the machines that
+    took no jobs for a time, the longest first.
     `run_job_command`: the command that runs one job on the user's computer, up to the job's ID; "" if unknown.
     """
 
@@ -272,3 +282,4 @@ class Report:
     provenance: Provenance
     run_job_command: str = ""
     lost: int = 0
+    paused: tuple[PausedMachine, ...] = ()

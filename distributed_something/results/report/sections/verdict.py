@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from distributed_something.results.report.data import USES, Report, Verdict
+from collections.abc import Sequence
+
+from distributed_something.results.report.data import USES, PausedMachine, Report, Verdict
 from distributed_something.results.report.sections.amounts import (
     MIN_JOBS_FOR_PRICE,
     UNKNOWN,
@@ -16,6 +18,7 @@ from distributed_something.results.report.sections.amounts import (
 )
 from distributed_something.results.report.sections.markup import Html, join_html, make_tag
 
+MAX_PAUSED_MACHINES, MAX_REASON_CHARACTERS = 3, 160
 USE_NAMES = {
     "work": ("work", "programs of jobs that are done"),
     "failed": ("failed", "attempts that failed"),
@@ -36,6 +39,7 @@ def draw_verdict(report: Report) -> Html:
         make_tag("p", _join_facts(_list_facts(verdict)), class_="facts"),
         *([make_tag("p", _describe_unread(verdict.unread), class_="warning")] if verdict.unread else []),
         _draw_uses(report),
+        *([make_tag("p", _describe_pauses(report.paused), class_="note")] if report.paused else []),
         id="verdict",
     )
 
@@ -113,6 +117,18 @@ def _join_facts(facts: list[object]) -> Html:
 
 def _describe_unread(unread: int) -> str:
     return f"{count_noun(unread, 'record')} could not be read, so the numbers may be too low."
+
+
+def _describe_pauses(paused: Sequence[PausedMachine]) -> str:
+    """Return why slots were idle although jobs may have waited: which machines took no jobs, for how long, and why."""
+    shown = [
+        f"{machine.machine} took no jobs for {format_span(machine.seconds)}"
+        + (f" ({machine.reason[:MAX_REASON_CHARACTERS]})" if machine.reason else "")
+        for machine in paused[:MAX_PAUSED_MACHINES]
+    ]
+    more = len(paused) - len(shown)
+    others = [f"{count_noun(more, 'other machine')} did so for a time as well"] if more else []
+    return f"Paused machines are idle, too: {format_list([*shown, *others])}."
 
 
 def _draw_uses(report: Report) -> Html:
