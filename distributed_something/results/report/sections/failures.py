@@ -27,7 +27,7 @@ def draw_failures(report: Report) -> Html:
     reasons = count_noun(len(causes) + report.failures_left_out, "reason")
     title = f"{count_noun(verdict.failed, 'job')} failed, for {reasons}"
     names = _select_names(causes)
-    articles = [_draw_cause(*item, is_folded=number >= MAX_OPEN_CAUSES)
+    articles = [_draw_cause(*item, is_folded=number >= MAX_OPEN_CAUSES, is_free=verdict.cost == 0)
                 for number, item in enumerate(zip(causes, names, strict=True))]  # fmt: skip
     folded = [_fold_cause(*pair) for pair in zip(causes[MAX_OPEN_CAUSES:], articles[MAX_OPEN_CAUSES:], strict=True)]
     if len(causes) > MAX_PRINTED_CAUSES:
@@ -56,12 +56,13 @@ def _list_notes(report: Report) -> list[str]:
     return notes
 
 
-def _draw_cause(cause: FailureCause, names: tuple[str, ...], *, is_folded: bool) -> Html:
+def _draw_cause(cause: FailureCause, names: tuple[str, ...], *, is_folded: bool, is_free: bool) -> Html:
+    """Return the article about a cause. `is_free`: whether the machines cost less than a cent."""
     group = cause.group
     left = make_tag(
         "div",
         make_tag("h3", group.cause, " ", make_tag("small", group.id)),
-        make_tag("p", *_list_sentences(cause)),
+        make_tag("p", *_list_sentences(cause, is_free=is_free)),
         _draw_command(cause.retry_command) if cause.retry_command else "",
         make_tag("p", make_tag("a", "show in the table", href="#jobs", data_cause=group.id), class_="scripted"),
         _draw_names(names, len(group.jobs)),
@@ -81,9 +82,10 @@ def _fold_cause(cause: FailureCause, article: Html) -> Html:
     return make_tag("details", summary, article, class_="folded")
 
 
-def _list_sentences(cause: FailureCause) -> list[object]:
+def _list_sentences(cause: FailureCause, *, is_free: bool) -> list[object]:
     sentences: list[object] = [_describe_shared(value) for value in cause.group.shared[:2]]
     cost = "What they cost is unknown." if cause.cost is None else f"They cost {format_cost(cause.cost)} USD."
+    cost = "" if is_free else cost
     return [*sentences, _describe_attempts(cause), cost]
 
 

@@ -31,7 +31,8 @@ def draw_timeline(report: Report) -> Html:
         return make_section("timeline", "The run over time", lead)
     span = measure_span(timeline)
     marks = list_time_marks(span)
-    axis = _draw_row("", draw_labels([(mark / span, format_mark(mark)) for mark in marks]))
+    step = marks[1] if len(marks) > 1 else None
+    axis = _draw_row("", draw_labels([(mark / span, format_mark(mark, step)) for mark in marks]))
     grid = [mark / span for mark in marks[1:]]
     machines = draw_rows(timeline, grid) if timeline.rows else draw_lanes(timeline, span, grid)
     return make_section(
@@ -69,9 +70,10 @@ def _describe_drawing(report: Report, timeline: Timeline) -> Html:
     if timeline.interruptions:
         text += "An amber mark above: EC2 took back a machine. "
     if timeline.rows:
+        most = max(row.machines for row in timeline.rows)
         text += (
-            f"Below, a row is about {count_noun(max(1, timeline.rows[0].machines), 'machine')}: the deeper the blue, "
-            "the larger the share of the paid time at work; the height of red is the share of programs that failed."
+            f"Below, a row is up to {count_noun(most, 'machine')}: the deeper the blue, the larger the share of the "
+            "paid time at work; the height of red is the share of programs that failed."
         )
     elif timeline.lanes:
         text += (
