@@ -106,6 +106,7 @@ def test_programs_that_run_count_as_work_in_a_report_during_the_run(run: RunDocu
     assert report.verdict.uses.work == pytest.approx(0.5 * 2 * 3600 / 4 / 3600, abs=0.01)
     text = render_page(report).decode()
     assert "Programs that run now count as work" in text
+    assert "programs of jobs that are done, or run now" in text
     assert "Programs that run now" not in render_page(make_report(run, 9, left=9)).decode()
 
 
@@ -202,8 +203,8 @@ def test_paused_machines_are_named_where_idle_time_is_explained(run: RunDocument
     report = make_report(run, 1)
     assert [(paused.machine, paused.seconds) for paused in report.paused] == [("i-0000000b", 60), ("i-0000000a", 20)]
     assert (
-        "Paused machines are idle, too: i-0000000b took no jobs for 60 s (5 different jobs failed in a row), i-0000000a"
-        " took no jobs for 20 s (***)."
+        "Part of the idle time may be pauses: i-0000000b took no jobs for 60 s (5 different jobs failed in a row),"
+        " i-0000000a took no jobs for 20 s (***)."
     ) in render_page(report).decode()
 
 

@@ -128,7 +128,7 @@ def _describe_pauses(paused: Sequence[PausedMachine]) -> str:
     ]
     more = len(paused) - len(shown)
     others = [f"{count_noun(more, 'other machine')} did so for a time as well"] if more else []
-    return f"Paused machines are idle, too: {format_list([*shown, *others])}."
+    return f"Part of the idle time may be pauses: {format_list([*shown, *others])}."
 
 
 def _draw_uses(report: Report) -> Html:
@@ -137,25 +137,33 @@ def _draw_uses(report: Report) -> Html:
     If there is no money to divide, the bar and the legend show the slots' time.
     """
     verdict, timeline = report.verdict, report.timeline
-    now = " Programs that run now count as work, as of at most a minute ago." if verdict.ended is None else ""
+    now = (
+        " Programs that run now count as work; those of the last minute may be missing."
+        if verdict.ended is None
+        else ""
+    )
     amounts = {use: float(getattr(verdict.uses, use)) for use in USES} if verdict.uses is not None else {}
     if sum(amounts.values()) > 0:
         note = "In USD; the six amounts add up to the cost of the machines."
         if verdict.is_cost_estimated:
             note += " The cost is an estimate, because some prices or times of machines had to be assumed."
         texts = {use: format_money(amount) for use, amount in amounts.items()}
-        return _draw_amounts(amounts, texts, "Dollars", note + now)
+        return _draw_amounts(verdict, amounts, texts, "Dollars", note + now)
     amounts = {use: sum(timeline.slots.get(use, ())) for use in USES} if timeline is not None else {}
     total = sum(amounts.values())
     if total <= 0:
         return make_tag("p", f"What the machines were used for: {UNKNOWN}.", class_="note")
     texts = {use: format_share(amount / total) for use, amount in amounts.items()}
     reason = "the cost of the machines is unknown" if verdict.cost is None else "the machines cost less than 0.01 USD"
-    return _draw_amounts(amounts, texts, "Time", f"Shares of the slots' time, because {reason}.{now}")
+    return _draw_amounts(verdict, amounts, texts, "Time", f"Shares of the slots' time, because {reason}.{now}")
 
 
-def _draw_amounts(amounts: dict[str, float], texts: dict[str, str], title: str, note: str) -> Html:
-    items = [_draw_use(use, text, amounts[use] / sum(amounts.values())) for use, text in texts.items()]
+def _draw_amounts(verdict: Verdict, amounts: dict[str, float], texts: dict[str, str], title: str, note: str) -> Html:
+    meanings = {use: meaning for use, (_, meaning) in USE_NAMES.items()}
+    if verdict.ended is None:
+        meanings["work"] = "programs of jobs that are done, or run now"
+    total = sum(amounts.values())
+    items = [_draw_use(use, text, meanings[use], amounts[use] / total) for use, text in texts.items()]
     bar = _draw_bar(amounts, texts, title)
     return join_html(bar, make_tag("ul", *items, class_="uses"), make_tag("p", note, class_="note"))
 
@@ -173,15 +181,14 @@ def _draw_bar(amounts: dict[str, float], texts: dict[str, str], title: str) -> H
     return make_tag("svg", *rectangles, class_="money", role="img", aria_label=label)
 
 
-def _draw_use(use: str, text: str, share: float) -> Html:
+def _draw_use(use: str, text: str, meaning: str, share: float) -> Html:
     """Return a use in the legend. `text`: its amount; `share`: of all, from 0 to 1."""
-    name, meaning = USE_NAMES[use]
     small = format_share(share)
     return make_tag(
         "li",
         make_tag("i", class_=f"key k-{use}"),
         make_tag("b", text, data_use=use),
         make_tag("small", f" {small}" if small != text else ""),
-        make_tag("span", name, class_="use"),
+        make_tag("span", USE_NAMES[use][0], class_="use"),
         make_tag("span", meaning, class_="meaning"),
     )
