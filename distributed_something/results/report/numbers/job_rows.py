@@ -63,7 +63,8 @@ def build_job_rows(source: RowSource, total: int) -> tuple[JobRows, dict[int, st
     texts: dict[str, list[dict[str, Any]]] = {}
     names: dict[int, str] = {}
     for number, text in table.iter_rows(lambda n: chosen is None or table.jobs[n] in chosen):
-        texts.setdefault(str(text["job"]), []).append(text | {"number": number})
+        text["number"] = number
+        texts.setdefault(str(text["job"]), []).append(text)
         names[number] = str(text["job"])
     rows = [row for job, attempts in texts.items() if (row := _build_row(source, job, attempts)) is not None]
     rows.sort(key=lambda row: (-(row.seconds or 0.0), row.job))
