@@ -299,11 +299,21 @@ def _parse_time(value: object) -> float:
         return 0.0
 
 
+def is_lost_attempt(line: Mapping[str, Any]) -> bool:
+    """Return whether the worker of the attempt was lost, and another one wrote this journal's line or record.
+
+    The times in it are those of the other worker. Lines of older workers name the other worker's machine.
+    """
+    return line.get("state") == "failed" and line.get("reason_class") == "crash" and line.get("machine", "") is None
+
+
 def compute_line_seconds(line: Mapping[str, Any]) -> float | None:
     """Return how long the attempt took, or None if that is unknown. `line` is a journal's line or a record.
 
     The time in which it waited for a slot is left out, except in lines and records of older workers.
     """
+    if is_lost_attempt(line):
+        return None
     seconds = _read_number(line.get("seconds"))
     if seconds is not None:
         return max(0.0, seconds)
