@@ -93,8 +93,7 @@ class OverwrittenFiles:
 class JobCounter:
     """Counts final ends of jobs. Lines and records may be added in any order, and more than once.
 
-    `on_end` is called once for each end of a submission with the line that reports it. `replacements` may be set at any
-    time, also after the ends of jobs were added that it replaces.
+    `on_end` is called once for each end of a submission with its line. `replacements` may be set at any time.
 
     A run can submit a job several times; each submission has a message ID of its own. Jobs and messages are stored as
     hashes, because a million names would need several hundred megabytes.
@@ -174,12 +173,10 @@ class JobCounter:
     def count_jobs(self) -> JobCounts:
         done = [key for key, time in self._successes.items() if time > 0]
         failed = [key for key in self._failures if self._is_latest_failure(key)]
-        replaced_done, replaced_skipped, replaced_failures = 0, 0, 0
-        if self.replacements.has_any:
-            is_replaced = cache(partial(self.replacements.is_replaced, is_done=True))
-            replaced_done = sum(is_replaced(self._sent_done[key]) for key in done)
-            replaced_skipped = sum(count for sent, count in self._skipped.items() if is_replaced(sent))
-            replaced_failures = sum(map(self._is_failure_replaced, failed))
+        is_replaced = cache(partial(self.replacements.is_replaced, is_done=True))
+        replaced_done = sum(is_replaced(self._sent_done[key]) for key in done)
+        replaced_skipped = sum(count for sent, count in self._skipped.items() if is_replaced(sent))
+        replaced_failures = sum(self.replacements.is_replaced(self._sent_failed[key]) for key in failed)
         return JobCounts(
             len(done) - replaced_done, self._counts["skipped"] - replaced_skipped, len(failed) - replaced_failures,
             self._counts["done"] - len(done), self._counts["failed"] - len(failed),
@@ -306,13 +303,10 @@ class JobCounter:
         return max(self._failures.get(key, 0.0), abs(self._successes.get(key, 0.0)))
 
     def _is_failed(self, key: int) -> bool:
-        return self._is_latest_failure(key) and not self._is_failure_replaced(key)
+        return self._is_latest_failure(key) and not self.replacements.is_replaced(self._sent_failed[key])
 
     def _is_latest_failure(self, key: int) -> bool:
         return self._failures[key] >= abs(self._successes.get(key, 0.0))
-
-    def _is_failure_replaced(self, key: int) -> bool:
-        return self.replacements.is_replaced(self._sent_failed[key])
 
     def _keep_time(self, line: Mapping[str, Any]) -> int:
         return self._times.setdefault(int(read_sent_time(line)), int(read_sent_time(line)))
@@ -341,11 +335,21 @@ def read_sent_time(line: Mapping[str, Any]) -> float:
     return _parse_time(line.get("sent")) or _parse_time(line.get("started"))
 
 
+def is_lost_attempt(line: Mapping[str, Any]) -> bool:
+    """Return whether the worker of the attempt was lost, and another one wrote this journal's line or record.
+
+    The times in it are those of the other worker. Lines of older workers name the other worker's machine.
+    """
+    return line.get("state") == "failed" and line.get("reason_class") == "crash" and line.get("machine", "") is None
+
+
 def compute_line_seconds(line: Mapping[str, Any]) -> float | None:
     """Return how long the attempt took, or None if that is unknown. `line` is a journal's line or a record.
 
     The time in which it waited for a slot is left out, except in lines and records of older workers.
     """
+    if is_lost_attempt(line):
+        return None
     seconds = _read_number(line.get("seconds"))
     if seconds is not None:
         return max(0.0, seconds)

@@ -18,7 +18,13 @@ from typing import IO, TYPE_CHECKING, Any
 from distributed_something.core.text import format_one_line
 from distributed_something.results.causes import find_cause
 from distributed_something.results.group_values import read_group_values
-from distributed_something.results.job_counter import FailedJob, build_failed_job, compute_line_seconds, read_integer
+from distributed_something.results.job_counter import (
+    FailedJob,
+    build_failed_job,
+    compute_line_seconds,
+    is_lost_attempt,
+    read_integer,
+)
 from distributed_something.worker import convert_exit_code
 
 if TYPE_CHECKING:
@@ -67,6 +73,8 @@ class JobTable:
                 self._group_keys[key] = None
         row = {key: line.get(key) for key in LINE_KEYS}
         row |= {"group": group, "seconds": compute_line_seconds(line)}
+        if is_lost_attempt(line):
+            row["started"] = None
         row["exit_code"] = convert_exit_code(read_integer(line.get("exit_code")))
         if line.get("state") == "failed":
             failed = build_failed_job(line)

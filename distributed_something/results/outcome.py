@@ -92,18 +92,22 @@ def load_run_outcome(
 ) -> RunOutcome:
     """Return the outcome of the run. `left`: how many jobs are in the queue. AWS errors are not caught.
 
-    `table` gets a row for each job that has ended, and `attempts` each attempt. `replacements`: the submissions before
-    the run and during it; attempts that failed before the last replacement do not make a job a failing one.
+    `table` gets a row for each job that has ended, and `attempts` each attempt and each running program. Attempts that
+    failed before the last of the `replacements` do not make a job a failing one.
     """
     measurer = JobMeasurer()
     counter = JobCounter(measurer.add_end if table is None else _join(measurer.add_end, table.add_end))
     counter.replacements = replacements
     add_line = counter.add_end if attempts is None else _join(counter.add_end, attempts.add_line)
-    machines, unread = _add_lines(s3, file, counter, add_line, None if submitted is None else submitted - left)
+    reader = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
+    expected = None if submitted is None else submitted - left
+    machines, unread = _add_lines(s3, file, reader, counter, add_line, expected)
     if table is not None:
         table.finish(counter.is_last_end)
     if attempts is not None:
         attempts.is_last_end = counter.is_last_end
+        for program in reader.iter_programs():
+            attempts.add_program(program)
     counter.forget_submissions()
     counts = counter.count_jobs()
     total = None if submitted is None else max(submitted, counts.ended + left)
@@ -144,15 +148,14 @@ def load_failures(
 
 
 def _add_lines(
-    s3: S3Client, file: MonitorFile, counter: JobCounter, add_line: Callable[[Mapping[str, Any]], None],
-    expected: int | None,
+    s3: S3Client, file: MonitorFile, reader: JournalReader, counter: JobCounter,
+    add_line: Callable[[Mapping[str, Any]], None], expected: int | None,
 ) -> tuple[int, int]:  # fmt: skip
     """Add the lines of all journals and, where they are incomplete, records.
 
     `expected`: how many jobs must have ended, or None if unknown. Return how many machines there were, and how many
     records were not read.
     """
-    reader = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
     for line in reader.iter_lines():
         add_line(line)
     totals = reader.read_totals()

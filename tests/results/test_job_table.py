@@ -95,6 +95,14 @@ def test_a_program_that_a_signal_ended_has_the_exit_code_that_a_shell_reports(re
     assert row["exit_code"] == cell
 
 
+def test_a_job_whose_last_worker_was_lost_has_no_machine_and_no_times() -> None:
+    lost = {"machine": None, "reason_class": "crash", "seconds": 0.1}
+    (row,) = parse_table(write_table(build_line("a", "failed", **lost)))
+    assert (row["machine"], row["started"], row["seconds"]) == ("", "", "")
+    (row,) = parse_table(write_table(build_line("a", "failed", **lost | {"machine": "i-1"})))
+    assert (row["machine"], row["started"], row["seconds"]) == ("i-1", TIMES["started"], "0.1")
+
+
 def test_a_later_submission_that_only_the_record_mentions_has_the_jobs_group() -> None:
     skip = {"message_id": "2", "state": "skipped", "ended": "2026-11-23T10:59:00.000Z"}
     (row,) = parse_table(write_table(build_line("a", group={"plate": "P1"}, other_submissions=[skip])))

@@ -73,6 +73,48 @@ def test_a_small_report_makes_one_request_and_fits_the_window(browser: Any, smal
         check_page(visit)
 
 
+def build_wide_report() -> Report:
+    """Return a report whose table has the longest values that are usual, and whose causes have many jobs."""
+    report = build_report(50)
+    rows = tuple(
+        replace(
+            row, seconds=85_000.0 + number if number % 2 else 0.02, started=86_000.0, peak_memory_bytes=999 * 2**20,
+            machine=f"i-0{number:016x}", state="skipped" if number % 5 == 4 else row.state, is_program_start=False,
+        )
+        for number, row in enumerate(report.jobs.rows)
+    )  # fmt: skip
+    causes = tuple(
+        replace(cause, group=replace(cause.group, jobs=cause.group.jobs[:1] * count))
+        for cause, count in zip(report.failures, (123_456, 10_000), strict=False)
+    )
+    return replace(report, jobs=replace(report.jobs, rows=rows), failures=causes)
+
+
+FIND_CUT = """(selector) => [...document.querySelectorAll(selector)].filter(
+    (cell) => cell.offsetWidth && cell.scrollWidth > cell.clientWidth).map((cell) => cell.innerText)"""
+FIND_OVERLAPS = """() => [...document.querySelectorAll('.count')].map((count) => {
+    const range = document.createRange();
+    range.selectNodeContents(count);
+    const [one, two] = [range.getBoundingClientRect(), count.nextElementSibling.getBoundingClientRect()];
+    return one.right + 8 > two.left && one.bottom > two.top;
+}).filter(Boolean)"""
+
+
+@pytest.mark.parametrize("width", [*WIDTHS, 700])
+@pytest.mark.parametrize("has_script", [True, False])
+def test_no_cell_is_cut_and_no_count_overlaps(browser: Any, tmp_path: Path, width: int, has_script: bool) -> None:
+    path = save_report(build_wide_report(), tmp_path)
+    with visit_page(browser, path, width, java_script_enabled=has_script) as visit:
+        cells = ":is(th, td:not(.job, .cause-name), .static td)"
+        assert visit.page.evaluate(FIND_CUT, f".jobs {cells}") == []
+        assert visit.page.evaluate(FIND_OVERLAPS) == []
+        check_page(visit)
+        visit.page.emulate_media(media="print")
+        visit.page.set_viewport_size({"width": 703, "height": 1000})  # of A4 without the margins
+        assert visit.page.evaluate(FIND_CUT, ".static :is(th, td)") == []
+        assert visit.page.evaluate(FIND_OVERLAPS) == []
+
+
 def test_the_table_and_its_filters_count_as_the_report_does(browser: Any, small: Path) -> None:
     verdict, rows = build_report(50).verdict, build_report(50).jobs.rows
     with visit_page(browser, small) as visit:

@@ -111,6 +111,61 @@ def classify_moment(lines: list[dict[str, Any]], slot: int, at: float) -> str:
     return "waiting" if any(line["fetch_started"] <= at < line["program_started"] for line in times) else "idle"
 
 
+def build_program(start: float, **more: Any) -> dict[str, Any]:
+    """Return a program that runs, as the journals' first lines name it."""
+    place = {"machine": "i-1", "container": "c-1", "slots": 2, "slot": 0}
+    return place | {"program_started": build_time(start)} | more
+
+
+def build_running_table(*programs: dict[str, Any]) -> AttemptTable:
+    table = build_table(build_attempt("a", 100, 300))
+    for program in programs:
+        table.add_program(program)
+    assert not table.problem
+    return table
+
+
+def test_programs_that_run_now_are_work_in_the_bar_the_slots_and_the_lanes() -> None:
+    table = build_running_table(build_program(400), build_program(50, slot=1))
+    document = describe_machine(ended=None)
+    (machine,) = machines = build_machine_times(table, [document], MachineFacts(1, 2, 1000.0, has_ended=False))
+    seconds = {use: round(cost / 0.36 * 2 * 3600) for use, cost in compute_use_costs(table, machines).items()}
+    assert seconds == {
+        "work": 200 + 600 + 950, "startup": 100 + 50, "waiting": 0, "idle": 100, "failed": 0, "interrupted": 0
+    }  # fmt: skip
+    timeline = build_timeline(table, machines, find_job_ends(table), 9, {0: "a", 1: "", 2: ""})
+    assert timeline is not None
+    assert timeline.slots["work"][-1] == pytest.approx(2)
+    states = [[(piece.state, piece.job) for piece in lane.pieces] for lane in timeline.lanes]
+    assert states == [[("running", "")], [("done", "a"), ("running", "")]]
+    (cost,) = compute_type_costs(table, machines)
+    assert cost.jobs == 1  # only that which is done
+    assert machine.ended == 1000
+
+
+@pytest.mark.parametrize(("has_ended", "end"), [(True, None), (False, 500.0)])
+def test_programs_do_not_run_any_more_if_the_run_or_their_machine_has_ended(has_ended: bool, end: float | None) -> None:
+    table = build_running_table(build_program(400))
+    facts = MachineFacts(1, 2, 1000.0, has_ended=has_ended)
+    machines = build_machine_times(table, [describe_machine(ended=end)], facts)
+    assert compute_use_costs(table, machines)["work"] == pytest.approx(0.36 / 3600 / 2 * 200)
+
+
+def test_a_container_that_was_killed_does_not_run_beside_the_one_that_replaced_it() -> None:
+    programs = [build_program(400 + 100 * n, container=f"c-{n}", slot=slot) for n in (2, 1) for slot in (0, 1)]
+    table = build_running_table(*programs)
+    facts = MachineFacts(1, 2, 1000.0, has_ended=False)
+    (machine,) = build_machine_times(table, [describe_machine(ended=None)], facts)
+    assert len(machine.lanes) == 2
+    assert compute_use_costs(table, [machine])["work"] == pytest.approx(0.36 / 3600 / 2 * (200 + 2 * 400))
+
+
+@pytest.mark.parametrize("program", [{"slot": "x"}, {"program_started": 5}, {"machine": None, "container": None}])
+def test_programs_that_are_not_valid_do_not_end_the_report(program: dict[str, Any]) -> None:
+    table = build_running_table(build_program(400) | program)
+    assert build_machine_times(table, [], MachineFacts(1, 2, 1000.0, has_ended=False))
+
+
 def test_slots_over_time_and_jobs_left_are_what_each_moment_shows() -> None:
     lines = [build_attempt(f"j{n}", 100 + 37 * n, 100 + 37 * (n + 1) - 2, slot=0, attempts=1) for n in range(50)]
     table = build_table(*lines)

@@ -286,6 +286,27 @@ def test_a_difference_between_types_is_claimed_only_with_enough_jobs(large: Repo
     assert "more on" not in read_page(replace(large, type_costs=costs)).read("h3")
 
 
+def test_a_difference_between_spot_and_on_demand_machines_says_so(large: Report) -> None:
+    first, *_, last = sorted(large.type_costs, key=lambda cost: cost.cost_per_1000)
+    costs = (replace(first, is_spot=True), replace(last, is_spot=False, jobs=last.jobs))
+    assert f"{last.type} in {last.zone} (on-demand) than on {first.type} in {first.zone} (spot)" in read_page(
+        replace(large, type_costs=costs)
+    ).read("h3")
+
+
+def test_a_cause_names_no_cost_if_the_machines_cost_less_than_a_cent(small: Report) -> None:
+    assert "They cost" in read_page(small).read()
+    assert "They cost" not in read_page(replace(small, verdict=replace(small.verdict, cost=0.0))).read()
+
+
+def test_a_histogram_without_a_job_that_is_done_has_no_highest_bar(small: Report) -> None:
+    assert small.program_seconds is not None
+    empty = replace(small.program_seconds, counts=(0,) * len(small.program_seconds.counts))
+    text = read_page(replace(small, program_seconds=empty)).read()
+    assert "No program of a job that is done." in text
+    assert "of 0." not in text
+
+
 def test_less_than_a_cent_is_not_written_as_zero(small: Report) -> None:
     costs = tuple(replace(cost, cost_per_1000=4.5e-7) for cost in small.type_costs)
     report = replace(small, verdict=replace(small.verdict, cost=0.0, uses=UseAmounts()), type_costs=costs)
@@ -322,6 +343,26 @@ def test_failed_and_retried_jobs_are_listed_before_others(large: Report) -> None
     assert [row.job for row in listed] == [row.job for row in rows if row.job in names]
 
 
+def test_the_sentence_about_the_table_is_counted_from_its_rows(large: Report) -> None:
+    failed = sum(row.state == "failed" for row in large.jobs.rows)
+    recovered = sum(row.state == "done" and (row.attempts or 0) > 1 for row in large.jobs.rows)
+    others = 10_000 - failed - recovered
+    sample = replace(large.jobs, total=1_000_000, is_sample=True, retried=recovered + 500, recovered=recovered)
+    verdict = replace(large.verdict, failed=failed + 4_000)
+    report = replace(large, jobs=sample, verdict=verdict)
+    assert (
+        f"The table has 10,000 of 1,000,000 jobs: {failed} of the {failed + 4_000:,} that failed, all {recovered:,}"
+        f" that were done on a later attempt, and {others:,} others: the slowest and an even sample. "
+    ) in read_page(report).read()
+    totals = {"all": 1_000_000, "failed": failed + 4_000, "retried": recovered + 500,
+              "already there": verdict.already_there}  # fmt: skip
+    assert read_data(draw_page(report))["totals"] == totals
+    rows = tuple(replace(row, record_key=f"{'k' * 400}{number}") for number, row in enumerate(large.jobs.rows))
+    text = read_page(replace(large, jobs=replace(large.jobs, rows=rows))).read()
+    assert f"jobs: all {failed} that failed, all {recovered:,} that were done on a later attempt, and " in text
+    assert " others, slow ones first. " in text
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(None, "unknown"), (0, "0 s"), (0.44, "0.4 s"), (42, "42 s"), (89.4, "89 s"), (89.5, "1.5 min"), (216, "3.6 min"),
@@ -336,7 +377,9 @@ def test_sizes_and_marks_of_axes_are_round() -> None:
         "unknown", "0 B", "900 B", "1.5 KiB", "1.4 GiB",
     ]  # fmt: skip
     assert [format_mark(mark) for mark in list_time_marks(19_440)] == ["0", "1 h", "2 h", "3 h", "4 h", "5 h"]
-    assert [format_mark(mark) for mark in list_time_marks(100)] == ["0", "30 s", "1 min", "90 s"]
+    assert [format_mark(mark) for mark in (30.0, 60.0, 7200.0)] == ["30 s", "1 min", "2 h"]
+    assert [format_mark(mark, 30.0) for mark in list_time_marks(100)] == ["0", "30 s", "60 s", "90 s"]
+    assert [format_mark(mark, 1800.0) for mark in list_time_marks(7000)] == ["0", "30 min", "60 min", "90 min"]
     assert list_linear_marks(0, 3.5 * 2**30, base=2) == [0, 2**30, 2 * 2**30, 3 * 2**30]
     assert list_linear_marks(0, 1) == [0, 0.25, 0.5, 0.75, 1]
     assert len(list_time_marks(1e9)) <= 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from distributed_something.observe.documents.machine_documents import parse_mach
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.outcome import load_run_outcome
 from distributed_something.results.report.data import USES, Report, UseAmounts
+from distributed_something.results.report.numbers import job_rows
 from distributed_something.results.report.numbers.attempts import AttemptTable
 from distributed_something.results.report.numbers.build_report import build_report
 from distributed_something.results.status.document import RunState
@@ -81,7 +83,7 @@ def test_the_report_of_a_run_has_its_counts_costs_causes_and_inputs(run: RunDocu
     (cause,) = report.failures
     assert (cause.attempts, cause.machines, cause.jobs) == (1, 1, ("bad",))
     assert cause.cost == pytest.approx(0.5 / 3600 / 4 * 60)
-    assert cause.retry_command == f"python run.py retry M --only {cause.group.id}"
+    assert cause.retry_command == f"python run.py retry {MONITOR_FILE.run} --only {cause.group.id}"
     assert cause.group.example.last_lines == ("start", "***")
     assert sorted(row.job for row in report.jobs.rows) == ["bad", "j0", "j1", "j2", "j3", "j4", "there"]
     facts, config = dict(report.provenance.facts), dict(report.provenance.config)
@@ -89,6 +91,121 @@ def test_the_report_of_a_run_has_its_counts_costs_causes_and_inputs(run: RunDocu
     assert config == {"APP_NAME": "App", "MEMORY": "2000", "MY_TOKEN": "***", "NOTE": "***"}
     shown = (report.jobs, report.provenance, [(item.group.cause, item.group.example) for item in report.failures])
     assert "s3cr3t" not in repr(shown)
+
+
+def test_programs_that_run_count_as_work_in_a_report_during_the_run(run: RunDocuments) -> None:
+    starts = [[0, "2026-11-23T10:46:40.000Z"], [1, "2026-11-23T10:46:40.000Z"], "x", [1], None]
+    run.write_journal("c-1", machine="i-0000000a", slots=2, ended=False, running=2, program_starts=starts)
+    run.write_journal("c-2", machine="i-0000000a", slots=2, ended=False, running=1, program_starts=5)
+    write_machine(run, ended=None, end_code=None)
+    report = make_report(run, 9, left=9, state=RunState.RUNNING)
+    assert report.timeline is not None
+    assert [[piece.state for piece in lane.pieces] for lane in report.timeline.lanes] == [["running"]] * 2 + [[]] * 2
+    assert report.verdict.uses is not None
+    assert report.verdict.cost == pytest.approx(0.51)
+    assert report.verdict.uses.work == pytest.approx(0.5 * 2 * 3600 / 4 / 3600, abs=0.01)
+    text = render_page(report).decode()
+    assert "Programs that run now count as work" in text
+    assert "programs of jobs that are done, or run now" in text
+    assert "Programs that run now" not in render_page(make_report(run, 9, left=9)).decode()
+
+
+def test_a_job_began_when_its_program_did_not_when_a_worker_took_it(run: RunDocuments) -> None:
+    taken = {"started": "2026-11-23T10:45:05.000Z", "machine": "i-0000000a"}
+    earlier = build_program_line("b", START + 31, 4, "interrupted", **taken)
+    lines = [end_job(run, "a", 74, **taken), end_job(run, "b", 90, attempts=2, **taken)]
+    lines += [
+        end_job(run, "there", 5, "skipped", **taken, program_started=None, program_ended=None),
+        end_job(run, "bad", 6, "failed", **taken, program_started=None, program_ended=None),
+    ]
+    run.write_journal("c-1", earlier, *lines, machine="i-0000000a", slots=2)
+    report = make_report(run, 4)
+    shown = {row.job: (row.started, row.is_program_start) for row in report.jobs.rows}
+    assert shown == {"a": (74.0, True), "b": (90.0, True), "there": (5.0, False), "bad": (5.0, False)}
+    assert [attempt.started for row in report.jobs.rows for attempt in row.earlier] == [31.0]
+    page = render_page(report).decode()
+    assert '<td class="number">5 s*</td>' in page
+    assert "* when a worker took the job: no program began." in page
+    assert '"taken":[0,0,1,1]' in page
+
+
+LOST = {"machine": None, "container": None, "slot": None, "program_started": None, "program_ended": None,
+        "reason_class": "crash", "reason": "the worker of the last attempt was lost"}  # fmt: skip
+
+
+def test_a_job_whose_last_worker_was_lost_is_on_no_machine_and_did_not_return_to_the_queue(run: RunDocuments) -> None:
+    first = build_program_line("lost", START + 10, 5, "failed", machine="i-0000000a", **{"final": False})
+    lines = [end_job(run, "lost", 300, "failed", attempts=2, **LOST), end_job(run, "a", 100, machine="i-0000000b")]
+    run.write_journal("c-1", first, machine="i-0000000a", slots=2)
+    run.write_journal("c-2", *lines, machine="i-0000000b", slots=2)
+    write_machine(run, ended="2026-11-23T10:46:00Z", end_code="Server.SpotInstanceTermination")
+    write_machine(run, machine="i-0000000b")
+    report = make_report(run, 2)
+    (row,) = (row for row in report.jobs.rows if row.job == "lost")
+    assert (row.seconds, row.started, row.machine, row.is_lost) == (None, None, "", True)
+    (cause,) = report.failures
+    assert (cause.attempts, cause.machines, cause.lost) == (2, 1, 1)
+    assert (report.verdict.machines, report.verdict.interruptions, report.lost) == (2, 1, 1)
+    page = render_page(report).decode()
+    assert "1 machine was interrupted; its jobs returned to the queue, unless they had no attempts left. " in page
+    assert "1 job failed for good because the worker of its last attempt was lost." in page
+    assert "2 attempts: 1 on a worker that was lost, the others on 1 machine. " in page
+    assert '<td class="machine">lost</td>' in page
+
+
+def test_jobs_that_returned_to_the_queue_were_not_lost(run: RunDocuments) -> None:
+    lines = [
+        build_program_line("a", START + 10, 5, "failed", **LOST),
+        build_program_line("a", START + 100, 5, "done", message_id="again", machine="i-0000000a"),
+    ]
+    run.write_journal("c-1", *lines, machine="i-0000000a", slots=2)
+    write_machine(run, ended="2026-11-23T10:46:00Z", end_code="Server.SpotInstanceTermination")
+    report = make_report(run, 2, state=RunState.DONE)
+    assert report.lost == 0
+    assert "1 machine was interrupted; its jobs returned to the queue. " in render_page(report).decode()
+
+
+def test_a_large_run_says_how_many_of_its_failed_and_retried_jobs_are_listed(
+    run: RunDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"MAX_ALL_ROWS": 20, "MAX_SAMPLED_ROWS": 12, "MAX_FAILED_ROWS": 3, "MAX_RETRIED_ROWS": 20,
+              "SLOWEST_ROWS": 1}  # fmt: skip
+    for name, value in limits.items():
+        monkeypatch.setattr(job_rows, name, value)
+    lines = [end_job(run, f"j{n}", 100 + n) for n in range(30)]
+    lines += [end_job(run, f"bad{n}", 200 + n, "failed") for n in range(7)]
+    lines += [end_job(run, f"again{n}", 300 + n, attempts=2) for n in range(2)]
+    run.write_journal("c-1", *lines, machine="i-0000000a", slots=2)
+    report = make_report(run, 39)
+    listed = Counter(row.state + str(row.attempts) for row in report.jobs.rows)
+    assert (report.jobs.total, report.jobs.retried, report.jobs.recovered) == (39, 2, 2)
+    assert 3 <= listed["failed1"] < 7
+    assert (
+        f"The table has {len(report.jobs.rows)} of 39 jobs: {listed['failed1']} of the 7 that failed, all 2 that were"
+        f" done on a later attempt, and {listed['done1']} others: the slowest and an even sample. "
+    ) in render_page(report).decode()
+
+
+def test_paused_machines_are_named_where_idle_time_is_explained(run: RunDocuments) -> None:
+    run.write_journal("c-1", end_job(run, "a", 100, machine="i-0000000a"), machine="i-0000000a", slots=2)
+    write_machine(run)
+    earlier = [{"since": "2026-11-23T10:50:00Z", "until": "2026-11-23T10:50:20Z", "reason": "password=hunter2"}]
+    documents: dict[str, object] = {
+        "i-0000000a-c-1": {"machine": "i-0000000a", "state": "working", "since": "2026-11-23T10:50:20Z",
+                           "earlier_pauses": [*earlier, "x", {"since": 5}]},
+        "i-0000000b-c-2": {"machine": "i-0000000b", "state": "paused", "since": "2026-11-23T11:44:00Z",
+                           "until": "2026-11-23T12:04:00Z", "reason": "5 different jobs failed in a row"},
+        "i-0000000c-c-3": {"machine": "i-0000000c", "state": "working", "since": "2026-11-23T11:44:00Z"},
+        "i-0000000d-c-4": [],
+    }  # fmt: skip
+    for name, document in documents.items():
+        run.put_object(f"{MONITOR_FILE.keys.machines}{name}.json", json.dumps(document).encode())
+    report = make_report(run, 1)
+    assert [(paused.machine, paused.seconds) for paused in report.paused] == [("i-0000000b", 60), ("i-0000000a", 20)]
+    assert (
+        "Part of the idle time may be pauses: i-0000000b took no jobs for 60 s (5 different jobs failed in a row),"
+        " i-0000000a took no jobs for 20 s (***)."
+    ) in render_page(report).decode()
 
 
 def test_a_run_of_an_older_version_has_an_estimate_and_says_so(run: RunDocuments) -> None:

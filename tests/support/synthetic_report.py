@@ -85,14 +85,21 @@ def build_report(jobs: int, seed: int = 1) -> Report:
     return Report(
         app="CellAtlas", run="20261128T081240Z", region="us-east-1", made=STARTED + end + 240, verdict=verdict,
         failures=failures, failures_left_out=0,
-        recovered=sum(1 for row in run.rows if row.earlier and row.state == "done"),
+        recovered=factor * sum(1 for row in run.rows if row.earlier and row.state == "done"),
         suggestions=_list_suggestions(jobs), timeline=_build_timeline(run, end, slots, factor),
         program_seconds=_build_histogram("seconds", run.rows, factor),
         peak_memory=_build_histogram("bytes", run.rows, factor),
         cpu_efficiency=_build_histogram("share", run.rows, factor), type_costs=_list_type_costs(run, factor),
-        jobs=JobRows(tuple(rows), jobs, is_sample=factor > 1), provenance=_build_provenance(jobs),
+        jobs=JobRows(tuple(rows), jobs, factor > 1, *_count_retried(rows, factor)), provenance=_build_provenance(jobs),
         run_job_command="python run.py runJob files/atlasJob.json --id",
     )  # fmt: skip
+
+
+def _count_retried(rows: list[JobRow], factor: int) -> tuple[int, int]:
+    """Return how many jobs had several attempts, and how many of them were done. The failed ones are all in `rows`."""
+    retried = Counter(row.state for row in rows if (row.attempts or 0) > 1)
+    recovered = retried["done"] * factor
+    return recovered + retried["failed"], recovered
 
 
 def _simulate_run(jobs: int, randomness: random.Random) -> Simulation:
@@ -182,7 +189,7 @@ def _build_row(
     return JobRow(
         name, state, attempts, started, seconds, None, None, machine, "", "",
         f"s3://cell-atlas/results/{group['plate']}/{group['well']}/",
-        f"{PREFIX}{name}.json", group, earlier,
+        f"{PREFIX}{name}.json", group, earlier, is_program_start=state != "skipped", ended=started + (seconds or 0.3),
     )  # fmt: skip
 
 

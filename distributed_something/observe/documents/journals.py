@@ -123,6 +123,18 @@ class JournalReader:
             if line is not None and not line.get("ended") and (_read_count(line, "running") or _read_time(line) > since)
         }
 
+    def iter_programs(self) -> Iterator[dict[str, Any]]:
+        """Yield the programs that run, as `read_totals` last read them: `slot`, `program_started`, and FACT_KEYS.
+
+        The program of a container that was killed is among them, and the journals of older workers name none.
+        """
+        for _, line in self._first_lines.values():
+            starts = (line or {}).get("program_starts")
+            for start in starts if isinstance(starts, list) else ():
+                if line is not None and isinstance(start, list) and len(start) == 2:
+                    facts = {key: line.get(key) for key in FACT_KEYS}
+                    yield facts | {"slot": start[0], "program_started": start[1]}
+
     def iter_lines(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of all journals, without their first lines, which are kept. AWS errors are not caught.
 

@@ -19,6 +19,8 @@ from distributed_something.worker import RunKeys
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+MAX_HEALTH_DOCUMENTS = 100
+
 
 @dataclass(frozen=True)
 class MachineDocument:
@@ -48,6 +50,38 @@ def list_machine_documents(s3: S3Client, bucket: str, keys: RunKeys) -> list[Mac
     return [parse_machine_document(machine, content) for machine, content in contents]
 
 
+@dataclass(frozen=True)
+class Pause:
+    """A time in which a container of a machine took no jobs. Times are in seconds since 1970.
+
+    `until`: None if no end is known, as of a container that is paused or that ended while it was.
+    """
+
+    machine: str
+    since: float
+    until: float | None
+    reason: str
+
+
+def list_pauses(s3: S3Client, bucket: str, keys: RunKeys) -> list[Pause]:
+    """Return when the run's containers were paused, of MAX_HEALTH_DOCUMENTS of them. AWS errors are not caught.
+
+    Only containers that paused have a health document. Takes a listing, and one request for each document.
+    """
+    found = [item["Key"] for item in iter_bucket_objects(s3, bucket, keys.machines)]
+    health = [key for key in found if keys.find_machine(key) is None][:MAX_HEALTH_DOCUMENTS]
+    contents = read_in_parallel(health, partial(_read_content, s3, bucket))
+    return [pause for _, content in contents for pause in _parse_pauses(content)]
+
+
+def _parse_pauses(content: Mapping[str, Any]) -> Iterable[Pause]:
+    machine, earlier = _read_text(content, "machine"), content.get("earlier_pauses")
+    current = [content] if content.get("state") == "paused" else []
+    for entry in [*(earlier if isinstance(earlier, list) else ()), *current]:
+        if isinstance(entry, dict) and machine and (since := _read_time(entry, "since")) is not None:
+            yield Pause(machine, since, _read_time(entry, "until"), _read_text(entry, "reason") or "")
+
+
 def read_machine_contents(
     s3: S3Client, bucket: str, keys: RunKeys, machines: Iterable[str]
 ) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -57,8 +91,12 @@ def read_machine_contents(
 
 def read_machine_content(s3: S3Client, bucket: str, keys: RunKeys, machine: str) -> dict[str, Any]:
     """Return the content of a machine's document; {} if there is none or if it is not valid."""
+    return _read_content(s3, bucket, keys.machine(machine))
+
+
+def _read_content(s3: S3Client, bucket: str, key: str) -> dict[str, Any]:
     try:
-        content = json.loads(s3.get_object(Bucket=bucket, Key=keys.machine(machine))["Body"].read())
+        content = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
     except ClientError as error:
         if is_missing_object(error):
             return {}

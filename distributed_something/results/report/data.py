@@ -17,9 +17,9 @@ USES = ("work", "failed", "interrupted", "waiting", "startup", "idle")
 class UseAmounts:
     """An amount of money, or of slots, by what it was used for.
 
-    `work`: programs of attempts that succeeded. `failed`: failed attempts. `interrupted`: attempts that a machine's end
-    or a stop cut off. `waiting`: the slot was free, a fetch had begun, and the program had not. `startup`: from a
-    machine's launch to a slot's first program. `idle`: the rest.
+    `work`: programs of attempts that succeeded, and those that run now. `failed`: failed attempts. `interrupted`:
+    attempts that a machine's end or a stop cut off. `waiting`: the slot was free, a fetch had begun, and the program
+    had not. `startup`: from a machine's launch to a slot's first program. `idle`: the rest.
     """
 
     work: float = 0.0
@@ -59,7 +59,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class FailureCause:
-    """A group of failed jobs with one cause. `jobs`: names, at most a few thousand of them."""
+    """A group of failed jobs with one cause. `jobs`: names, at most a few thousand of them.
+
+    `attempts`: that failed. `lost`: how many of these were on machines that are not known, because their workers were
+    lost. `machines`: of the others.
+    """
 
     group: FailureGroup
     attempts: int
@@ -67,6 +71,7 @@ class FailureCause:
     cost: float | None
     retry_command: str
     jobs: tuple[str, ...]
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Piece:
-    """One program in a lane. `state`: done, failed, or interrupted."""
+    """One program in a lane. `state`: done, failed, interrupted, or running; then its job is unknown ("")."""
 
     start: float
     end: float
@@ -158,6 +163,15 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class PausedMachine:
+    """A machine that took no jobs for `seconds` in all, because of `reason`, the last one if there were several."""
+
+    machine: str
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class TypeCost:
     """What jobs cost on machines of one type in one zone, from program time only. `jobs`: that were done there."""
 
@@ -170,16 +184,23 @@ class TypeCost:
 
 @dataclass(frozen=True)
 class EarlierAttempt:
+    """An attempt before the job's last one. `started` and `is_program_start`: as in JobRow."""
+
     state: str
     reason: str
     started: float | None
     seconds: float | None
     machine: str
+    is_program_start: bool = True
 
 
 @dataclass(frozen=True)
 class JobRow:
-    """One job. `started` is None if unknown. `group`: the values of its group. `record_key`: of its record.
+    """One job. `group`: the values of its group. `record_key`: of its record.
+
+    `started`: when the program of its last attempt began. If `is_program_start` is false, no program began, or it is
+    unknown when, and this is when a worker took the job. `ended`: when its last attempt did. `is_lost`: whether the
+    worker of its last attempt was lost, so that its machine and its times are unknown.
 
     `seconds`: of its last attempt, with the time for its inputs and results, and also if it had no program.
 
@@ -201,18 +222,25 @@ class JobRow:
     record_key: str
     group: Mapping[str, str] = field(default_factory=dict)
     earlier: tuple[EarlierAttempt, ...] = ()
+    is_program_start: bool = True
+    ended: float | None = None
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
 class JobRows:
     """The jobs that the page lists. `total`: of the run. `is_sample`: whether some jobs are left out.
 
-    A sample has all failures and all retried jobs (at most a few thousand each), the 1,000 slowest, and an even choice.
+    A sample has all failures and all jobs that were done on a later attempt (at most a few thousand each), the 1,000
+    slowest, and an even choice. `retried`: how many jobs had several attempts, listed or not; `recovered`: how many of
+    these were done.
     """
 
     rows: tuple[JobRow, ...]
     total: int
     is_sample: bool
+    retried: int = 0
+    recovered: int = 0
 
 
 @dataclass(frozen=True)
@@ -231,6 +259,8 @@ class Provenance:
 class Report:
     """Everything on the page. `made`: when, in seconds since 1970. `recovered`: jobs that succeeded when retried.
 
+    `lost`: jobs that failed for good because the worker of their last attempt was lost. `paused`: the machines that
+    took no jobs for a time, the longest first.
     `run_job_command`: the command that runs one job on the user's computer, up to the job's ID; "" if unknown.
     """
 
@@ -251,3 +281,5 @@ class Report:
     jobs: JobRows
     provenance: Provenance
     run_job_command: str = ""
+    lost: int = 0
+    paused: tuple[PausedMachine, ...] = ()

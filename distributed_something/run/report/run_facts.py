@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.spot_prices import compute_mean_price, list_prices_between, select_reports
 from distributed_something.core.errors import AWSError
-from distributed_something.observe.documents.machine_documents import MachineDocument, list_machine_documents
+from distributed_something.observe.documents.machine_documents import (
+    MachineDocument,
+    list_machine_documents,
+    list_pauses,
+)
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.outcome import read_record
 from distributed_something.results.report.data import Provenance
@@ -54,13 +58,16 @@ def gather_run_facts(clients: Clients, file: MonitorFile, moment: RunMoment, lin
     document = read_record(s3, bucket, file.keys.run_document)
     machines = list_machine_documents(s3, bucket, file.keys)
     config = _read_object(_read_object(document, "config"), "values")
+    # The page is kept, and the monitor file belongs to the next run as soon as that starts.
+    kept_line = replace(line, monitor_file=file.run) if file.run else line
     return RunFacts(
         file, s3.meta.region_name, moment.state.value, moment.at, moment.ended, moment.running, moment.cost,
         add_spot_prices(clients, file, machines, moment.at), config,
         build_provenance(file, document, config),
-        format_retry=lambda group: line.format_retry("--only", group.id, has_waiting=moment.has_waiting),
+        format_retry=lambda group: kept_line.format_retry("--only", group.id, has_waiting=moment.has_waiting),
         mask=mask_text,
         run_job_command=find_run_job_command(s3, file, document, line),
+        pauses=list_pauses(s3, bucket, file.keys),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ MIN_FREE_BYTES = 512 * 1024 * 1024
 MIN_FREE_FILES = 1000  # a disk with many small files can run out of inodes before it runs out of bytes
 MAX_REPORTED_JOBS = 10  # a health document lists only the most recent failed jobs
 MAX_REASON_CHARACTERS = 1000
+MAX_EARLIER_PAUSES, MAX_EARLIER_REASON_CHARACTERS = 10, 300  # in a health document, for the report of the run
 REPORT_SECONDS = 10 * 60.0  # between two documents about a pause without an end
 # Failures of these classes are not evidence against the machine.
 UNRELATED_REASON_CLASSES = frozenset(
@@ -271,6 +272,7 @@ class HealthReporter:
         self._health, self._write = health, write
         self._build_document = partial(build_health_document, machine, container)
         self._reported: tuple[Pause | None, bool] = (None, False)
+        self._earlier: list[Pause] = []  # that have ended
         self._written_at = 0.0
 
     def tick(self, now: float) -> None:
@@ -284,8 +286,18 @@ class HealthReporter:
         if state == self._reported and not is_outdated:
             self._health.end_needless_pause()
             return
-        self._write(self._build_document(state[0], now, are_jobs_at_fault=state[1]))
-        self._reported, self._written_at = state, now
+        earlier, last = list(self._earlier), self._reported[0]
+        if last is not None and (state[0] is None or state[0].since != last.since):
+            earlier = [*earlier, replace(last, until=now)][-MAX_EARLIER_PAUSES:]
+        document = self._build_document(state[0], now, are_jobs_at_fault=state[1])
+        self._write(document | {"earlier_pauses": [_describe_earlier_pause(pause) for pause in earlier]})
+        self._reported, self._earlier, self._written_at = state, earlier, now
+
+
+def _describe_earlier_pause(pause: Pause) -> dict[str, Any]:
+    until = None if pause.until is None else build_utc_timestamp(pause.until)
+    reason = pause.reason[:MAX_EARLIER_REASON_CHARACTERS]
+    return {"since": build_utc_timestamp(pause.since), "until": until, "reason": reason}
 
 
 def build_health_document(

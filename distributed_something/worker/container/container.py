@@ -285,7 +285,7 @@ class Container:
 
         first_line = {**asdict(facts), "machine": settings.machine, "image": settings.image,
                       "slots": settings.docker_cores}  # fmt: skip
-        return Journal(write, first_line, lambda: self._intake.count_running())
+        return Journal(write, first_line, lambda: self._intake.list_program_starts())
 
     def _build_disk_guard(self) -> DiskGuard:
         read_space = partial(read_disk_space, self._settings.work_dir)

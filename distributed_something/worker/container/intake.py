@@ -31,9 +31,13 @@ log = logging.getLogger("worker")
 
 @dataclass
 class RunningProgram:
-    """The program that a slot is running: its start time, and whether a job may be prefetched before it ends."""
+    """The program that a slot is running: when it started, and whether a job may be prefetched before it ends.
+
+    `started`: on the intake's monotonic clock. `since`: the same time in seconds since 1970.
+    """
 
     started: float
+    since: float
     may_prefetch: bool = True
 
 
@@ -52,6 +56,7 @@ class JobIntake:
     ) -> None:  # fmt: skip
         self._sqs, self._settings, self._handler, self._stop = context.sqs, context.settings, handler, stop
         self._gate, self._now, self.durations = gate, now, JobDurations()
+        self._clock = context.clock
         self._request_protection = request_protection
         self._lock = threading.Lock()
         self._attempt_ready, self._work_changed = (threading.Condition(self._lock) for _ in range(2))
@@ -77,7 +82,7 @@ class JobIntake:
             if self._stop.is_announced:
                 return None
             attempt, _ = self._ready.popleft()
-            self._running[slot] = RunningProgram(self._now())
+            self._running[slot] = RunningProgram(self._now(), self._clock.now())
             self._work_changed.notify()  # the next job may have to be fetched now
             return attempt
 
@@ -87,10 +92,10 @@ class JobIntake:
             seconds = self._now() - self._running.pop(slot).started
         self.durations.add_program_time(seconds)
 
-    def count_running(self) -> int:
-        """Return how many programs are running."""
+    def list_program_starts(self) -> dict[int, float]:
+        """Return when the programs that are running started, in seconds since 1970, by slot."""
         with self._lock:
-            return len(self._running)
+            return {slot: program.since for slot, program in self._running.items()}
 
     def run(self) -> None:
         """Poll the queue until the container must stop. Failed calls are retried after a pause."""

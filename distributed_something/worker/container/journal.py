@@ -20,6 +20,7 @@ MAX_JOURNAL_BYTES = 1024 * 1024  # a larger object is complete, and the next lin
 MAX_REASON_CHARACTERS = 300
 MAX_LAST_LINE_CHARACTERS = 200
 MAX_TELLING_CHARACTERS = 300
+MAX_PROGRAM_STARTS = 64  # readers read only the first 4,096 bytes of a journal to see its first line
 MAX_GROUP_BYTES = 1024  # as JSON; a larger group is only in the record
 LINE_KEYS = (  # the keys that a line copies from the attempt's record
     "job", "state", "final", "attempts", "message_id", "slot", "started", "fetch_started", "program_started",
@@ -36,13 +37,14 @@ class Journal:
     """The journal of one container.
 
     `write(number, body)` stores object `number`, counted from 1. `facts` are constant keys of the first line, such as
-    the container's name. `count_running` returns how many programs are running.
+    the container's name. `list_program_starts` returns when the running programs started (seconds since 1970), by slot.
     """
 
     def __init__(
-        self, write: Callable[[int, bytes], object], facts: Mapping[str, Any], count_running: Callable[[], int]
-    ) -> None:
-        self._write, self._facts, self._count_running = write, dict(facts), count_running
+        self, write: Callable[[int, bytes], object], facts: Mapping[str, Any],
+        list_program_starts: Callable[[], Mapping[int, float]],
+    ) -> None:  # fmt: skip
+        self._write, self._facts, self._list_program_starts = write, dict(facts), list_program_starts
         self._lock = threading.Lock()
         self._totals: Counter[str] = Counter()
         self._lines: list[bytes] = []
@@ -85,7 +87,9 @@ class Journal:
     def _build_totals(self, *, is_end: bool) -> dict[str, Any]:
         """Return the totals of the whole container, not only of the current object."""
         counts = {name: self._totals[name] for name in (*TOTAL_KEYS.values(), "attempts", "replaced")}
-        return {**counts, "running": 0 if is_end else self._count_running(), "ended": is_end}
+        starts = {} if is_end else self._list_program_starts()
+        listed = [[slot, build_utc_timestamp(start)] for slot, start in sorted(starts.items())[:MAX_PROGRAM_STARTS]]
+        return {**counts, "running": len(starts), "program_starts": listed, "ended": is_end}
 
     def _try_write(self, now: float, *, is_end: bool = False) -> None:
         try:
@@ -105,6 +109,8 @@ def build_journal_line(record: Mapping[str, Any]) -> dict[str, Any]:
     line["last_line"] = record["last_lines"][-1][:MAX_LAST_LINE_CHARACTERS] if record.get("last_lines") else None
     line["telling_line"] = record["telling_line"][:MAX_TELLING_CHARACTERS] if record.get("telling_line") else None
     line["group"] = _find_short_group(record.get("message"))
+    if record.get("machine", "") is None:  # it ran on another machine, which was lost; not on that of the first line
+        line |= {"machine": None, "container": None}
     return line
 
 

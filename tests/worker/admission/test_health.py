@@ -459,11 +459,15 @@ def test_the_start_and_the_end_of_a_pause_are_each_written_once() -> None:
             "machine": "i-0123", "container": "box", "jobs_at_fault": False, "state": "paused",
             "since": "2026-11-23T10:45:00.000Z", "until": "2026-11-23T11:05:00.000Z",
             "reason": "5 different jobs failed in a row; the last failure: reason 4",
-            "jobs": ["job-0", "job-1", "job-2", "job-3", "job-4"],
+            "jobs": ["job-0", "job-1", "job-2", "job-3", "job-4"], "earlier_pauses": [],
         },
         {
             "machine": "i-0123", "container": "box", "jobs_at_fault": False, "state": "working",
             "since": "2026-11-23T10:46:00.000Z", "until": None, "reason": None, "jobs": [],
+            "earlier_pauses": [{
+                "since": "2026-11-23T10:45:00.000Z", "until": "2026-11-23T10:46:00.000Z",
+                "reason": "5 different jobs failed in a row; the last failure: reason 4",
+            }],
         },
     ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from botocore.exceptions import EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distributed_something.observe.documents.journals import FIRST_LINE_BYTES
 from distributed_something.worker.container import journal as journal_module
 from distributed_something.worker.container.journal import LINE_KEYS, Journal
 
@@ -48,7 +49,7 @@ def bucket() -> Bucket:
 
 
 def build_journal(bucket: Bucket, running: int = 0) -> Journal:
-    return Journal(bucket.write, {"container": "c1", "slots": 4}, lambda: running)
+    return Journal(bucket.write, {"container": "c1", "slots": 4}, lambda: dict.fromkeys(range(running), 1.5))
 
 
 def test_the_first_line_has_the_totals_and_the_next_ones_the_attempts(bucket: Bucket) -> None:
@@ -57,7 +58,9 @@ def test_the_first_line_has_the_totals_and_the_next_ones_the_attempts(bucket: Bu
                    build_record("c", "skipped"), build_record("d", "interrupted", final=False)):  # fmt: skip
         journal.add_attempt(record)
     journal.write_changes(0.0)
-    expected = {"done": 1, "failed": 1, "already_there": 1, "attempts": 5, "replaced": 0, "running": 3, "ended": False}
+    starts = [[slot, "1970-01-01T00:00:01.500Z"] for slot in range(3)]
+    expected = {"done": 1, "failed": 1, "already_there": 1, "attempts": 5, "replaced": 0, "running": 3,
+                "program_starts": starts, "ended": False}  # fmt: skip
     assert bucket.totals == {"container": "c1", "slots": 4, "at": "1970-01-01T00:00:00.000Z", **expected}
     assert bucket.jobs == ["a", "b", "b", "c", "d"]
 
@@ -146,7 +149,26 @@ def test_the_journal_is_written_at_the_start_and_at_the_end_of_the_container(buc
     ended.set()
     journal.run(ended, 60.0, lambda: 0.0)
     assert bucket.writes == 2
-    assert (bucket.totals["running"], bucket.totals["ended"]) == (0, True)
+    assert (bucket.totals["running"], bucket.totals["program_starts"], bucket.totals["ended"]) == (0, [], True)
+
+
+def test_the_first_line_of_a_container_with_many_slots_is_read_entirely(bucket: Bucket) -> None:
+    facts = {"container": "c" * 64, "machine": "i" * 64, "image": "x" * 300, "image_digest": "y" * 71}
+    journal = Journal(bucket.write, facts, lambda: dict.fromkeys(range(500), 1.5))
+    journal.write_changes(0.0)
+    assert bucket.totals["running"] == 500
+    assert len(json.dumps(bucket.totals)) < FIRST_LINE_BYTES
+
+
+def test_a_line_of_an_attempt_whose_worker_was_lost_names_no_machine(bucket: Bucket) -> None:
+    journal = build_journal(bucket)
+    place = {"machine": None, "container": None}
+    for record in (build_record("a", "failed", **place), build_record("b", machine="i-1", container="c1")):
+        journal.add_attempt(record)
+    journal.write_changes(0.0)
+    lost, other = bucket.objects[1][1:]
+    assert (lost["machine"], lost["container"]) == (None, None)
+    assert not {"machine", "container"} & set(other)  # the first line has them
 
 
 def test_an_error_from_aws_does_not_end_the_journal(bucket: Bucket) -> None:

@@ -101,7 +101,8 @@
   function makeCopyBlock(label, text) {
     const button = makeElement("button", "copy", "copy");
     button.type = "button";
-    const block = makeElement("pre", "", text);
+    const words = text.split(" ").flatMap((word) => [" ", makeElement("span", "word", word)]).slice(1);
+    const block = makeElement("pre", "", ...words);
     button.addEventListener("click", () => copyContent(button, block));
     return makeElement("div", "command", makeElement("p", "muted", label), button, block);
   }
@@ -118,8 +119,8 @@
     { key: "seconds", title: "time", className: "time", text: (row) => formatValue(row, "seconds", formatSpan) },
     { key: "attempts", title: "attempts", className: "number attempts", text: (row) => formatCount(jobs.attempts[row]) },
     { key: "memory", title: "peak memory", className: "number memory", text: (row) => formatValue(row, "memory", formatKibibytes) },
-    { key: "exit", title: "exit code", className: "number", text: (row) => jobs.exit[row] ?? NONE },
-    { key: "started", title: "began after", className: "number", text: (row) => formatSpan(jobs.started[row]) },
+    { key: "exit", title: "exit code", className: "number exit", text: (row) => jobs.exit[row] ?? NONE },
+    { key: "started", title: "began after", className: "number", text: (row) => formatSpan(jobs.started[row]) + (jobs.taken[row] ? "*" : "") },
     { key: "machine", title: "machine", className: "machine", text: (row) => strings[jobs.machine[row]] || UNKNOWN },
     { key: "cause", title: "cause of failure", className: "cause-name", text: describeCause },
   ];
@@ -235,9 +236,9 @@
         button.dataset.row = row;
         button.setAttribute("aria-expanded", String(row === view.open));
         cell.append(button);
-      } else if (column.key === "seconds" && jobs.seconds[row]) {
+      } else if (column.key === "seconds" && jobs.seconds[row] !== null) {
         const bar = makeElement("i", strings[jobs.state[row]] === "failed" ? "bar k-failed" : "bar k-work");
-        bar.style.width = `${Math.max(1, (60 * jobs.seconds[row]) / longest)}px`;
+        bar.style.width = `${Math.max(1, (50 * jobs.seconds[row]) / (longest || 1))}px`;
         cell.append(makeElement("span", "bar-place", bar), " ", text);
       } else {
         cell.append(makeElement(column.key === "state" && text === "failed" ? "b" : "span", text === "failed" ? "bad" : "", text));
@@ -273,8 +274,9 @@
     panel.append(facts);
     const earlier = data.earlier[row];
     if (earlier) {
-      const items = earlier.map(([state, reason, started, seconds, machine]) => makeElement("li", "",
-        `${strings[state]} after ${formatSpan(seconds)}, begun ${formatSpan(started)} into the run, on ` +
+      const items = earlier.map(([state, reason, started, seconds, machine, isProgram]) => makeElement("li", "",
+        `${strings[state]} after ${formatSpan(seconds)}, ` +
+        `${isProgram ? "its program begun" : "taken by a worker"} ${formatSpan(started)} into the run, on ` +
         `${strings[machine] || "an unknown machine"}${strings[reason] ? `: ${strings[reason]}` : ""}`));
       panel.append(makeElement("p", "muted", "Earlier attempts:"), makeElement("ol", "", ...items));
     } else {
@@ -313,7 +315,9 @@
     return FILTERS.map(([name, isShown]) => {
       let number = 0;
       for (let row = 0; row < count; row += 1) number += isShown(row);
-      const button = makeElement("button", "filter", `${name} ${formatCount(number)}`);
+      const total = data.totals[name] ?? 0;
+      const listed = number < total ? `${formatCount(number)} of ${formatCount(total)}` : formatCount(number);
+      const button = makeElement("button", "filter", `${name} ${listed}`);
       button.type = "button";
       button.dataset.filter = name;
       button.addEventListener("click", () => {
@@ -412,7 +416,8 @@
     for (let index = 0; index < pieces.length; index += 4) {
       const [start, length, state, row] = pieces.slice(index, index + 4);
       if (seconds >= start && seconds <= start + length) {
-        const job = row >= 0 ? jobs.name[row] : "a job that the table does not list";
+        const isRunning = strings[state] === "running";
+        const job = row >= 0 ? jobs.name[row] : isRunning ? "a job that runs" : "a job that the table does not list";
         return [job, `${strings[state]}, ${formatSpan(length)}, begun after ${formatSpan(start)}`, name];
       }
     }

@@ -19,10 +19,15 @@ from typing import IO, Any
 from distributed_something.core.text import format_one_line
 from distributed_something.results.causes import find_cause
 from distributed_something.results.group_values import read_group_values
-from distributed_something.results.job_counter import build_failed_job, compute_hash, compute_line_seconds
+from distributed_something.results.job_counter import (
+    build_failed_job,
+    compute_hash,
+    compute_line_seconds,
+    is_lost_attempt,
+)
 
-STATES = ("done", "failed", "interrupted", "skipped")
-DONE, FAILED, INTERRUPTED, SKIPPED = range(4)
+STATES = ("done", "failed", "interrupted", "skipped", "running")
+DONE, FAILED, INTERRUPTED, SKIPPED, RUNNING = range(5)
 UNKNOWN = math.nan
 MAX_REASON_CHARACTERS = 300
 MAX_YEARS = 100 * 366 * 86_400.0  # a time that is further from the run's start is a mistake
@@ -33,12 +38,15 @@ _TEXT_KEYS = (
 
 
 class AttemptTable:
-    """Collects the attempts of a run, in any order. Times are in seconds since the run's start; NaN means unknown.
+    """Collects the attempts of a run, in any order, and its running programs.
+
+    Times are in seconds since the run's start; NaN means unknown.
 
     Attempt n has `jobs[n]` (a hash), `machines[n]` and `places[n]` (indices into `machine_names` and `place_names`;
     a place is a container and its slot), `states[n]` (an index into STATES), `finals[n]`, `numbers[n]` (its number),
     `fetches[n]` (when its inputs began to be fetched), `starts[n]` and `ends[n]` (of the program), `ended[n]`,
-    `limits[n]` (of time), `peaks[n]` (bytes), and `cpu[n]` (seconds).
+    `limits[n]` (of time), `peaks[n]` (bytes), and `cpu[n]` (seconds). `lost` has the numbers of the attempts whose
+    worker was lost, so that their machine and their times are unknown.
 
     If the disk is full, or if a line is not what it should be, there is no report, because the end of the run matters
     more. `problem` then says why. `is_last_end`: as JobCounter's, once all lines have been added.
@@ -50,6 +58,7 @@ class AttemptTable:
         self.states, self.finals, self.numbers = array("B"), array("B"), array("H")
         self.fetches, self.starts, self.ends, self.ended = array("d"), array("d"), array("d"), array("d")
         self.limits, self.peaks, self.cpu = array("d"), array("d"), array("d")
+        self.lost: set[int] = set()
         self.machine_names: dict[str, int] = {}  # the index of each, in the order in which they were found
         self.place_names: dict[tuple[str, object], int] = {}
         self.slots: dict[str, int] = {}  # of one container, by machine
@@ -66,7 +75,15 @@ class AttemptTable:
 
     def add_line(self, line: Mapping[str, Any]) -> None:
         """Add an attempt. `line` is a journal's line, with JournalReader's facts, or a record."""
-        if self.problem or not isinstance(line.get("job"), str) or line.get("state") not in STATES:
+        if isinstance(line.get("job"), str) and line.get("state") in STATES[:RUNNING]:
+            self._add_row(line)
+
+    def add_program(self, program: Mapping[str, Any]) -> None:
+        """Add a program that runs, or ran when its container was killed. Its job and its end are unknown."""
+        self._add_row({"job": "", "state": STATES[RUNNING], "final": False, **program})
+
+    def _add_row(self, line: Mapping[str, Any]) -> None:
+        if self.problem:
             return
         try:
             self._write_row(_build_row(line))
@@ -98,6 +115,8 @@ class AttemptTable:
 
     def _add_numbers(self, line: Mapping[str, Any]) -> None:
         machine, container = str(line.get("machine") or ""), str(line.get("container") or "")
+        if is_lost_attempt(line):
+            self.lost.add(len(self.jobs))
         self.jobs.append(compute_hash(line["job"]))
         self.machines.append(self.machine_names.setdefault(machine, len(self.machine_names)))
         place = (container or machine, line.get("slot") if isinstance(line.get("slot"), int) else None)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.text import format_count
-from distributed_something.observe.documents.machine_documents import MachineDocument
+from distributed_something.observe.documents.machine_documents import MachineDocument, Pause
 from distributed_something.results.causes import FailureGroup
 from distributed_something.results.outcome import RunOutcome
-from distributed_something.results.report.data import JobRows, Provenance, Report, Timeline, UseAmounts, Verdict
+from distributed_something.results.report.data import (
+    JobRows,
+    PausedMachine,
+    Provenance,
+    Report,
+    Timeline,
+    UseAmounts,
+    Verdict,
+)
 from distributed_something.results.report.numbers.attempts import AttemptTable
 from distributed_something.results.report.numbers.failure_causes import build_failure_causes
 from distributed_something.results.report.numbers.histograms import (
@@ -19,7 +28,12 @@ from distributed_something.results.report.numbers.histograms import (
     build_memory_histogram,
     build_time_histogram,
 )
-from distributed_something.results.report.numbers.job_rows import RowSource, build_job_rows, count_recovered_jobs
+from distributed_something.results.report.numbers.job_rows import (
+    RowSource,
+    build_job_rows,
+    count_lost_jobs,
+    count_recovered_jobs,
+)
 from distributed_something.results.report.numbers.machine_time import (
     MachineFacts,
     MachineTime,
@@ -49,7 +63,7 @@ class RunFacts:
     `state`: as in `status`. `at`: when this was observed. `ended`: None during the run. `cost`: as the monitor
     estimated it in USD, or None. `config`: the values from the run's document, {} if there is none. `format_retry`:
     returns the command that runs a group's jobs again. `mask`: replaces a text that contains a secret.
-    `run_job_command`: as in Report.
+    `run_job_command`: as in Report. `pauses`: of the run's containers.
     """
 
     file: MonitorFile
@@ -65,6 +79,7 @@ class RunFacts:
     format_retry: Callable[[FailureGroup], str]
     mask: Callable[[str], str]
     run_job_command: str = ""
+    pauses: Sequence[Pause] = ()
 
     @property
     def started(self) -> float:
@@ -98,14 +113,27 @@ def build_report(facts: RunFacts, outcome: RunOutcome, table: AttemptTable) -> R
     return Report(
         app=file.MONITOR_APP_NAME, run=file.run, region=facts.region, made=facts.at,
         verdict=_build_verdict(facts, outcome, machines, ends, cost, uses),
-        failures=failures, failures_left_out=left_out, recovered=recovered,
+        failures=failures, failures_left_out=left_out, recovered=recovered, lost=count_lost_jobs(table),
         suggestions=list_suggestions(evidence) if facts.ended is not None else (),
         timeline=_build_timeline(table, machines, ends, jobs, rows, names),
         program_seconds=build_time_histogram(table), peak_memory=build_memory_histogram(table),
         cpu_efficiency=build_cpu_histogram(table, _find_slot_cpus(evidence)),
         type_costs=type_costs, jobs=rows, provenance=_add_assumptions(facts.provenance, machines),
-        run_job_command=facts.run_job_command,
+        run_job_command=facts.run_job_command, paused=list_paused_machines(facts, machines),
     )  # fmt: skip
+
+
+def list_paused_machines(facts: RunFacts, machines: Sequence[MachineTime]) -> tuple[PausedMachine, ...]:
+    """Return the machines that were paused. A pause ends at the latest with its machine, and with the run."""
+    ends = {machine.document.machine: facts.started + machine.ended for machine in machines}
+    seconds: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    for pause in sorted(facts.pauses, key=lambda pause: pause.since):
+        end = min(facts.ended or facts.at, ends.get(pause.machine, math.inf), pause.until or math.inf)
+        seconds[pause.machine] = seconds.get(pause.machine, 0.0) + max(0.0, end - pause.since)
+        reasons[pause.machine] = pause.reason
+    ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(PausedMachine(name, total, facts.mask(reasons[name])) for name, total in ordered if total)
 
 
 def _add_assumptions(provenance: Provenance, machines: Sequence[MachineTime]) -> Provenance:

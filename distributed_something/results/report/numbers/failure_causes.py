@@ -19,6 +19,7 @@ MAX_JOB_NAMES = 5_000  # of all causes together
 @dataclass
 class _Totals:
     attempts: int = 0
+    lost: int = 0
     machines: set[int] = field(default_factory=set)
     cost: float = 0.0
 
@@ -41,7 +42,10 @@ def build_failure_causes(
         place = places.get(table.jobs[number])
         if place is not None and table.states[number] in (FAILED, INTERRUPTED):
             totals[place].attempts += table.states[number] == FAILED
-            totals[place].machines.add(table.machines[number])
+            if number in table.lost:
+                totals[place].lost += 1
+            else:
+                totals[place].machines.add(table.machines[number])
     for attempt, amount in iter_lost_costs(table, machines or ()):
         if (place := places.get(table.jobs[attempt])) is not None:
             totals[place].cost += amount
@@ -51,7 +55,9 @@ def build_failure_causes(
         names_left -= len(names)
         cost = None if machines is None else total.cost
         masked = _mask_group(group, mask)
-        causes.append(FailureCause(masked, total.attempts, len(total.machines), cost, format_retry(group), names))
+        causes.append(
+            FailureCause(masked, total.attempts, len(total.machines), cost, format_retry(group), names, lost=total.lost)
+        )
     return tuple(causes), len(groups) - len(shown)
 
 

@@ -40,13 +40,17 @@ def choose_jobs(table: AttemptTable) -> set[int] | None:
     if len(numbers) <= MAX_ALL_ROWS:
         return None
     chosen = _take(table, (n for n in numbers if table.states[n] == FAILED), MAX_FAILED_ROWS)
-    retried = (n for n in numbers if table.numbers[n] > 1 and table.states[n] == DONE)
+    retried = (n for n in numbers if _is_recovered(table, n))
     chosen |= _take(table, retried, MAX_RETRIED_ROWS)
     known = (n for n in numbers if table.starts[n] <= table.ends[n])
     slowest = heapq.nlargest(SLOWEST_ROWS, known, key=lambda n: table.ends[n] - table.starts[n])
     chosen |= {table.jobs[n] for n in slowest}
     step = math.ceil(len(numbers) / max(1, MAX_SAMPLED_ROWS - len(chosen)))
     return chosen | {table.jobs[n] for n in numbers[::step]}
+
+
+def _is_recovered(table: AttemptTable, number: int) -> bool:
+    return bool(table.finals[number]) and table.numbers[number] > 1 and table.states[number] == DONE
 
 
 def build_job_rows(source: RowSource, total: int) -> tuple[JobRows, dict[int, str]]:
@@ -58,11 +62,14 @@ def build_job_rows(source: RowSource, total: int) -> tuple[JobRows, dict[int, st
     texts: dict[str, list[dict[str, Any]]] = {}
     names: dict[int, str] = {}
     for number, text in table.iter_rows(lambda n: chosen is None or table.jobs[n] in chosen):
+        text["number"] = number
         texts.setdefault(str(text["job"]), []).append(text)
         names[number] = str(text["job"])
     rows = [row for job, attempts in texts.items() if (row := _build_row(source, job, attempts)) is not None]
     rows.sort(key=lambda row: (-(row.seconds or 0.0), row.job))
-    return JobRows(tuple(rows), total, chosen is not None), names
+    retried = {table.jobs[n] for n in range(len(table)) if table.finals[n] and table.numbers[n] > 1}
+    recovered = {table.jobs[n] for n in range(len(table)) if _is_recovered(table, n)}
+    return JobRows(tuple(rows), total, chosen is not None, len(retried), len(recovered)), names
 
 
 def count_recovered_jobs(table: AttemptTable) -> int:
@@ -77,6 +84,19 @@ def count_recovered_jobs(table: AttemptTable) -> int:
         if table.states[number] == DONE and table.ended[number] >= first.get(table.jobs[number], math.inf)
     }
     return len(done)
+
+
+def count_lost_jobs(table: AttemptTable) -> int:
+    """Return how many jobs failed for good because the worker of their last attempt was lost."""
+    last = {table.jobs[number]: table.ended[number] for number in table.lost if table.finals[number]}
+    later = {
+        table.jobs[number]
+        for number in range(len(table) if last else 0)
+        if table.finals[number]
+        and number not in table.lost
+        and table.ended[number] > last.get(table.jobs[number], math.inf)
+    }
+    return len(last.keys() - later)
 
 
 def _take(table: AttemptTable, numbers: Iterable[int], count: int) -> set[int]:
@@ -95,12 +115,12 @@ def _build_row(source: RowSource, job: str, attempts: list[dict[str, Any]]) -> J
     if last is None:
         return None
     earlier = [text for text in attempts if text is not last][-MAX_EARLIER_ATTEMPTS:]
-    group = last.get("group")
+    group, (started, is_program_start) = last.get("group"), _find_start(source.table, last)
     return JobRow(
         job=job,
         state=str(last.get("state")),
         attempts=read_integer(last.get("attempts")),
-        started=_find_start(source.table, last),
+        started=started,
         seconds=last.get("seconds"),
         exit_code=convert_exit_code(read_integer(last.get("exit_code"))),
         peak_memory_bytes=read_integer(last.get("peak_memory_bytes")),
@@ -111,6 +131,9 @@ def _build_row(source: RowSource, job: str, attempts: list[dict[str, Any]]) -> J
         record_key=source.keys.record(job),
         group=_read_group(source, group) if isinstance(group, dict) else {},
         earlier=tuple(_build_earlier(source, text) for text in earlier),
+        is_program_start=is_program_start,
+        ended=_find_end(source.table, last),
+        is_lost=last["number"] in source.table.lost,
     )
 
 
@@ -119,14 +142,30 @@ def _read_group(source: RowSource, group: Mapping[str, str]) -> dict[str, str]:
 
 
 def _build_earlier(source: RowSource, text: Mapping[str, Any]) -> EarlierAttempt:
+    started, is_program_start = _find_start(source.table, text)
     return EarlierAttempt(
-        str(text.get("state")), source.mask(str(text.get("reason") or "")), _find_start(source.table, text),
-        text.get("seconds"), str(text.get("machine") or ""),
+        str(text.get("state")), source.mask(str(text.get("reason") or "")), started, text.get("seconds"),
+        str(text.get("machine") or ""), is_program_start,
     )  # fmt: skip
 
 
-def _find_start(table: AttemptTable, text: Mapping[str, Any]) -> float | None:
+def _find_start(table: AttemptTable, text: Mapping[str, Any]) -> tuple[float | None, bool]:
+    """Return when the attempt's program began, or else when a worker took the job; None if both are unknown.
+
+    A worker takes the next job while a program runs, so these times may differ by the length of a job. The second value
+    is whether the first one is about the program.
+    """
+    number = text["number"]
+    if not math.isnan(table.starts[number]):
+        return table.starts[number], True
+    if number in table.lost:
+        return None, False
     try:
-        return datetime.fromisoformat(str(text.get("started"))).timestamp() - table.start
+        return datetime.fromisoformat(str(text.get("started"))).timestamp() - table.start, False
     except (ValueError, OverflowError):
-        return None
+        return None, False
+
+
+def _find_end(table: AttemptTable, text: Mapping[str, Any]) -> float | None:
+    end = table.ended[text["number"]]
+    return None if math.isnan(end) else end

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distributed_something.observe.documents.machine_documents import MachineDocument
-from distributed_something.results.report.numbers.attempts import DONE, FAILED, AttemptTable
+from distributed_something.results.report.numbers.attempts import DONE, FAILED, RUNNING, AttemptTable
 
 # EC2 does not charge a spot machine that it takes back in its first hour.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html
@@ -139,8 +139,9 @@ def iter_segments(table: AttemptTable, machine: MachineTime, lane: Sequence[int]
         state = table.states[number]
         if end > start:
             yield Segment(
-                "work" if state == DONE else "failed" if state == FAILED else "interrupted", start, end, number
-            )
+                "work" if state in (DONE, RUNNING) else "failed" if state == FAILED else "interrupted",
+                start, end, number,
+            )  # fmt: skip
         now, is_started = end, True
     if machine.ended > now:
         yield Segment("idle", now, machine.ended)
@@ -167,6 +168,8 @@ def build_machine_times(
     table: AttemptTable, documents: Sequence[MachineDocument], facts: MachineFacts
 ) -> list[MachineTime]:
     """Return the run's machines: those with a document, and those that attempts mention."""
+    if not facts.has_ended:
+        _extend_running_programs(table, documents, facts)
     programs: dict[int, array[int]] = {}
     spans: dict[int, tuple[float, float]] = {}
     for number in range(len(table)):
@@ -188,6 +191,26 @@ def build_machine_times(
             machines.append(machine)
     _add_unknown_prices(machines, facts)
     return sorted(machines, key=lambda machine: machine.sort_key)
+
+
+def _extend_running_programs(table: AttemptTable, documents: Sequence[MachineDocument], facts: MachineFacts) -> None:
+    """Let the programs that run end now, so that they count as work.
+
+    A container that was killed still names its programs. Those on a machine that has ended are left out, and those of
+    a machine's earlier containers, if it has more than it can run.
+    """
+    gone = {document.machine for document in documents if document.ended is not None or document.end_code is not None}
+    containers: dict[int, dict[str, list[int]]] = {}  # the numbers of the programs, by machine
+    machine_names, place_names = list(table.machine_names), list(table.place_names)
+    for number in range(len(table)):
+        if table.states[number] == RUNNING and machine_names[table.machines[number]] not in gone:
+            names = containers.setdefault(table.machines[number], {})
+            names.setdefault(place_names[table.places[number]][0], []).append(number)
+    for names in containers.values():
+        newest = sorted(names.values(), key=lambda numbers: max(table.starts[number] for number in numbers))
+        for numbers in newest[-max(1, facts.tasks_per_machine) :]:
+            for number in numbers:
+                table.ends[number] = max(table.starts[number], facts.now)
 
 
 def _find_span(table: AttemptTable, number: int) -> tuple[float, float]:

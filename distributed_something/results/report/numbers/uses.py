@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from distributed_something.results.report.data import USES, TypeCost, UseAmounts
-from distributed_something.results.report.numbers.attempts import AttemptTable
+from distributed_something.results.report.numbers.attempts import DONE, AttemptTable
 from distributed_something.results.report.numbers.machine_time import MachineTime, iter_segments
 
 
@@ -60,7 +60,7 @@ def compute_type_costs(table: AttemptTable, machines: Sequence[MachineTime]) -> 
         jobs, seconds = 0, 0.0
         for lane in machine.lanes:
             for segment in iter_segments(table, machine, lane):
-                if segment.use == "work":
+                if segment.attempt is not None and table.states[segment.attempt] == DONE:
                     jobs, seconds = jobs + 1, seconds + segment.end - segment.start
         entry = sums.setdefault((document.type, document.zone, document.is_spot), [0, 0.0])
         entry[0] += jobs

@@ -85,10 +85,11 @@ def count_noun(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def format_mark(seconds: float) -> str:
-    """Return a round duration in its largest unit, such as "30 s", "1 min", or "2 h"."""
+def format_mark(seconds: float, step: float | None = None) -> str:
+    """Return a round duration, such as "30 s", "1 min", or "2 h": in the largest unit that divides `step` or itself."""
     units = ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"))
-    size, unit = next(((size, unit) for size, unit in units if seconds >= size and seconds % size == 0), (1, "s"))
+    whole = seconds if step is None else step
+    size, unit = next(((size, unit) for size, unit in units if whole >= size and whole % size == 0), (1, "s"))
     return f"{seconds / size:g} {unit}" if seconds else "0"
 
 

@@ -94,7 +94,8 @@ def _draw_histogram(title: str, histogram: Histogram | None, format_number: Call
     )  # fmt: skip
     kind = " (log scale)" if scale.is_log else ""
     axis = draw_labels(_list_axis_labels(histogram, scale, format_number))
-    highest = f"Highest bar: {max(histogram.counts):,} of {sum(histogram.counts):,}."
+    done = sum(histogram.counts)
+    highest = f"Highest bar: {max(histogram.counts):,} of {done:,}." if done else "No program of a job that is done."
     return make_tag(
         "figure", make_tag("figcaption", make_tag("b", title), make_tag("span", kind, class_="muted")),
         draw_labels(_list_limit_labels(histogram, scale, format_number), 15, "axis marks"),
@@ -201,12 +202,15 @@ def _describe_costs(ordered: list[TypeCost]) -> str:
     first, last = known[0], known[-1]
     if first.cost_per_1000 > 0 and last.cost_per_1000 >= 1.05 * first.cost_per_1000:
         more = f"{100 * (last.cost_per_1000 / first.cost_per_1000 - 1):.0f} %"
-        return f"Jobs cost {more} more on {_name_place(last)} than on {_name_place(first)}"
+        names = [_name_place(cost, has_purchase=first.is_spot != last.is_spot) for cost in (last, first)]
+        return f"Jobs cost {more} more on {names[0]} than on {names[1]}"
     return "What jobs cost by type of machine"
 
 
-def _name_place(cost: TypeCost) -> str:
-    return f"{cost.type} in {cost.zone}" if cost.zone else cost.type
+def _name_place(cost: TypeCost, *, has_purchase: bool) -> str:
+    """Return the type and the zone. `has_purchase`: also how the machine was bought, which explains much of a price."""
+    place = f"{cost.type} in {cost.zone}" if cost.zone else cost.type
+    return f"{place} ({describe_purchase(cost.is_spot)})" if has_purchase else place
 
 
 def _format_price(amount: float) -> str:

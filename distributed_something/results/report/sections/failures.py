@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from distributed_something.core.text import format_cost
 from distributed_something.results.causes import SharedValue
 from distributed_something.results.job_counter import FailedJob
@@ -25,7 +27,7 @@ def draw_failures(report: Report) -> Html:
     reasons = count_noun(len(causes) + report.failures_left_out, "reason")
     title = f"{count_noun(verdict.failed, 'job')} failed, for {reasons}"
     names = _select_names(causes)
-    articles = [_draw_cause(*item, is_folded=number >= MAX_OPEN_CAUSES)
+    articles = [_draw_cause(*item, is_folded=number >= MAX_OPEN_CAUSES, is_free=verdict.cost == 0)
                 for number, item in enumerate(zip(causes, names, strict=True))]  # fmt: skip
     folded = [_fold_cause(*pair) for pair in zip(causes[MAX_OPEN_CAUSES:], articles[MAX_OPEN_CAUSES:], strict=True)]
     if len(causes) > MAX_PRINTED_CAUSES:
@@ -46,16 +48,21 @@ def _list_notes(report: Report) -> list[str]:
     if report.verdict.interruptions:
         interrupted = count_noun(report.verdict.interruptions, "machine")
         was, their = ("was", "its") if report.verdict.interruptions == 1 else ("were", "their")
-        notes.append(f"{interrupted} {was} interrupted; {their} jobs returned to the queue.")
+        unless = ", unless they had no attempts left" if report.lost else ""
+        notes.append(f"{interrupted} {was} interrupted; {their} jobs returned to the queue{unless}. ")
+    if report.lost:
+        lost, their = count_noun(report.lost, "job"), "its" if report.lost == 1 else "their"
+        notes.append(f"{lost} failed for good because the worker of {their} last attempt was lost.")
     return notes
 
 
-def _draw_cause(cause: FailureCause, names: tuple[str, ...], *, is_folded: bool) -> Html:
+def _draw_cause(cause: FailureCause, names: tuple[str, ...], *, is_folded: bool, is_free: bool) -> Html:
+    """Return the article about a cause. `is_free`: whether the machines cost less than a cent."""
     group = cause.group
     left = make_tag(
         "div",
         make_tag("h3", group.cause, " ", make_tag("small", group.id)),
-        make_tag("p", *_list_sentences(cause)),
+        make_tag("p", *_list_sentences(cause, is_free=is_free)),
         _draw_command(cause.retry_command) if cause.retry_command else "",
         make_tag("p", make_tag("a", "show in the table", href="#jobs", data_cause=group.id), class_="scripted"),
         _draw_names(names, len(group.jobs)),
@@ -75,11 +82,21 @@ def _fold_cause(cause: FailureCause, article: Html) -> Html:
     return make_tag("details", summary, article, class_="folded")
 
 
-def _list_sentences(cause: FailureCause) -> list[object]:
+def _list_sentences(cause: FailureCause, *, is_free: bool) -> list[object]:
     sentences: list[object] = [_describe_shared(value) for value in cause.group.shared[:2]]
-    tried = f"{count_noun(cause.attempts, 'attempt')} on {count_noun(cause.machines, 'machine')}. "
     cost = "What they cost is unknown." if cause.cost is None else f"They cost {format_cost(cause.cost)} USD."
-    return [*sentences, tried, cost]
+    cost = "" if is_free else cost
+    return [*sentences, _describe_attempts(cause), cost]
+
+
+def _describe_attempts(cause: FailureCause) -> str:
+    attempts, machines = count_noun(cause.attempts, "attempt"), count_noun(cause.machines, "machine")
+    if not cause.lost:
+        return f"{attempts} on {machines}. "
+    lost = "a worker that was lost" if cause.lost == 1 else "workers that were lost"
+    if cause.lost >= cause.attempts:
+        return f"{attempts} on {lost}. "
+    return f"{attempts}: {cause.lost:,} on {lost}, the others on {machines}. "
 
 
 def _describe_shared(shared: SharedValue) -> Html:
@@ -91,7 +108,13 @@ def _describe_shared(shared: SharedValue) -> Html:
 def _draw_command(command: str) -> Html:
     button = make_tag("button", "copy", type="button", class_="copy scripted")
     label = make_tag("p", "To run them again:", class_="muted")
-    return make_tag("div", label, button, make_tag("pre", command, tabindex=0), class_="command")
+    return make_tag("div", label, button, make_tag("pre", *_join_words(command), tabindex=0), class_="command")
+
+
+def _join_words(command: str) -> Sequence[object]:
+    """Return the command with an element for each word, because a line must not end inside an option."""
+    words = [make_tag("span", word, class_="word") for word in command.split(" ")]
+    return [part for word in words for part in (" ", word)][1:]
 
 
 def _draw_example(example: FailedJob, most_lines: int) -> Html:

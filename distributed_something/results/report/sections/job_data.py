@@ -11,7 +11,13 @@ from typing import Any
 
 from distributed_something.results.report.data import JobRow, Report, Timeline
 from distributed_something.results.report.sections.amounts import round_number, round_to_kibibytes
-from distributed_something.results.report.sections.job_list import find_seconds, name_state
+from distributed_something.results.report.sections.job_list import (
+    ALREADY_THERE,
+    find_seconds,
+    is_taken,
+    name_machine,
+    name_state,
+)
 from distributed_something.results.report.sections.lanes import describe_purchase, list_lines
 from distributed_something.results.report.sections.timeline import measure_span
 
@@ -75,6 +81,12 @@ def encode_data(report: Report, rows: Sequence[JobRow]) -> str:
     strings = StringTable()
     content: dict[str, Any] = {
         "total": report.jobs.total,
+        "totals": {
+            "all": report.jobs.total,
+            "failed": report.verdict.failed,
+            "retried": report.jobs.retried,
+            ALREADY_THERE: report.verdict.already_there,
+        },
         "command": report.run_job_command,
         "causes": {cause.group.id: cause.group.cause for cause in report.failures},
         "jobs": _list_columns(rows, strings),
@@ -101,10 +113,11 @@ def _list_columns(rows: Sequence[JobRow], strings: StringTable) -> dict[str, Any
         "state": [add(name_state(row.state)) for row in rows],
         "attempts": [row.attempts for row in rows],
         "started": [round_number(row.started, 0) for row in rows],
+        "taken": [int(is_taken(row)) for row in rows],
         "seconds": [round_number(find_seconds(row), 1) for row in rows],
         "exit": [row.exit_code for row in rows],
         "memory": [round_to_kibibytes(row.peak_memory_bytes) for row in rows],
-        "machine": [add(row.machine) for row in rows],
+        "machine": [add(name_machine(row)) for row in rows],
         "cause": [add(row.cause) for row in rows],
         "reason": [add(_shorten_reason(row)) for row in rows],
         "output": [add(_make_template(row.output_location, row, keys)) for row in rows],
@@ -139,7 +152,7 @@ def _encode_attempt(attempt: Any, strings: StringTable) -> list[Any]:
     add = strings.add_string
     return [
         add(attempt.state), add(_shorten(attempt.reason)), round_number(attempt.started, 0),
-        round_number(attempt.seconds, 1), add(attempt.machine),
+        round_number(attempt.seconds, 1), add(attempt.machine), int(attempt.is_program_start),
     ]  # fmt: skip
 
 

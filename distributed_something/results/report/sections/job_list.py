@@ -9,6 +9,7 @@ from distributed_something.results.report.data import JobRow, Report
 from distributed_something.results.report.sections.amounts import (
     UNKNOWN,
     format_bytes,
+    format_list,
     format_span,
     round_number,
     round_to_kibibytes,
@@ -17,6 +18,7 @@ from distributed_something.results.report.sections.markup import Html, join_html
 
 STATIC_ROWS = 20
 ALREADY_THERE = "already there"
+TAKEN_MARK = "*"  # behind the time of a job that has no program
 _NOT_APPLICABLE = "–"
 # The key of each column's data, its heading, and its class.
 COLUMNS = (
@@ -25,7 +27,7 @@ COLUMNS = (
     ("seconds", "time", "time"),
     ("attempts", "attempts", "number attempts"),
     ("memory", "peak memory", "number memory"),
-    ("exit", "exit code", "number"),
+    ("exit", "exit code", "number exit"),
     ("started", "began after", "number"),
     ("machine", "machine", "machine"),
     ("cause", "cause of failure", "cause-name"),
@@ -35,6 +37,16 @@ COLUMNS = (
 def name_state(state: str) -> str:
     """Return what people read for a row's state."""
     return ALREADY_THERE if state == "skipped" else state
+
+
+def name_machine(row: JobRow) -> str:
+    """Return what people read for a row's machine; "" if it is unknown."""
+    return "lost" if row.is_lost else row.machine
+
+
+def is_taken(row: JobRow) -> bool:
+    """Return whether the row says when a worker took the job, because it is unknown when a program began."""
+    return row.started is not None and not row.is_program_start
 
 
 def draw_jobs(report: Report, listed: Sequence[JobRow]) -> Html:
@@ -51,8 +63,8 @@ def draw_jobs(report: Report, listed: Sequence[JobRow]) -> Html:
     static = make_tag("div", table, class_="wide static", tabindex=0)
     return make_section(
         "jobs",
-        "All jobs, the slowest first",
-        make_tag("p", *_describe_rows(report, len(listed), len(slowest)), class_="lead"),
+        "All jobs",
+        make_tag("p", *_describe_rows(report, listed, len(slowest)), class_="lead"),
         make_tag("div", id="table"),
         static,
     )
@@ -69,10 +81,10 @@ def find_seconds(row: JobRow) -> float | None:
     return row.seconds if is_known else None
 
 
-def _describe_rows(report: Report, listed: int, slowest: int) -> list[Html]:
+def _describe_rows(report: Report, listed: Sequence[JobRow], slowest: int) -> list[Html]:
     """Return what the table holds: with the script, and in the static page."""
     total = report.jobs.total
-    if listed >= total and not report.jobs.is_sample:
+    if len(listed) >= total and not report.jobs.is_sample:
         scripted = "Click a job for its earlier attempts and its record."
         if report.run_job_command:
             scripted = (
@@ -80,11 +92,36 @@ def _describe_rows(report: Report, listed: int, slowest: int) -> list[Html]:
             )
     else:
         scripted = (
-            f"The table has {listed:,} of {total:,} jobs: the failed and the retried ones, the slowest, and an even "
-            "sample of the others. jobs.tsv has them all. Click a job for its attempts and its record."
+            f"The table has {len(listed):,} of {total:,} jobs: {format_list(_list_parts(report, listed))}. "
+            "jobs.tsv has them all. Click a job for its attempts and its record."
         )
     static = f"Without the script, and on paper, these are the {slowest:,} slowest of {total:,} jobs."
-    return [make_tag("span", scripted, class_="scripted"), make_tag("span", static, class_="unscripted")]
+    texts = [make_tag("span", scripted, class_="scripted"), make_tag("span", static, class_="unscripted")]
+    if any(is_taken(row) for row in report.jobs.rows):
+        texts.append(make_tag("span", f" {TAKEN_MARK} when a worker took the job: no program began."))
+    return texts
+
+
+def _list_parts(report: Report, listed: Sequence[JobRow]) -> list[str]:
+    """Return which jobs the table has, counted from its rows."""
+    failed = sum(row.state == "failed" for row in listed)
+    recovered = sum(row.state == "done" and (row.attempts or 0) > 1 for row in listed)
+    others = len(listed) - failed - recovered
+    parts = [
+        _describe_part(failed, report.verdict.failed, "that failed"),
+        _describe_part(recovered, report.jobs.recovered, "that were done on a later attempt"),
+    ]
+    if others:
+        is_cut = len(listed) < len(report.jobs.rows)  # because the page would be too large
+        which = ", slow ones first" if is_cut else ": the slowest and an even sample" if report.jobs.is_sample else ""
+        parts.append(f"{others:,} others{which}")
+    return [part for part in parts if part]
+
+
+def _describe_part(listed: int, total: int, which: str) -> str:
+    if not listed:
+        return ""
+    return f"all {listed:,} {which}" if listed >= total else f"{listed:,} of the {total:,} {which}"
 
 
 def _draw_job(row: JobRow, causes: dict[str, str], longest: float) -> Html:
@@ -98,8 +135,8 @@ def _draw_job(row: JobRow, causes: dict[str, str], longest: float) -> Html:
         UNKNOWN if row.attempts is None else f"{row.attempts:,}",
         _NOT_APPLICABLE if no_program and memory is None else format_bytes(None if memory is None else 1024 * memory),
         _NOT_APPLICABLE if row.exit_code is None else str(row.exit_code),
-        format_span(round_number(row.started, 0)),
-        row.machine or UNKNOWN,
+        format_span(round_number(row.started, 0)) + (TAKEN_MARK if is_taken(row) else ""),
+        name_machine(row) or UNKNOWN,
         causes.get(row.cause, row.cause),
     )
     return make_tag(
@@ -108,8 +145,8 @@ def _draw_job(row: JobRow, causes: dict[str, str], longest: float) -> Html:
 
 
 def _draw_time(seconds: float | None, longest: float, state: str) -> Html:
-    if seconds is None or longest <= 0:
+    if seconds is None:
         return join_html(format_span(seconds))
     class_ = "u-failed" if state == "failed" else "u-work"
-    bar = make_tag("rect", class_=class_, width=f"{max(1.0, 100 * seconds / longest):.1f}%", height=8)
-    return join_html(make_tag("svg", bar, width=60, height=8, aria_hidden="true"), " ", format_span(seconds))
+    bar = make_tag("rect", class_=class_, width=f"{max(1.0, 100 * seconds / (longest or 1.0)):.1f}%", height=8)
+    return join_html(make_tag("svg", bar, width=50, height=8, aria_hidden="true"), " ", format_span(seconds))

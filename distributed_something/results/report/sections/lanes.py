@@ -126,7 +126,7 @@ def _add_lane(
 
 
 def _name_kind(piece: Piece, number: int) -> str:
-    if piece.state != "done":
+    if piece.state not in ("done", "running"):
         return piece.state if piece.state in ("failed", "interrupted") else "idle"
     return "work-2" if number % 2 else "work"
 
@@ -148,7 +148,7 @@ def _name_group(row: LaneRow) -> tuple[str, str]:
 
 def _draw_row_group(name: tuple[str, str], rows: list[LaneRow], grid: Sequence[float]) -> tuple[Html, Html]:
     machines = count_noun(sum(row.machines for row in rows), "machine")
-    each = f"{max(row.machines for row in rows):,} in a row" if len(rows) > 1 else ""
+    each = f"up to {max(row.machines for row in rows):,} in a row" if len(rows) > 1 else ""
     label = make_tag(
         "span",
         make_tag("b", name[0] or "Machines"),

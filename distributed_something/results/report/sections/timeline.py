@@ -31,7 +31,8 @@ def draw_timeline(report: Report) -> Html:
         return make_section("timeline", "The run over time", lead)
     span = measure_span(timeline)
     marks = list_time_marks(span)
-    axis = _draw_row("", draw_labels([(mark / span, format_mark(mark)) for mark in marks]))
+    step = marks[1] if len(marks) > 1 else None
+    axis = _draw_row("", draw_labels([(mark / span, format_mark(mark, step)) for mark in marks]))
     grid = [mark / span for mark in marks[1:]]
     machines = draw_rows(timeline, grid) if timeline.rows else draw_lanes(timeline, span, grid)
     return make_section(
@@ -69,9 +70,10 @@ def _describe_drawing(report: Report, timeline: Timeline) -> Html:
     if timeline.interruptions:
         text += "An amber mark above: EC2 took back a machine. "
     if timeline.rows:
+        most = max(row.machines for row in timeline.rows)
         text += (
-            f"Below, a row is about {count_noun(max(1, timeline.rows[0].machines), 'machine')}: the deeper the blue, "
-            "the larger the share of the paid time at work; the height of red is the share of programs that failed."
+            f"Below, a row is up to {count_noun(most, 'machine')}: the deeper the blue, the larger the share of the "
+            "paid time at work; the height of red is the share of programs that failed."
         )
     elif timeline.lanes:
         text += (
@@ -161,8 +163,7 @@ def _draw_left(report: Report, timeline: Timeline, span: float, grid: Sequence[f
     area = make_tag("path", class_="left-area", d=f"M0 {_LEFT_PIXELS}{points}V{_LEFT_PIXELS}z")
     reached = {percent: seconds / span for percent, seconds in sorted(timeline.marks.items())}
     marks = draw_lines(reached.values(), 0, _LEFT_PIXELS, "mark")
-    ends = [row.started + row.seconds for row in report.jobs.rows
-            if row.state == "failed" and row.started is not None and row.seconds is not None]  # fmt: skip
+    ends = [row.ended for row in report.jobs.rows if row.state == "failed" and row.ended is not None]
     failed = draw_rectangles(
         ((WIDTH * end / span, _LEFT_PIXELS - 10, MIN_VISIBLE_WIDTH, 10) for end in ends[:5000]), "u-failed"
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from distributed_something.results.report.data import USES, Report, Verdict
+from collections.abc import Sequence
+
+from distributed_something.results.report.data import USES, PausedMachine, Report, Verdict
 from distributed_something.results.report.sections.amounts import (
     MIN_JOBS_FOR_PRICE,
     UNKNOWN,
@@ -16,6 +18,7 @@ from distributed_something.results.report.sections.amounts import (
 )
 from distributed_something.results.report.sections.markup import Html, join_html, make_tag
 
+MAX_PAUSED_MACHINES, MAX_REASON_CHARACTERS = 3, 160
 USE_NAMES = {
     "work": ("work", "programs of jobs that are done"),
     "failed": ("failed", "attempts that failed"),
@@ -24,7 +27,6 @@ USE_NAMES = {
     "startup": ("start-up", "launch to first program"),
     "idle": ("idle", "paid for, nothing to do"),
 }
-_SEPARATOR = Html(' <span class="dot">·</span> ')
 
 
 def draw_verdict(report: Report) -> Html:
@@ -37,6 +39,7 @@ def draw_verdict(report: Report) -> Html:
         make_tag("p", _join_facts(_list_facts(verdict)), class_="facts"),
         *([make_tag("p", _describe_unread(verdict.unread), class_="warning")] if verdict.unread else []),
         _draw_uses(report),
+        *([make_tag("p", _describe_pauses(report.paused), class_="note")] if report.paused else []),
         id="verdict",
     )
 
@@ -109,12 +112,23 @@ def _list_facts(verdict: Verdict) -> list[object]:
 
 
 def _join_facts(facts: list[object]) -> Html:
-    first, *others = facts
-    return join_html(first, *(join_html(_SEPARATOR, make_tag("span", fact)) for fact in others))
+    return join_html(*(join_html(make_tag("span", fact), " ") for fact in facts))
 
 
 def _describe_unread(unread: int) -> str:
     return f"{count_noun(unread, 'record')} could not be read, so the numbers may be too low."
+
+
+def _describe_pauses(paused: Sequence[PausedMachine]) -> str:
+    """Return why slots were idle although jobs may have waited: which machines took no jobs, for how long, and why."""
+    shown = [
+        f"{machine.machine} took no jobs for {format_span(machine.seconds)}"
+        + (f" ({machine.reason[:MAX_REASON_CHARACTERS]})" if machine.reason else "")
+        for machine in paused[:MAX_PAUSED_MACHINES]
+    ]
+    more = len(paused) - len(shown)
+    others = [f"{count_noun(more, 'other machine')} did so for a time as well"] if more else []
+    return f"Part of the idle time may be pauses: {format_list([*shown, *others])}."
 
 
 def _draw_uses(report: Report) -> Html:
@@ -123,23 +137,33 @@ def _draw_uses(report: Report) -> Html:
     If there is no money to divide, the bar and the legend show the slots' time.
     """
     verdict, timeline = report.verdict, report.timeline
+    now = (
+        " Programs that run now count as work; those of the last minute may be missing."
+        if verdict.ended is None
+        else ""
+    )
     amounts = {use: float(getattr(verdict.uses, use)) for use in USES} if verdict.uses is not None else {}
     if sum(amounts.values()) > 0:
         note = "In USD; the six amounts add up to the cost of the machines."
         if verdict.is_cost_estimated:
             note += " The cost is an estimate, because some prices or times of machines had to be assumed."
-        return _draw_amounts(amounts, {use: format_money(amount) for use, amount in amounts.items()}, "Dollars", note)
+        texts = {use: format_money(amount) for use, amount in amounts.items()}
+        return _draw_amounts(verdict, amounts, texts, "Dollars", note + now)
     amounts = {use: sum(timeline.slots.get(use, ())) for use in USES} if timeline is not None else {}
     total = sum(amounts.values())
     if total <= 0:
         return make_tag("p", f"What the machines were used for: {UNKNOWN}.", class_="note")
     texts = {use: format_share(amount / total) for use, amount in amounts.items()}
     reason = "the cost of the machines is unknown" if verdict.cost is None else "the machines cost less than 0.01 USD"
-    return _draw_amounts(amounts, texts, "Time", f"Shares of the slots' time, because {reason}.")
+    return _draw_amounts(verdict, amounts, texts, "Time", f"Shares of the slots' time, because {reason}.{now}")
 
 
-def _draw_amounts(amounts: dict[str, float], texts: dict[str, str], title: str, note: str) -> Html:
-    items = [_draw_use(use, text, amounts[use] / sum(amounts.values())) for use, text in texts.items()]
+def _draw_amounts(verdict: Verdict, amounts: dict[str, float], texts: dict[str, str], title: str, note: str) -> Html:
+    meanings = {use: meaning for use, (_, meaning) in USE_NAMES.items()}
+    if verdict.ended is None:
+        meanings["work"] = "programs of jobs that are done, or run now"
+    total = sum(amounts.values())
+    items = [_draw_use(use, text, meanings[use], amounts[use] / total) for use, text in texts.items()]
     bar = _draw_bar(amounts, texts, title)
     return join_html(bar, make_tag("ul", *items, class_="uses"), make_tag("p", note, class_="note"))
 
@@ -157,15 +181,14 @@ def _draw_bar(amounts: dict[str, float], texts: dict[str, str], title: str) -> H
     return make_tag("svg", *rectangles, class_="money", role="img", aria_label=label)
 
 
-def _draw_use(use: str, text: str, share: float) -> Html:
+def _draw_use(use: str, text: str, meaning: str, share: float) -> Html:
     """Return a use in the legend. `text`: its amount; `share`: of all, from 0 to 1."""
-    name, meaning = USE_NAMES[use]
     small = format_share(share)
     return make_tag(
         "li",
         make_tag("i", class_=f"key k-{use}"),
         make_tag("b", text, data_use=use),
         make_tag("small", f" {small}" if small != text else ""),
-        make_tag("span", name, class_="use"),
+        make_tag("span", USE_NAMES[use][0], class_="use"),
         make_tag("span", meaning, class_="meaning"),
     )
