@@ -159,6 +159,30 @@ def test_only_a_config_that_uses_plugins_must_be_edited_for_them(
     assert ("#v1.2 " in (tmp_path / "new" / "worker" / "Dockerfile").read_text()) == (commit == "v1.2")
 
 
+@pytest.mark.parametrize(
+    ("old_image", "base"),
+    [
+        ("cellprofiler/distributed-cellprofiler:2.1.0_4.2.6", "cellprofiler/cellprofiler:4.2.6"),
+        ("docker.io/cellprofiler/distributed-cellprofiler:1.2.1_3.1.9", "cellprofiler/cellprofiler:3.1.9"),
+        ("cellprofiler/distributed-cellprofiler:2.1.0_4.2.8", ""),
+        ("cellprofiler/distributed-cellprofiler:latest", ""),
+        ("distributedscience/distributed-fiji:latest", ""),
+        ("ada/own:1_4.2.4", ""),
+    ],
+)
+def test_the_image_keeps_the_version_of_the_program(tmp_path: Path, old: Path, old_image: str, base: str) -> None:
+    config = old / "config.py"
+    lines = [line for line in config.read_text().splitlines() if not line.startswith("DOCKERHUB_TAG")]
+    config.write_text("\n".join([*lines, f"DOCKERHUB_TAG = '{old_image}'", ""]))
+    report = move_in(tmp_path).err.splitlines()
+    first_line = (tmp_path / "new" / "worker" / "Dockerfile").read_text().splitlines()[0]
+    assert first_line == f"FROM {base or 'cellprofiler/cellprofiler:4.2.8'}"
+    listed = [line for line in report if line.startswith("base ")]
+    assert listed == (
+        [f"base            worker/Dockerfile starts from {base}, the version in the old image"] if base else []
+    )
+
+
 def test_names_that_are_given_replace_the_old_ones(tmp_path: Path, old: Path) -> None:
     assert move_in(tmp_path, "--app-name", "Next", "--image", "ada/cp:2").code == 0
     settings = load_settings(tmp_path / "new" / "config.py")

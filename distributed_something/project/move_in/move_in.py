@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from distributed_something.core.errors import InputError
-from distributed_something.core.files import write_file_atomically
+from distributed_something.core.files import read_text_file, write_file_atomically
+from distributed_something.core.image_name import find_published_base
 from distributed_something.core.text import format_count, format_row
 from distributed_something.jobs.job_keys import collect_own_names
 from distributed_something.project.hook_signatures import read_config_constants
@@ -44,10 +46,15 @@ class OldProject:
 
 @dataclass(frozen=True)
 class MoveReport:
-    """What became of the old project. `other_parts`: what else was beside the old config, and why it was not copied."""
+    """What became of the old project.
+
+    `base`: the image that worker/Dockerfile starts from now, because the old image did; "" if that did not change.
+    `other_parts`: what else was beside the old config, and why it was not copied.
+    """
 
     config: ConvertedConfig | None
     old_image: str
+    base: str
     plugins: MovedPlugins
     files: CopiedFiles | None
     other_parts: dict[str, str]
@@ -91,7 +98,19 @@ def move_in(draft: Path, old: OldProject, app_name: str, image: str) -> MoveRepo
         files = copy_old_files(old.files, draft / "files", draft / "worker", skipped)
         _remove_example_data(draft, files)
     old_image = str(old.config.values.get("DOCKERHUB_TAG", "")) if old.config else ""
-    return MoveReport(config, old_image, plugins, files, _list_other_parts(old))
+    base = _keep_program_version(draft / "worker" / "Dockerfile", old_image)
+    return MoveReport(config, old_image, base, plugins, files, _list_other_parts(old))
+
+
+def _keep_program_version(dockerfile: Path, old_image: str) -> str:
+    """Let the Dockerfile start from the program's version in the old image, and return it; "" if nothing changed."""
+    base = find_published_base(old_image) or ""
+    text = read_text_file(dockerfile, "a Dockerfile")
+    first = re.match(r"FROM (\S+)", text)
+    if first is None or first[1] == base or first[1].partition(":")[0] != base.partition(":")[0]:
+        return ""
+    write_file_atomically(dockerfile, text.replace(first[0], f"FROM {base}", 1).encode())
+    return base
 
 
 def _remove_example_data(draft: Path, files: CopiedFiles) -> None:
@@ -141,6 +160,8 @@ def format_report(report: MoveReport, image: str, placeholders: Iterable[InputEr
         if report.old_image and report.old_image != image:
             yield format_row("replaced", f"DOCKERHUB_TAG: {report.old_image} contains the old worker")
             edits.append(f"config.py: DOCKERHUB_TAG is {image}; make build builds this image")
+        if report.base:
+            yield format_row("base", f"worker/Dockerfile starts from {report.base}, the version in the old image")
     for line in report.plugins.lines:
         yield format_row("plugins", f"worker/Dockerfile, as a comment: {line}")
     edits += _list_plugin_edits(report.plugins)
