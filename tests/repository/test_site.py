@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import commands_page
 import diagrams
@@ -14,6 +15,7 @@ import page_commands
 import pytest
 import screenshots
 import site_pages
+from screen_drawing import draw_screen
 
 from distributed_something.cli.main import cli
 from distributed_something.core.config_settings import Settings
@@ -85,6 +87,15 @@ def test_the_reference_contains_every_command_and_every_option() -> None:
 def test_the_drawings_in_the_docs_are_those_that_the_code_draws() -> None:
     for name, text in diagrams.format_drawings().items():
         assert (DOCS / "pictures" / name).read_text() == text, "run: make screenshots"
+
+
+def test_each_text_of_a_drawn_screen_keeps_its_own_spaces() -> None:
+    """Browsers collapse the spaces of a text element that does not say so itself, whatever its group says."""
+    cells = [[(character, "") for character in "a  b"] + [(character, "1;31") for character in "  c"]]
+    for drawing in (draw_screen(cells, "a screen"), (DOCS / "pictures" / "monitor.svg").read_text()):
+        texts = list(ElementTree.fromstring(drawing).iter("{http://www.w3.org/2000/svg}text"))
+        assert len(texts) >= 2
+        assert {text.get("{http://www.w3.org/XML/1998/namespace}space") for text in texts} == {"preserve"}
 
 
 def test_the_drawing_of_the_packages_has_every_arrow_of_the_architecture() -> None:
