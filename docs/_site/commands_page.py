@@ -60,7 +60,8 @@ def format_help(command: click.Command) -> str:
 def format_options(parameters: Sequence[click.Parameter]) -> str:
     """Return a table of the options among the parameters of a command."""
     context = click.Context(cli)
-    rows = [record for parameter in parameters if (record := parameter.get_help_record(context))]
+    options = [parameter for parameter in parameters if isinstance(parameter, click.Option)]
+    rows = [record for option in options if (record := option.get_help_record(context))]
     if not rows:
         return ""
     lines = [f"| `{names}` | {escape(text)} |".replace("\n", " ") for names, text in rows]
