@@ -6,6 +6,7 @@ GitHub and on the site. Nothing is loaded from other hosts.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -33,6 +34,13 @@ highlight_language = "text"  # most blocks are commands for a shell and what the
 
 html_theme = "furo"
 html_title = project
+# On GitHub, the environment says which repository this is; elsewhere, the pages name none.
+repository_address = "/".join(filter(None, map(os.environ.get, ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY"))))
+if repository_address:
+    html_theme_options = {
+        "source_repository": repository_address, "source_branch": os.environ["GITHUB_REF_NAME"], "source_directory": "",
+        "top_of_page_buttons": ["view"],
+    }  # fmt: skip
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_additional_pages = {"index": "redirect.html"}  # the pages are in docs/, as in the repository

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -77,7 +78,7 @@ def new_project(
     context.console.print_progress(format_row("created", f"{folder}{', with a first commit' if is_committed else ''}"))
     for line in format_report(report, str(tag), _list_placeholders(folder, report)) if report else ():
         context.console.print_progress(line)
-    context.console.print_progress(f"next: cd {folder}, then read README.md")
+    context.console.print_progress(f"next: cd {shlex.quote(str(folder))}, then read README.md")
 
 
 def _list_placeholders(folder: Path, report: MoveReport) -> list[InputError]:

@@ -216,7 +216,9 @@ def _fill_draft(draft: Path, spec: ProjectSpec) -> MoveReport | None:
         _set_config_names(draft / "config.py", spec)
     preparations = list(iter_preparation_commands(draft))
     has_results_script = (draft / "show-results.sh").is_file()
-    readme = build_readme(spec.app_name, spec.example, preparations, has_results_script=has_results_script)
+    readme = build_readme(
+        spec.app_name, spec.example, spec.program, preparations, has_results_script=has_results_script
+    )
     if report is not None:
         readme = name_moved_files(readme, report, spec.app_name)
     write_file_atomically(draft / "README.md", readme.encode())

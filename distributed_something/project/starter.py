@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import indent
 
 from distributed_something.core.files import read_text_file, write_file_atomically
 from distributed_something.jobs.job_file import iter_job_file_lines
@@ -48,30 +49,43 @@ def build_example_job(app_name: str, program: str) -> str:
     return "".join(iter_job_file_lines(content, ({"file": name} for name in EXAMPLE_DATA)))
 
 
-def build_readme(app_name: str, example: str | None, preparations: list[str], *, has_results_script: bool) -> str:
+def build_readme(
+    app_name: str, example: str | None, program: str | None, preparations: list[str], *, has_results_script: bool
+) -> str:
     """Return the text of a new project's README.
 
+    `example` is the name of the example that it was created from; otherwise, `program` is the command of a job.
     `preparations` are the commands that an example needs before the first run. `has_results_script` is true if the
     project has a show-results.sh.
     """
-    source = f"the example `{example}`" if example else "the template"
+    if example:
+        purpose = (
+            f"This project was created from the example `{example}` of Distributed-Something. It runs a program on\n"
+        )
+        purpose += "many files, on AWS or on this computer."
+    else:
+        purpose = (
+            "With Distributed-Something, each job of this project runs this command, on AWS or on this computer:\n\n"
+        )
+        purpose += indent(program or "", "    ")
     prepared = "".join(f"\n    {command}" for command in preparations)
     own = "" if example else _OWN_FILES_SECTION
     show = " To show them together: `./show-results.sh local/your-bucket-name`." if has_results_script else ""
-    return _README_TEMPLATE.format(app=app_name, source=source, prepared=prepared, own=own, show=show)
+    return _README_TEMPLATE.format(app=app_name, purpose=purpose, prepared=prepared, own=own, show=show)
 
 
 _OWN_FILES_SECTION = """\
 The three small text files in `files/data/` are samples. If your program reads another format, first put your own files
 there instead, and list them:
 
-    python run.py makeJobs --files files/data --like files/exampleJob.json -o files/exampleJob.json --force
+    python run.py --local makeJobs --files files/data --like files/exampleJob.json -o files/exampleJob.json --force
+
+Then run the jobs:
 
 """
 _README_TEMPLATE = """# {app}
 
-A Distributed-Something project, created from {source}.
-It runs a program on many files, on AWS or on this computer.
+{purpose}
 
 ## Run it on this computer
 
@@ -117,7 +131,7 @@ To bring a newer version into this project, run this in a newer clone of the Dis
 1. Write your own `DOCKERHUB_TAG`, `AWS_BUCKET`, and `SSH_KEY_NAME` in `config.py`.
 2. Once per account: `python run.py setupAWS` and `python run.py fleetFile`.
 3. Build and push the image: `make push`. On GitHub, `.github/workflows/image.yml` also builds it whenever you push
-   to `main`, and pushes it to GitHub's registry; its last step shows the name for `DOCKERHUB_TAG`.
+   a change of it to `main`, and pushes it to GitHub's registry; its last step shows the name for `DOCKERHUB_TAG`.
 4. Type `setup` and `submitJob` as above, without `--local`. Then `python run.py check files/{app}Fleet.json` finds
    mistakes before they cost money. Then type `startCluster` with this Fleet file, and `monitor`.
 """

@@ -100,7 +100,7 @@ class Drawing:
 
 def draw_services() -> Drawing:
     """Return a table of commands and services. The columns are in the order of a run."""
-    drawing = Drawing(760, 400)
+    drawing = Drawing(760, 352)
     left, width, top, height = 130, 122, 84, 52
     for column, (command, file, actions) in enumerate(SERVICE_COLUMNS):
         x = left + column * (width + 4)
@@ -121,16 +121,12 @@ def draw_services() -> Drawing:
     drawing.add_line([(0, bottom), (760, bottom)], "grid", 1)
     drawing.add_text(2, 28, "You type", "strong", anchor="start")
     drawing.add_text(2, 46, "and edit", "note", 12, anchor="start")
-    note = "monitor removes what the run created. Your files, the records, and the logs stay."
-    drawing.add_text(2, bottom + 26, note, "note", 12, anchor="start")
-    note = "Once per account, setupAWS creates the roles (IAM) and the function that can run monitor in AWS (Lambda)."
-    drawing.add_text(2, bottom + 44, note, "note", 12, anchor="start")
     return drawing
 
 
 def draw_job() -> Drawing:
     """Return the life of a job: the steps of an attempt, and where the message is if an attempt does not succeed."""
-    drawing = Drawing(760, 338)
+    drawing = Drawing(760, 284)
     steps = (
         ("leased", "hidden in the queue"), ("already done?", "skipped"), ("inputs", "downloaded"),
         ("program", "runs"), ("success?", "exit code, files"), ("results", "uploaded, verified"),
@@ -157,17 +153,14 @@ def draw_job() -> Drawing:
     drawing.add_text(275, 197, "after JOB_RETRIES attempts", "note", 12, anchor="start")
     drawing.add_arrow((190, 240), (30, 240), (30, 76))
     drawing.add_text(110, 232, "retry", "strong", 12)
-    note = "The message is deleted last. If anything dies before that, the lease expires, and the job runs again: a job"
-    drawing.add_text(4, 310, note, "note", 12, anchor="start")
-    drawing.add_text(4, 328, "may run twice, but it is never lost.", "note", 12, anchor="start")
     return drawing
 
 
 def draw_scaling() -> Drawing:
     """Return a sketch of what shrinks when: jobs that are left, slots, and machines, over the time of a run."""
-    drawing = Drawing(760, 336)
+    drawing = Drawing(760, 292)
     drawing.add_line([(50, 20), (50, 250), (750, 250)], "line")
-    drawing.add_text(750, 244, "time →", "note", 12, anchor="end")
+    drawing.add_text(718, 244, "time →", "note", 12, anchor="start")
     # 4 slots per machine: 20 px of slots for each 20 px of machines would hide one line behind the other.
     jobs = [(90, 40), (430, 110), (540, 170), (610, 210), (690, 250)]
     slots = [(90, 250), (130, 110), (430, 110), (470, 110), (470, 140), (540, 140), (540, 182), (610, 182), (610, 222),
@@ -183,12 +176,6 @@ def draw_scaling() -> Drawing:
     drawing.add_text(250, 62, "jobs that are left", "strong", 12, anchor="start")
     drawing.add_text(180, 128, "slots: room for one job each", "strong", 12, anchor="start")
     drawing.add_text(180, 183, "machines: EC2 replaces reclaimed ones", "strong", 12, anchor="start")
-    drawing.add_text(442, 40, "Idle containers stop, then machines without a", "note", 12, anchor="start")
-    drawing.add_text(442, 56, "container. A machine with a job is never", "note", 12, anchor="start")
-    drawing.add_text(442, 72, "terminated.", "note", 12, anchor="start")
-    note = "At the end, monitor observes an empty queue three times over 75 seconds. Then it terminates"
-    drawing.add_text(50, 312, note, "note", 12, anchor="start")
-    drawing.add_text(50, 328, "everything and checks that nothing remains.", "note", 12, anchor="start")
     return drawing
 
 

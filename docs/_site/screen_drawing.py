@@ -20,7 +20,7 @@ def draw_screen(lines: list[list[tuple[str, str]]], title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height}">',
         f"<title>{escape(title)}</title>",
         f'<rect width="{width:g}" height="{height}" rx="8" class="screen" fill="#16181d"/>',
-        '<g class="screen-text" font-size="14" xml:space="preserve" '
+        '<g class="screen-text" font-size="14" '
         "font-family=\"ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace\">",
     ]
     for row, line in enumerate(lines):
@@ -29,8 +29,9 @@ def draw_screen(lines: list[list[tuple[str, str]]], title: str) -> str:
             text = "".join(character for character, _ in cells)
             if text.strip():
                 x, y = MARGIN + column * CELL_WIDTH, MARGIN + row * LINE_HEIGHT + 13
+                # Not on the group: browsers give each text element their own style for spaces, which collapses them.
                 shapes.append(
-                    f'<text x="{x:g}" y="{y}" textLength="{len(text) * CELL_WIDTH:g}" '
+                    f'<text xml:space="preserve" x="{x:g}" y="{y}" textLength="{len(text) * CELL_WIDTH:g}" '
                     f'style="fill: {find_color(style)}">{escape(text)}</text>'
                 )
             column += len(text)

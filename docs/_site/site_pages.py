@@ -1,8 +1,8 @@
 """A Sphinx extension that completes pages while they are read, so that their files look right on GitHub, too.
 
 - The contents in the sidebar are the sections and links of `docs/index.md`. Pages that it does not name are added.
-- The marker `<!-- commands -->` stands for the reference of the commands, which `commands_page.py` takes from the code.
 - A drawing in `docs/pictures/` becomes a part of the page, so that it follows the page's light or dark colors.
+- Where the address of the repository is known, `docs/start-here.md` and `docs/index.md` name it.
 - The diagram in `docs/architecture.md`, which GitHub draws, is replaced by a drawing.
 """
 
@@ -12,14 +12,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from commands_page import format_commands_page
-
 DOCS = Path(__file__).resolve().parents[1]
 EXAMPLES = DOCS.parent / "examples"
 UNLISTED_PAGES_SECTION = "How-to pages"
 
 
 def setup(app: Any) -> dict[str, bool]:
+    app.add_config_value("repository_address", "", "env")
     app.connect("env-get-outdated", list_outdated_pages)
     app.connect("source-read", complete_page)
     return {"parallel_read_safe": True}
@@ -33,10 +32,10 @@ def list_outdated_pages(app: Any, *_: Any) -> list[str]:
 def complete_page(app: Any, name: str, source: list[str]) -> None:
     """Change the text of the page `name`, which Sphinx is about to parse."""
     text = source[0]
+    if app.config.repository_address:
+        text = name_repository(text, name, app.config.repository_address)
     if name == app.config.root_doc:
         text += build_contents(text, list_page_names())
-    if name == "docs/options":
-        text = text.replace("<!-- commands -->", format_commands_page())
     if name == "docs/architecture":
         text = re.sub(
             r"```mermaid\n.*?```", "![The packages and their imports](pictures/packages.svg)", text, flags=re.S
@@ -48,6 +47,18 @@ def complete_page(app: Any, name: str, source: list[str]) -> None:
     if name == "README":  # nobody needs it on the site, except those who follow a link to it
         text = "---\norphan: true\n---\n" + text
     source[0] = re.sub(r"^!\[([^\]]*)\]\((?:docs/)?pictures/([\w-]+)\.svg\)$", inline_drawing, text, flags=re.M)
+
+
+def name_repository(text: str, page: str, address: str) -> str:
+    """Add the repository's address to the pages that visitors of the site see first."""
+    if page == "docs/start-here":
+        commands = f"    git clone {address}\n    cd {Path(address).name}\n"
+        sentence = f"Clone [the repository]({address}) and go to its folder:\n\n{commands}"
+        return text.replace("Clone the repository and go to its folder.\n", sentence)
+    if page == "docs/index":
+        links = f"Everything is in [the repository]({address}). [Report a problem]({address}/issues/new/choose) there."
+        return text.replace("## Start here\n", f"{links}\n\n## Start here\n", 1)
+    return text
 
 
 def list_page_names() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from distributed_something.cli.context import ExitCode
 from distributed_something.cli.main import cli
 from distributed_something.core.files import write_file_atomically
 from distributed_something.jobs.job_file import load_job_file
+from distributed_something.localcloud.base.layout import CloudState, build_layout
 from distributed_something.project import new
 from distributed_something.project.config_file import load_settings
 from distributed_something.project.new import DraftError, ProjectSpec, list_examples, parse_image_option
@@ -117,6 +120,23 @@ def test_all_names_are_derived_from_the_folder(project: Path) -> None:
     assert "My-Reads" in (project / "README.md").read_text().splitlines()[0]
 
 
+def test_the_readme_begins_with_the_command_of_a_job(tmp_path: Path) -> None:
+    program = "count `date` {input_dir}/{file} > {output_dir}/{file}"
+    readme = (create_project(tmp_path / "reads", "--program", program) / "README.md").read_text()
+    assert f"\n    {program}\n" in readme.partition("\n## ")[0]
+
+
+def test_the_readme_separates_the_commands_for_other_files_from_those_of_a_run(project: Path) -> None:
+    after_files = (project / "README.md").read_text().partition(" makeJobs ")[2].partition("python run.py")[0]
+    assert "\n\nThen run the jobs:\n\n" in after_files
+
+
+def test_the_next_command_can_be_typed_for_a_folder_with_a_space(tmp_path: Path) -> None:
+    outcome = run_command("newProject", str(tmp_path / "my reads"))
+    assert outcome.code == ExitCode.DONE
+    assert f"next: cd '{tmp_path}/my reads', then read README.md" in outcome.err
+
+
 def test_names_from_options_are_used_in_all_files(tmp_path: Path) -> None:
     project = create_project(
         tmp_path / "reads", "--app-name", "Reads", "--image", "ada/seqtk:1.4", "--base", "bio/seqtk:1.4"
@@ -144,6 +164,27 @@ def test_make_build_builds_the_program_and_then_adds_the_worker(tmp_path: Path) 
     )
     assert f" --tag ada/seqtk:1.4 --label distributed-something.version={VERSION} " in worker
     assert push == "push ada/seqtk:1.4"
+
+
+def test_make_test_stops_the_local_cloud_also_if_an_earlier_one_has_crashed(project: Path) -> None:
+    python, notes = project / ".venv" / "bin" / "python", project.parent / "notes"
+    python.parent.mkdir(parents=True)
+    real = f'PYTHONPATH={ROOT} exec {sys.executable} "$@"'
+    python.write_text(
+        f'#!/bin/sh\n[ "$1" != -c ] || {real}\necho "$@" >> "{notes}"\nmkdir -p local/runJob/a/job/output\n'
+    )
+    python.chmod(0o755)
+    layout = build_layout(project)
+    layout.root.mkdir(parents=True)
+    address = "http://127.0.0.1:9"  # nothing answers there
+    layout.state.write_text(json.dumps(asdict(CloudState(1, "token", address, address, layout.key))))
+    shutil.rmtree(project / "files" / "expected")
+    command = ["make", "--old-file=venv", "test"]
+    completed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
+    assert notes.read_text().splitlines() == [
+        "run.py --local runJob files/exampleJob.json --index 1 --upload", "run.py --local stop",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("target", "options"), [("build", ""), ("push", " --push")])

@@ -95,6 +95,13 @@ def test_the_form_for_problems_asks_for_what_explains_them() -> None:
     labels = [field["attributes"].get("label", "") for field in fields]
     for command in ("--version", "why --json", "status --json"):
         assert f"python run.py {command}" in labels
+    assert "Operating system, and python --version" in labels
+
+
+def test_the_image_is_built_only_if_something_that_it_contains_has_changed() -> None:
+    paths = read_yaml(ROOT / ".github" / "workflows" / "image.yml")[True]["push"]["paths"]  # YAML reads `on` as true
+    assert {"worker/**", "config.py", "requirements.txt", "vendor/**"} <= set(paths)
+    assert [path for path in paths if path.startswith(("docs", "files", "README"))] == []
 
 
 def test_links_in_the_forms_lead_to_files_that_exist() -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import commands_page
 import diagrams
@@ -14,6 +15,7 @@ import page_commands
 import pytest
 import screenshots
 import site_pages
+from screen_drawing import draw_screen
 
 from distributed_something.cli.main import cli
 from distributed_something.core.config_settings import Settings
@@ -82,9 +84,30 @@ def test_the_reference_contains_every_command_and_every_option() -> None:
     assert all(f"`{name}" in text.partition("### ")[0] for name in ("--local", "--containers", "--project"))
 
 
+def test_the_options_of_every_command_are_those_that_every_command_has() -> None:
+    table = commands_page.format_commands_page().partition("### ")[0]
+    shown = set(re.findall(r"(?m)^\| `(--[\w-]+)", table))
+    assert len(shown) >= 4
+    for command in cli.commands.values():
+        assert shown <= {name for parameter in command.params for name in parameter.opts}, command.name
+
+
+def test_the_page_of_all_options_is_the_one_that_the_code_writes() -> None:
+    assert commands_page.PAGE.read_text() == commands_page.format_commands_page(), "run: make screenshots"
+
+
 def test_the_drawings_in_the_docs_are_those_that_the_code_draws() -> None:
     for name, text in diagrams.format_drawings().items():
         assert (DOCS / "pictures" / name).read_text() == text, "run: make screenshots"
+
+
+def test_each_text_of_a_drawn_screen_keeps_its_own_spaces() -> None:
+    """Browsers collapse the spaces of a text element that does not say so itself, whatever its group says."""
+    cells = [[(character, "") for character in "a  b"] + [(character, "1;31") for character in "  c"]]
+    for drawing in (draw_screen(cells, "a screen"), (DOCS / "pictures" / "monitor.svg").read_text()):
+        texts = list(ElementTree.fromstring(drawing).iter("{http://www.w3.org/2000/svg}text"))
+        assert len(texts) >= 2
+        assert {text.get("{http://www.w3.org/XML/1998/namespace}space") for text in texts} == {"preserve"}
 
 
 def test_the_drawing_of_the_packages_has_every_arrow_of_the_architecture() -> None:
@@ -99,6 +122,15 @@ def test_the_sidebar_lists_every_page_also_one_that_the_index_does_not_name() ->
     assert set(re.findall(r"^[\w-]+$", contents, flags=re.M)) == set(names)
     how_to = contents.partition(":caption: How-to pages")[2].partition("```")[0]
     assert "\nnew-page\n" in how_to
+
+
+def test_the_site_says_where_the_repository_is_and_how_to_clone_it() -> None:
+    address = "https://git.example.org/Lab/Repository"
+    pages = {name: (DOCS / f"{name}.md").read_text() for name in ("start-here", "index", "jobs")}
+    named = {name: site_pages.name_repository(text, f"docs/{name}", address) for name, text in pages.items()}
+    assert f"\n    git clone {address}\n    cd Repository\n" in named["start-here"]
+    assert f"]({address}/issues/new/choose)" in named["index"]
+    assert named["jobs"] == pages["jobs"]
 
 
 def test_each_marker_has_a_screen_that_the_script_makes() -> None:
