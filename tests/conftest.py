@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import lru_cache
 
 import pytest
 from hypothesis import settings
@@ -10,8 +11,14 @@ settings.register_profile("tests", settings.get_profile("default"), deadline=Non
 settings.load_profile("tests")
 # A shell's background jobs ignore SIGINT, and the commands that a test starts would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# As in the worker, boto3 does not use awscrt, which only the tests have installed beside it.
+# As in the worker, boto3 does not use awscrt, which only the tests have installed beside it. botocore decides when it is
+# imported.
 os.environ["BOTO_DISABLE_CRT"] = "true"
+
+import botocore.session  # noqa: E402
+
+# All sessions share the descriptions of AWS's services. Reading them took half of the time of all tests.
+botocore.session.create_loader = lru_cache(botocore.session.create_loader)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
