@@ -83,6 +83,7 @@ def test_after_a_retry_in_which_everything_failed_only_its_jobs_run_again(
     assert (tmp_path / "starts").read_text().split().count("good") == 1
 
 
+@pytest.mark.long
 def test_why_names_the_failures_after_the_run(project: Project) -> None:
     project.write_job_file(command="echo no such plate >&2; exit 3", shell=True, **JOBS)
     run_until_nothing_works(project)

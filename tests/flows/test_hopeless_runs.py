@@ -173,6 +173,7 @@ def test_the_auto_monitor_also_ends_a_run_whose_worker_cannot_be_imported(tmp_pa
         assert "  | ModuleNotFoundError: No module named 'numpyy'" in end.stdout
 
 
+@pytest.mark.long
 def test_if_all_jobs_failed_before_the_first_look_the_queue_is_kept_for_the_corrected_jobs(tmp_path: Path) -> None:
     with create_project(tmp_path / "p", JOB_RETRIES=2) as project:
         project.run("setup")

@@ -26,6 +26,7 @@ def start_run(app: Project, command: str) -> None:
     app.run("startCluster", "files/fleet.json")
 
 
+@pytest.mark.long
 def test_both_monitors_together_send_each_message_once(tmp_path: Path) -> None:
     with create_project(tmp_path / "p", AUTO_MONITOR="True", NOTIFY=TOPIC, JOB_RETRIES=1) as app:
         app.run("setupAWS")

@@ -122,6 +122,7 @@ def test_retry_refuses_while_the_queue_holds_jobs_and_never_sends_a_job_that_sti
         assert re.search(r"^to send +2 jobs$", project.run("retry").stderr, re.M)
 
 
+@pytest.mark.long
 def test_retry_works_after_cleanup_and_without_the_monitor_file_and_takes_keys_from_a_corrected_job_file(
     tmp_path: Path,
 ) -> None:

@@ -147,6 +147,7 @@ def test_a_job_that_always_fails_is_reported_with_its_reason_and_kept_in_its_rec
         assert failed[0]["message"]["group"] == {"well": "B2"}
 
 
+@pytest.mark.long
 def test_no_resources_remain_after_a_run_even_if_commands_are_repeated(tmp_path: Path) -> None:
     with create_project(tmp_path / "p") as test_project:
         job_file = test_project.write_job_file(**build_square_jobs(8))
@@ -194,6 +195,7 @@ def test_two_projects_can_run_at_the_same_time(tmp_path: Path) -> None:
             assert len(test_project.read_results()) == count
 
 
+@pytest.mark.long
 def test_the_monitor_says_that_jobs_were_lost_if_the_queue_was_deleted_during_the_run(tmp_path: Path) -> None:
     with create_project(tmp_path / "p") as test_project:
         test_project.run("setup")

@@ -96,6 +96,7 @@ def test_a_project_from_an_example_runs_its_four_commands(tmp_path: Path) -> Non
     assert "jobs done       2\njobs failed     0\n" in summary
 
 
+@pytest.mark.long
 @pytest.mark.containers
 def test_a_project_runs_in_containers_of_the_image_that_it_builds(tmp_path: Path) -> None:
     require_engine()
