@@ -11,8 +11,8 @@ settings.register_profile("tests", settings.get_profile("default"), deadline=Non
 settings.load_profile("tests")
 # A shell's background jobs ignore SIGINT, and the commands that a test starts would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# As in the worker, boto3 does not use awscrt, which only the tests have installed beside it. botocore decides about this
-# when it is imported.
+# As in the worker, boto3 does not use awscrt, which only the tests have installed beside it. This counts when botocore is
+# imported.
 os.environ["BOTO_DISABLE_CRT"] = "true"
 
 import botocore.session  # noqa: E402
