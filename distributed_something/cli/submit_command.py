@@ -368,5 +368,7 @@ def _list_prior_results(context: Context, job_file: JobFile, plan: SubmissionPla
         return []
     if not count:
         return []
-    text = f"{count:,} of {plan.count:,} jobs have results and will be skipped; add --again to run them again"
+    verb, object_ = ("has", "it") if count == 1 else ("have", "them")
+    text = f"{count:,} of {format_count(plan.count, 'job')} {verb} results and will be skipped"
+    text += f"; add --again to run {object_} again"
     return format_wrapped_lines(text, format_row("already there", ""), " " * LABEL_COLUMNS, TERMINAL_COLUMNS)

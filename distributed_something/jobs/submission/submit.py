@@ -348,9 +348,10 @@ def _build_attributes(document: SubmissionDocument) -> MessageAttributes:
 def format_submission_progress(sent: int, total: int, *, is_resumable: bool = True) -> str:
     """Return how many jobs an interrupted submission sent, and how to continue it."""
     if sent == total:
-        return f"but all {total:,} jobs were sent"
+        return "but the only job was sent" if total == 1 else f"but all {total:,} jobs were sent"
     remedy = "add --resume to the command to continue" if sent and is_resumable else "run the same command again"
-    return f"{sent:,} of {total:,} jobs were sent; {remedy}"
+    verb = "was" if total == 1 else "were"
+    return f"{sent:,} of {format_count(total, 'job')} {verb} sent; {remedy}"
 
 
 def _iter_unsent_jobs(submission: Submission) -> Iterator[NumberedMessage]:
