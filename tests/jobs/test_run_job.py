@@ -129,7 +129,7 @@ def test_inputs_are_read_from_the_bucket_to_which_upload_copies_files(local_proj
     content = {"upload": {"data": "in"}, "inputs": ["in/a.txt"], "command": "cp {input_dir}/a.txt {output_dir}/b"}
     code, output, _ = run_one_job(local_project, **content)
     assert code == 1
-    assert "failed (missing input): the input s3://tryout-bucket/in/a.txt does not exist" in output
+    assert "failed (missing input): the input s3://tryout-bucket/in/a.txt does not exist" in " ".join(output.split())
     assert "exit code       none: no program ran" in output
     assert "hint            --upload first uploads the job file's" in output
     code, output, folder = run_one_job(local_project, "--index", "1", "--upload", **content)
@@ -247,7 +247,8 @@ def test_a_worker_that_cannot_start_is_reported(local_project: Project, own_work
     own_worker.write_text("import no_such_module\n")
     code, output, _ = run_one_job(local_project, command="true")
     assert code == 1
-    assert "the worker ended before the job did, with exit code 1; see its messages above" in output
+    problem = "the worker ended before the job did, with exit code 1; see its messages above"
+    assert problem in " ".join(output.split())
     assert "No module named 'no_such_module'" in output
 
 
