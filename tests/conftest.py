@@ -11,11 +11,10 @@ settings.register_profile("tests", settings.get_profile("default"), deadline=Non
 settings.load_profile("tests")
 # A shell's background jobs ignore SIGINT, and the commands that a test starts would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# As in the worker, boto3 does not use awscrt, which only the tests have installed beside it. This counts when botocore is
-# imported.
+# As in the worker, boto3 does not use awscrt, which only the tests have installed beside it.
 os.environ["BOTO_DISABLE_CRT"] = "true"
 
-import botocore.session  # noqa: E402
+import botocore.session  # noqa: E402  which looks at this variable
 
 # All sessions share the descriptions of AWS's services. Reading them took half of the time of all tests.
 botocore.session.create_loader = lru_cache(botocore.session.create_loader)

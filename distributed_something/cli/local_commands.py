@@ -149,11 +149,9 @@ def _export_results(context: Context, cloud: LocalCloud) -> None:
     from distributed_something.localcloud import LocalCloudError
 
     try:
-        count = cloud.export_all_buckets(lambda text: context.console.print_progress(f"warning: {text}"))
+        folders = cloud.export_all_buckets(lambda text: context.console.print_progress(f"warning: {text}"))
     except LocalCloudError as error:
         context.console.print_progress(f"warning: {error}; they stay in the bucket, which the next start finds again")
         return
-    if count:
-        context.console.print_progress(
-            format_row("results", f"{shorten_path(cloud.layout.results)}, as far as the run got")
-        )
+    if folders:
+        context.console.print_progress(format_row("results", ", ".join(str(shorten_path(path)) for path in folders)))

@@ -89,7 +89,7 @@ def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags:
         loaded, plan, notes = _choose_canary(context, loaded, plan, canary)
     if dry_run:
         if not context.local and not again:  # a dry run does not start the local cloud
-            notes += _list_prior_results(context, loaded, plan)
+            notes += _format_prior_results(_count_prior_results(context, loaded, plan), plan)
         for note in notes:
             console.print_progress(note)
         console.print_result(f"{format_count(plan.count, 'job')}; the first message:\n{plan.first}")
@@ -100,10 +100,12 @@ def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags:
         journal.lock()
         if not (resume or replace or yes):
             _confirm_repetition(context, job_file, plan)
-        if not again:
-            notes += _list_prior_results(context, loaded, plan)
+        already_there = 0 if again else _count_prior_results(context, loaded, plan)
+        notes += _format_prior_results(already_there, plan)
         commit = find_git_commit(context.project)
-        submission = Submission(loaded, plan, journal, again, replace, commit, whole=whole, notes=tuple(notes))
+        submission = Submission(
+            loaded, plan, journal, again, replace, commit, whole=whole, notes=tuple(notes), already_there=already_there
+        )
         sent = _send_jobs(context, submission, view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
     record_sent_jobs(context)
@@ -352,21 +354,26 @@ def _find_repetition(
     return None if document is None else (document, queue)
 
 
-def _list_prior_results(context: Context, job_file: JobFile, plan: SubmissionPlan) -> list[str]:
-    """Return lines that say how many jobs have results already, if a few requests to S3 can tell."""
+def _count_prior_results(context: Context, job_file: JobFile, plan: SubmissionPlan) -> int:
+    """Return how many jobs have results already, if a few requests to S3 can tell; 0 if not."""
     import time
 
     from distributed_something.core.errors import AWSError, CloudError
     from distributed_something.jobs.submission.prior_results import PriorResultCounter, is_location_in_job_file
 
     if not plan.places.is_known or not is_location_in_job_file(context.project / "worker" / "generic-worker.py"):
-        return []
+        return 0
     try:
         s3 = context.clients.impatient_s3
-        count = PriorResultCounter(s3, context.settings, job_file, time.monotonic).count_jobs(plan.places)
+        return PriorResultCounter(s3, context.settings, job_file, time.monotonic).count_jobs(plan.places) or 0
     except (*AWSError, CloudError):  # without this hint, the jobs can be sent all the same
-        return []
+        return 0
+
+
+def _format_prior_results(count: int, plan: SubmissionPlan) -> list[str]:
     if not count:
         return []
-    text = f"{count:,} of {plan.count:,} jobs have results and will be skipped; add --again to run them again"
+    verb, object_ = ("has", "it") if count == 1 else ("have", "them")
+    text = f"{count:,} of {format_count(plan.count, 'job')} {verb} results and will be skipped"
+    text += f"; add --again to run {object_} again"
     return format_wrapped_lines(text, format_row("already there", ""), " " * LABEL_COLUMNS, TERMINAL_COLUMNS)

@@ -35,7 +35,8 @@ class SubmissionDocument:
     `retry --with`; `retry_of`: the run whose failed jobs `retry` sent; both "" otherwise, and in older documents.
     `files`: the SHA-256 of the Job file and its table, keyed by path; empty in older documents. After `--canary`,
     `canary_of` is how many jobs the Job file has, and `canary_digest` is the digest of all its messages, while
-    `planned` and the other digests are those of the chosen jobs; otherwise 0 and "".
+    `planned` and the other digests are those of the chosen jobs; otherwise 0 and "". `already_there`: how many jobs had
+    results before they were sent, so that workers will skip them; 0 if that is unknown.
     """
 
     app: str
@@ -58,6 +59,7 @@ class SubmissionDocument:
     files: dict[str, str] = field(default_factory=dict)
     canary_of: int = 0
     canary_digest: str = ""
+    already_there: int = 0
 
     @property
     def job_count(self) -> int:

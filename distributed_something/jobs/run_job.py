@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -21,7 +22,15 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.errors import InputError, UserFacingError
-from distributed_something.core.text import format_count, format_row
+from distributed_something.core.text import (
+    LABEL_COLUMNS,
+    TERMINAL_COLUMNS,
+    format_count,
+    format_row,
+    format_wrapped_lines,
+    format_wrapped_row,
+    measure_columns,
+)
 from distributed_something.jobs.docker import Docker, build_docker_options
 from distributed_something.jobs.job_file import JobFile
 from distributed_something.worker import convert_exit_code, make_visible, split_lines
@@ -37,6 +46,7 @@ CONTAINER_FOLDER = "/one-job"
 PLACEHOLDER_QUEUES = QueueUrls("no-queue", "")
 WORKER_STOP_SECONDS = 15  # how long the worker has after Ctrl-C to end its program
 LOG_TAIL_LINES = 20
+_SHELL_WORD = re.compile(r"""(?:[^\s'"\\#]|'[^']*'|"(?:[^"\\]|\\.)*"|\\\S)+""")  # quotes may contain spaces
 SCRIPTS_VARIABLE = "WORKER_SCRIPTS_DIR"  # only for workers that do not run in the project's image
 
 
@@ -219,23 +229,22 @@ def format_job_outcome(outcome: JobOutcome) -> str:
     folder, verdict = outcome.folder, outcome.verdict
     if verdict is None:
         code = outcome.worker_code
-        lines = [
-            format_row("verdict", f"the worker ended before the job did, with exit code {code}; see its messages above")
-        ]
-        return "\n".join([*lines, format_row("folder", folder)])
+        problem = f"the worker ended before the job did, with exit code {code}; see its messages above"
+        return "\n".join([format_wrapped_row("verdict", problem), *_format_folder(folder)])
     container_note = f", {CONTAINER_FOLDER} in the container" if outcome.container else ""
     lines = [
         format_row("job", verdict["job"]),
-        *(format_row("command", line) for line in _format_commands(verdict["command"])),
+        *(row for command in _format_commands(verdict["command"]) for row in _format_command_rows(command)),
         format_row("exit code", _format_exit_code(verdict["exit_code"])),
         *_format_usage(verdict),
-        format_row("folder", f"{folder} (job/input, job/output, {LOG_FILE_NAME}{container_note})"),
-        format_row("verdict", _format_verdict(verdict)),
+        *_format_folder(folder),
+        format_row("", f"(job/input, job/output, {LOG_FILE_NAME}{container_note})"),
+        format_wrapped_row("verdict", _format_verdict(verdict)),
         *_format_last_lines(folder / LOG_FILE_NAME, verdict["state"]),
     ]
     if verdict["reason_class"] == "missing input" and outcome.uploads:
         lines.append(
-            format_row(
+            format_wrapped_row(
                 "hint", "--upload first uploads the job file's `upload` folders to the bucket, as submitJob does"
             )
         )
@@ -258,6 +267,34 @@ def _format_commands(command: Any) -> list[str]:
     return [part if isinstance(part, str) else shlex.join(map(str, part)) for part in commands]
 
 
+def _format_command_rows(command: str) -> list[str]:
+    """Return the command in lines that fit a terminal and end with backslashes, so that it can still be pasted.
+
+    It is not broken if it has a comment or more than spaces between its words.
+    """
+    words = _SHELL_WORD.findall(command)
+    lines = [format_row("command", command)]
+    if measure_columns(lines[0]) <= TERMINAL_COLUMNS or " ".join(words) != command:
+        return lines
+    lines = [format_row("command", words[0])]
+    for word in words[1:]:
+        free = TERMINAL_COLUMNS - measure_columns(f"{word} \\")
+        if measure_columns(lines[-1]) + 1 <= free:
+            lines[-1] += f" {word}"
+        else:
+            lines[-1] += " \\"
+            lines.append(" " * min(LABEL_COLUMNS, max(0, free)) + word)
+    return lines
+
+
+def _format_folder(folder: Path) -> list[str]:
+    """Return the folder's row; a path that does not fit beside the label is on a line of its own, unbroken."""
+    columns = measure_columns(str(folder))
+    if LABEL_COLUMNS + columns <= TERMINAL_COLUMNS:
+        return [format_row("folder", folder)]
+    return ["folder", " " * max(0, TERMINAL_COLUMNS - columns) + str(folder)]
+
+
 def _format_exit_code(value: int | None) -> str | int | None:
     return "none: no program ran" if value is None else convert_exit_code(value)
 
@@ -270,7 +307,9 @@ def _format_usage(verdict: Mapping[str, Any]) -> list[str]:
     goal = f"upload them to {verdict['place']}{server}" if verdict["place"] else "give them to the hook deliver()"
     return [
         format_row("used", f"{verdict['seconds']:,} s, {verdict['peak_memory_bytes'] / 1024**2:,.0f} MiB of memory"),
-        format_row("output", f"{size}; a run would {goal}"),
+        *format_wrapped_lines(
+            f"{size}; a run would {goal}", format_row("output", ""), " " * LABEL_COLUMNS, TERMINAL_COLUMNS
+        ),
     ]
 
 

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distributed_something.core.errors import InputError, UserFacingError, format_input_problems
+from distributed_something.core.errors import InputError, InputProblems, UserFacingError, format_input_problems
 from distributed_something.core.files import read_text_file, write_file_atomically
 from distributed_something.core.image_name import IMAGE_NAME_FORMAT, ProjectImageName, parse_project_image
 from distributed_something.core.names import RESOURCE_NAME_FORMAT
-from distributed_something.core.text import format_value
+from distributed_something.core.text import find_similar_name, format_value
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.project.config_file import load_settings
 from distributed_something.project.move_in.move_in import MoveReport, OldProject, move_in, name_moved_files
@@ -29,6 +29,7 @@ from distributed_something.project.starter import (
     EXAMPLE_DATA,
     EXPECTED_FOLDER,
     EXPECTED_RESULTS,
+    PROGRAM_PLACEHOLDERS,
     build_example_job,
     build_readme,
     copy_example,
@@ -37,6 +38,7 @@ from distributed_something.project.starter import (
 )
 from distributed_something.project.template import PACKAGE_PARENT, SKELETON, find_template_file, is_repository
 from distributed_something.project.wheel import build_wheel
+from distributed_something.worker import list_placeholders
 
 MAX_APP_NAME_CHARACTERS = 64  # queue names contain APP_NAME, and SQS allows 80 characters
 _TEMPLATE_FILES = ("run.py", "LICENSE", "config.py", "files/exampleFleet.json", "worker/generic-worker.py",
@@ -114,6 +116,13 @@ def check_program_option(text: str) -> str:
         ) from None
     if not text.strip():
         raise InputError("--program", "", "it is empty", f"write a command such as {DEFAULT_PROGRAM!r}")
+    problems = InputProblems()
+    for name in sorted(list_placeholders(text) - set(PROGRAM_PLACEHOLDERS)):
+        similar = find_similar_name(name, PROGRAM_PLACEHOLDERS)
+        known = ", ".join(f"{{{word}}}" for word in ([similar] if similar else PROGRAM_PLACEHOLDERS))
+        remedy = f"write {known}, or {{{{{name}}}}} for braces that the program needs"
+        problems.add(InputError("--program", "", f"{{{name}}} is not a placeholder", remedy))
+    problems.raise_if_any()
     return text
 
 

@@ -12,6 +12,7 @@ from distributed_something.core.files import read_text_file, write_file_atomical
 from distributed_something.jobs.job_file import iter_job_file_lines
 
 DEFAULT_PROGRAM = "sort -o {output_dir}/{file} {input_dir}/{file}"  # available in almost every image
+PROGRAM_PLACEHOLDERS = ("file", "input_dir", "output_dir", "scripts_dir", "job", "group")  # in the example Job file
 PROGRAM_REQUIREMENTS = "program-requirements.txt"  # what an example's program needs on this computer
 EXAMPLE_DATA = {"one.txt": "plum\napple\n", "two.txt": "pear\nfig\n", "three.txt": "quince\nlemon\n"}
 EXPECTED_FOLDER = "files/expected"  # what the first job writes; `make test` compares its results with it

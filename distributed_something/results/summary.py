@@ -221,8 +221,10 @@ def format_verdict(outcome: RunOutcome) -> str:
         return "every job is done"
     counts, problems = outcome.counts, []
     if counts.failed:
-        total = "" if outcome.submitted is None else f" of {outcome.submitted - counts.repeated - counts.replaced:,}"
-        problems.append(f"{counts.failed:,}{total} {'job' if counts.failed == 1 and not total else 'jobs'} failed")
+        number, share = counts.failed, ""
+        if outcome.submitted is not None:
+            number, share = outcome.submitted - counts.repeated - counts.replaced, f"{counts.failed:,} of "
+        problems.append(f"{share}{format_count(number, 'job')} failed")
     if outcome.left:
         problems.append(f"{format_count(outcome.left, 'job')} left in the queue")
     if unknown := outcome.unrecorded + outcome.unread:

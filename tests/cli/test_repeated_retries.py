@@ -73,6 +73,29 @@ def test_the_command_for_the_jobs_that_were_left_out_repeats_the_correction(proj
     assert command == f"python run.py retry {MONITOR_FILE.run} --with {fix} --timeout 7.5"
 
 
+def test_retry_notes_files_that_differ_from_the_bucket_and_the_command_that_it_gives_uploads_them(
+    project: Project,
+) -> None:
+    project.fail_jobs(2)
+    (project.folder / "files" / "data").mkdir()
+    (project.folder / "files" / "data" / "a.txt").write_text("wrong")
+    path = write_fix(project, "files/AppJob.json", upload={"data": "data"})
+    project.run.put_object("data/a.txt", b"wrong")
+    assert "note" not in project.retry("--dry-run")[2]
+    (project.folder / "files" / "data" / "a.txt").write_text("right")
+    _, _, error = project.retry("--dry-run", "--timeout", "7.5")
+    assert "note            1 file in the `upload` folders of files/AppJob.json differs from" in error
+    commands = join_commands(error)
+    assert f"python run.py retry {MONITOR_FILE.run} --with files/AppJob.json --timeout 7.5\n" in commands
+    assert "--replace" not in project.send_jobs("--yes")
+    assert "note" not in project.retry("--replace", "--dry-run", "--with", str(path))[2].partition("to send")[0]
+    (command,) = re.findall(r"python run.py retry (.* --replace)\n", join_commands(project.send_jobs("--replace")))
+    project.run.put_object(MONITOR_FILE.keys.monitor_file, json.dumps(asdict(MONITOR_FILE)).encode())
+    error = project.send_jobs(*command.split())
+    assert re.search(r"^upload +files/data: 1 file uploaded, 0 unchanged$", error, re.M), error
+    assert "differ" not in error
+
+
 def test_waiting_jobs_with_a_wrong_command_are_replaced_by_corrected_ones(project: Project) -> None:
     failed = project.fail_jobs(3)
     project.send_jobs("--only", failed[0], "--only", failed[1])

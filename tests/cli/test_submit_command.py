@@ -359,6 +359,7 @@ def test_the_number_of_jobs_that_have_results_is_printed_in_80_columns(project: 
     assert project.submit() == (
         ExitCode.DONE, f"{HINT}jobs            60 of 60 sent to AppQueue\nnext: python run.py startCluster FLEETFILE\n"
     )  # fmt: skip
+    assert project.documents[-1].already_there == 48
 
 
 def test_a_dry_run_prints_it_too(project: Project) -> None:

@@ -148,9 +148,14 @@ def test_before_the_start_the_forecast_is_shown_only_if_it_is_about_the_waiting_
                 key, body = AppKeys(PRICED.APP_NAME).submission(at), build_submission(replace(document, **changes))
                 clients.s3.put_object(Bucket=PRICED.AWS_BUCKET, Key=key, Body=body)
             found = select_waiting_forecast(findings, clients, PRICED, now + 10)  # type: ignore[arg-type]
-        return [finding.topic for finding in found]
+        return [finding.topic if finding in findings else finding.message for finding in found]
 
     assert select({}) == ["next run", "cost"]
+    assert select({"already_there": 95}) == [
+        "cost",
+        "95 of 96 jobs of files/j.json have results and will be skipped; to run them again, type submitJob with "
+        "--replace --again",
+    ]
     assert select({"count": 5}, {"replace": True, "replaced": True}) == ["next run", "cost"]
     others = ({"path": "files/bad.json"}, {"digest": "edited"}, {"planned": 12, "count": 12, "canary_of": 96})
     for waiting in ((), ({}, {}), *((other,) for other in others), ({}, others[0])):

@@ -408,7 +408,7 @@ def test_failing_jobs_are_in_the_groups_of_status_with_an_example_and_the_comman
     assert causes[0].evidence == "for example job-0: ValueError: no cells; log: s3://b/0.log"
     assert [cause.commands for cause in causes] == [(f"{RETRY} --only {group.id}",) for group in groups]
     assert causes[0].remedy == (
-        "read the log; correct the command in job.json, or the program; once the run has ended, type:"
+        "read the log; correct the command in job.json, the input files, or the program; once the run has ended, type:"
     )
     # The remedy of the second program is the same one.
     assert [cause.remedy for cause in causes if "exit code 3" in cause.title] == [""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -39,7 +40,7 @@ from tests.support.emulator import run_ministack
 from tests.support.engine import run_docker
 from tests.support.fakes import SETTINGS
 from tests.support.offline import Outcome, run_command, write_project
-from tests.support.project import Project, create_project, wait_until
+from tests.support.project import Project, create_project, join_commands, wait_until
 from tests.worker.image.test_worker_image import build_worker_on
 
 ODD_TEXT = "a \"quote' \\ $HOME {job} %s\n;|& é💥\t"
@@ -58,8 +59,8 @@ def run_one_job(local_project: Project, *arguments: str, **content: object) -> t
     """Run `runJob` with a job file with this content. Return the exit code, the output, and the job's folder."""
     path = local_project.write_job_file(**{"groups": [{"text": ODD_TEXT}], **content})
     process = local_project.run("runJob", str(path), *(arguments or ("--index", "1")), check=False)
-    folder = next((line.split()[1] for line in process.stdout.splitlines() if line.startswith("folder ")), "")
-    return process.returncode, process.stdout + process.stderr, Path(folder)
+    found = re.search(r"^folder\s+(\S+)", process.stdout, re.M)
+    return process.returncode, process.stdout + process.stderr, Path(found[1] if found else "")
 
 
 def run_rejected_job(local_project: Project, *arguments: str) -> Outcome:
@@ -98,13 +99,14 @@ def test_a_failed_job_shows_its_reason_command_and_last_lines(local_project: Pro
     assert "verdict         failed (program): exit code 7\n" in output
     assert "exit code       7\n" in output
     assert "                | output\n                | warning\n" in output
-    assert f"{shlex.quote(f'{folder}/job/output')} 7" in output
+    assert f"{shlex.quote(f'{folder}/job/output')} 7" in join_commands(output)
     assert list_resources(local_project) == before
 
 
 def test_a_job_fails_if_its_output_cannot_be_uploaded(local_project: Project) -> None:
     code, output, _ = run_one_job(local_project, command="ln -s /etc/hostname {output_dir}/link")
-    assert (code, "failed (program): the output 'link' is a link to a path outside the job's folder" in output) == (
+    text = " ".join(output.split())
+    assert (code, "failed (program): the output 'link' is a link to a path outside the job's folder" in text) == (
         1,
         True,
     ), output
@@ -127,7 +129,7 @@ def test_inputs_are_read_from_the_bucket_to_which_upload_copies_files(local_proj
     content = {"upload": {"data": "in"}, "inputs": ["in/a.txt"], "command": "cp {input_dir}/a.txt {output_dir}/b"}
     code, output, _ = run_one_job(local_project, **content)
     assert code == 1
-    assert "failed (missing input): the input s3://tryout-bucket/in/a.txt does not exist" in output
+    assert "failed (missing input): the input s3://tryout-bucket/in/a.txt does not exist" in " ".join(output.split())
     assert "exit code       none: no program ran" in output
     assert "hint            --upload first uploads the job file's" in output
     code, output, folder = run_one_job(local_project, "--index", "1", "--upload", **content)
@@ -245,7 +247,8 @@ def test_a_worker_that_cannot_start_is_reported(local_project: Project, own_work
     own_worker.write_text("import no_such_module\n")
     code, output, _ = run_one_job(local_project, command="true")
     assert code == 1
-    assert "the worker ended before the job did, with exit code 1; see its messages above" in output
+    problem = "the worker ended before the job did, with exit code 1; see its messages above"
+    assert problem in " ".join(output.split())
     assert "No module named 'no_such_module'" in output
 
 
@@ -415,6 +418,28 @@ def test_a_command_is_shown_in_a_form_that_can_be_pasted_into_a_shell(
     lines = format_job_outcome(outcome).splitlines()
     assert [line.removeprefix("command         ") for line in lines if line.startswith("command")] == expected
     assert (outcome.exit_code, "verdict         failed (time-out): r" in lines) == (1, True)
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+def test_no_word_is_torn_at_80_columns_and_a_long_command_can_still_be_pasted(tmp_path: Path, is_list: bool) -> None:
+    folder = tmp_path / "a long name of a folder" / "job"
+    folder.mkdir(parents=True)
+    words = ["count", f"{folder}/input/a.txt", "--name", "two words " * 3, "it's", f"{folder}/output/a.txt"]
+    command = shlex.join(words)
+    verdict = {
+        "job": "j", "state": "done", "reason": "", "reason_class": "", "exit_code": 0, "seconds": 1.0,
+        "command": words if is_list else f"{command} | sort > {shlex.quote(str(folder / 'sorted.txt'))}",
+        "output_files": 2, "output_bytes": 9, "place": "s3://your-bucket-name/lines/results/one-a1b2c3d4e5/",
+        "peak_memory_bytes": 1,
+    }  # fmt: skip
+    (folder / VERDICT_FILE_NAME).write_text(json.dumps(verdict))
+    text = format_job_outcome(load_job_outcome(folder, 0, uploads=False, container=True))
+    unbroken = (str(folder), f"'{folder}/input/a.txt'", f"'{folder}/output/a.txt'", f"'{folder}/sorted.txt'")
+    wide = [line.removesuffix(" \\").strip() for line in text.splitlines() if len(line) > 80]
+    assert all(line in unbroken for line in wide), wide
+    assert f"\n{' ' * max(0, 80 - len(str(folder)))}{folder}\n" in text
+    pasted = text.partition("command         ")[2].partition("\nexit code")[0].replace("\\\n", "")
+    assert shlex.split(pasted)[: len(words)] == words
 
 
 def test_a_project_without_a_worker_uses_the_shipped_worker_and_the_projects_scripts(

@@ -309,7 +309,12 @@ def test_fetched_data_and_local_results_of_an_example_are_not_copied(
         (["--base", "a b"], "--base: 'a b' is not an image name"),
         (["--program", "a 'b"], '--program: "a \'b" is not a command'),
         (["--program", " "], "--program: it is empty"),
-        (["--program", "count {well}"], "files/exampleJob.json: command: nothing fills the placeholder {well}"),
+        (
+            ["--program", "awk '{print}' {input_dir}/{file}"],
+            "run.py: --program: {print} is not a placeholder; write {file}, {input_dir}, {output_dir}, {scripts_dir}, "
+            "{job}, {group}, or {{print}} for braces that the program needs",
+        ),
+        (["--program", "count {inputdir}"], "--program: {inputdir} is not a placeholder; write {input_dir}, or {{inp"),
         (["--from", "nothing"], "--from: there is no example 'nothing'; use one of these: "),
         (["--from", "cellcount", "--program", "x"], "an example has its own program"),
     ],
@@ -323,6 +328,19 @@ def test_invalid_options_give_one_line_of_error_and_create_nothing(
     assert len(outcome.err.splitlines()) == 1
     assert str(tmp_path) not in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_wrong_placeholders_of_the_program_are_named_at_once(tmp_path: Path) -> None:
+    outcome = run_command("newProject", str(tmp_path / "mine"), "--program", "a {inputdir}/{fil} {output_dir}/{file}")
+    lines = outcome.err.splitlines()
+    assert [line.split(" is not")[0] for line in lines] == ["run.py: --program: {fil}", "run.py: --program: {inputdir}"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doubled_braces_of_the_program_are_not_placeholders(tmp_path: Path) -> None:
+    program = "awk '{{print}}' {input_dir}/{file} > {output_dir}/{job}"
+    project = create_project(tmp_path / "mine", "--program", program)
+    assert json.loads((project / "files" / "exampleJob.json").read_text())["command"] == program
 
 
 def test_an_error_in_a_file_of_the_project_names_the_file_and_the_key(tmp_path: Path) -> None:

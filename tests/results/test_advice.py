@@ -331,6 +331,30 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
     assert all(len(line) <= TERMINAL_COLUMNS for line in words.splitlines())
 
 
+@pytest.mark.parametrize("line", [LOCAL, AWS])
+def test_if_a_program_fails_its_input_files_may_be_wrong_and_only_the_commands_at_the_end_upload_them(
+    line: CommandLine,
+) -> None:
+    def explain(code: int, lost: int = 0) -> str:
+        advice = choose_advice(build_outcome(("program", code), done=2, lost=lost), is_hopeless=False)
+        assert advice is not None
+        return " ".join(format_advice(advice, line).split())
+
+    text = explain(7)
+    assert f"Correct the command in {line.job_file} or the input files, and type the commands at the end, which" in text
+    assert "which also upload what has changed (`upload`). Or, if both are right, correct the program" in text
+    assert f" --with {line.job_file} " in text.partition("next: ")[2]
+    assert f"Correct the command in {line.job_file} or the input files" in explain(7, lost=1)
+    assert "input files" not in explain(127)  # the program did not start
+
+
+def test_data_that_the_worker_refuses_is_only_uploaded_with_the_job_file() -> None:
+    advice = choose_advice(build_outcome(("program", None)), is_hopeless=False)
+    assert advice is not None
+    text = " ".join(format_advice(advice, AWS).split())
+    assert "If you correct data in `upload` folders, add `--with job.json` to retry, to upload it." in text
+
+
 def test_the_job_file_that_was_submitted_last_is_named() -> None:
     assert LOCAL.select_job_file("merge.json").job_file == "files/merge.json"
     assert LOCAL.select_job_file("elsewhere.json").job_file == "files/job.json"

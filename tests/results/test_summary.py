@@ -331,6 +331,12 @@ def test_jobs_that_failed_after_they_were_replaced_have_a_row_and_are_not_missin
     )
 
 
+def test_a_single_job_is_not_called_jobs() -> None:
+    outcome = RunOutcome(1, JobCounts(failed=1), 0, [FailedJob("a", 1.0, "r")], 1)
+    assert format_lines(outcome)[0] == "verdict         1 of 1 job failed"
+    assert format_lines(replace(outcome, submitted=None))[0] == "verdict         1 job failed"
+
+
 @pytest.mark.parametrize(("machines", "cost", "shown"), [(2, 0.5, "2"), (0, 0.5, "unknown"), (0, 0.0, "0")])
 def test_a_run_that_cost_something_had_machines(machines: int, cost: float, shown: str) -> None:
     outcome = replace(COMPLETE, machines=machines)

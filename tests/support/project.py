@@ -148,4 +148,4 @@ def create_project(folder: Path, **config: object) -> Iterator[Project]:
 
 def join_commands(text: str) -> str:
     """Return the text with each command on one line. Commands that are too long for a terminal are broken."""
-    return re.sub(r" \\\n +", " ", text)
+    return re.sub(r" \\\n *", " ", text)

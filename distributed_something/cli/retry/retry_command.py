@@ -63,7 +63,8 @@ def retry(context: Context, /, monitor_file: Path | None, **options: Any) -> Non
     # This Job file does not exist; the journal and messages about it only need a name for the run's retries.
     name = shorten_path(context.project / "files" / f"{run.MONITOR_APP_NAME}-{run.run}.retry")
     if choice.dry_run:
-        RetryPlanner(context, run, choice, name).print_plan()
+        if RetryPlanner(context, run, choice, name).print_plan():
+            _print_changed_uploads(context, run, choice)
         return
     journal = SubmissionJournal(name, replace=True, command="retry of this run")
     with closing(journal):
@@ -72,6 +73,7 @@ def retry(context: Context, /, monitor_file: Path | None, **options: Any) -> Non
         planner = RetryPlanner(context, run, choice, name)
         if planner.print_plan():
             _send_jobs(context, run, planner.batch, journal, replace=choice.replace)
+            _print_changed_uploads(context, run, choice)
         else:
             journal.discard()
         if planner.to_send or planner.has_sent_jobs:
@@ -133,6 +135,13 @@ def _send_jobs(
         sent = submit_jobs(clients, settings, submission, Clock(), progress=progress, print_progress=print_progress)
     print_progress(format_row("jobs", f"{sent:,} of {batch.plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
     record_sent_jobs(context)
+
+
+def _print_changed_uploads(context: Context, run: MonitorFile, choice: RetryChoice) -> None:
+    from distributed_something.cli.retry.changed_uploads import list_changed_upload_lines
+
+    for line in list_changed_upload_lines(context, run, choice):
+        context.console.print_progress(line)
 
 
 def _print_next_steps(context: Context, run: MonitorFile) -> None:

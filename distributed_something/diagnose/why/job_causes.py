@@ -32,7 +32,7 @@ SOME_JOBS_WEIGHT = 58
 _START_CAUSES = (AdviceCause.NO_MACHINE, AdviceCause.NO_CONTAINER)  # these keep jobs from running at all
 _REMEDIES_BY_CAUSE = {
     AdviceCause.NO_PROGRAM: "correct the command in {job_file}, or install the program {place}{path}",
-    AdviceCause.PROGRAM: "read the log; correct the command in {job_file}, or the program",
+    AdviceCause.PROGRAM: "read the log; correct the command in {job_file}, the input files, or the program",
     AdviceCause.MESSAGE: "correct {job_file}",
     AdviceCause.MISSING_INPUT: "upload the missing inputs",
     AdviceCause.MEMORY: "{memory} in the config",

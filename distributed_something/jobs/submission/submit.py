@@ -59,6 +59,7 @@ class Submission:
     that are older than this submission do not count. `replace`: whether to remove the waiting jobs from the queue
     first. `git_commit`: of the project's folder, for the submission's document. `whole`: the plan of the entire Job
     file if `job_file` has only the jobs of its canary. `notes`: to print once it is certain that jobs will be sent.
+    `already_there`: how many jobs have results, as far as that is known.
     """
 
     job_file: JobFile | RetrySource
@@ -70,6 +71,7 @@ class Submission:
     retry: RetryBatch | None = None
     whole: SubmissionPlan | None = None
     notes: tuple[str, ...] = ()
+    already_there: int = 0
 
     @property
     def name(self) -> str:
@@ -278,6 +280,7 @@ class _JobSender:
                 ),
                 canary_of=submission.whole.count if submission.whole else 0,
                 canary_digest=submission.whole.digest if submission.whole else "",
+                already_there=submission.already_there,
             )
         )
 
@@ -348,9 +351,10 @@ def _build_attributes(document: SubmissionDocument) -> MessageAttributes:
 def format_submission_progress(sent: int, total: int, *, is_resumable: bool = True) -> str:
     """Return how many jobs an interrupted submission sent, and how to continue it."""
     if sent == total:
-        return f"but all {total:,} jobs were sent"
+        return "but the only job was sent" if total == 1 else f"but all {total:,} jobs were sent"
     remedy = "add --resume to the command to continue" if sent and is_resumable else "run the same command again"
-    return f"{sent:,} of {total:,} jobs were sent; {remedy}"
+    verb = "was" if total == 1 else "were"
+    return f"{sent:,} of {format_count(total, 'job')} {verb} sent; {remedy}"
 
 
 def _iter_unsent_jobs(submission: Submission) -> Iterator[NumberedMessage]:

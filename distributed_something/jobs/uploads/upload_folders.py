@@ -34,22 +34,32 @@ def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], repor
     Skip a file if the bucket already has it with the same content. Raise CloudError if an upload fails.
     """
     for folder, prefix in folders.items():
-        found = list_upload_files(folder, prefix)
         with translate_aws_errors(f"uploading {folder} to s3://{bucket}/{prefix}"):
-            uploaded = {item["Key"]: item for item in iter_bucket_objects(s3, bucket, prefix)}
+            found, changed = _find_changed_files(s3, bucket, folder, prefix)
 
-            def upload_changed(file: UploadFile, uploaded: Mapping[str, Any] = uploaded) -> bool:
-                if _is_uploaded(file, uploaded.get(file.key)):
-                    return False
+            def upload(file: UploadFile) -> None:
                 s3.upload_file(str(file.path), bucket, file.key)
-                return True
 
             with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
-                changed = sum(pool.map(upload_changed, found.files))
-        counts = f"{format_count(changed, 'file')} uploaded, {len(found.files) - changed} unchanged"
+                list(pool.map(upload, changed))
+        counts = f"{format_count(len(changed), 'file')} uploaded, {len(found.files) - len(changed)} unchanged"
         report(format_row("upload", f"{os.path.normpath(folder)}: {counts}"))
         for line in _format_left_out(found):
             report(format_row("left out", line))
+
+
+def count_changed_files(s3: S3Client, bucket: str, folders: Mapping[Path, str]) -> int:
+    """Return how many files `upload_folders` would upload. AWS errors are not caught."""
+    return sum(len(_find_changed_files(s3, bucket, *item)[1]) for item in folders.items())
+
+
+def _find_changed_files(s3: S3Client, bucket: str, folder: Path, prefix: str) -> tuple[UploadList, list[UploadFile]]:
+    """Return what the folder contains, and those of its files that the bucket does not have with the same content."""
+    found = list_upload_files(folder, prefix)
+    uploaded = {item["Key"]: item for item in iter_bucket_objects(s3, bucket, prefix)}
+    with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
+        is_uploaded = pool.map(lambda file: _is_uploaded(file, uploaded.get(file.key)), found.files)
+        return found, [file for file, skip in zip(found.files, is_uploaded, strict=True) if not skip]
 
 
 def _format_left_out(found: UploadList) -> Iterator[str]:

@@ -136,15 +136,16 @@ class LocalCloud:
         with lock_cloud(self.layout, "export.lock"):  # two monitors may end at the same time
             return export_buckets(s3, self.layout, buckets, warn)
 
-    def export_all_buckets(self, warn: Callable[[str], None]) -> int:
-        """Copy all new and changed objects to files, as `export_buckets` does, and return their number.
+    def export_all_buckets(self, warn: Callable[[str], None]) -> list[Path]:
+        """Copy all new and changed objects to files, as `export_buckets` does.
 
-        Raise LocalCloudError if that fails.
+        Return the folders of all buckets; none if there was nothing to copy. Raise LocalCloudError if that fails.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return self._export_buckets(self.list_bucket_names(), warn)
+            names = self.list_bucket_names()
+            return [self.layout.results / name for name in names] if self._export_buckets(names, warn) else []
         except (OSError, BotoCoreError, ClientError) as error:
             raise LocalCloudError(f"the results could not be copied to files: {error}") from error
 

@@ -92,7 +92,11 @@ def _explain_other_remedy(other: OtherRemedy, line: CommandLine) -> str:
             return f"Upload the missing inputs{reason}."
         case AdviceCause.MESSAGE:
             return f"Correct {line.job_file}; the reason says what is wrong{reason}."
-        case AdviceCause.NO_PROGRAM | AdviceCause.PROGRAM:
+        case AdviceCause.PROGRAM:
+            return (
+                f"The program fails{reason}. Correct the command in {line.job_file}, the input files, or the program."
+            )
+        case AdviceCause.NO_PROGRAM:
             return f"The program fails{reason}. Correct the command in {line.job_file}, or the program."
     return _CORRECTIONS_BY_CAUSE[other.cause].replace("{reason}", reason)
 
@@ -119,6 +123,11 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
         case AdviceCause.MISSING_INPUT:
             folder = f"the folder from which {line.job_file} uploads them (`upload`)"
             return f"Upload the missing inputs{_format_reason(advice)}, or add them to {folder}."
+        case AdviceCause.REFUSED if advice.recipe is Recipe.REBUILD:
+            text = _CORRECTIONS_BY_CAUSE[advice.cause].replace("{reason}", _format_reason(advice))
+            return (
+                f"{text} If you correct data in `upload` folders, add `--with {line.job_file}` to retry, to upload it."
+            )
         case AdviceCause.MESSAGE:
             return f"Correct {line.job_file}; the reason says what is wrong{_format_reason(advice)}."
         case AdviceCause.MEMORY:
@@ -161,10 +170,18 @@ def _explain_program(advice: Advice, line: CommandLine) -> str:
         problem = end or f"The jobs fail{_format_reason(advice)}."
         correction = "correct the program in the image" if line.has_image else "correct the program"
     log = f" Its log: {advice.example.log}" if advice.example and advice.example.log else ""
-    start = f"{problem}{log} Correct the command in {line.job_file}"
+    return f"{problem}{log} {_format_choice(advice, line, correction)}"
+
+
+def _format_choice(advice: Advice, line: CommandLine, correction: str) -> str:
+    """Return what to correct if a program fails: the command, the data, or the program (`correction`)."""
+    start, are_right, upload = f"Correct the command in {line.job_file}", "the command is right", ""
+    if advice.cause is AdviceCause.PROGRAM:  # it ran, so its input files may be wrong, too
+        start, are_right = f"{start} or the input files", "both are right"
+        upload = "" if advice.recipe is Recipe.SEND_AGAIN else ", which also upload what has changed (`upload`)"
     if not list_alternative_commands(advice, line):
-        return f"{start} or, if the command is right, {correction}."
-    return f"{start}, and type the commands at the end. Or, if the command is right, {correction}, and type instead:"
+        return f"{start} or, if {are_right}, {correction}."
+    return f"{start}, and type the commands at the end{upload}. Or, if {are_right}, {correction}, and type instead:"
 
 
 def _describe_start_error(advice: Advice, place: str) -> str:

@@ -29,6 +29,7 @@ from distributed_something.core.errors import (
     translate_aws_errors,
 )
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.text import format_count
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.scaling import add_protected_tasks, add_unusable_machines
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
@@ -62,7 +63,7 @@ ALL_JOBS_FAILED_MESSAGE = (
     " were kept"
 )
 COST_REACHED_MESSAGE = (
-    "the run has cost {cost} (MAX_COST). Its machines were stopped; {jobs:,} jobs remain in the queue. A new run may"
+    "the run has cost {cost} (MAX_COST). Its machines were stopped; {jobs} {remain} in the queue. A new run may"
     " cost as much again"
 )
 
@@ -216,8 +217,10 @@ def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> str:
             stop_tasks(clients.ecs, file.MONITOR_ECS_CLUSTER, file.names.service)
             cancel_fleet(clients.ec2, file.MONITOR_FLEET_ID)
     if tick.end_reason is EndReason.COST:
-        cost = format_cost_so_far(tick.history.cost, file.MONITOR_MAX_COST)
-        return COST_REACHED_MESSAGE.format(cost=cost, jobs=tick.snapshot.jobs)
+        cost, jobs = format_cost_so_far(tick.history.cost, file.MONITOR_MAX_COST), tick.snapshot.jobs
+        return COST_REACHED_MESSAGE.format(
+            cost=cost, jobs=format_count(jobs, "job"), remain="remains" if jobs == 1 else "remain"
+        )
     if start_failure:
         return start_failure
     if tick.end_reason is EndReason.NOTHING_WORKS and is_every_machine_unusable(tick.snapshot, tick.history):

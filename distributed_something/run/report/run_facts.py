@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.spot_prices import compute_mean_price, list_prices_between, select_reports
 from distributed_something.core.errors import AWSError
+from distributed_something.core.text import format_count
 from distributed_something.observe.documents.machine_documents import (
     MachineDocument,
     list_machine_documents,
@@ -150,7 +151,7 @@ def _list_job_files(document: Mapping[str, Any]) -> list[str]:
         path = str(entry.get("path") or "")
         digest, jobs = _read_object(_read_object(entry, "files"), path).get("sha256"), entry.get("jobs")
         retried = f", failed jobs of run {entry['retry_of']}" if entry.get("retry_of") else ""
-        count = f", {jobs:,} jobs" if isinstance(jobs, int) else ""
+        count = f", {format_count(jobs, 'job')}" if isinstance(jobs, int) else ""
         texts.append(f"{path or 'retry'}{f' (SHA-256 {digest})' if digest else ''}{count}{retried}")
     return texts
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.spot_prices import build_spot_markets
 from distributed_something.core.errors import AWSError
 from distributed_something.core.submission import SubmissionDocument
+from distributed_something.core.text import format_count, shorten_start
 from distributed_something.diagnose.check.findings import Finding, build_ok_finding, build_warning_finding
 from distributed_something.diagnose.check.lookups import Lookups
 from distributed_something.observe.documents.submissions import list_queue_submissions
@@ -63,7 +64,8 @@ def select_waiting_forecast(
 ) -> list[Finding]:
     """Return the findings without those about the next run, unless they are about the jobs that wait in the queue.
 
-    `now`: seconds since 1970. If the submissions cannot be read, that is not known.
+    If some of these jobs have results already, a finding says so instead: the forecast is for jobs that are not
+    skipped. `now`: seconds since 1970. If the submissions cannot be read, that is not known.
     """
     findings = list(findings)
     details = next((finding.details for finding in findings if finding.topic == TOPIC and finding.details), None)
@@ -79,8 +81,18 @@ def select_waiting_forecast(
         and document.digest == details["digest"]
         and document.sent == details["jobs"]
     ]
-    is_same = len(waiting) == 1 and same == waiting
-    return [finding for finding in findings if is_same or finding.topic != TOPIC]
+    others = [finding for finding in findings if finding.topic != TOPIC]
+    if len(waiting) != 1 or same != waiting:
+        return others
+    return [*others, _build_skip_finding(same[0])] if same[0].already_there else findings
+
+
+def _build_skip_finding(document: SubmissionDocument) -> Finding:
+    count, jobs = document.already_there, format_count(document.sent, "job")
+    verb, object_ = ("has", "it") if count == 1 else ("have", "them")
+    text = f"{count:,} of {jobs} of {shorten_start(document.job_file_path)} {verb} results and will be skipped"
+    again = f"; to run {object_} again, type submitJob with --replace --again"
+    return build_ok_finding(TOPIC, text + again, is_tabulated=True)
 
 
 def _list_waiting_submissions(clients: Clients, settings: Settings, now: float) -> list[SubmissionDocument]:
