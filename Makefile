@@ -60,7 +60,7 @@ demo: $(venv)/.demo $(filter %/.example-$(EXAMPLE),$(in_example))  ## run an exa
 	@$(in_venv) examples/demo.sh $(or $(EXAMPLE),cellcount)
 
 test: $(venv)/.test  ## run all tests except the long ones and those of the examples
-	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -m "not long" -q -n 4 --dist loadfile
+	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -m "not long" -q -n 4 --dist loadfile --no-loadscope-reorder
 
 test-examples: $(venv)/.test $(in_example)  ## run the examples with their real programs
 	@$(in_venv) python -m pytest tests/examples/ -q -n 4 --dist loadfile -rs --durations=0 --durations-min=1

@@ -48,9 +48,9 @@ def start_parent(value: str, next_action: str) -> subprocess.Popen[str]:
 
 def test_a_process_and_its_child_in_another_session_are_found_and_killed(value: str) -> None:
     parent = start_parent(value, "stay")
-    pids = list_marked_processes(MARK, value)
-    assert parent.pid in pids
-    assert len(pids) == 2
+    # The child has no environment for a moment, while it begins to run its program.
+    assert wait_for_condition(lambda: len(list_marked_processes(MARK, value)) == 2, 20)
+    assert parent.pid in list_marked_processes(MARK, value)
     kill_marked_processes(MARK, value)
     assert list_marked_processes(MARK, value) == []
     parent.communicate(timeout=20)

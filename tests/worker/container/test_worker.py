@@ -25,7 +25,7 @@ LONG_LEASE = 60  # seconds
 NEXT_RUN = "20991231T000000Z"  # later than any object in the bucket
 RECORD_KEYS = {
     "job", "state", "final", "replaced", "attempts", "machine", "container", "slot", "image", "image_digest",
-    "worker_version", "app", "run", "started", "fetch_started", "program_started", "program_ended", "ended",
+    "worker_version", "app", "run", "sent", "started", "fetch_started", "program_started", "program_ended", "ended",
     "seconds", "time_limit_seconds", "exit_code", "reason", "reason_class", "telling_line", "last_lines",
     "program_seconds", "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs",
     "bytes_out", "outputs", "delivered", "overwritten", "results_of", "output_location", "input_endpoint",
