@@ -62,8 +62,8 @@ demo: $(venv)/.demo $(filter %/.example-$(EXAMPLE),$(in_example))  ## run an exa
 test: $(venv)/.test  ## run all tests except the long ones and those of the examples
 	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -m "not long" -q -n 4 --dist loadfile --no-loadscope-reorder
 
-test-examples: $(venv)/.test $(in_example)  ## run the examples with their real programs
-	@$(in_venv) python -m pytest tests/examples/ -q -n 4 --dist loadfile -rs --durations=0 --durations-min=1
+test-examples: $(venv)/.test $(in_example)  ## run the examples with their real programs, except for the long tests
+	@$(in_venv) python -m pytest tests/examples/ -m "not long" -q -n 4 --dist loadfile -rs --durations=0 --durations-min=1
 
 lint: $(venv)/.test  ## check format, style, types, spelling, Dockerfiles, and shell scripts
 	@$(in_venv); status=0; \
@@ -78,7 +78,7 @@ lint: $(venv)/.test  ## check format, style, types, spelling, Dockerfiles, and s
 check: lint docs test test-examples  ## run lint, docs, test, and test-examples
 
 check-long: check check-github  ## run check, check-github, and the long tests, then demo and test of the last commit in a bare Debian container (needs Docker)
-	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -m long -q -n 2
+	@$(in_venv) python -m pytest tests/ -m long -q -n 2
 	@.ci/bare-machine
 
 # The schemas and rules are part of these packages, so that nothing else is fetched. cffconvert needs an environment of its
