@@ -34,6 +34,7 @@ from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.times import format_duration
 from distributed_something.worker.program.launcher_process import MACHINE_ERRNOS
+from distributed_something.worker.program.processors import use_all_processors
 
 CHECK_SECONDS = 0.5  # how often to check whether the hook must be given up
 log = logging.getLogger("worker")
@@ -160,6 +161,7 @@ class HookThreads:
                 self._free.get_nowait().put(None)
 
     def _run(self, calls: SimpleQueue[Callable[[], None] | None]) -> None:
+        use_all_processors()
         while (function := calls.get()) is not None:
             function()
             del function  # and with it, the job

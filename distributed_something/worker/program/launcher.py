@@ -36,6 +36,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from distributed_something.worker.program.channel import Channel
 from distributed_something.worker.program.privileges import ProgramIdentity, remove_aws_variables
+from distributed_something.worker.program.processors import start_on_all_processors
 
 WORKER_HOME = Path(__file__).resolve().parents[3]  # /opt/worker in the image
 # File names and text are UTF-8, whatever the image's locale is. An option, because an environment variable would also
@@ -138,9 +139,10 @@ class LauncherPool:
         # LD_PRELOAD is meant for the program, not for the launcher. Programs can read the launcher's environment.
         env = {name: value for name, value in remove_aws_variables(os.environ).items() if name != "LD_PRELOAD"}
         # Use a new session, so that signals meant for the worker, such as Ctrl-C, do not reach the launchers.
-        process = subprocess.Popen(
-            words, env=env, pass_fds=launcher_ends, stdin=subprocess.DEVNULL, start_new_session=True
-        )
+        with start_on_all_processors():
+            process = subprocess.Popen(
+                words, env=env, pass_fds=launcher_ends, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         self._processes.append(process)
         for _, end in pairs:
             end.close()

@@ -7,7 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -30,8 +30,8 @@ from distributed_something.worker.transfer.retry import (
     sleep_with_checks,
 )
 from distributed_something.worker.transfer.s3_file import (
-    MAX_PARALLEL_REQUESTS,
     RemoteObject,
+    create_transfer_pool,
     fetch_object,
     fetch_object_part,
     is_in_parts,
@@ -109,7 +109,7 @@ def fetch_inputs(
     if not sources:
         return []
     _make_folders(sources, folder)
-    with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
+    with create_transfer_pool() as pool:
         return fetcher.fetch_all(sources, pool)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +24,10 @@ from distributed_something.worker.transfer.retry import (
     sleep_with_checks,
 )
 from distributed_something.worker.transfer.s3_file import (
-    MAX_PARALLEL_REQUESTS,
     UploadedFile,
     build_write_condition,
     compute_object_sha256,
+    create_transfer_pool,
     is_precondition_error,
     upload_file_parts,
     upload_whole_file,
@@ -154,7 +153,7 @@ class ResultUpload:
             return
         small = {key: size for key, size in sizes.items() if size <= MAX_SINGLE_PUT_BYTES}
         self._send_quickly(small)
-        with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
+        with create_transfer_pool() as pool:
             remaining = [(key, size) for key, size in small.items() if key not in self.uploaded]
             for _ in pool.map(lambda item: self._send_file(item[0], item[1], upload_whole_file), remaining):
                 pass

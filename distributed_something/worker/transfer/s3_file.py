@@ -12,7 +12,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from distributed_something.worker.job.failures import get_error_code
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments, select_payer_arguments
+from distributed_something.worker.program.processors import use_all_processors
 from distributed_something.worker.transfer.retry import IncompleteTransfer, check_requests, watch_requests
 
 MAX_PARALLEL_REQUESTS = 16  # per job and direction
@@ -30,6 +31,11 @@ MAX_PARTS = 10_000  # S3's limit for one upload
 LARGE_FILE_BYTES = 2 * PART_BYTES  # larger files are fetched in parts
 SMALL_FILE_BYTES = 64 * 1024  # smaller files are read at once, in few system calls, and sent in one
 CHUNK_BYTES = 256 * 1024
+
+
+def create_transfer_pool() -> ThreadPoolExecutor:
+    """Return the threads in which one job's files are transferred in one direction."""
+    return ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, "transfer", initializer=use_all_processors)
 
 
 class UploadedFile(NamedTuple):

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,10 @@ from distributed_something.worker.transfer.results import (
     upload_with_retries,
 )
 from distributed_something.worker.transfer.s3_file import (
-    MAX_PARALLEL_REQUESTS,
     UploadedFile,
     build_write_condition,
     compute_object_sha256,
+    create_transfer_pool,
     is_precondition_error,
 )
 from distributed_something.worker.transfer.stored_result import ResultOwner, StoredResult, read_stored_result
@@ -189,7 +188,7 @@ class _SharedUpload(ResultUpload):
     def _map_files(self, call: Callable[[str], bool]) -> list[tuple[str, bool]]:
         if len(self.files) == 1:
             return [(key, call(key)) for key in self.files]
-        with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS) as pool:
+        with create_transfer_pool() as pool:
             return list(zip(self.files, pool.map(call, self.files), strict=True))
 
     def _find_other_job(self, stored: StoredResult) -> str | None:

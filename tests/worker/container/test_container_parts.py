@@ -1,7 +1,9 @@
-"""How a container runs its parts: slots start in turn, and a failure stops the container."""
+"""How a container runs its parts: slots start in turn and share one processor, and a failure stops the container."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from queue import SimpleQueue
 from typing import Any
@@ -35,6 +37,18 @@ def test_a_containers_slots_start_one_after_another(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(JobIntake, "wait_for_attempt", lambda *_: None)
     assert build_container(monkeypatch, DOCKER_CORES="3", SECONDS_TO_START="7").serve() == 0
     assert sorted(waited) == [0, 7, 14]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can restrict a thread to a processor")
+def test_a_containers_slots_and_intake_share_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[frozenset[int]] = []
+    for part in (Slot, JobIntake):
+        monkeypatch.setattr(part, "run", lambda _: seen.append(frozenset(os.sched_getaffinity(0))))
+    before = os.sched_getaffinity(0)
+    assert build_container(monkeypatch, DOCKER_CORES="3").serve() == 0
+    assert len(seen) == 4
+    assert [len(processors) for processors in set(seen)] == [1]
+    assert os.sched_getaffinity(0) == before
 
 
 @pytest.mark.parametrize("part", [Slot, JobIntake])
