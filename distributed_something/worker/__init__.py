@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .job.worker_settings import BadEnvironment, JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
     from .macos_files import is_macos_file
+    from .processors import use_one_processor
     from .responses.foreign_response import ForeignResponseError, reject_foreign_responses
     from .responses.response_length import reject_truncated_responses
     from .secret_values import has_secret, has_secret_in_prose, mask_lines, mask_secrets, mask_text
@@ -93,6 +94,7 @@ _MODULES = {
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
     "macos_files": "is_macos_file",
+    "processors": "use_one_processor",
     "secret_values": "has_secret has_secret_in_prose mask_lines mask_secrets mask_text",
     "stored_record": "read_stored_record",
     "responses.foreign_response": "ForeignResponseError reject_foreign_responses",
@@ -122,7 +124,8 @@ __all__ = [
     "mask_text", "missing_files", "missing_key", "missing_text", "open_table_text", "parse_shell_template",
     "parse_upload_flags", "read_stored_record", "read_stored_result", "read_table_names",
     "reject_foreign_responses", "reject_truncated_responses", "remove_mount_folder", "serve", "show_name",
-    "split_command", "split_into_batches", "split_lines", "upload_arguments", "usual_failure", "wrong_text",
+    "split_command", "split_into_batches", "split_lines", "upload_arguments", "use_one_processor", "usual_failure",
+    "wrong_text",
 ]  # fmt: skip
 
 

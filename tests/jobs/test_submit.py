@@ -159,6 +159,21 @@ def test_jobs_are_sent_in_batches_of_ten_from_several_threads(tmp_path: Path) ->
     assert sender.time.slept == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can restrict a thread to a processor")
+def test_the_threads_that_send_share_one_processor_and_the_main_thread_uses_all(tmp_path: Path) -> None:
+    seen: set[frozenset[int]] = set()
+
+    class WatchedSqs(FakeSqs):
+        def send_message_batch(self, **request: Any) -> dict[str, Any]:
+            seen.add(frozenset(os.sched_getaffinity(0)))
+            return super().send_message_batch(**request)
+
+    before = os.sched_getaffinity(0)
+    Sender(tmp_path, 1005, WatchedSqs()).send()
+    assert [len(processors) for processors in seen] == [1]
+    assert os.sched_getaffinity(0) == before
+
+
 def test_a_batch_contains_at_most_one_mebibyte() -> None:
     numbered = [(number, "x" * 300_000) for number in range(7)]
     assert [len(batch) for batch in iter_message_batches(numbered)] == [3, 3, 1]

@@ -17,6 +17,7 @@ from distributed_something.aws.clients import SENDER_THREADS
 from distributed_something.aws.sqs import MAX_MESSAGE_BYTES
 from distributed_something.core.errors import AWSError, CloudError, explain_aws_error
 from distributed_something.jobs.submission.journal import SubmissionJournal
+from distributed_something.worker import use_one_processor
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -92,7 +93,7 @@ def send_all_batches(
         except BaseException as error:  # raised again below, in the main thread
             failures.append(error)
 
-    with catch_ctrl_c() as pressed, ThreadPoolExecutor(SENDER_THREADS) as pool:
+    with catch_ctrl_c() as pressed, ThreadPoolExecutor(SENDER_THREADS, initializer=use_one_processor) as pool:
         for _ in range(SENDER_THREADS):
             pool.submit(send_batches)
     progress(journal.done, journal.total)

@@ -52,8 +52,8 @@ from distributed_something.worker.machine.spot_notice import SpotWatcher
 from distributed_something.worker.machine.times import read_boot_clock
 from distributed_something.worker.machine.usage import USAGE_REPORT_SECONDS, UsageReporter
 from distributed_something.worker.machine.worker_clients import Clients
+from distributed_something.worker.processors import use_one_processor
 from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
-from distributed_something.worker.program.processors import use_one_processor
 from distributed_something.worker.transfer.endpoints.clients import EndpointClients
 
 MAX_LAST_CALL_SECONDS = 5.0  # limit for each of the three waits for AWS calls when the container stops

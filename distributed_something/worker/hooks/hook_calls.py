@@ -33,8 +33,8 @@ from distributed_something.worker.job.job import Folders, Inputs, Job
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.times import format_duration
+from distributed_something.worker.processors import use_all_processors
 from distributed_something.worker.program.launcher_process import MACHINE_ERRNOS
-from distributed_something.worker.program.processors import use_all_processors
 
 CHECK_SECONDS = 0.5  # how often to check whether the hook must be given up
 log = logging.getLogger("worker")

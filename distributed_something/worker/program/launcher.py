@@ -34,9 +34,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, NoReturn
 
+from distributed_something.worker.processors import start_on_all_processors
 from distributed_something.worker.program.channel import Channel
 from distributed_something.worker.program.privileges import ProgramIdentity, remove_aws_variables
-from distributed_something.worker.program.processors import start_on_all_processors
 
 WORKER_HOME = Path(__file__).resolve().parents[3]  # /opt/worker in the image
 # File names and text are UTF-8, whatever the image's locale is. An option, because an environment variable would also

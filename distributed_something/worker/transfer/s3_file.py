@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from distributed_something.worker.job.failures import get_error_code
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments, select_payer_arguments
-from distributed_something.worker.program.processors import use_all_processors
+from distributed_something.worker.processors import use_all_processors
 from distributed_something.worker.transfer.retry import IncompleteTransfer, check_requests, watch_requests
 
 MAX_PARALLEL_REQUESTS = 16  # per job and direction

@@ -17,7 +17,7 @@ from awscrt import auth, http, io, s3
 from botocore.httpsession import get_cert_path
 from botocore.utils import percent_encode
 
-from distributed_something.worker.program.processors import start_on_all_processors
+from distributed_something.worker.processors import start_on_all_processors
 from distributed_something.worker.transfer.crt.places import BucketPlace
 from distributed_something.worker.transfer.crt.transfer_items import (
     MAX_CONNECTIONS,

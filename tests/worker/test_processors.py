@@ -15,8 +15,8 @@ import pytest
 
 from distributed_something.worker.hooks.hook_calls import HookThreads
 from distributed_something.worker.machine.worker_clients import Clients
+from distributed_something.worker.processors import use_one_processor
 from distributed_something.worker.program.launcher import LauncherPool
-from distributed_something.worker.program.processors import use_one_processor
 from distributed_something.worker.program.program import ProgramSurroundings, run_command
 from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
