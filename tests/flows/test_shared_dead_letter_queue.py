@@ -64,6 +64,7 @@ def test_two_apps_with_one_dead_letter_queue_both_end_without_an_error(tmp_path:
         assert project.build_client("sqs").list_queues().get("QueueUrls", []) == []
 
 
+@pytest.mark.long
 def test_a_colleagues_queue_is_still_there_and_unchanged_at_the_end(tmp_path: Path) -> None:
     with create_project(tmp_path / "p", JOB_RETRIES=1, SQS_DEAD_LETTER_QUEUE="LabDead") as project:
         sqs = project.build_client("sqs")

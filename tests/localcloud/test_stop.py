@@ -129,6 +129,7 @@ def test_in_a_terminal_stop_asks_first_and_only_yes_stops(plums: Project) -> Non
     assert (code, "the local cloud is stopped" in text, is_running(plums)) == (0, True, False)
 
 
+@pytest.mark.long
 def test_in_a_terminal_stop_does_not_ask_with_yes_or_if_nothing_is_lost(plums: Project) -> None:
     submit_jobs(plums, 1)
     code, text = run_in_terminal(plums, b"", "--yes")

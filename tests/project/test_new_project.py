@@ -146,6 +146,7 @@ def test_names_from_options_are_used_in_all_files(tmp_path: Path) -> None:
     assert "\nFROM bio/seqtk:1.4\n" in (project / "worker" / "Dockerfile").read_text()
 
 
+@pytest.mark.long
 def test_make_build_builds_the_program_and_then_adds_the_worker(tmp_path: Path) -> None:
     project = create_project(tmp_path / "reads", "--image", "ada/seqtk:1.4", "--base", "bio/seqtk:1.4")
     (tmp_path / "docker").write_text(FAKE_DOCKER)

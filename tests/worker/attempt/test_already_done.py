@@ -19,7 +19,7 @@ from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.job.failures import LostLease
 from distributed_something.worker.job.job import Job
 from distributed_something.worker.job.worker_settings import read_worker_settings
-from distributed_something.worker.transfer import results
+from distributed_something.worker.transfer import s3_file
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
 from tests.support.objects import put_objects
 
@@ -90,7 +90,7 @@ def upload_files(s3: Any, folder: Path, *names: str, until: int) -> None:
 def test_a_job_with_an_incomplete_upload_does_not_count_as_done(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "MAX_PARALLEL_REQUESTS", 1)
+    monkeypatch.setattr(s3_file, "MAX_PARALLEL_REQUESTS", 1)
     names = ("a.tif", "b.tif", "c.tif")
     upload_files(s3, tmp_path, *names, until=2)
     assert find_result_keys(s3, expected_number_files=1) is None
