@@ -24,6 +24,8 @@ from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+COMMAND_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES, *sorted(ROOT.glob("examples/*/README.md"))]
+MAX_CODE_CHARACTERS = 88
 REQUIRED_CONSTANTS = "".join(
     f"{name} = {value!r}\n"
     for name, value in screenshots.PLATE_CONFIG.items()
@@ -71,6 +73,15 @@ def test_json_in_the_docs_is_valid(page: str, block: str) -> None:
 def test_constants_in_the_docs_are_accepted(page: str, block: str, tmp_path: Path) -> None:
     (tmp_path / "config.py").write_text(f"{REQUIRED_CONSTANTS}\n{block}")
     load_settings(tmp_path / "config.py")
+
+
+def test_commands_and_python_in_the_docs_fit_on_the_page() -> None:
+    """The site's text is 46 em wide: 88 characters of code in a list. Longer lines would have to be scrolled."""
+    command = re.compile(r"^ {4,}((?:python|make|cd|export|uv|aws|examples/|\.ci/)\b.*)$", flags=re.M)
+    found = [(page.name, line) for page in COMMAND_PAGES for line in command.findall(page.read_text())]
+    found += [(page, line) for page, block in list_blocks("python") for line in block.splitlines()]
+    assert len(found) > 200
+    assert [f"{page}: {line}" for page, line in found if len(line) > MAX_CODE_CHARACTERS] == []
 
 
 def test_the_reference_contains_every_command_and_every_option() -> None:
