@@ -4,7 +4,8 @@
 - A drawing in `docs/pictures/` becomes a part of the page, so that it follows the page's light or dark colors.
 - Where the address of the repository is known, `docs/start-here.md` and `docs/index.md` name it.
 - The diagram in `docs/architecture.md`, which GitHub draws, is replaced by a drawing.
-- Short code, such as `--dry-run`, is marked, so that browsers do not break it at its hyphens.
+- Short code, such as `--dry-run`, is marked, so that browsers do not break it at its hyphens. Long paths break at
+  slashes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("env-get-outdated", list_outdated_pages)
     app.connect("source-read", complete_page)
     app.connect("doctree-read", mark_short_code)
+    app.connect("html-page-context", let_paths_break)
     return {"parallel_read_safe": True}
 
 
@@ -59,6 +61,14 @@ def mark_short_code(app: Any, page: Any) -> None:
     for code in page.findall(nodes.literal):
         if max(map(len, code.astext().split()), default=0) <= MAX_WHOLE_CHARACTERS:
             code["classes"].append("whole")
+
+
+def let_paths_break(app: Any, name: str, template: str, context: dict[str, Any], page: Any) -> None:
+    """Let browsers break long words of code after a slash, before they break them anywhere."""
+    context["body"] = re.sub(
+        rf'(?<=<span class="pre">)[^<]{{{MAX_WHOLE_CHARACTERS + 1},}}(?=</span>)',
+        lambda word: re.sub(r"/(?=[^/])", "/<wbr>", word[0]), context.get("body", ""),
+    )  # fmt: skip
 
 
 def name_repository(text: str, page: str, address: str) -> str:
