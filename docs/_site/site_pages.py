@@ -57,10 +57,12 @@ def complete_page(app: Any, name: str, source: list[str]) -> None:
 
 
 def mark_short_code(app: Any, page: Any) -> None:
-    """Give code without long words the class `whole`, which `site.css` uses."""
+    """Give code without long words the class `whole`, and short code also the class `short`, which `site.css` uses."""
     for code in page.findall(nodes.literal):
         if max(map(len, code.astext().split()), default=0) <= MAX_WHOLE_CHARACTERS:
             code["classes"].append("whole")
+        if len(code.astext()) <= MAX_WHOLE_CHARACTERS:
+            code["classes"].append("short")
 
 
 def let_paths_break(app: Any, name: str, template: str, context: dict[str, Any], page: Any) -> None:
