@@ -30,6 +30,7 @@ exclude_patterns = [
 
 myst_heading_anchors = 4
 nitpicky = True  # a link to a page or an anchor that does not exist is an error, with -W
+smartquotes = False  # options such as --local and values such as 'True' stay as they are typed
 highlight_language = "text"  # most blocks are commands for a shell and what they print
 
 html_theme = "furo"

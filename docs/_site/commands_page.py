@@ -64,7 +64,7 @@ def format_options(parameters: Sequence[click.Parameter]) -> str:
     rows = [record for option in options if (record := option.get_help_record(context))]
     if not rows:
         return ""
-    lines = [f"| `{names}` | {escape(text)} |".replace("\n", " ") for names, text in rows]
+    lines = ["| `{}` | {} |".format(names.replace("|", "\\|"), escape(text)).replace("\n", " ") for names, text in rows]
     return "\n".join(["| option | meaning |", "| --- | --- |", *lines])
 
 

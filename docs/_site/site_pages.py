@@ -4,6 +4,8 @@
 - A drawing in `docs/pictures/` becomes a part of the page, so that it follows the page's light or dark colors.
 - Where the address of the repository is known, `docs/start-here.md` and `docs/index.md` name it.
 - The diagram in `docs/architecture.md`, which GitHub draws, is replaced by a drawing.
+- Short code, such as `--dry-run`, is marked, so that browsers do not break it at its hyphens. Long paths break at
+  slashes.
 """
 
 from __future__ import annotations
@@ -12,15 +14,20 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+
 DOCS = Path(__file__).resolve().parents[1]
 EXAMPLES = DOCS.parent / "examples"
 UNLISTED_PAGES_SECTION = "How-to pages"
+MAX_WHOLE_CHARACTERS = 24  # fits a column of a table on a phone
 
 
 def setup(app: Any) -> dict[str, bool]:
     app.add_config_value("repository_address", "", "env")
     app.connect("env-get-outdated", list_outdated_pages)
     app.connect("source-read", complete_page)
+    app.connect("doctree-read", mark_short_code)
+    app.connect("html-page-context", let_paths_break)
     return {"parallel_read_safe": True}
 
 
@@ -47,6 +54,23 @@ def complete_page(app: Any, name: str, source: list[str]) -> None:
     if name == "README":  # nobody needs it on the site, except those who follow a link to it
         text = "---\norphan: true\n---\n" + text
     source[0] = re.sub(r"^!\[([^\]]*)\]\((?:docs/)?pictures/([\w-]+)\.svg\)$", inline_drawing, text, flags=re.M)
+
+
+def mark_short_code(app: Any, page: Any) -> None:
+    """Give code without long words the class `whole`, and short code also the class `short`, which `site.css` uses."""
+    for code in page.findall(nodes.literal):
+        if max(map(len, code.astext().split()), default=0) <= MAX_WHOLE_CHARACTERS:
+            code["classes"].append("whole")
+        if len(code.astext()) <= MAX_WHOLE_CHARACTERS:
+            code["classes"].append("short")
+
+
+def let_paths_break(app: Any, name: str, template: str, context: dict[str, Any], page: Any) -> None:
+    """Let browsers break long words of code after a slash, before they break them anywhere."""
+    context["body"] = re.sub(
+        rf'(?<=<span class="pre">)[^<]{{{MAX_WHOLE_CHARACTERS + 1},}}(?=</span>)',
+        lambda word: re.sub(r"/(?=[^/])", "/<wbr>", word[0]), context.get("body", ""),
+    )  # fmt: skip
 
 
 def name_repository(text: str, page: str, address: str) -> str:

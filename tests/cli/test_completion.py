@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -64,13 +65,21 @@ def write_script(shell: str, folder: Path) -> Path:
 
 def complete(shell: str, folder: Path, line: str, tmp_path: Path) -> list[str]:
     """Return what bash or fish offers for the last word of the command line."""
-    program, words = f"source {write_script(shell, tmp_path)}", line if line[-1] != " " else f'{line} ""'
-    program += f'; complete -C "{line}"' if shell == "fish" else BASH.format(words=words)
+    program = f"source {write_script(shell, tmp_path)}"
+    words = re.findall(r"(?:'[^']*'|\"[^\"]*\"|\\.|[^\s\\])+", line) + [""] * (line[-1] == " ")  # as they are typed
+    program += (
+        f"; complete -C {quote_for_fish(line)}" if shell == "fish"
+        else BASH.format(words=" ".join(map(shlex.quote, words)))
+    )  # fmt: skip
     completed = subprocess.run(
         [shell, "-c", program], cwd=folder, env=build_environment(tmp_path), capture_output=True, text=True, check=False
     )
     assert not completed.stderr
     return [line.partition("\t")[0] for line in completed.stdout.splitlines() if line]
+
+
+def quote_for_fish(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 @contextmanager
@@ -121,6 +130,23 @@ def test_a_shell_completes_commands_options_files_and_failures(
     assert complete(shell, project, line, tmp_path) == expected
 
 
+QUOTED_PATHS = ("'my project/run.py'", '"my project/run.py"', r"my\ project/run.py")
+
+
+@pytest.mark.parametrize("path", QUOTED_PATHS)
+@IN_BASH_AND_FISH
+def test_the_path_of_run_py_may_be_quoted(project: Path, tmp_path: Path, shell: str, path: str) -> None:
+    assert complete(shell, tmp_path, f"python {path} moni", tmp_path) == ["monitor"]
+
+
+def test_in_zsh_the_path_of_run_py_may_be_quoted(project: Path, tmp_path: Path) -> None:
+    with open_zsh(tmp_path, tmp_path) as terminal:
+        for path in QUOTED_PATHS:
+            os.write(terminal, f"python {path} moni\t".encode())
+            assert f"{path} monitor" in read_screen(terminal, "monitor")
+            os.write(terminal, b"\x15")
+
+
 def test_zsh_completes_the_same(project: Path, tmp_path: Path) -> None:
     with open_zsh(project, tmp_path) as terminal:
         for line, expected in LINES[::2]:
@@ -128,6 +154,28 @@ def test_zsh_completes_the_same(project: Path, tmp_path: Path) -> None:
             screen = read_screen(terminal, *expected)
             assert [word for word in expected if word not in screen] == [], screen
             os.write(terminal, b"\x15")  # Ctrl-U empties the line
+
+
+@pytest.mark.parametrize("python", ["python", "python3"])
+@pytest.mark.parametrize("times_read", [1, 2])
+def test_after_run_py_fish_offers_no_options_of_python_and_elsewhere_it_still_does(
+    project: Path, tmp_path: Path, python: str, times_read: int
+) -> None:
+    script = write_script("fish", tmp_path)
+    others = project.parent / "others"
+    others.mkdir()
+    (others / "tool.py").touch()
+
+    def offer(line: str, folder: Path, *, with_script: bool = True) -> list[str]:
+        program = f"source {script}; " * (times_read if with_script else 0) + f"complete -C '{line}'"
+        return subprocess.run(
+            ["fish", "-c", program], cwd=folder, env=build_environment(tmp_path), capture_output=True, text=True
+        ).stdout.splitlines()
+
+    options = [line.partition("\t")[0] for line in offer(f"{python} run.py stop -", project)]
+    assert options == ["--yes", "--local", "--containers", "--config", "--project", "--debug", "-h", "--help"]
+    for line in (f"{python} ", f"{python} -", f"{python} -W ", f"{python} tool.py -", f"{python} tool.py "):
+        assert offer(line, others) == offer(line, others, with_script=False) != [], line
 
 
 @IN_BASH_AND_FISH

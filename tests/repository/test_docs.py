@@ -100,6 +100,7 @@ def test_run_py_accepts_every_example_in_the_help(name: str) -> None:
 def list_make_jobs_examples() -> list[str]:
     """Return the command lines of makeJobs in its help and its section of the docs, except those that need a bucket."""
     section = (ROOT / "docs" / "commands.md").read_text().partition("## makeJobs\n")[2].partition("\n## ")[0]
+    section = re.sub(r" \\\n +", " ", section)  # commands that are broken into lines
     in_docs = re.findall(r"^ {4}python run\.py (.*)$", section, flags=re.M)
     return [line for line in (*cli.commands["makeJobs"].examples, *in_docs) if "--objects" not in line]
 

@@ -124,9 +124,9 @@ def test_the_devcontainer_is_valid_json_and_calls_make() -> None:
 def test_the_changelog_has_the_form_of_keep_a_changelog() -> None:
     lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
     headings = [line for line in lines if line.startswith("#")]
-    assert headings[:2] == ["# Changelog", "## [Unreleased]"]
+    assert headings[:2] == ["# Changelog", "## Unreleased"]
     versions = [heading for heading in headings if heading.startswith("## ")]
-    release = re.compile(r"## \[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d")
+    release = re.compile(r"## \d+\.\d+\.\d+ - \d{4}-\d\d-\d\d")
     assert [version for version in versions[1:] if not release.fullmatch(version)] == []
     sections = "\n".join(headings).split("\n## ")[1:]
     for section in sections:

@@ -15,6 +15,7 @@ import page_commands
 import pytest
 import screenshots
 import site_pages
+from docutils import nodes
 from screen_drawing import draw_screen
 
 from distributed_something.cli.main import cli
@@ -24,6 +25,8 @@ from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+COMMAND_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES, *sorted(ROOT.glob("examples/*/README.md"))]
+MAX_CODE_CHARACTERS = 88
 REQUIRED_CONSTANTS = "".join(
     f"{name} = {value!r}\n"
     for name, value in screenshots.PLATE_CONFIG.items()
@@ -73,6 +76,15 @@ def test_constants_in_the_docs_are_accepted(page: str, block: str, tmp_path: Pat
     load_settings(tmp_path / "config.py")
 
 
+def test_commands_and_python_in_the_docs_fit_on_the_page() -> None:
+    """The site's text is 46 em wide: 88 characters of code in a list. Longer lines would have to be scrolled."""
+    command = re.compile(r"^ {4,}((?:python|make|cd|export|uv|aws|examples/|\.ci/)\b.*)$", flags=re.M)
+    found = [(page.name, line) for page in COMMAND_PAGES for line in command.findall(page.read_text())]
+    found += [(page, line) for page, block in list_blocks("python") for line in block.splitlines()]
+    assert len(found) > 200
+    assert [f"{page}: {line}" for page, line in found if len(line) > MAX_CODE_CHARACTERS] == []
+
+
 def test_the_reference_contains_every_command_and_every_option() -> None:
     text = commands_page.format_commands_page()
     sections = dict(re.findall(r"(?ms)^### (\w+)\n(.*?)(?=^##|\Z)", text))
@@ -82,6 +94,28 @@ def test_the_reference_contains_every_command_and_every_option() -> None:
         missing = [option for option in own - commands_page.SHARED_NAMES if f"`{option}" not in sections[name]]
         assert not [option for option in missing if f", {option}" not in sections[name]], name
     assert all(f"`{name}" in text.partition("### ")[0] for name in ("--local", "--containers", "--project"))
+
+
+def test_each_option_is_a_row_of_two_cells_also_if_it_contains_a_pipe() -> None:
+    rows = [line for line in commands_page.format_commands_page().splitlines() if line.startswith("| `")]
+    assert [row for row in rows if len(re.findall(r"(?<!\\)\|", row)) != 3] == []
+    assert any(r"\|" in row for row in rows)
+
+
+def test_code_without_long_words_is_kept_whole_and_long_paths_may_break_at_slashes() -> None:
+    codes = [
+        nodes.literal(text=text)
+        for text in ("--dry-run", "--files FOLDER and --like JOBFILE", "runs/RUN/monitor_file.json")
+    ]
+    site_pages.mark_short_code(None, nodes.paragraph("", "", *codes))
+    assert [code["classes"] for code in codes] == [["whole", "short"], ["whole"], []]
+    body = "".join(
+        f'<span class="pre">{code.astext()}</span><a href="a/b/c/d/e/f/g/h/i/j/k/l/m/n"></a>' for code in codes
+    )
+    context = {"body": body}
+    site_pages.let_paths_break(None, "", "", context, None)
+    assert re.sub(r"/<wbr>", "/", context["body"]) == body
+    assert context["body"].count("<wbr>") == 2
 
 
 def test_the_options_of_every_command_are_those_that_every_command_has() -> None:

@@ -2,12 +2,13 @@
 # Completes the command lines of run.py in bash. `run.py completion bash` prints this file.
 
 _run_py_completion() {
-    local index script="" type value IFS=$'\n'
+    local index word script="" type value IFS=$'\n'
     COMPREPLY=()
     for ((index = 0; index < COMP_CWORD; index++)); do
-        case ${COMP_WORDS[index]} in
+        word=${COMP_WORDS[index]//[\\\'\"]/} # without quotes
+        case $word in
         run.py | */run.py | distributed-something)
-            script=${COMP_WORDS[index]//\\/}
+            script=$word
             break
             ;;
         esac

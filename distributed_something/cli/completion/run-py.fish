@@ -35,6 +35,21 @@ function __run_py_complete
     end
 end
 
-for name in run.py distributed-something python python3
+for name in run.py distributed-something
+    complete --command $name --no-files --keep-order --condition '__run_py_words >/dev/null' --arguments '(__run_py_complete)'
+end
+
+# After `python run.py`, what fish completes for python must not be offered, too. Its completions have no condition, so each is
+# defined again with one. Before 3.6, fish knows only one condition for each, so both are offered.
+for name in python python3
+    complete --do-complete "$name " >/dev/null 2>&1 # loads them
+    set -l former (complete $name)
+    string match -q '*__run_py_words*' -- $former; and continue # this file was read before
+    if string match -qr '^(3\.[6-9]|3\.\d\d|[4-9])' -- $version
+        complete --command $name --erase
+        for definition in $former[-1..1] # fish lists the latest first
+            eval $definition --condition "'not __run_py_words >/dev/null'"
+        end
+    end
     complete --command $name --no-files --keep-order --condition '__run_py_words >/dev/null' --arguments '(__run_py_complete)'
 end

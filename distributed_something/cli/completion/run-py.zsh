@@ -1,8 +1,9 @@
 # Completes the command lines of run.py in zsh, also after `python`. `run.py completion zsh` prints this file.
 
 _run_py_completion() {
-    local script=${~words[1]} type value help
+    local script=${(Q)words[1]} type value help
     local -a values descriptions
+    [[ $script != '~/'* ]] || script=$HOME/${script#'~/'}
     [[ -e $script ]] || script=${commands[$script]}
     # Other programs also have a run.py, which must not be started to complete a word.
     if ! grep -qs 'distributed_something\.cli\.main' -- "$script"; then
@@ -24,7 +25,7 @@ _run_py_completion() {
 
 # `python run.py` is completed like run.py, everything else as before.
 _run_py_python() {
-    if (( CURRENT > 2 )) && [[ ${words[2]:t} == run.py ]]; then
+    if (( CURRENT > 2 )) && [[ ${${(Q)words[2]}:t} == run.py ]]; then
         shift words
         (( CURRENT-- ))
         _run_py_completion
