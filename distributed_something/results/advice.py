@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import CommandLine
@@ -21,32 +20,18 @@ from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.status.advice_causes import AdviceCause, classify_failure
+from distributed_something.results.status.advice_recipes import (
+    JOB_FILE_CAUSES,
+    REPLACING_RECIPES,
+    RETRYING_RECIPES,
+    SEPARATING_RECIPES,
+    Recipe,
+    choose_recipe,
+    spare_other_jobs,
+    spare_scripted_jobs,
+)
 from distributed_something.results.status.job_origin import UNKNOWN_ORIGIN, JobOrigin, find_origin, makes_own_command
 from distributed_something.worker import MAX_JOB_SECONDS
-
-
-class Recipe(Enum):
-    """How to continue after the correction.
-
-    RESUBMIT: replace the messages with the Job file's. REPLACE: replace the messages that `retry` sent, and send these
-    jobs again with a corrected Job file. REPLACE_LONGER: the same with a longer time limit. REBUILD: build the image,
-    and send the failed jobs again. RETRY: send the failed jobs again. RETRY_WITH: the same with a corrected Job file.
-    RETRY_LONGER: the same with a longer time limit. SUBMIT: send the Job file again. SEND_AGAIN: send the failed jobs
-    of earlier runs again. SCRIPT: empty the queue for messages that a script sends again. CONTINUE: only start
-    machines.
-    """
-
-    RESUBMIT = "resubmit"
-    REPLACE = "replace"
-    REPLACE_LONGER = "replace longer"
-    REBUILD = "rebuild"
-    RETRY = "retry"
-    RETRY_WITH = "retry with"
-    RETRY_LONGER = "retry longer"
-    SUBMIT = "submit"
-    SEND_AGAIN = "send again"
-    SCRIPT = "script"
-    CONTINUE = "continue"
 
 
 @dataclass(frozen=True)
@@ -94,13 +79,7 @@ class Advice:
     is_urgent: bool = False
 
 
-REPLACING_RECIPES = (Recipe.RESUBMIT, Recipe.REPLACE, Recipe.REPLACE_LONGER)  # these also send the jobs in the queue
-# These send only jobs that failed. SUBMIT sends the lost ones too, and the worker skips those that are done.
-_RETRYING_RECIPES = (Recipe.RETRY, Recipe.RETRY_WITH, Recipe.RETRY_LONGER)
-# With these, jobs that need something else can be sent separately.
-_SEPARATING_RECIPES = (*_RETRYING_RECIPES, Recipe.REBUILD)
 MAX_NAMED_GROUPS = 3  # in a command
-_JOB_FILE_CAUSES = {AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM, AdviceCause.MESSAGE}
 
 
 def choose_advice(
@@ -126,10 +105,10 @@ def choose_advice(
     )
     same = [failed for failed in failures if classify_failure(failed) is cause]
     origin, everything, example = find_origin(same, source), find_origin(failures, source), _find_example(outcome, same)
-    recipe = _spare_scripted_jobs(recipe, cause, origin, has_waiting=has_waiting)
+    recipe = spare_scripted_jobs(recipe, cause, origin, has_waiting=has_waiting)
     if cause is AdviceCause.NO_PROGRAM and makes_own_command(example):  # no Job file names the program
         recipe = Recipe.REBUILD
-    if (lost := outcome.unrecorded + outcome.unread) and not has_waiting and recipe in _RETRYING_RECIPES:
+    if (lost := outcome.unrecorded + outcome.unread) and not has_waiting and recipe in RETRYING_RECIPES:
         recipe = Recipe.SCRIPT if source.is_script else Recipe.SEND_AGAIN if source.retried_runs else Recipe.SUBMIT
     return Advice(
         cause, recipe, jobs, example, has_failed, has_waiting,
@@ -156,17 +135,8 @@ def _choose_cause(
     if not causes:
         return (AdviceCause.WAITING, Recipe.CONTINUE, 0) if has_waiting else (AdviceCause.LOST, Recipe.RETRY, 0)
     cause, jobs = causes.most_common(1)[0]
-    recipe = _choose_recipe(cause, is_hopeless=is_hopeless, has_waiting=has_waiting)
-    return cause, _spare_other_jobs(recipe, cause, source, has_waiting=has_waiting), jobs
-
-
-def _spare_scripted_jobs(recipe: Recipe, cause: AdviceCause, origin: JobOrigin, *, has_waiting: bool) -> Recipe:
-    """Return a recipe that does not send a Job file instead of these jobs, if none of them came from one."""
-    if not origin.is_script or recipe not in (Recipe.RESUBMIT, Recipe.REPLACE, Recipe.RETRY_WITH):
-        return recipe
-    if cause is AdviceCause.TIME and not has_waiting:
-        return Recipe.RETRY_LONGER
-    return Recipe.SCRIPT if cause in (AdviceCause.MESSAGE, AdviceCause.TIME) else Recipe.REBUILD
+    recipe = choose_recipe(cause, is_hopeless=is_hopeless, has_waiting=has_waiting)
+    return cause, spare_other_jobs(recipe, cause, source, has_waiting=has_waiting), jobs
 
 
 def _narrow_source(source: JobSource, origin: JobOrigin, everything: JobOrigin, recipe: Recipe) -> JobSource:
@@ -174,7 +144,7 @@ def _narrow_source(source: JobSource, origin: JobOrigin, everything: JobOrigin, 
 
     `everything`: the origin of all failed jobs. If the commands must send several Job files, they send all of these.
     """
-    if recipe not in _SEPARATING_RECIPES or not (origin.job_files or origin.scripted):
+    if recipe not in SEPARATING_RECIPES or not (origin.job_files or origin.scripted):
         return source
     files = origin.job_files if len(origin.job_files) == 1 and not origin.scripted else everything.job_files
     *others, last = files or ("",)
@@ -185,7 +155,7 @@ def _list_other_remedies(
     outcome: RunOutcome, failures: Sequence[FailedJob], cause: AdviceCause, recipe: Recipe, source: JobSource
 ) -> tuple[OtherRemedy, ...]:
     """Return what the jobs need whose cause is not this one, the most frequent one first."""
-    if recipe not in _SEPARATING_RECIPES:
+    if recipe not in SEPARATING_RECIPES:
         return ()
     counts = Counter(map(classify_failure, failures))
     remedies = []
@@ -259,25 +229,6 @@ def _find_example(outcome: RunOutcome, failures: list[FailedJob]) -> FailedJob |
     return known.get(groups[0].id, groups[0].example)
 
 
-def _choose_recipe(cause: AdviceCause, *, is_hopeless: bool, has_waiting: bool) -> Recipe:
-    if cause in (AdviceCause.HOOK, AdviceCause.REFUSED, AdviceCause.CRASH, AdviceCause.CONFIG):
-        return Recipe.REBUILD
-    if cause is AdviceCause.TIME:  # the waiting jobs have the same limit
-        return Recipe.RESUBMIT if has_waiting else Recipe.RETRY_LONGER
-    if cause in _JOB_FILE_CAUSES:
-        return Recipe.RESUBMIT if is_hopeless else Recipe.RETRY_WITH
-    return Recipe.RETRY
-
-
-def _spare_other_jobs(recipe: Recipe, cause: AdviceCause, source: JobSource, *, has_waiting: bool) -> Recipe:
-    """Return a recipe that sends only the jobs of the run, if `retry` had sent them, and not all of a Job file."""
-    if recipe is not Recipe.RESUBMIT or not source.retried_runs:
-        return recipe
-    if not has_waiting:
-        return Recipe.RETRY_WITH
-    return Recipe.REPLACE_LONGER if cause is AdviceCause.TIME else Recipe.REPLACE
-
-
 def list_job_files(advice: Advice, line: CommandLine) -> list[str]:
     """Return the Job files that the jobs may have come from, as the user types them; the last one was used last."""
     others = () if advice.cause is AdviceCause.CANARY else advice.source.other_files
@@ -315,7 +266,7 @@ def _list_retry_options(other: OtherRemedy, line: CommandLine) -> tuple[str, ...
     if other.cause is AdviceCause.TIME:
         return ("--timeout", format_minutes(other.minutes))
     files = other.origin.job_files
-    if other.cause not in _JOB_FILE_CAUSES or other.origin.scripted or len(files) > 1:
+    if other.cause not in JOB_FILE_CAUSES or other.origin.scripted or len(files) > 1:
         return ()
     return ("--with", line.select_job_file(files[0] if files else "").job_file)
 
@@ -343,7 +294,7 @@ def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
         return _list_recipe_commands(Recipe.REBUILD, advice, line)
     if advice.cause is AdviceCause.MISSING_INPUT and advice.recipe is Recipe.RETRY and not advice.origin.scripted:
         recipe = Recipe.RESUBMIT if advice.has_waiting else Recipe.RETRY_WITH
-        recipe = _spare_other_jobs(recipe, advice.cause, advice.source, has_waiting=advice.has_waiting)
+        recipe = spare_other_jobs(recipe, advice.cause, advice.source, has_waiting=advice.has_waiting)
         return _list_recipe_commands(recipe, advice, line)
     return []
 

@@ -15,10 +15,8 @@ from distributed_something.core.text import (
 )
 from distributed_something.results.advice import (
     MAX_NAMED_GROUPS,
-    REPLACING_RECIPES,
     Advice,
     OtherRemedy,
-    Recipe,
     is_submitted,
     list_alternative_commands,
     list_job_files,
@@ -38,6 +36,7 @@ from distributed_something.results.status.advice_causes import (
     NO_PROGRAM_EXIT_CODES,
     AdviceCause,
 )
+from distributed_something.results.status.advice_recipes import REPLACING_RECIPES, Recipe
 from distributed_something.results.status.job_origin import JobOrigin, format_job_keys, makes_own_command
 
 
@@ -101,12 +100,12 @@ def _explain_other_remedy(other: OtherRemedy, line: CommandLine) -> str:
         case AdviceCause.MISSING_INPUT:
             return f"Upload the missing inputs{reason}."
         case AdviceCause.MESSAGE:
-            place = _name_place(other.origin, line)
+            place = name_message_place(other.origin, line)
             return f"Correct {place}; the reason says what is wrong{reason}."
         case AdviceCause.NO_PROGRAM if makes_own_command(other.example):
             return f"The program fails{reason}. Correct worker/generic-worker.py, which starts it, or the program."
         case AdviceCause.PROGRAM | AdviceCause.NO_PROGRAM:
-            start = f"The program fails{reason}. Correct {_name_keys(other.origin, other.example, line)}"
+            start = f"The program fails{reason}. Correct {name_message_keys(other.origin, other.example, line)}"
             return f"{start}{', the input files' if other.cause is AdviceCause.PROGRAM else ''}, or the program."
     return _CORRECTIONS_BY_CAUSE[other.cause].replace("{reason}", reason)
 
@@ -153,7 +152,7 @@ def _explain_data(advice: Advice, line: CommandLine) -> str:
     reason, is_scripted = _format_reason(advice), bool(advice.origin.scripted)
     text = _CORRECTIONS_BY_CAUSE.get(advice.cause, "").replace("{reason}", reason)
     if advice.cause is AdviceCause.MESSAGE:
-        return f"Correct {_name_place(advice.origin, line)}; the reason says what is wrong{reason}."
+        return f"Correct {name_message_place(advice.origin, line)}; the reason says what is wrong{reason}."
     if advice.cause is AdviceCause.MISSING_INPUT:
         text = f"Upload the missing inputs{reason}"
         if is_scripted:
@@ -184,7 +183,7 @@ def _explain_scripted_jobs(advice: Advice, line: CommandLine) -> str:
     return ""
 
 
-def _name_place(origin: JobOrigin, line: CommandLine) -> str:
+def name_message_place(origin: JobOrigin, line: CommandLine) -> str:
     """Return where the messages of these jobs are to be corrected. `line.job_file`: names all Job files of the run."""
     if origin.is_script:
         return "the messages that your script sends"
@@ -192,9 +191,9 @@ def _name_place(origin: JobOrigin, line: CommandLine) -> str:
     return f"{files or line.job_file}{' and the messages of the script' if origin.scripted else ''}"
 
 
-def _name_keys(origin: JobOrigin, example: FailedJob | None, line: CommandLine) -> str:
+def name_message_keys(origin: JobOrigin, example: FailedJob | None, line: CommandLine) -> str:
     """Return which keys of the messages the program depends on, and where they are to be corrected."""
-    return f"{format_job_keys(example)} in {_name_place(origin, line)}"
+    return f"{format_job_keys(example)} in {name_message_place(origin, line)}"
 
 
 def _explain_batch(advice: Advice) -> str:
