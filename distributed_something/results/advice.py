@@ -60,6 +60,7 @@ class Advice:
     neither ended nor are they in the queue. `groups`: the IDs of the groups of these jobs, if there are other groups,
     too. `others`: what the jobs with other causes need. `origin`: where these failed jobs came from. `scripted`: how
     many of all failed jobs a script sent. `is_urgent`: whether to type the commands while the run goes on.
+    `has_remedy`: whether the lines above the advice say what to correct so that containers start.
     """
 
     cause: AdviceCause
@@ -77,6 +78,12 @@ class Advice:
     origin: JobOrigin = UNKNOWN_ORIGIN
     scripted: int = 0
     is_urgent: bool = False
+    has_remedy: bool = False
+
+    @property
+    def is_scripted(self) -> bool:
+        """Whether a script sent all jobs of the run, as far as that is known."""
+        return bool(self.scripted) and not self.source.job_file
 
 
 MAX_NAMED_GROUPS = 3  # in a command
@@ -108,11 +115,12 @@ def choose_advice(
     recipe = spare_scripted_jobs(recipe, cause, origin, has_waiting=has_waiting)
     if cause is AdviceCause.NO_PROGRAM and makes_own_command(example):  # no Job file names the program
         recipe = Recipe.REBUILD
-    if (lost := outcome.unrecorded + outcome.unread) and not has_waiting and recipe in RETRYING_RECIPES:
-        recipe = Recipe.SCRIPT if source.is_script else Recipe.SEND_AGAIN if source.retried_runs else Recipe.SUBMIT
+    lost, is_scripted = outcome.unrecorded + outcome.unread, everything.is_script and not source.job_file
+    if lost and not has_waiting and recipe in RETRYING_RECIPES and not is_scripted:
+        recipe = Recipe.SEND_AGAIN if source.retried_runs else Recipe.SUBMIT
     return Advice(
         cause, recipe, jobs, example, has_failed, has_waiting,
-        _narrow_source(source, origin, everything, recipe), choose_longer_limit(same),
+        source if lost else _narrow_source(source, origin, everything, recipe), choose_longer_limit(same),
         batch, lost, _list_group_ids(same) if len(_list_group_ids(failures)) > 1 else (),
         () if has_waiting or lost or batch else _list_other_remedies(outcome, failures, cause, recipe, source),
         origin, everything.scripted,
@@ -320,7 +328,9 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
     resubmit = [(*submit[0], "--replace"), *submit[1:]]
     submit = _list_retries(originals, "", ()) if originals else submit
     empty = [("cleanup", line.monitor_file, "--yes")] if advice.has_waiting else []
-    resend = submit if advice.lost and not advice.has_waiting else [retry] if advice.has_failed else []
+    again = [line.list_retry_words(has_waiting=True)] if advice.scripted and advice.has_failed else []
+    is_lost = advice.lost and not (advice.has_waiting or advice.is_scripted)
+    resend = [*submit, *again] if is_lost else [retry] if advice.has_failed else []
     send: dict[Recipe, list[tuple[str, ...]]] = {
         Recipe.RESUBMIT: resubmit,
         Recipe.REBUILD: [("setup",), *resend],
@@ -331,7 +341,7 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
         Recipe.REPLACE_LONGER: _list_retries(originals, "--replace", longer),
         Recipe.SEND_AGAIN: submit,
         Recipe.SUBMIT: [("setup",), *submit],
-        Recipe.SCRIPT: [*empty, ("setup",), *([retry] if advice.lost and advice.has_failed else [])],
+        Recipe.SCRIPT: [*empty, ("setup",)],
         Recipe.CONTINUE: [],
     }
     commands = [*send[recipe], *_list_start_commands(advice, line)]

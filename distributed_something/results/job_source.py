@@ -35,8 +35,7 @@ class JobSource:
     the queue have been replaced since. `canary`: how many jobs the last submission sent with `--canary`; 0 without it.
     `others`: how many other jobs that Job file has, if it has not been submitted without `--canary` since.
     `other_files`: the other Job files whose jobs the run had. `job_files`: the Job file of each submission that used
-    one, keyed by its time; messages and records have this time too. `is_script`: whether there was no submission at
-    all, so that a script sent all jobs.
+    one, keyed by its time; messages and records have this time too.
     """
 
     job_file: str = ""
@@ -46,7 +45,6 @@ class JobSource:
     others: int = 0
     other_files: tuple[str, ...] = ()
     job_files: Mapping[str, str] = field(default_factory=dict, compare=False)
-    is_script: bool = field(default=False, compare=False)
 
 
 UNKNOWN_SOURCE = JobSource()
@@ -66,7 +64,6 @@ def find_job_source(clients: Clients, file: MonitorFile, until: float, now: floa
     source = JobSource(
         last.job_file_path if last else "", (), any(item.replaced for item in after),
         job_files={item.time: item.job_file_path for item in documents if item.job_file_path},
-        is_script=not before,
     )  # fmt: skip
     if any(item.retry_of for item in before) or len({item.job_file_path for item in before} - {""}) > 1:
         boundary = _find_boundary(clients, file, until)

@@ -44,7 +44,7 @@ from distributed_something.results.summary import (
 )
 from distributed_something.run.monitor.history import RunHistory, load_history
 from distributed_something.run.monitor.policy import EndReason
-from distributed_something.run.monitor.start_failure import format_worker_crash
+from distributed_something.run.monitor.start_failure import format_worker_crash, mention_remedy
 from distributed_something.run.monitor.unusable import has_useless_replacements
 from distributed_something.run.notifications.messages import RunEndFacts
 
@@ -165,6 +165,7 @@ def _load_earlier_end(
     settled = find_settled_jobs(clients.s3, file, outcome.failures, now)
     outcome = drop_settled_jobs(outcome, settled)
     advice = choose_ended_advice(clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, settled=settled)
+    advice = mention_remedy(advice, summary.start_failure)
     return outcome, advice, advice.batch if advice else find_next_batch(clients, file, ended, now)
 
 
@@ -297,10 +298,11 @@ class EndedRun:
         `line`: how the user types commands.
         """
         is_hopeless = self.tick.end_reason is EndReason.NOTHING_WORKS
-        self._advice = choose_ended_advice(
+        advice = choose_ended_advice(
             self._clients, self.file, self.outcome, self.tick.history,
             is_hopeless=is_hopeless, ended=self.ended, settled=SettledJobs(self.ended),
         )  # fmt: skip
+        self._advice = mention_remedy(advice, self.start_failure)
         steps = _format_steps(self.outcome, self._advice, line)
         if self.outcome.counts.failed:  # `retry` of this run comes first
             return steps

@@ -67,7 +67,8 @@ def format_current_advice(advice: Advice, line: CommandLine, *, is_urgent: bool)
 def _format_correction(advice: Advice, line: CommandLine, start: str = "") -> list[str]:
     indent, job_files = " " * LABEL_COLUMNS, " or ".join(map(shorten_start, list_job_files(advice, line)))
     others = f"{format_count(advice.lost, 'other job')} {'was' if advice.lost == 1 else 'were'} lost: not in the queue."
-    loss = f"{others} The commands send lost jobs too." if advice.lost and advice.cause is not AdviceCause.LOST else ""
+    way = "Run the script again for them." if advice.is_scripted else "The commands send lost jobs too."
+    loss = f"{others} {way}" if advice.lost and advice.cause is not AdviceCause.LOST else ""
     named, subject = replace(line, job_file=job_files), _format_groups(advice.groups, advice.jobs)
     parts = [start, loss, subject, _explain_scripted_jobs(advice, line), _explain_correction(advice, named)]
     text = " ".join(filter(None, parts))
@@ -120,6 +121,8 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
     match advice.cause:
         case AdviceCause.NO_PROGRAM | AdviceCause.PROGRAM:
             return _explain_program(advice, line)
+        case AdviceCause.NO_CONTAINER if advice.has_remedy:
+            return "Do what `remedy` says, and type the commands at the end."
         case AdviceCause.NO_CONTAINER if line.has_image:
             return "Containers do not start or do not work. Correct DOCKERHUB_TAG, worker/Dockerfile, or worker/."
         case AdviceCause.TIME if advice.recipe in (Recipe.RESUBMIT, Recipe.SUBMIT):
@@ -132,8 +135,6 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
             return _explain_data(advice, line)
         case AdviceCause.MEMORY:
             return f"The program needs more memory. In the config, {line.memory_remedy}."
-        case AdviceCause.LOST if advice.recipe is Recipe.SCRIPT:
-            return "Jobs that are done are skipped."
         case AdviceCause.SENT_AGAIN | AdviceCause.NEXT_BATCH:
             return _explain_batch(advice)
         case AdviceCause.CANARY:

@@ -21,11 +21,10 @@ def read_sending(line: Mapping[str, Any]) -> Sending:
 
 def read_submission(line: Mapping[str, Any]) -> str | None:
     """Return the time of the submission whose Job file the message was made from; "" if a script sent it, None if an
-    older worker did not say. All others also say when the message was sent.
+    older worker did not say.
     """
-    if "submission" not in line or not (line["submission"] or line.get("sent")):
-        return None
-    return str(line["submission"] or "")
+    submission = line.get("submission")
+    return None if submission is None else str(submission)
 
 
 def read_start_error(line: Mapping[str, Any]) -> str:

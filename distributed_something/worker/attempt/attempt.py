@@ -159,9 +159,9 @@ class Attempt:
         return _get_attribute(self.raw, AGAIN_ATTRIBUTE)
 
     @property
-    def submission(self) -> str | None:
-        """The time of the submission whose Job file the message was made from; None if it is from a script."""
-        return _get_attribute(self.raw, SUBMISSION_ATTRIBUTE) or None
+    def submission(self) -> str:
+        """The time of the submission whose Job file the message was made from; "" if it is from a script."""
+        return _get_attribute(self.raw, SUBMISSION_ATTRIBUTE)
 
     @property
     def retry_of(self) -> dict[str, str] | None:
