@@ -237,7 +237,10 @@ def _format_choice(advice: Advice, line: CommandLine, correction: str) -> str:
     )
     if has_run:  # so its input files may be wrong, too
         start, are_right = f"{start} or the input files", "both are right" if has_command else "these are right"
-        upload = "" if advice.recipe is Recipe.SEND_AGAIN else ", which also upload what has changed (`upload`)"
+        upload = ", which also upload what has changed (`upload`)"
+        if not has_command:  # its data is often uploaded with the AWS CLI
+            upload += "; first upload what `upload` does not name"
+        upload = "" if advice.recipe is Recipe.SEND_AGAIN else upload
     if not list_alternative_commands(advice, line):
         return f"{start} or, if {are_right}, {correction}."
     return f"{start}, and type the commands at the end{upload}. Or, if {are_right}, {correction}, and type instead:"
