@@ -152,7 +152,7 @@ def _narrow_source(source: JobSource, origin: JobOrigin, everything: JobOrigin, 
 
     `everything`: the origin of all failed jobs. If the commands must send several Job files, they send all of these.
     """
-    if recipe not in SEPARATING_RECIPES or not (origin.job_files or origin.scripted):
+    if recipe not in (*SEPARATING_RECIPES, Recipe.REPLACE) or not (origin.job_files or origin.scripted):
         return source
     files = origin.job_files if len(origin.job_files) == 1 and not origin.scripted else everything.job_files
     *others, last = files or ("",)

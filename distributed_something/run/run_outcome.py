@@ -165,7 +165,6 @@ def _load_earlier_end(
     settled = find_settled_jobs(clients.s3, file, outcome.failures, now)
     outcome = drop_settled_jobs(outcome, settled)
     advice = choose_ended_advice(clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, settled=settled)
-    advice = mention_remedy(advice, summary.start_failure)
     return outcome, advice, advice.batch if advice else find_next_batch(clients, file, ended, now)
 
 
@@ -179,6 +178,7 @@ def format_earlier_end(clients: Clients, file: MonitorFile, summary: RunSummary,
     outcome, advice, batch = _load_earlier_end(clients, file, summary, now)
     if batch is not None and (advice is None or advice.cause is not AdviceCause.SENT_AGAIN):
         return "\n".join([summary.report, format_advice(build_batch_advice(batch), line)])
+    advice = mention_remedy(advice, summary.start_failure)
     return "\n".join(filter(None, [summary.report, _format_steps(outcome, advice, line)]))
 
 

@@ -129,6 +129,16 @@ def test_replacing_the_jobs_of_a_job_file_also_removes_those_of_a_script() -> No
     commands, text = advise(outcome, is_hopeless=True)
     assert commands == ["submitJob files/other.json --replace", *MACHINES]
     assert "run it again after --replace, which removes its jobs from the queue" in text
+    commands, text = advise(build_outcome(*fail(3, FLY), *fail(1, SCRIPT), done=0), is_hopeless=True)
+    assert commands == ["submitJob files/other.json --replace", *MACHINES]
+    assert "correct its messages, too, and run it again before startCluster" in text
+
+
+def test_after_a_retry_the_waiting_jobs_get_the_job_file_that_they_came_from() -> None:
+    """Another Job file may have been submitted since."""
+    source = replace(SOURCE, retried_runs=("20261122T104500Z",))
+    commands, _ = advise(build_outcome(*fail(3, FLY), left=9, done=0), source, is_hopeless=True)
+    assert commands == ["retry 20261122T104500Z --replace --with files/fly.json", *MACHINES]
 
 
 def test_missing_inputs_and_time_of_a_scripts_jobs_need_no_job_file() -> None:

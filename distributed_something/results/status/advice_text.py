@@ -177,9 +177,9 @@ def _explain_scripted_jobs(advice: Advice, line: CommandLine) -> str:
     if not advice.scripted:
         return ""
     jobs = f"{advice.scripted:,} of the failed jobs" if advice.source.job_file else "these jobs"
-    if advice.recipe in REPLACING_RECIPES:
+    if advice.recipe in REPLACING_RECIPES and advice.has_waiting:
         return f"A script sent {jobs}: run it again after --replace, which removes its jobs from the queue."
-    if advice.recipe in (Recipe.SUBMIT, Recipe.SEND_AGAIN) or is_submitted(advice, line):
+    if advice.recipe in (*REPLACING_RECIPES, Recipe.SUBMIT, Recipe.SEND_AGAIN) or is_submitted(advice, line):
         return f"A script sent {jobs}: correct its messages, too, and run it again before startCluster."
     return ""
 
