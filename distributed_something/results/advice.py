@@ -152,6 +152,10 @@ def _narrow_source(source: JobSource, origin: JobOrigin, everything: JobOrigin, 
 
     `everything`: the origin of all failed jobs. If the commands must send several Job files, they send all of these.
     """
+    if recipe is Recipe.RESUBMIT:  # `retry` may have added jobs of others to those that the Job files sent
+        known = (*source.other_files, source.job_file)
+        missing = [path for path in everything.job_files if path not in known]
+        return replace(source, other_files=(*missing, *source.other_files))
     if recipe not in (*SEPARATING_RECIPES, Recipe.REPLACE) or not (origin.job_files or origin.scripted):
         return source
     files = origin.job_files if len(origin.job_files) == 1 and not origin.scripted else everything.job_files

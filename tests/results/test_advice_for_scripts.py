@@ -127,10 +127,10 @@ def test_while_the_jobs_of_a_script_wait_no_job_file_replaces_them() -> None:
 def test_replacing_the_jobs_of_a_job_file_also_removes_those_of_a_script() -> None:
     outcome = build_outcome(*fail(3, FLY), *fail(1, SCRIPT), left=9, done=0)
     commands, text = advise(outcome, is_hopeless=True)
-    assert commands == ["submitJob files/other.json --replace", *MACHINES]
+    assert commands == ["submitJob files/fly.json --replace", "submitJob files/other.json", *MACHINES]
     assert "run it again after --replace, which removes its jobs from the queue" in text
     commands, text = advise(build_outcome(*fail(3, FLY), *fail(1, SCRIPT), done=0), is_hopeless=True)
-    assert commands == ["submitJob files/other.json --replace", *MACHINES]
+    assert commands == ["submitJob files/fly.json --replace", "submitJob files/other.json", *MACHINES]
     assert "correct its messages, too, and run it again before startCluster" in text
 
 
