@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +13,7 @@ import click
 
 from distributed_something.cli.completion.values import ProjectFile
 from distributed_something.cli.console import Console
-from distributed_something.cli.context import Context, ExitCode, shorten_path
+from distributed_something.cli.context import Context, shorten_path
 from distributed_something.cli.group import Command
 from distributed_something.core.text import (
     LABEL_COLUMNS,
@@ -23,18 +21,15 @@ from distributed_something.core.text import (
     format_count,
     format_row,
     format_wrapped_lines,
-    shorten_start,
 )
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from rich.progress import Progress
 
-    from distributed_something.core.submission import SubmissionDocument
     from distributed_something.jobs.job_file import JobFile
     from distributed_something.jobs.submission.plan import SubmissionPlan
     from distributed_something.jobs.submission.submit import Submission
-    from distributed_something.observe.queue import QueueState
 
 _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
     "missing module": "not checked with your jobs, because the module {detail} is missing on this computer",
@@ -74,6 +69,7 @@ _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
 @click.pass_obj
 def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags: bool) -> None:
     """Check a Job file and send its jobs to the queue."""
+    from distributed_something.cli.retry.repetition import confirm_repetition, format_unchanged_file
     from distributed_something.jobs.submission.document import find_git_commit
     from distributed_something.jobs.submission.journal import SubmissionJournal
     from distributed_something.jobs.submission.submit import Submission
@@ -99,7 +95,8 @@ def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags:
     with closing(journal):
         journal.lock()
         if not (resume or replace or yes):
-            _confirm_repetition(context, job_file, plan)
+            confirm_repetition(context, job_file, plan)
+        notes += format_unchanged_file(context, job_file, plan) if replace else []
         already_there = 0 if again else _count_prior_results(context, loaded, plan)
         notes += _format_prior_results(already_there, plan)
         commit = find_git_commit(context.project)
@@ -282,76 +279,6 @@ def record_sent_jobs(context: Context) -> None:
         return
     if run is not None:
         record_submissions(clients, settings, run, time.time())
-
-
-def _confirm_repetition(context: Context, job_file: Path, plan: SubmissionPlan) -> None:
-    """Ask before sending jobs that may still wait in the queue. End the command unless the answer is yes.
-
-    Raise InputError if there is no terminal to ask in.
-    """
-    from distributed_something.core.errors import InputError
-
-    repeated = _find_repetition(context, job_file, plan)
-    if repeated is None:
-        return
-    problem, again = _describe_repetition(*repeated, plan), "again" if _is_repetition(repeated[0], plan) else "as well"
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        remedy = f"add --yes to send them {again}, or --replace to remove the waiting jobs first"
-        raise InputError(job_file, "", problem, remedy)
-    lines = format_wrapped_lines(f"{shorten_start(str(job_file))}: {problem}.", "", "", TERMINAL_COLUMNS)
-    context.console.print_progress("\n".join(lines))
-    if not click.confirm(f"Send them {again}?", default=False, err=True):
-        context.console.print_progress("nothing was sent")
-        raise SystemExit(ExitCode.INPUT)
-
-
-def _is_repetition(document: SubmissionDocument, plan: SubmissionPlan) -> bool:
-    """Return whether the submission had the same jobs, rather than only the same Job file."""
-    return bool({plan.digest, plan.jobs_digest} & {document.digest, document.jobs_digest} - {""})
-
-
-def _describe_repetition(document: SubmissionDocument, queue: QueueState, plan: SubmissionPlan) -> str:
-    began = datetime.fromtimestamp(document.began, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    if document.ended is None:
-        sent = f"another submitJob began to send its jobs at {began} and has not reported its end"
-    else:
-        jobs = f"{document.count:,} of its {format_count(plan.count, 'job')}"
-        jobs = f"its {format_count(plan.count, 'job')}" if document.count == plan.count else jobs
-        sent = f"{jobs} {'was' if plan.count == 1 else 'were'} already sent at {began}"
-    if document.ended is not None and document.canary_of and not _is_repetition(document, plan):
-        sent = f"a canary of {format_count(document.count, 'job')} was sent at {began}"
-    elif document.ended is not None and not _is_repetition(document, plan):
-        jobs, verb = format_count(document.count, "job"), "was" if document.count == 1 else "were"
-        sent = f"it has changed since {jobs} of it {verb} sent at {began}"
-    waiting = queue.counts.jobs  # may be 0 if the jobs were sent just now
-    return f"{sent}, and the queue still has {format_count(waiting, 'job')}" if waiting else sent
-
-
-def _find_repetition(
-    context: Context, job_file: Path, plan: SubmissionPlan
-) -> tuple[SubmissionDocument, QueueState] | None:
-    """Return the earlier submission of the same jobs or file, if they may still wait, and the state of the queue."""
-    from distributed_something.aws.s3 import read_s3_time
-    from distributed_something.core.errors import AWSError, format_lookup_error, translate_aws_errors
-    from distributed_something.observe.documents.submissions import find_repeated_submission, list_queue_submissions
-    from distributed_something.observe.queue import SETTLING_SECONDS, observe_queue
-
-    clients, settings = context.clients, context.settings
-    with translate_aws_errors(f"looking for the queue {settings.SQS_QUEUE_NAME}"):
-        queue = observe_queue(clients.sqs, settings.SQS_QUEUE_NAME)
-    if queue is None:
-        return None  # submit_jobs reports that the queue is missing
-    bucket, now = settings.AWS_BUCKET, datetime.now(UTC).timestamp()
-    try:
-        now = read_s3_time(clients.s3, bucket, now)
-        submissions = list_queue_submissions(clients.s3, bucket, settings.APP_NAME, queue, now)
-    except AWSError as error:
-        context.console.print_progress(f"note: earlier submissions cannot be read ({format_lookup_error(error)})")
-        return None
-    settling_seconds = 0.0 if context.local else SETTLING_SECONDS  # the local cloud's counts are exact
-    digests = frozenset({plan.digest, plan.jobs_digest})
-    document = find_repeated_submission(submissions, queue, digests, now, settling_seconds, str(job_file))
-    return None if document is None else (document, queue)
 
 
 def _count_prior_results(context: Context, job_file: JobFile, plan: SubmissionPlan) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import CommandLine
@@ -21,42 +20,32 @@ from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.status.advice_causes import AdviceCause, classify_failure
+from distributed_something.results.status.advice_recipes import (
+    JOB_FILE_CAUSES,
+    REPLACING_RECIPES,
+    RETRYING_RECIPES,
+    SEPARATING_RECIPES,
+    Recipe,
+    choose_recipe,
+    spare_other_jobs,
+    spare_scripted_jobs,
+)
+from distributed_something.results.status.job_origin import UNKNOWN_ORIGIN, JobOrigin, find_origin, makes_own_command
 from distributed_something.worker import MAX_JOB_SECONDS
-
-
-class Recipe(Enum):
-    """How to continue after the correction.
-
-    RESUBMIT: replace the messages. REPLACE: replace the messages that `retry` sent, and send these jobs again with a
-    corrected Job file. REPLACE_LONGER: the same with a longer time limit. REBUILD: build the image, and send the failed
-    jobs again. RETRY: send the failed jobs again. RETRY_WITH: the same with a corrected Job file. RETRY_LONGER: the
-    same with a longer time limit. SUBMIT: send the Job file again. SEND_AGAIN: send the failed jobs of earlier runs
-    again. CONTINUE: only start machines.
-    """
-
-    RESUBMIT = "resubmit"
-    REPLACE = "replace"
-    REPLACE_LONGER = "replace longer"
-    REBUILD = "rebuild"
-    RETRY = "retry"
-    RETRY_WITH = "retry with"
-    RETRY_LONGER = "retry longer"
-    SUBMIT = "submit"
-    SEND_AGAIN = "send again"
-    CONTINUE = "continue"
 
 
 @dataclass(frozen=True)
 class OtherRemedy:
     """Failed jobs that need something else than most of them.
 
-    `groups`: the IDs of their groups. `jobs`, `example`, `minutes`: as in Advice.
+    `groups`: the IDs of their groups. `jobs`, `example`, `origin`, `minutes`: as in Advice.
     """
 
     cause: AdviceCause
     groups: tuple[str, ...]
     jobs: int
     example: FailedJob
+    origin: JobOrigin = UNKNOWN_ORIGIN
     minutes: float | None = None
 
 
@@ -66,10 +55,12 @@ class Advice:
 
     `jobs`: how many failed or failing jobs have this cause. `example`: one that failed in the most frequent way.
     `has_failed`, `has_waiting`: whether jobs have failed and whether jobs are in the queue. `source`: where the jobs
-    came from. `minutes`: a longer time limit for jobs that ran out of time; None if their limit is unknown. `batch`:
-    the jobs that were sent after the run; None if there are none. `lost`: how many jobs have neither ended nor are they
-    in the queue. `groups`: the IDs of the groups of these jobs, if there are other groups, too. `others`: what the jobs
-    with other causes need.
+    came from that the commands send. `minutes`: a longer time limit for jobs that ran out of time; None if their limit
+    is unknown. `batch`: the jobs that were sent after the run; None if there are none. `lost`: how many jobs have
+    neither ended nor are they in the queue. `groups`: the IDs of the groups of these jobs, if there are other groups,
+    too. `others`: what the jobs with other causes need. `origin`: where these failed jobs came from. `scripted`: how
+    many of all failed jobs a script sent. `is_urgent`: whether to type the commands while the run goes on.
+    `has_remedy`: whether the lines above the advice say what to correct so that containers start.
     """
 
     cause: AdviceCause
@@ -84,15 +75,18 @@ class Advice:
     lost: int = 0
     groups: tuple[str, ...] = ()
     others: tuple[OtherRemedy, ...] = ()
+    origin: JobOrigin = UNKNOWN_ORIGIN
+    scripted: int = 0
+    is_urgent: bool = False
+    has_remedy: bool = False
+
+    @property
+    def is_scripted(self) -> bool:
+        """Whether a script sent all jobs of the run, as far as that is known."""
+        return bool(self.scripted) and not self.source.job_file
 
 
-REPLACING_RECIPES = (Recipe.RESUBMIT, Recipe.REPLACE, Recipe.REPLACE_LONGER)  # these also send the jobs in the queue
-# These send only jobs that failed. SUBMIT sends the lost ones too, and the worker skips those that are done.
-_RETRYING_RECIPES = (Recipe.RETRY, Recipe.RETRY_WITH, Recipe.RETRY_LONGER)
-# With these, jobs that need something else can be sent separately.
-_SEPARATING_RECIPES = (*_RETRYING_RECIPES, Recipe.REBUILD)
 MAX_NAMED_GROUPS = 3  # in a command
-_JOB_FILE_CAUSES = {AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM, AdviceCause.MESSAGE}
 
 
 def choose_advice(
@@ -113,42 +107,75 @@ def choose_advice(
         cause, recipe = AdviceCause.SENT_AGAIN, Recipe.CONTINUE
         return Advice(cause, recipe, len(repeated), None, has_others, has_waiting=True, source=source, batch=batch)
     failures = outcome.all_failures if is_hopeless else outcome.failures
-    causes = Counter(map(classify_failure, failures))
-    if is_hopeless and has_no_machine:
-        cause, recipe, jobs = AdviceCause.NO_MACHINE, Recipe.CONTINUE, 0
-    elif has_waiting and source.is_replaced:
-        cause, recipe, jobs = AdviceCause.REPLACED, Recipe.CONTINUE, 0
-    elif is_hopeless and not causes:
-        cause, recipe, jobs = AdviceCause.NO_CONTAINER, Recipe.REBUILD, 0
-    elif not causes or (has_waiting and not is_hopeless):  # first of all, the jobs in the queue need machines
-        cause = AdviceCause.WAITING if has_waiting else AdviceCause.LOST
-        recipe, jobs = (Recipe.CONTINUE if has_waiting else Recipe.RETRY), 0
-    else:
-        cause, jobs = causes.most_common(1)[0]
-        recipe = _choose_recipe(cause, is_hopeless=is_hopeless, has_waiting=has_waiting)
-        recipe = _spare_other_jobs(recipe, cause, source, has_waiting=has_waiting)
-    if (lost := outcome.unrecorded + outcome.unread) and not has_waiting and recipe in _RETRYING_RECIPES:
-        recipe = Recipe.SEND_AGAIN if source.retried_runs else Recipe.SUBMIT
+    cause, recipe, jobs = _choose_cause(
+        outcome, failures, source, is_hopeless=is_hopeless, has_no_machine=has_no_machine
+    )
     same = [failed for failed in failures if classify_failure(failed) is cause]
+    origin, everything, example = find_origin(same, source), find_origin(failures, source), _find_example(outcome, same)
+    recipe = spare_scripted_jobs(recipe, cause, origin, has_waiting=has_waiting)
+    if cause is AdviceCause.NO_PROGRAM and makes_own_command(example):  # no Job file names the program
+        recipe = Recipe.REBUILD
+    lost, is_scripted = outcome.unrecorded + outcome.unread, everything.is_script and not source.job_file
+    if lost and not has_waiting and recipe in RETRYING_RECIPES and not is_scripted:
+        recipe = Recipe.SEND_AGAIN if source.retried_runs else Recipe.SUBMIT
     return Advice(
-        cause, recipe, jobs, _find_example(outcome, same), has_failed, has_waiting, source, choose_longer_limit(same),
+        cause, recipe, jobs, example, has_failed, has_waiting,
+        source if lost else _narrow_source(source, origin, everything, recipe), choose_longer_limit(same),
         batch, lost, _list_group_ids(same) if len(_list_group_ids(failures)) > 1 else (),
-        () if has_waiting or lost or batch else _list_other_remedies(outcome, failures, cause, recipe),
+        () if has_waiting or lost or batch else _list_other_remedies(outcome, failures, cause, recipe, source),
+        origin, everything.scripted,
     )  # fmt: skip
 
 
+def _choose_cause(
+    outcome: RunOutcome, failures: Sequence[FailedJob], source: JobSource, *, is_hopeless: bool, has_no_machine: bool
+) -> tuple[AdviceCause, Recipe, int]:
+    """Return what is wrong, how to continue with jobs of Job files, and how many jobs have failed because of it."""
+    causes, has_waiting = Counter(map(classify_failure, failures)), outcome.left > 0
+    if is_hopeless and has_no_machine:
+        return AdviceCause.NO_MACHINE, Recipe.CONTINUE, 0
+    if has_waiting and source.is_replaced:
+        return AdviceCause.REPLACED, Recipe.CONTINUE, 0
+    if is_hopeless and not causes:
+        return AdviceCause.NO_CONTAINER, Recipe.REBUILD, 0
+    if has_waiting and not is_hopeless:  # first of all, the jobs in the queue need machines
+        return AdviceCause.WAITING, Recipe.CONTINUE, 0
+    if not causes:
+        return (AdviceCause.WAITING, Recipe.CONTINUE, 0) if has_waiting else (AdviceCause.LOST, Recipe.RETRY, 0)
+    cause, jobs = causes.most_common(1)[0]
+    recipe = choose_recipe(cause, is_hopeless=is_hopeless, has_waiting=has_waiting)
+    return cause, spare_other_jobs(recipe, cause, source, has_waiting=has_waiting), jobs
+
+
+def _narrow_source(source: JobSource, origin: JobOrigin, everything: JobOrigin, recipe: Recipe) -> JobSource:
+    """Return the source with the Job files of the failed jobs only, unless the commands send other jobs, too.
+
+    `everything`: the origin of all failed jobs. If the commands must send several Job files, they send all of these.
+    """
+    if recipe is Recipe.RESUBMIT:  # `retry` may have added jobs of others to those that the Job files sent
+        known = (*source.other_files, source.job_file)
+        missing = [path for path in everything.job_files if path not in known]
+        return replace(source, other_files=(*missing, *source.other_files))
+    if recipe not in (*SEPARATING_RECIPES, Recipe.REPLACE) or not (origin.job_files or origin.scripted):
+        return source
+    files = origin.job_files if len(origin.job_files) == 1 and not origin.scripted else everything.job_files
+    *others, last = files or ("",)
+    return replace(source, job_file=last, other_files=tuple(others))
+
+
 def _list_other_remedies(
-    outcome: RunOutcome, failures: Sequence[FailedJob], cause: AdviceCause, recipe: Recipe
+    outcome: RunOutcome, failures: Sequence[FailedJob], cause: AdviceCause, recipe: Recipe, source: JobSource
 ) -> tuple[OtherRemedy, ...]:
     """Return what the jobs need whose cause is not this one, the most frequent one first."""
-    if recipe not in _SEPARATING_RECIPES:
+    if recipe not in SEPARATING_RECIPES:
         return ()
     counts = Counter(map(classify_failure, failures))
     remedies = []
     for other, count in counts.most_common():
         same = [failed for failed in failures if classify_failure(failed) is other]
         if other is not cause and (example := _find_example(outcome, same)) is not None:
-            remedies.append(OtherRemedy(other, _list_group_ids(same), count, example, choose_longer_limit(same)))
+            origin, minutes = find_origin(same, source), choose_longer_limit(same)
+            remedies.append(OtherRemedy(other, _list_group_ids(same), count, example, origin, minutes))
     return tuple(remedies)
 
 
@@ -174,7 +201,9 @@ def choose_current_advice(
     if not (failures or (failing and is_hopeless)):
         return None, False
     advice = choose_advice(outcome, is_hopeless=is_hopeless and bool(left), source=source)
-    return advice, is_hopeless and bool(left) and advice is not None and needs_commands(advice)
+    if advice is None or not (is_hopeless and left and needs_commands(advice)):
+        return advice, False
+    return replace(advice, is_urgent=True), True
 
 
 def needs_commands(advice: Advice) -> bool:
@@ -212,25 +241,6 @@ def _find_example(outcome: RunOutcome, failures: list[FailedJob]) -> FailedJob |
     return known.get(groups[0].id, groups[0].example)
 
 
-def _choose_recipe(cause: AdviceCause, *, is_hopeless: bool, has_waiting: bool) -> Recipe:
-    if cause in (AdviceCause.HOOK, AdviceCause.REFUSED, AdviceCause.CRASH, AdviceCause.CONFIG):
-        return Recipe.REBUILD
-    if cause is AdviceCause.TIME:  # the waiting jobs have the same limit
-        return Recipe.RESUBMIT if has_waiting else Recipe.RETRY_LONGER
-    if cause in _JOB_FILE_CAUSES:
-        return Recipe.RESUBMIT if is_hopeless else Recipe.RETRY_WITH
-    return Recipe.RETRY
-
-
-def _spare_other_jobs(recipe: Recipe, cause: AdviceCause, source: JobSource, *, has_waiting: bool) -> Recipe:
-    """Return a recipe that sends only the jobs of the run, if `retry` had sent them, and not all of a Job file."""
-    if recipe is not Recipe.RESUBMIT or not source.retried_runs:
-        return recipe
-    if not has_waiting:
-        return Recipe.RETRY_WITH
-    return Recipe.REPLACE_LONGER if cause is AdviceCause.TIME else Recipe.REPLACE
-
-
 def list_job_files(advice: Advice, line: CommandLine) -> list[str]:
     """Return the Job files that the jobs may have come from, as the user types them; the last one was used last."""
     others = () if advice.cause is AdviceCause.CANARY else advice.source.other_files
@@ -245,27 +255,37 @@ def list_next_commands(advice: Advice, line: CommandLine) -> list[str]:
 
 def _list_separate_retries(advice: Advice, line: CommandLine) -> list[str]:
     """Return the commands that send the jobs first that need something else; the main one sends all others."""
-    if len(list_job_files(advice, line)) > 1:  # `submitJob` sends all jobs that are not done
-        return []
     is_plain = advice.recipe in (Recipe.RETRY, Recipe.REBUILD)
     commands: list[str] = []
     for other in advice.others:
         options = _list_retry_options(other, line)
+        if is_submitted(advice, line) and not other.origin.is_script:  # `submitJob` sends all jobs that are not done
+            continue
         if len(other.groups) <= MAX_NAMED_GROUPS and (options or not is_plain):
             words = (*(word for group in other.groups for word in ("--only", group)), *options)
             commands.append(line.format_retry(*words, has_waiting=bool(commands)))
     return commands
 
 
+def is_submitted(advice: Advice, line: CommandLine) -> bool:
+    """Return whether `submitJob` sends the failed jobs: `retry --with` would make all of them from one Job file."""
+    is_corrected = advice.recipe is Recipe.RETRY_WITH
+    return is_corrected and (advice.origin.is_mixed or len(list_job_files(advice, line)) > 1)
+
+
 def _list_retry_options(other: OtherRemedy, line: CommandLine) -> tuple[str, ...]:
+    """Return the options that correct these jobs; none if they came from a script, or from several Job files."""
     if other.cause is AdviceCause.TIME:
         return ("--timeout", format_minutes(other.minutes))
-    return ("--with", line.job_file) if other.cause in _JOB_FILE_CAUSES else ()
+    files = other.origin.job_files
+    if other.cause not in JOB_FILE_CAUSES or other.origin.scripted or len(files) > 1:
+        return ()
+    return ("--with", line.select_job_file(files[0] if files else "").job_file)
 
 
 def list_sending_commands(advice: Advice, line: CommandLine) -> list[str]:
     """Return the first of these commands: those that send the jobs, without those that start and watch machines."""
-    return list_next_commands(advice, line)[: -len(_list_start_commands(advice, line))]
+    return list_next_commands(replace(advice, is_urgent=True), line)
 
 
 def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
@@ -277,11 +297,16 @@ def list_alternative_commands(advice: Advice, line: CommandLine) -> list[str]:
     line = line.select_job_file(advice.source.job_file)
     if advice.cause in (AdviceCause.WAITING, AdviceCause.SENT_AGAIN) and advice.has_failed:
         return [line.format_retry(has_waiting=True)]
+    if advice.recipe in (Recipe.REBUILD, Recipe.SCRIPT):
+        is_wrong = advice.origin.is_script and advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM)
+        if not (is_wrong and advice.has_waiting) or advice.is_urgent:
+            return []
+        return [line.format_command("cleanup", line.monitor_file, "--yes"), line.format_command("setup")]
     if advice.cause in (AdviceCause.NO_PROGRAM, AdviceCause.PROGRAM) and (line.has_image or not _sends_all(advice)):
         return _list_recipe_commands(Recipe.REBUILD, advice, line)
-    if advice.cause is AdviceCause.MISSING_INPUT and advice.recipe is Recipe.RETRY:
+    if advice.cause is AdviceCause.MISSING_INPUT and advice.recipe is Recipe.RETRY and not advice.origin.scripted:
         recipe = Recipe.RESUBMIT if advice.has_waiting else Recipe.RETRY_WITH
-        recipe = _spare_other_jobs(recipe, advice.cause, advice.source, has_waiting=advice.has_waiting)
+        recipe = spare_other_jobs(recipe, advice.cause, advice.source, has_waiting=advice.has_waiting)
         return _list_recipe_commands(recipe, advice, line)
     return []
 
@@ -302,10 +327,14 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
     *other_files, last_file = list_job_files(advice, line)
     submit: list[tuple[str, ...]] = [*(("submitJob", path) for path in other_files), ("submitJob", last_file, *canary)]
     # `retry --with` would give all jobs the content of one Job file; workers skip jobs that are done.
-    correct = [("setup",), *submit] if other_files else [(*retry, *correction)]
+    has_submit = is_submitted(replace(advice, recipe=Recipe.RETRY_WITH), line)
+    correct = [("setup",), *submit] if has_submit else [(*retry, *correction)]
     resubmit = [(*submit[0], "--replace"), *submit[1:]]
     submit = _list_retries(originals, "", ()) if originals else submit
-    resend = submit if advice.lost and not advice.has_waiting else [retry] if advice.has_failed else []
+    empty = [("cleanup", line.monitor_file, "--yes")] if advice.has_waiting else []
+    again = [line.list_retry_words(has_waiting=True)] if advice.scripted and advice.has_failed else []
+    is_lost = advice.lost and not (advice.has_waiting or advice.is_scripted)
+    resend = [*submit, *again] if is_lost else [retry] if advice.has_failed else []
     send: dict[Recipe, list[tuple[str, ...]]] = {
         Recipe.RESUBMIT: resubmit,
         Recipe.REBUILD: [("setup",), *resend],
@@ -316,6 +345,7 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
         Recipe.REPLACE_LONGER: _list_retries(originals, "--replace", longer),
         Recipe.SEND_AGAIN: submit,
         Recipe.SUBMIT: [("setup",), *submit],
+        Recipe.SCRIPT: [*empty, ("setup",)],
         Recipe.CONTINUE: [],
     }
     commands = [*send[recipe], *_list_start_commands(advice, line)]
@@ -330,6 +360,8 @@ def _list_retries(runs: Sequence[str], first: str, options: tuple[str, ...]) -> 
 
 
 def _list_start_commands(advice: Advice, line: CommandLine) -> list[tuple[str, ...]]:
+    if advice.is_urgent:  # machines are running, and monitor watches them
+        return []
     monitor = ("monitor", line.next_monitor_file or line.monitor_file)
     is_active = advice.batch is not None and advice.batch.is_active
     return [monitor] if is_active else [("startCluster", line.fleet_file), monitor]

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import cache, partial
+from operator import itemgetter
 from typing import Any
 
 from distributed_something.observe.documents.replacements import NO_REPLACEMENTS
 from distributed_something.results.group_values import GroupValueCounter, read_group_values
+from distributed_something.results.status.attempt_lines import (
+    Sending,
+    compute_line_seconds,
+    parse_time,
+    read_integer,
+    read_number,
+    read_sending,
+    read_sent_time,
+    read_start_error,
+    read_submission,
+)
 from distributed_something.worker import mask_lines, mask_text
 
 NO_REASON = "no reason given"
@@ -27,7 +38,9 @@ class FailedJob:
     says most about the failure; in lines from older workers, the last one. `seconds`: how long all attempts at the job
     took that did not succeed, as far as they are known. `group`: the values of the job's group. `start_error`: why the
     program could not be started, such as ENOENT; "" if it was started or never tried. `sent`: when the job's message
-    was sent or, in lines of older workers, when the attempt began, in seconds since 1970; 0 if unknown.
+    was sent or, in lines of older workers, when the attempt began, in seconds since 1970; 0 if unknown. `submission`:
+    the time of the submission whose Job file the message was made from; "" if a script sent it, None if an older worker
+    did not say. `message_keys`: of the message; only in the record.
     """
 
     job: str
@@ -46,6 +59,8 @@ class FailedJob:
     memory_limit_bytes: int | None = None
     start_error: str = ""
     sent: float = 0.0
+    submission: str | None = None
+    message_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,11 +131,11 @@ class JobCounter:
         self._seconds: dict[int, float] = {}  # of all attempts without success, by the job's hash
         self.total_seconds = 0.0  # of all attempts, as far as they are known
         self.group_values = GroupValueCounter()  # of all jobs that have ended
-        # When the messages of the latest success and the latest failure were sent, in seconds, by the job's hash.
-        self._sent_done: dict[int, int] = {}
-        self._sent_failed: dict[int, int] = {}
-        self._skipped: Counter[int] = Counter()  # how many submissions were skipped, by the time when they were sent
-        self._times: dict[int, int] = {}  # one object of each time, because many jobs have the same
+        # How the messages of the latest success and the latest failure were sent, by the job's hash.
+        self._sent_done: dict[int, Sending] = {}
+        self._sent_failed: dict[int, Sending] = {}
+        self._skipped: Counter[Sending] = Counter()  # how many submissions were skipped, by how they were sent
+        self._sendings: dict[Sending, Sending] = {}  # one object of each, because many jobs have the same
         self.replacements = NO_REPLACEMENTS
 
     def add_end(self, line: Mapping[str, Any]) -> None:
@@ -155,11 +170,11 @@ class JobCounter:
 
         `line` may also be an end that was not counted, because its submission had ended before.
         """
-        key, ended = compute_hash(line.get("job")), _parse_time(line.get("ended"))
+        key, ended = compute_hash(line.get("job")), parse_time(line.get("ended"))
         if line.get("state") == "failed":
             return key in self._failures and ended >= self._failures[key] and self._is_failed(key)
         is_superseded = key in self._failures and self._is_failed(key)
-        is_superseded = is_superseded or self.replacements.is_replaced(read_sent_time(line), is_done=True)
+        is_superseded = is_superseded or self.replacements.is_replaced(*read_sending(line), is_done=True)
         return not is_superseded and max(ended, 1e-3) >= abs(self._successes.get(key, 0.0))
 
     def forget_submissions(self) -> None:
@@ -174,9 +189,9 @@ class JobCounter:
         done = [key for key, time in self._successes.items() if time > 0]
         failed = [key for key in self._failures if self._is_latest_failure(key)]
         is_replaced = cache(partial(self.replacements.is_replaced, is_done=True))
-        replaced_done = sum(is_replaced(self._sent_done[key]) for key in done)
-        replaced_skipped = sum(count for sent, count in self._skipped.items() if is_replaced(sent))
-        replaced_failures = sum(self.replacements.is_replaced(self._sent_failed[key]) for key in failed)
+        replaced_done = sum(is_replaced(*self._sent_done[key]) for key in done)
+        replaced_skipped = sum(count for sending, count in self._skipped.items() if is_replaced(*sending))
+        replaced_failures = sum(self.replacements.is_replaced(*self._sent_failed[key]) for key in failed)
         return JobCounts(
             len(done) - replaced_done, self._counts["skipped"] - replaced_skipped, len(failed) - replaced_failures,
             self._counts["done"] - len(done), self._counts["failed"] - len(failed),
@@ -218,13 +233,13 @@ class JobCounter:
         return (self._result_times[0], self._result_times[-1]) if self._result_times else None
 
     def _add_final_end(self, job: str, line: Mapping[str, Any]) -> None:
-        key, state, ended = compute_hash(job), str(line.get("state")), _parse_time(line.get("ended"))
+        key, state, ended = compute_hash(job), str(line.get("state")), parse_time(line.get("ended"))
         self._counts[state] += 1
         self._add_overwritten_files(line)
         self._add_seconds(job, line)
         if state == "skipped":
             self._add_result_time(line)
-            self._skipped[self._keep_time(line)] += 1
+            self._skipped[self._keep_sending(line)] += 1
         if key not in self._failures and key not in self._successes:
             self.group_values.add_job(read_group_values(line))
         if state == "failed":
@@ -232,13 +247,14 @@ class JobCounter:
         else:
             self._add_success(key, ended, is_done=state == "done")
             if state == "done":
-                self._sent_done[key] = max(self._keep_time(line), self._sent_done.get(key, 0))
+                sending = self._keep_sending(line)
+                self._sent_done[key] = max(sending, self._sent_done.get(key, sending), key=itemgetter(0))
         self._on_end(line)
 
     def _add_failure(self, key: int, ended: float, line: Mapping[str, Any]) -> None:
         if ended >= self._failures.get(key, 0.0):
             self._failures[key] = ended
-            self._sent_failed[key] = self._keep_time(line)
+            self._sent_failed[key] = self._keep_sending(line)
             if key in self._details or len(self._details) < MAX_FAILURES_KEPT:
                 self._details[key] = build_failed_job(line)
 
@@ -267,7 +283,7 @@ class JobCounter:
         if line.get("state") != "failed" or end in self._ends:
             return
         known = self._failing.get(end)
-        if known.ended < _parse_time(line.get("ended")) if known else len(self._failing) < MAX_FAILURES_KEPT:
+        if known.ended < parse_time(line.get("ended")) if known else len(self._failing) < MAX_FAILURES_KEPT:
             self._failing[end] = build_failed_job(line)
 
     def _add_replaced_job(self, end: int, line: Mapping[str, Any]) -> None:
@@ -285,7 +301,7 @@ class JobCounter:
     def _add_result_time(self, line: Mapping[str, Any]) -> None:
         results_of = line.get("results_of")  # in a record; a journal's line has only the time
         modified = results_of.get("modified") if isinstance(results_of, dict) else line.get("results_modified")
-        if time := _parse_time(modified):
+        if time := parse_time(modified):
             times = [*self._result_times, time]
             self._result_times = [min(times), max(times)]
 
@@ -303,13 +319,14 @@ class JobCounter:
         return max(self._failures.get(key, 0.0), abs(self._successes.get(key, 0.0)))
 
     def _is_failed(self, key: int) -> bool:
-        return self._is_latest_failure(key) and not self.replacements.is_replaced(self._sent_failed[key])
+        return self._is_latest_failure(key) and not self.replacements.is_replaced(*self._sent_failed[key])
 
     def _is_latest_failure(self, key: int) -> bool:
         return self._failures[key] >= abs(self._successes.get(key, 0.0))
 
-    def _keep_time(self, line: Mapping[str, Any]) -> int:
-        return self._times.setdefault(int(read_sent_time(line)), int(read_sent_time(line)))
+    def _keep_sending(self, line: Mapping[str, Any]) -> Sending:
+        sending = read_sending(line)
+        return self._sendings.setdefault(sending, sending)
 
 
 def compute_hash(value: object) -> int:
@@ -323,40 +340,6 @@ def _is_final(line: Mapping[str, Any]) -> bool:
     return state in ("done", "skipped", "failed") and bool(line.get("final", True))
 
 
-def _parse_time(value: object) -> float:
-    try:
-        return datetime.fromisoformat(str(value)).timestamp()
-    except ValueError:
-        return 0.0
-
-
-def read_sent_time(line: Mapping[str, Any]) -> float:
-    """Return when the message was sent or, in lines of older workers, when the attempt began (seconds since 1970)."""
-    return _parse_time(line.get("sent")) or _parse_time(line.get("started"))
-
-
-def is_lost_attempt(line: Mapping[str, Any]) -> bool:
-    """Return whether the worker of the attempt was lost, and another one wrote this journal's line or record.
-
-    The times in it are those of the other worker. Lines of older workers name the other worker's machine.
-    """
-    return line.get("state") == "failed" and line.get("reason_class") == "crash" and line.get("machine", "") is None
-
-
-def compute_line_seconds(line: Mapping[str, Any]) -> float | None:
-    """Return how long the attempt took, or None if that is unknown. `line` is a journal's line or a record.
-
-    The time in which it waited for a slot is left out, except in lines and records of older workers.
-    """
-    if is_lost_attempt(line):
-        return None
-    seconds = _read_number(line.get("seconds"))
-    if seconds is not None:
-        return max(0.0, seconds)
-    started, ended = _parse_time(line.get("started")), _parse_time(line.get("ended"))
-    return round(max(0.0, ended - started), 3) if started and ended else None
-
-
 def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
     """Return the job that failed in the attempt of a journal's line or a record, with MASK for secrets.
 
@@ -367,7 +350,7 @@ def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
         last_lines = [line["last_line"]] if line.get("last_line") else []
     telling_line = str(line.get("telling_line") or (last_lines[-1] if last_lines else ""))
     return FailedJob(
-        str(line.get("job")), _parse_time(line.get("ended")),
+        str(line.get("job")), parse_time(line.get("ended")),
         reason=mask_text(str(line.get("reason") or NO_REASON)),
         reason_class=str(line.get("reason_class") or ""),
         attempts=read_integer(line.get("attempts")),
@@ -376,25 +359,10 @@ def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
         log=str(line.get("log") or ""),
         telling_line=mask_text(telling_line),
         group=read_group_values(line),
-        time_limit_seconds=_read_number(line.get("time_limit_seconds")),
+        time_limit_seconds=read_number(line.get("time_limit_seconds")),
         peak_memory_bytes=read_integer(line.get("peak_memory_bytes")),
         memory_limit_bytes=read_integer(line.get("memory_limit_bytes")),
-        start_error=_read_start_error(line),
+        start_error=read_start_error(line),
         sent=read_sent_time(line),
+        submission=read_submission(line),
     )  # fmt: skip
-
-
-def _read_start_error(line: Mapping[str, Any]) -> str:
-    """Return why the program could not be started. Older workers said only that it was tried and has no exit code."""
-    if "start_error" in line:
-        return str(line["start_error"] or "")
-    is_failure = line.get("reason_class") == "program" and line.get("exit_code") is None
-    return "ENOENT" if is_failure and line.get("time_limit_seconds") is not None else ""
-
-
-def read_integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _read_number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

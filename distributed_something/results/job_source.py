@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS, read_s3_time
@@ -34,7 +34,8 @@ class JobSource:
     all jobs, the runs in which they had failed; otherwise, none. `is_replaced`: whether the jobs that the run left in
     the queue have been replaced since. `canary`: how many jobs the last submission sent with `--canary`; 0 without it.
     `others`: how many other jobs that Job file has, if it has not been submitted without `--canary` since.
-    `other_files`: the other Job files whose jobs the run had. Nothing says which job came from which file.
+    `other_files`: the other Job files whose jobs the run had. `job_files`: the Job file of each submission that used
+    one, keyed by its time; messages and records have this time too.
     """
 
     job_file: str = ""
@@ -43,6 +44,7 @@ class JobSource:
     canary: int = 0
     others: int = 0
     other_files: tuple[str, ...] = ()
+    job_files: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 UNKNOWN_SOURCE = JobSource()
@@ -59,7 +61,10 @@ def find_job_source(clients: Clients, file: MonitorFile, until: float, now: floa
     before = [item for item in documents if item.began <= until]
     after = documents[len(before) :]
     last = next((item for item in reversed(before) if item.job_file_path), None)
-    source = JobSource(last.job_file_path if last else "", (), any(item.replaced for item in after))
+    source = JobSource(
+        last.job_file_path if last else "", (), any(item.replaced for item in after),
+        job_files={item.time: item.job_file_path for item in documents if item.job_file_path},
+    )  # fmt: skip
     if any(item.retry_of for item in before) or len({item.job_file_path for item in before} - {""}) > 1:
         boundary = _find_boundary(clients, file, until)
         own = _drop_replaced([item for item in before if item.began > boundary])

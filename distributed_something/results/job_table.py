@@ -21,10 +21,8 @@ from distributed_something.results.group_values import read_group_values
 from distributed_something.results.job_counter import (
     FailedJob,
     build_failed_job,
-    compute_line_seconds,
-    is_lost_attempt,
-    read_integer,
 )
+from distributed_something.results.status.attempt_lines import compute_line_seconds, is_lost_attempt, read_integer
 from distributed_something.worker import convert_exit_code
 
 if TYPE_CHECKING:

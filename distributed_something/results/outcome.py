@@ -202,7 +202,9 @@ def add_example_details(s3: S3Client, file: MonitorFile, groups: Sequence[Failur
 def _add_example(group: FailureGroup, record: dict[str, Any]) -> FailureGroup:
     lines = record.get("last_lines")
     last_lines = mask_lines(lines) if isinstance(lines, list) else ()
-    return replace(group, example=replace(group.example, last_lines=last_lines, log=str(record.get("log") or "")))
+    message, log = record.get("message"), str(record.get("log") or "")
+    keys = tuple(message) if isinstance(message, dict) else ()
+    return replace(group, example=replace(group.example, last_lines=last_lines, log=log, message_keys=keys))
 
 
 def read_record(s3: S3Client, bucket: str, key: str) -> dict[str, Any]:

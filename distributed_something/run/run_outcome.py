@@ -44,7 +44,7 @@ from distributed_something.results.summary import (
 )
 from distributed_something.run.monitor.history import RunHistory, load_history
 from distributed_something.run.monitor.policy import EndReason
-from distributed_something.run.monitor.start_failure import format_worker_crash
+from distributed_something.run.monitor.start_failure import format_worker_crash, mention_remedy
 from distributed_something.run.monitor.unusable import has_useless_replacements
 from distributed_something.run.notifications.messages import RunEndFacts
 
@@ -178,6 +178,7 @@ def format_earlier_end(clients: Clients, file: MonitorFile, summary: RunSummary,
     outcome, advice, batch = _load_earlier_end(clients, file, summary, now)
     if batch is not None and (advice is None or advice.cause is not AdviceCause.SENT_AGAIN):
         return "\n".join([summary.report, format_advice(build_batch_advice(batch), line)])
+    advice = mention_remedy(advice, summary.start_failure)
     return "\n".join(filter(None, [summary.report, _format_steps(outcome, advice, line)]))
 
 
@@ -297,10 +298,11 @@ class EndedRun:
         `line`: how the user types commands.
         """
         is_hopeless = self.tick.end_reason is EndReason.NOTHING_WORKS
-        self._advice = choose_ended_advice(
+        advice = choose_ended_advice(
             self._clients, self.file, self.outcome, self.tick.history,
             is_hopeless=is_hopeless, ended=self.ended, settled=SettledJobs(self.ended),
         )  # fmt: skip
+        self._advice = mention_remedy(advice, self.start_failure)
         steps = _format_steps(self.outcome, self._advice, line)
         if self.outcome.counts.failed:  # `retry` of this run comes first
             return steps

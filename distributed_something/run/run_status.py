@@ -45,7 +45,7 @@ from distributed_something.results.summary import RunSummary, find_run_summary
 from distributed_something.run.monitor.budget import classify_cost, format_cost_warning
 from distributed_something.run.monitor.history import RunHistory, compute_cost_since, load_history
 from distributed_something.run.monitor.policy import PROTECTION_DENIED_MESSAGE, EndReason
-from distributed_something.run.monitor.start_failure import format_start_outcome
+from distributed_something.run.monitor.start_failure import format_start_outcome, mention_remedy
 from distributed_something.run.monitor.unusable import format_unusable_machines
 from distributed_something.run.run_outcome import (
     choose_ended_advice,
@@ -319,6 +319,9 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory,
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     ended = find_run_end(file, summary, history)
     settled = find_settled_jobs(view.clients.s3, file, outcome.failures, now)
+    advice = choose_ended_advice(
+        view.clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, settled=settled
+    )
     left = {} if outcome.counts.failed else count_original_failures(view.clients, file, ended, now)
     return RunStatus(
         app=file.MONITOR_APP_NAME, run=file.run, region=view.clients.s3.meta.region_name,
@@ -336,7 +339,5 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory,
             *format_settled_jobs(settled), *starmap(format_original_failures, left.items()),
         ],
         settled=settled,
-        advice=choose_ended_advice(
-            view.clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, settled=settled
-        ),
+        advice=mention_remedy(advice, summary.start_failure),
     )  # fmt: skip

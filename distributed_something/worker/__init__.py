@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from .admission.closing import is_run_closed
     from .admission.pauses import MAX_PAUSE_DOCUMENTS, list_paused_containers
     from .admission.replacement import build_replacement_document
-    from .attempt.attempt import AGAIN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE, RETRY_RUN_ATTRIBUTE
+    from .attempt.attempt import (
+        AGAIN_ATTRIBUTE,
+        RETRY_JOB_ATTRIBUTE,
+        RETRY_RUN_ATTRIBUTE,
+        SUBMISSION_ATTRIBUTE,
+    )
     from .batches import split_into_batches
     from .container.check_messages import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, NUMBER_FILE, VERDICTS_FILE
     from .container.serve import serve
@@ -84,7 +89,7 @@ _MODULES = {
     "admission.closing": "is_run_closed",
     "admission.pauses": "MAX_PAUSE_DOCUMENTS list_paused_containers",
     "admission.replacement": "build_replacement_document",
-    "attempt.attempt": "AGAIN_ATTRIBUTE RETRY_JOB_ATTRIBUTE RETRY_RUN_ATTRIBUTE",
+    "attempt.attempt": "AGAIN_ATTRIBUTE RETRY_JOB_ATTRIBUTE RETRY_RUN_ATTRIBUTE SUBMISSION_ATTRIBUTE",
     "batches": "split_into_batches",
     "container.check_messages": "CHECK_VARIABLE FILES_FILE MESSAGES_FILE NUMBER_FILE VERDICTS_FILE",
     "container.test_job": "TEST_RUN_VARIABLE",
@@ -111,7 +116,8 @@ _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name i
 __all__ = [
     "AGAIN_ATTRIBUTE", "CHECK_VARIABLE", "CREDENTIALS_PROBLEM", "EXIT_CODE_ACCEPTED", "FILES_FILE",
     "MAX_JOB_SECONDS", "MAX_PAUSE_DOCUMENTS", "MESSAGES_FILE", "MOUNT_FOLDER", "NUMBER_FILE", "RETRY_JOB_ATTRIBUTE",
-    "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadAddress",
+    "RETRY_RUN_ATTRIBUTE", "RUNS_PREFIX", "SUBMISSION_ATTRIBUTE",
+    "TEST_RUN_VARIABLE", "VERDICTS_FILE", "VERSION", "AppKeys", "BadAddress",
     "BadEnvironment", "BadMessage", "Delivery", "EndpointClients", "EndpointCredentials", "Failed", "Folders",
     "ForeignResponseError", "Job", "JobDefaults", "JobIdentifier", "JobTemplate", "Result", "ResultOwner",
     "RunKeys", "Settings", "StoredResult", "TableError", "TemplateError", "as_text", "build_alarm_name",

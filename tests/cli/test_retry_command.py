@@ -82,6 +82,20 @@ def test_older_results_that_did_not_count_do_not_count_for_the_repeated_job_eith
     assert read_attributes(project.sent[0])["again_since"] == "2026-11-23T10:45:00.000Z"
 
 
+def test_repeated_messages_are_still_those_of_their_first_submission_and_corrected_ones_of_the_retry(
+    project: Project,
+) -> None:
+    project.fail_jobs(1, submission="20261123T104500.123Z")
+    project.send_jobs()
+    assert read_attributes(project.sent[0])["submission"] == "20261123T104500.123Z"
+    fix = project.folder / "fix.json"
+    fix.write_text(json.dumps({"command": "work better {n}", "output_location": "results/{job}"}))
+    project.send_jobs("--with", str(fix), "--replace")
+    document = list_submissions(project.clients.s3, BUCKET, "App")[-1]
+    assert document.path == str(fix)
+    assert read_attributes(project.sent[-1])["submission"] == document.time
+
+
 def test_jobs_that_succeeded_in_a_later_run_are_counted_and_not_sent(project: Project) -> None:
     failed = project.fail_jobs(5)
     project.later.end_job(failed[0])

@@ -254,6 +254,22 @@ def test_options_send_the_same_jobs_again_without_a_question(project: Project, o
     assert len(project.sqs.received) == waiting
 
 
+def test_a_file_that_has_not_changed_replaces_its_jobs_with_a_note(project: Project) -> None:
+    project.submit()
+    code, error = project.submit("--replace")
+    assert code == ExitCode.DONE
+    text = " ".join(error.split())
+    assert "note job.json makes the same jobs as at 20" in text
+    assert "Jobs that failed will probably fail in the same way, unless something else was corrected." in text
+    assert max(map(len, error.splitlines())) <= 80
+    project.write_jobs(60, command="better {n}")
+    assert "the same jobs" not in project.submit("--replace")[1]
+
+
+def test_a_first_submission_replaces_nothing(project: Project) -> None:
+    assert "the same jobs" not in project.submit("--replace")[1]
+
+
 def test_the_next_command_is_monitor_while_a_run_is_active(project: Project) -> None:
     project.remaining = ("monitor",)
     last = project.submit()[1].splitlines()[-1]

@@ -46,6 +46,7 @@ from distributed_something.observe.service import ServiceState, StoppedTask
 from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import RUN_COMMANDS, CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
+from distributed_something.results.job_source import JobSource
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.status.advice_causes import AdviceCause
@@ -412,6 +413,21 @@ def test_failing_jobs_are_in_the_groups_of_status_with_an_example_and_the_comman
     )
     # The remedy of the second program is the same one.
     assert [cause.remedy for cause in causes if "exit code 3" in cause.title] == [""]
+
+
+def test_the_command_sends_what_the_remedy_corrects() -> None:
+    time, source = "20261123T104500.000Z", JobSource("job.json", job_files={"20261123T104500.000Z": "files/other.json"})
+    sent = [replace(failed, submission=time) for failed in FAILURES[:5]]
+    (cause,) = diagnose_failing_jobs(JobEvidence(build_outcome(*sent, done=3), source), LINE)
+    (group,) = group_failures(sent)
+    assert cause.remedy.startswith(
+        "read the log; correct the command in files/other.json, the input files, or the program"
+    )
+    assert cause.commands == (f"{RETRY} --only {group.id} --with files/other.json",)
+    scripted = [replace(failed, submission="") for failed in FAILURES[:5]]
+    (cause,) = diagnose_failing_jobs(JobEvidence(build_outcome(*scripted, done=3), source), LINE)
+    assert "correct the command in the messages that your script sends, the input files, or" in cause.remedy
+    assert cause.commands == (f"{RETRY} --only {group.id}",)
 
 
 def test_a_program_that_this_computer_lacks_may_be_in_a_path_that_the_local_cloud_does_not_know() -> None:

@@ -83,6 +83,43 @@ def test_after_a_retry_in_which_everything_failed_only_its_jobs_run_again(
     assert (tmp_path / "starts").read_text().split().count("good") == 1
 
 
+SCRIPT = """
+import boto3, json, sys
+sqs = boto3.client("sqs")
+url = sqs.get_queue_url(QueueName="TryoutQueue")["QueueUrl"]
+for name in sys.argv[2:]:
+    message = {"command": sys.argv[1], "output_location": "results/{n}", "group": {"n": name}}
+    sqs.send_message(QueueUrl=url, MessageBody=json.dumps(message))
+"""
+
+
+@pytest.mark.long
+def test_jobs_of_a_script_are_sent_again_and_never_replaced_by_those_of_a_job_file(
+    project: Project, tmp_path: Path
+) -> None:
+    program, script = tmp_path / "program", tmp_path / "send.py"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    script.write_text(SCRIPT)
+    (project.folder / "config.py").open("a").write("JOB_RETRIES = 1\n")
+    job_file = project.write_job_file(
+        command="echo {n} > {output_dir}/n.txt", shell=True, output_location="results/{n}", groups=[{"n": "file"}]
+    )
+    project.run("setup")
+    project.run("submitJob", str(job_file))
+    project.run("runScript", "python3", str(script), f"{program} {{output_dir}}", "one", "two")
+    project.run("startCluster", str(project.folder / "files" / "fleet.json"))
+    ended = project.run("monitor", check=False)
+    commands = [shlex.split(text)[5:] for text in join_commands(ended.stdout).partition("\nnext: ")[2].splitlines()]
+    assert [name for name, *_ in commands] == ["setup", "retry", "startCluster", "monitor"], ended.stdout
+    assert "A script sent these jobs" in " ".join(ended.stdout.split())
+    program.write_text("#!/bin/sh\necho 1 > $1/n.txt\n")
+    for arguments in commands:
+        last = project.run(*arguments)
+    assert "jobs done       2\n" in last.stdout
+    assert sorted(path.split("/")[0] for path in project.read_results()) == ["file", "one", "two"]
+
+
 @pytest.mark.long
 def test_why_names_the_failures_after_the_run(project: Project) -> None:
     project.write_job_file(command="echo no such plate >&2; exit 3", shell=True, **JOBS)

@@ -513,21 +513,24 @@ def test_the_git_commit_of_the_project_is_known_with_its_changes(tmp_path: Path)
 
 # --again and --replace
 
+SUBMISSION = {"submission": {"DataType": "String", "StringValue": "20261123T104500.000Z"}}
+
 
 def test_again_adds_the_time_of_the_submission_to_every_message_also_after_resume(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 2000, FakeSqs())
     sender.interrupt_after(500, again=True)
     sender.time.sleep(3600)
     sender.send(resume=True)
-    attribute = {AGAIN_ATTRIBUTE: {"DataType": "String", "StringValue": "2026-11-23T10:45:00.000Z"}}
-    assert sender.sqs.attributes == [attribute] * 2000
+    again = {AGAIN_ATTRIBUTE: {"DataType": "String", "StringValue": "2026-11-23T10:45:00.000Z"}}
+    assert sender.sqs.attributes == [SUBMISSION | again] * 2000
     assert [document.again for document in sender.documents] == [True]
 
 
-def test_messages_have_no_attribute_without_again(tmp_path: Path) -> None:
+def test_every_message_has_the_time_of_its_submission(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 30, FakeSqs())
     sender.send()
-    assert sender.sqs.attributes == [{}] * 30
+    assert [document.time for document in sender.documents] == ["20261123T104500.000Z"]
+    assert sender.sqs.attributes == [SUBMISSION] * 30
 
 
 def test_again_cannot_be_added_to_a_submission_that_was_started_without_it(tmp_path: Path) -> None:

@@ -31,6 +31,20 @@ def test_earlier_jobs_of_the_same_job_file_are_replaced_and_the_new_ones_are_not
     assert not replacements.is_replaced(NEW)
 
 
+def test_jobs_of_a_script_are_never_replaced() -> None:
+    """No Job file sends them again, so they count as failed."""
+    replacements = Replacements((submit("files/a.json"), replace_jobs("files/a.json")))
+    assert not replacements.is_replaced(OLD, "")
+    assert replacements.is_replaced(OLD, None)
+
+
+def test_the_submission_of_a_message_counts_and_not_when_it_was_sent_again() -> None:
+    first, other = submit("files/a.json"), submit("files/b.json", 70)
+    documents = first, other, replace_jobs("files/b.json", 140)
+    assert not Replacements(documents).is_replaced(START + 100, first.time)
+    assert Replacements(documents).is_replaced(START + 100, other.time)
+
+
 def test_the_same_file_may_be_typed_in_another_folder() -> None:
     replacements = Replacements((submit("files/a.json"), replace_jobs("/home/me/project/files/a.json")))
     assert replacements.is_replaced(OLD)

@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 
 from distributed_something.observe.containers import StartFailure, find_start_failure, find_worker_crash
+from distributed_something.results.advice import choose_advice
 from distributed_something.results.command_line import CommandLine
+from distributed_something.results.job_counter import JobCounts
+from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.status.advice_text import format_advice
 from distributed_something.run.monitor.start_failure import (
     describe_start_failure,
     format_start_failure,
     format_worker_crash,
+    mention_remedy,
 )
 from tests.support.fakes import MONITOR_FILE, ExactClients, expect_exact_calls
 
@@ -178,6 +183,19 @@ def test_the_text_names_the_cause_and_fits_a_terminal(failure: StartFailure, cau
     assert cause in " ".join(" ".join(lines).split())
     assert any(line.startswith("remedy ") for line in lines)
     assert max(map(len, lines)) <= 80
+
+
+def test_the_advice_does_not_repeat_a_remedy_in_other_words() -> None:
+    advice = choose_advice(RunOutcome(4, JobCounts(), 4, [], 1), is_hopeless=True)
+    pull = StartFailure("TaskFailedToStart", "CannotPullContainerError: x/y:1: not found")
+    logged = StartFailure("EssentialContainerExited", EXITED, (1,), ("no module",))  # its remedy is in the log
+    for failure, has_remedy in ((pull, True), (logged, False), (StartFailure(), False), (None, False)):
+        mentioned = mention_remedy(advice, failure)
+        assert mentioned is not None
+        text = format_advice(mentioned, CommandLine())
+        assert ("Do what `remedy` says" in text) is has_remedy
+        assert ("DOCKERHUB_TAG" not in text) is has_remedy
+    assert mention_remedy(None, pull) is None
 
 
 def test_the_containers_last_lines_are_printed_with_their_indentation_and_without_control_characters() -> None:

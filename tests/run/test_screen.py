@@ -191,6 +191,32 @@ def test_only_a_run_whose_jobs_have_all_ended_is_at_100_percent() -> None:
 
 
 @pytest.mark.parametrize(
+    ("jobs", "label"),
+    [
+        (JobNumbers(60, done=33, running=6, waiting=14, failed=7), "55 % done, 11 % failed"),
+        (JobNumbers(60, done=40, already_there=8, failed=12), "80 % done, 20 % failed"),
+        (JobNumbers(3, done=1, failed=2), "33 % done, 67 % failed"),
+        (JobNumbers(3, failed=3), " 0 % done, 100 % failed"),
+        (JobNumbers(10_000, done=9_999, failed=1), "  99 %"),
+    ],
+)
+def test_failed_jobs_do_not_look_like_progress(jobs: JobNumbers, label: str) -> None:
+    bar = show(replace(STATUS, jobs=jobs))[1]
+    assert bar.endswith(label)
+    assert len(bar) == TERMINAL.width - 1
+    line = bar.partition("%")[0]
+    assert line.count("━") <= 76 * (jobs.done + jobs.already_there) / (jobs.submitted or 1)
+    assert bool(line.count("╍")) is True
+
+
+def test_jobs_that_have_ended_in_an_unknown_way_do_not_look_done() -> None:
+    status = replace(STATUS, state=RunState.ENDING, jobs=JobNumbers(4, failed=1, done=1))
+    (bar,) = [line for line in build_screen(status, [], FOOTER, TERMINAL) if "━" in line.plain]
+    green = [span for span in bar.spans if span.style == "green"]
+    assert sum(span.end - span.start for span in green) <= len(bar.plain) / 4
+
+
+@pytest.mark.parametrize(
     ("usd", "text"), [(0.0, "0"), (2.38e-8, "under 0.01"), (0.0099, "under 0.01"), (0.01, "0.01"), (1250, "1,250.00")]
 )
 def test_costs_read_like_money(usd: float, text: str) -> None:

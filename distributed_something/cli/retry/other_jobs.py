@@ -30,7 +30,8 @@ class EndOfRun:
 def build_queue_error(context: Context, waiting: int) -> InputError:
     """Return the error for a queue that holds jobs, with what to type for these jobs now."""
     from distributed_something.core.errors import InputError
-    from distributed_something.results.advice import Recipe, list_next_commands
+    from distributed_something.results.advice import list_next_commands
+    from distributed_something.results.status.advice_recipes import Recipe
 
     line, problem = context.command_line, f"it still holds {format_count(waiting, 'job')}"
     names = [name for name in context.find_remaining_commands() if name != "submitJob"] or ["monitor"]

@@ -154,7 +154,7 @@ class RetryPlanner:
         from distributed_something.jobs.job_keys import collect_own_names
         from distributed_something.jobs.submission.retry import FailedMessage, correct_messages, repeat_messages
 
-        failed = [FailedMessage(job.failed.job, job.message or "", job.again_since) for job in jobs]
+        failed = [FailedMessage(job.failed.job, job.message or "", job.again_since, job.submission) for job in jobs]
         keys, timeout = self.run.keys, self.choice.timeout
         if self.choice.job_file is None or not failed:
             return repeat_messages(keys, self.name, failed, timeout)

@@ -9,7 +9,6 @@ from distributed_something.core.text import format_count
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.observe.evidence import Evidence
 from distributed_something.results.advice import (
-    REPLACING_RECIPES,
     Advice,
     choose_advice,
     choose_longer_limit,
@@ -23,6 +22,9 @@ from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.status.advice_causes import AdviceCause, classify_failure
+from distributed_something.results.status.advice_recipes import JOB_FILE_CAUSES, REPLACING_RECIPES
+from distributed_something.results.status.advice_text import name_message_keys, name_message_place
+from distributed_something.results.status.job_origin import find_origin, makes_own_command
 from distributed_something.results.summary import format_shared_value
 
 MAX_GROUPS = 3  # the largest ones: on a small terminal, the advice must not scroll away; `status` shows more
@@ -31,12 +33,12 @@ EVERY_JOB_WEIGHT = 100
 SOME_JOBS_WEIGHT = 58
 _START_CAUSES = (AdviceCause.NO_MACHINE, AdviceCause.NO_CONTAINER)  # these keep jobs from running at all
 _REMEDIES_BY_CAUSE = {
-    AdviceCause.NO_PROGRAM: "correct the command in {job_file}, or install the program {place}{path}",
-    AdviceCause.PROGRAM: "read the log; correct the command in {job_file}, the input files, or the program",
-    AdviceCause.MESSAGE: "correct {job_file}",
+    AdviceCause.NO_PROGRAM: "correct {keys}, or install the program {place}{path}",
+    AdviceCause.PROGRAM: "read the log; correct {keys}, the input files, or the program",
+    AdviceCause.MESSAGE: "correct {source}",
     AdviceCause.MISSING_INPUT: "upload the missing inputs",
     AdviceCause.MEMORY: "{memory} in the config",
-    AdviceCause.TIME: "raise timeout_minutes in {job_file}, or add --timeout {minutes} to retry",
+    AdviceCause.TIME: "raise timeout_minutes in {source}, or add --timeout {minutes} to retry",
     AdviceCause.DISK: "raise EBS_VOL_SIZE in the config, for the machines of the next startCluster",
     AdviceCause.DELIVERY: "make sure that the place to which deliver() sends the results accepts them",
     AdviceCause.ACCESS: "correct the bucket or the permission that the reason names",
@@ -171,7 +173,7 @@ def _build_cause(
     parts += [f"log: {example.log}"] if example.log else []
     cause = classify_failure(example)
     remedies = _REMEDIES_BY_CAUSE | (_TEST_REMEDIES if jobs.is_test else {})
-    remedy = "" if cause in explained else _format_remedy(remedies.get(cause, "read the record"), group.any, line)
+    remedy = "" if cause in explained else _format_remedy(remedies.get(cause, "read the record"), group.any, jobs, line)
     commands = _list_commands(group, jobs, line, is_first=cause not in explained)
     if commands and not jobs.has_ended and not jobs.is_hopeless:
         remedy = f"{remedy}; once the run has ended, type:" if remedy else ""
@@ -183,12 +185,16 @@ def _build_cause(
     )
 
 
-def _format_remedy(remedy: str, group: FailureGroup, line: CommandLine) -> str:
+def _format_remedy(remedy: str, group: FailureGroup, jobs: JobEvidence, line: CommandLine) -> str:
+    origin = find_origin(group.jobs, jobs.source)
+    source, keys = name_message_place(origin, line), name_message_keys(origin, group.example, line)
+    if makes_own_command(group.example) and classify_failure(group.example) is AdviceCause.NO_PROGRAM:
+        keys = "worker/generic-worker.py, which starts the program"
     place, build = ("in the image", ", and build the image again") if line.has_image else ("on this computer", "")
     minutes = format_minutes(choose_longer_limit(group.jobs))
     path = f"; {line.path_remedy}" if line.path_remedy else ""
     values = {"place": place, "build": build, "path": path, "minutes": minutes, "memory": line.memory_remedy}
-    return remedy.format(job_file=line.job_file, **values)
+    return remedy.format(source=source, keys=keys, **values)
 
 
 def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is_first: bool) -> tuple[str, ...]:
@@ -207,4 +213,9 @@ def _list_commands(group: _JobGroup, jobs: JobEvidence, line: CommandLine, *, is
         return ()
     is_later = not (jobs.has_ended or jobs.is_hopeless)  # it is to be typed when the queue will be empty
     has_waiting = jobs.batch is not None or (jobs.outcome is not None and jobs.outcome.left > 0 and not is_later)
-    return (line.format_retry("--only", group.failed.id, has_waiting=has_waiting),)
+    origin = find_origin(group.failed.jobs, jobs.source)
+    # The remedy names the Job file, so the command must send what was corrected in it.
+    is_known = len(origin.job_files) == 1 and all(failed.submission for failed in group.failed.jobs)
+    is_corrected = is_first and cause in JOB_FILE_CAUSES and is_known
+    correction = ("--with", line.select_job_file(origin.job_files[0]).job_file) if is_corrected else ()
+    return (line.format_retry("--only", group.failed.id, *correction, has_waiting=has_waiting),)

@@ -31,7 +31,14 @@ from distributed_something.jobs.sources import ObjectLister
 from distributed_something.jobs.submission.document import DocumentWriter
 from distributed_something.jobs.submission.journal import SubmissionJournal
 from distributed_something.jobs.submission.plan import SubmissionPlan, plan_submission
-from distributed_something.worker import AGAIN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE, RETRY_RUN_ATTRIBUTE, RunKeys, job_id
+from distributed_something.worker import (
+    AGAIN_ATTRIBUTE,
+    RETRY_JOB_ATTRIBUTE,
+    RETRY_RUN_ATTRIBUTE,
+    SUBMISSION_ATTRIBUTE,
+    RunKeys,
+    job_id,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,11 +49,15 @@ Message = Mapping[str, Any] | str  # a string if the worker could not read the m
 
 @dataclass(frozen=True)
 class FailedMessage:
-    """A failed job and its message. `again_since`: the attribute from `submitJob --again`, or ""."""
+    """A failed job and its message. `again_since`: the attribute from `submitJob --again`, or "".
+
+    `submission`: the time of the submission whose Job file the message was made from; "" if a script sent it.
+    """
 
     job: str
     message: Message
     again_since: str = ""
+    submission: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,13 +91,15 @@ class RetryBatch:
         """What the submission's document says instead of a Job file's name."""
         return f"retry of {self.keys.run}"
 
-    def build_attributes(self, number: int) -> dict[str, Any]:
-        """Return the attributes of the message with this index, in SQS's form."""
+    def build_attributes(self, time: str, number: int) -> dict[str, Any]:
+        """Return the attributes of the message with this index, in SQS's form. `time`: of this submission."""
         failed = self.sent[number]
         texts = {
             RETRY_RUN_ATTRIBUTE: self.keys.run,
             RETRY_JOB_ATTRIBUTE: failed.job,
             AGAIN_ATTRIBUTE: failed.again_since,
+            # Unchanged messages are still those of the first submission's Job file.
+            SUBMISSION_ATTRIBUTE: time if isinstance(self.source, JobFile) else failed.submission,
         }
         return {name: {"DataType": "String", "StringValue": text} for name, text in texts.items() if text}
 

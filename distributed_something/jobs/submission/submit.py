@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,7 +46,7 @@ from distributed_something.jobs.submission.send_batches import (
 )
 from distributed_something.jobs.submission.waiting_jobs import WaitingJobRemover
 from distributed_something.jobs.uploads.upload_folders import upload_folders
-from distributed_something.worker import AGAIN_ATTRIBUTE
+from distributed_something.worker import AGAIN_ATTRIBUTE, SUBMISSION_ATTRIBUTE
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
@@ -231,7 +232,7 @@ class _JobSender:
 
     def _choose_attributes(self, document: SubmissionDocument) -> AttributeBuilder:
         if self._submission.retry is not None:
-            return self._submission.retry.build_attributes
+            return partial(self._submission.retry.build_attributes, document.time)
         attributes = _build_attributes(document)
         return lambda _: attributes
 
@@ -342,10 +343,11 @@ def _check_message_sizes(submission: Submission, queue: str, max_bytes: int) -> 
 
 def _build_attributes(document: SubmissionDocument) -> MessageAttributes:
     """Return the attributes of the submission's messages. `--resume` sends the same ones as the first call."""
-    if not document.again:
-        return {}
-    since = datetime.fromtimestamp(document.began, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {AGAIN_ATTRIBUTE: {"DataType": "String", "StringValue": since}}
+    texts = {SUBMISSION_ATTRIBUTE: document.time}
+    if document.again:
+        since = datetime.fromtimestamp(document.began, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        texts[AGAIN_ATTRIBUTE] = since
+    return {name: {"DataType": "String", "StringValue": text} for name, text in texts.items()}
 
 
 def format_submission_progress(sent: int, total: int, *, is_resumable: bool = True) -> str:

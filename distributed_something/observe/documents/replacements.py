@@ -2,7 +2,8 @@
 
 The corrected jobs usually have other IDs, so the documents decide: a job is replaced if it was sent before the
 replacement, by a submission of the same Job file. Jobs of other Job files, which `--replace` also removes from the
-queue, count as replaced only while that submission can be nothing but an earlier form of the same jobs.
+queue, count as replaced only while that submission can be nothing but an earlier form of the same jobs. Jobs that a
+script sent are never replaced: no Job file sends them again.
 """
 
 from __future__ import annotations
@@ -39,15 +40,18 @@ class Replacements:
         """When `submitJob --replace` last removed the waiting jobs, in seconds since 1970; None if it did not."""
         return max((item.removal_end for item in self.documents if item.removal_end is not None), default=None)
 
-    def is_replaced(self, sent: float, *, is_done: bool = False) -> bool:
+    def is_replaced(self, sent: float, submission: str | None = None, *, is_done: bool = False) -> bool:
         """Return whether a job that has ended, and whose message was sent then, was replaced.
 
         `sent`: in seconds since 1970; of older workers, when the job's last attempt began; 0 if that is unknown, too.
+        `submission`: the time of the submission whose Job file the message was made from; "" if a script sent it, None
+        of older workers.
         `is_done`: whether the job is done. It then still counts if the Job file has fewer jobs than before.
         """
-        if not sent or not self.has_any:
+        if not sent or not self.has_any or submission == "":
             return False
-        sources = self._find_sources(sent)
+        sources = [number for number, item in enumerate(self.documents) if item.time == submission]
+        sources = sources or self._find_sources(sent)
         return any(
             item.replaced and not item.retry_of and sent < item.began - CLOCK_TOLERANCE_SECONDS
             and bool(sources) and all(self._is_earlier_form(number, item) for number in sources)

@@ -44,9 +44,9 @@ class RetryState(Enum):
 class RetryJob:
     """A failed job, and what its record says about sending it again.
 
-    `message`: None if the record does not exist or has no message; text if the worker could not read it. `again_since`:
-    the attribute from `submitJob --again`, or "". Memory is in bytes; None if unknown. `sent`: when it was last sent
-    again, in seconds since 1970; 0 if it was not.
+    `message`: None if the record does not exist or has no message; text if the worker could not read it. `again_since`,
+    `submission`: the message's attributes of these names, or "". Memory is in bytes; None if unknown. `sent`: when it
+    was last sent again, in seconds since 1970; 0 if it was not.
     """
 
     failed: FailedJob
@@ -56,6 +56,7 @@ class RetryJob:
     peak_memory: int | None = None
     memory_limit: int | None = None
     sent: float = 0.0
+    submission: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class RetryReader:
 
     def is_replaced(self, failed: FailedJob) -> bool:
         """Return whether `submitJob --replace` has replaced the job since it was sent."""
-        return self._replacements.is_replaced(failed.sent)
+        return self._replacements.is_replaced(failed.sent, failed.submission)
 
     def _load_job(self, all_failed: frozenset[str], failed: FailedJob) -> RetryJob:
         record = self._read_record(self.file.run, failed.job)
@@ -168,6 +169,7 @@ class RetryReader:
             _read_bytes(record, "peak_memory_bytes"),
             _read_bytes(record, "memory_limit_bytes"),
             links.sent,
+            str(record.get("submission") or ""),
         )
 
     def _find_state(self, all_failed: frozenset[str], failed: FailedJob) -> RetryState:

@@ -17,19 +17,27 @@ from distributed_something.results.advice import (
     MAX_NAMED_GROUPS,
     Advice,
     OtherRemedy,
-    Recipe,
+    is_submitted,
     list_alternative_commands,
     list_job_files,
     list_next_commands,
     list_sending_commands,
 )
 from distributed_something.results.causes import format_exit_code
-from distributed_something.results.command_line import CommandLine, format_command_lines, format_next_command
+from distributed_something.results.command_line import (
+    JOB_FILE_WORD,
+    CommandLine,
+    format_command_lines,
+    format_next_command,
+)
+from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.status.advice_causes import (
     MISSING_PROGRAM_EXIT_CODE,
     NO_PROGRAM_EXIT_CODES,
     AdviceCause,
 )
+from distributed_something.results.status.advice_recipes import REPLACING_RECIPES, Recipe
+from distributed_something.results.status.job_origin import JobOrigin, format_job_keys, makes_own_command
 
 
 def format_advice(advice: Advice, line: CommandLine) -> str:
@@ -59,9 +67,11 @@ def format_current_advice(advice: Advice, line: CommandLine, *, is_urgent: bool)
 def _format_correction(advice: Advice, line: CommandLine, start: str = "") -> list[str]:
     indent, job_files = " " * LABEL_COLUMNS, " or ".join(map(shorten_start, list_job_files(advice, line)))
     others = f"{format_count(advice.lost, 'other job')} {'was' if advice.lost == 1 else 'were'} lost: not in the queue."
-    loss = f"{others} The commands send lost jobs too." if advice.lost and advice.cause is not AdviceCause.LOST else ""
+    way = "Run the script again for them." if advice.is_scripted else "The commands send lost jobs too."
+    loss = f"{others} {way}" if advice.lost and advice.cause is not AdviceCause.LOST else ""
     named, subject = replace(line, job_file=job_files), _format_groups(advice.groups, advice.jobs)
-    text = " ".join(filter(None, [start, loss, subject, _explain_correction(advice, named)]))
+    parts = [start, loss, subject, _explain_scripted_jobs(advice, line), _explain_correction(advice, named)]
+    text = " ".join(filter(None, parts))
     lines = format_wrapped_lines(text, format_row("what to do", ""), indent, TERMINAL_COLUMNS)
     for command in list_alternative_commands(advice, line):
         lines += format_command_lines(command, indent, indent)
@@ -91,13 +101,13 @@ def _explain_other_remedy(other: OtherRemedy, line: CommandLine) -> str:
         case AdviceCause.MISSING_INPUT:
             return f"Upload the missing inputs{reason}."
         case AdviceCause.MESSAGE:
-            return f"Correct {line.job_file}; the reason says what is wrong{reason}."
-        case AdviceCause.PROGRAM:
-            return (
-                f"The program fails{reason}. Correct the command in {line.job_file}, the input files, or the program."
-            )
-        case AdviceCause.NO_PROGRAM:
-            return f"The program fails{reason}. Correct the command in {line.job_file}, or the program."
+            place = name_message_place(other.origin, line)
+            return f"Correct {place}; the reason says what is wrong{reason}."
+        case AdviceCause.NO_PROGRAM if makes_own_command(other.example):
+            return f"The program fails{reason}. Correct worker/generic-worker.py, which starts it, or the program."
+        case AdviceCause.PROGRAM | AdviceCause.NO_PROGRAM:
+            start = f"The program fails{reason}. Correct {name_message_keys(other.origin, other.example, line)}"
+            return f"{start}{', the input files' if other.cause is AdviceCause.PROGRAM else ''}, or the program."
     return _CORRECTIONS_BY_CAUSE[other.cause].replace("{reason}", reason)
 
 
@@ -111,29 +121,20 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
     match advice.cause:
         case AdviceCause.NO_PROGRAM | AdviceCause.PROGRAM:
             return _explain_program(advice, line)
+        case AdviceCause.NO_CONTAINER if advice.has_remedy:
+            return "Do what `remedy` says, and type the commands at the end."
         case AdviceCause.NO_CONTAINER if line.has_image:
             return "Containers do not start or do not work. Correct DOCKERHUB_TAG, worker/Dockerfile, or worker/."
         case AdviceCause.TIME if advice.recipe in (Recipe.RESUBMIT, Recipe.SUBMIT):
             return f"The program needs more time. Raise timeout_minutes in {line.job_file}."
-        case AdviceCause.MISSING_INPUT if advice.recipe is Recipe.RETRY:
-            return (
-                f"Upload the missing inputs{_format_reason(advice)}, and type the commands at the end. Or, if "
-                f"{line.job_file} uploads them (`upload`), add them to its folder, and type instead:"
-            )
-        case AdviceCause.MISSING_INPUT:
-            folder = f"the folder from which {line.job_file} uploads them (`upload`)"
-            return f"Upload the missing inputs{_format_reason(advice)}, or add them to {folder}."
-        case AdviceCause.REFUSED if advice.recipe is Recipe.REBUILD:
-            text = _CORRECTIONS_BY_CAUSE[advice.cause].replace("{reason}", _format_reason(advice))
-            return (
-                f"{text} If you correct data in `upload` folders, add `--with {line.job_file}` to retry, to upload it."
-            )
-        case AdviceCause.MESSAGE:
-            return f"Correct {line.job_file}; the reason says what is wrong{_format_reason(advice)}."
-        case AdviceCause.MEMORY:
-            return f"The program needs more memory. In the config, {line.memory_remedy}."
+        case AdviceCause.TIME if advice.recipe is Recipe.SCRIPT:
+            return "The program needs more time. Raise timeout_minutes in the messages."
         case AdviceCause.TIME if advice.minutes is None:
             return "The program needs more time. Replace MINUTES with a longer limit."
+        case AdviceCause.MISSING_INPUT | AdviceCause.REFUSED | AdviceCause.WEB | AdviceCause.MESSAGE:
+            return _explain_data(advice, line)
+        case AdviceCause.MEMORY:
+            return f"The program needs more memory. In the config, {line.memory_remedy}."
         case AdviceCause.SENT_AGAIN | AdviceCause.NEXT_BATCH:
             return _explain_batch(advice)
         case AdviceCause.CANARY:
@@ -145,6 +146,55 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
             text = "New machines continue with the jobs in the queue, which does not contain the failed jobs."
             return f"{text} To add them, correct their cause, and type first:"
     return _CORRECTIONS_BY_CAUSE[advice.cause].replace("{reason}", _format_reason(advice))
+
+
+def _explain_data(advice: Advice, line: CommandLine) -> str:
+    """Return what to correct if messages or inputs are wrong. A script's messages cannot be sent with a Job file."""
+    reason, is_scripted = _format_reason(advice), bool(advice.origin.scripted)
+    text = _CORRECTIONS_BY_CAUSE.get(advice.cause, "").replace("{reason}", reason)
+    if advice.cause is AdviceCause.MESSAGE:
+        return f"Correct {name_message_place(advice.origin, line)}; the reason says what is wrong{reason}."
+    if advice.cause is AdviceCause.MISSING_INPUT:
+        text = f"Upload the missing inputs{reason}"
+        if is_scripted:
+            return f"{text}."
+        if advice.recipe is not Recipe.RETRY:
+            return f"{text}, or add them to the folder from which {line.job_file} uploads them (`upload`)."
+        start = f"{text}, and type the commands at the end. Or, if {line.job_file} uploads them (`upload`)"
+        return f"{start}, add them to its folder, and type instead:"
+    if is_scripted or advice.recipe not in (Recipe.REBUILD, Recipe.RETRY):
+        return text
+    if advice.cause is AdviceCause.WEB:
+        return f"{text} If you correct the address in {line.job_file}, add `--with {line.job_file}` to retry."
+    return f"{text} If you correct data in `upload` folders, add `--with {line.job_file}` to retry, to upload it."
+
+
+def _explain_scripted_jobs(advice: Advice, line: CommandLine) -> str:
+    """Return what to do about jobs that a script sent and that the commands do not send; "" if there are none."""
+    if advice.recipe is Recipe.SCRIPT:
+        emptied = ", which empties the queue," if advice.has_waiting else ""
+        return f"A script sent these jobs, not submitJob: run it again after setup{emptied} with correct messages."
+    if not advice.scripted:
+        return ""
+    jobs = f"{advice.scripted:,} of the failed jobs" if advice.source.job_file else "these jobs"
+    if advice.recipe in REPLACING_RECIPES and advice.has_waiting:
+        return f"A script sent {jobs}: run it again after --replace, which removes its jobs from the queue."
+    if advice.recipe in (*REPLACING_RECIPES, Recipe.SUBMIT, Recipe.SEND_AGAIN) or is_submitted(advice, line):
+        return f"A script sent {jobs}: correct its messages, too, and run it again before startCluster."
+    return ""
+
+
+def name_message_place(origin: JobOrigin, line: CommandLine) -> str:
+    """Return where the messages of these jobs are to be corrected. `line.job_file`: names all Job files of the run."""
+    if origin.is_script:
+        return "the messages that your script sends"
+    files = " or ".join(shorten_start(line.select_job_file(path).job_file) for path in origin.job_files)
+    return f"{files or line.job_file}{' and the messages of the script' if origin.scripted else ''}"
+
+
+def name_message_keys(origin: JobOrigin, example: FailedJob | None, line: CommandLine) -> str:
+    """Return which keys of the messages the program depends on, and where they are to be corrected."""
+    return f"{format_job_keys(example)} in {name_message_place(origin, line)}"
 
 
 def _explain_batch(advice: Advice) -> str:
@@ -175,13 +225,40 @@ def _explain_program(advice: Advice, line: CommandLine) -> str:
 
 def _format_choice(advice: Advice, line: CommandLine, correction: str) -> str:
     """Return what to correct if a program fails: the command, the data, or the program (`correction`)."""
-    start, are_right, upload = f"Correct the command in {line.job_file}", "the command is right", ""
-    if advice.cause is AdviceCause.PROGRAM:  # it ran, so its input files may be wrong, too
-        start, are_right = f"{start} or the input files", "both are right"
-        upload = "" if advice.recipe is Recipe.SEND_AGAIN else ", which also upload what has changed (`upload`)"
+    has_run, has_command = advice.cause is AdviceCause.PROGRAM, not makes_own_command(advice.example)
+    if not has_run and not has_command:
+        return f"Correct worker/generic-worker.py, which starts it, or {correction}."
+    if advice.origin.is_script:
+        return _format_script_choice(advice, line, correction, has_run=has_run)
+    start, are_right, upload = (
+        f"Correct {format_job_keys(advice.example)} in {line.job_file}",
+        "the command is right",
+        "",
+    )
+    if has_run:  # so its input files may be wrong, too
+        start, are_right = f"{start} or the input files", "both are right" if has_command else "these are right"
+        upload = ", which also upload what has changed (`upload`)"
+        if not has_command:  # its data is often uploaded with the AWS CLI
+            upload += "; first upload what `upload` does not name"
+        upload = "" if advice.recipe is Recipe.SEND_AGAIN else upload
     if not list_alternative_commands(advice, line):
         return f"{start} or, if {are_right}, {correction}."
     return f"{start}, and type the commands at the end{upload}. Or, if {are_right}, {correction}, and type instead:"
+
+
+def _format_script_choice(advice: Advice, line: CommandLine, correction: str, *, has_run: bool) -> str:
+    """Return the same for jobs that a script sent: no Job file corrects their messages."""
+    data = "Correct the input files or the program" if has_run else correction[0].upper() + correction[1:]
+    start = f"A script sent these jobs, not submitJob. {data}, and type the commands at the end"
+    messages = f"Or, if {format_job_keys(advice.example)} in the messages is wrong"
+    if list_alternative_commands(advice, line):
+        return f"{start}. {messages}, correct the script, type the following, run it, and type the last two commands:"
+    if advice.has_waiting:
+        return f"{start}. {messages}, wait until the run has ended, and ask status again."
+    other = ""
+    if advice.example and "group" in advice.example.message_keys:  # `retry --with` keeps the groups
+        other = f", or add `--with {JOB_FILE_WORD}` to retry, with a Job file in which it is right"
+    return f"{start}, which send the same messages. {messages}, run the corrected script instead of retry{other}."
 
 
 def _describe_start_error(advice: Advice, place: str) -> str:

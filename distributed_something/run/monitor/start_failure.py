@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from distributed_something.core.aws_errors import (
@@ -11,6 +12,7 @@ from distributed_something.core.aws_errors import (
     JOINING_REMEDY,
     SERVICE_FAILURE_PATTERNS,
     TASK_FAILURE_PATTERNS,
+    FailurePattern,
     fill_in_build,
     find_failure_pattern,
 )
@@ -26,6 +28,7 @@ from distributed_something.core.text import (
     format_wrapped_lines,
 )
 from distributed_something.observe.containers import StartFailure, find_start_failure
+from distributed_something.results.advice import Advice
 from distributed_something.results.command_line import CommandLine, build_run_line
 from distributed_something.run.monitor.history import RunHistory
 from distributed_something.run.monitor.unusable import UNUSABLE_MESSAGE
@@ -80,12 +83,10 @@ def format_start_failure(failure: StartFailure, line: CommandLine) -> list[str]:
 
     `line`: says where workers run.
     """
-    table = (*TASK_FAILURE_PATTERNS, *SERVICE_FAILURE_PATTERNS)
-    report = " ".join([failure.message, *failure.lines])  # a wrong processor type is reported only in the log
-    pattern = find_failure_pattern(table, failure.kind, report, failure.exit_codes)
+    pattern = _find_pattern(failure)
     remedy = _select_remedy(pattern.remedy, pattern.remedy_without_image, line) if pattern else ""
-    if failure.lines and pattern and pattern.exit_codes and pattern.remedy != IMAGE_REMEDY:
-        remedy = LOGGED_FAILURE_REMEDY  # the worker's own log explains it
+    if pattern and _is_logged(failure, pattern):
+        remedy = LOGGED_FAILURE_REMEDY
     code = f" (exit code {failure.exit_codes[0]})" if failure.exit_codes else ""
     facts = {
         "cause": pattern.cause if pattern else "",
@@ -97,6 +98,25 @@ def format_start_failure(failure: StartFailure, line: CommandLine) -> list[str]:
         lines.append("the container's last lines:")
         lines += [f"  | {format_log_line(line)}" for line in failure.lines]
     return lines
+
+
+def mention_remedy(advice: Advice | None, failure: StartFailure | None) -> Advice | None:
+    """Return the advice, which refers to the remedy in the lines about this failure, if there is one."""
+    pattern = None if failure is None else _find_pattern(failure)
+    if advice is None or failure is None or pattern is None or _is_logged(failure, pattern):
+        return advice
+    return replace(advice, has_remedy=True)
+
+
+def _is_logged(failure: StartFailure, pattern: FailurePattern) -> bool:
+    """Return whether the worker's own log explains the failure."""
+    return bool(failure.lines and pattern.exit_codes) and pattern.remedy != IMAGE_REMEDY
+
+
+def _find_pattern(failure: StartFailure) -> FailurePattern | None:
+    table = (*TASK_FAILURE_PATTERNS, *SERVICE_FAILURE_PATTERNS)
+    report = " ".join([failure.message, *failure.lines])  # a wrong processor type is reported only in the log
+    return find_failure_pattern(table, failure.kind, report, failure.exit_codes)
 
 
 def format_worker_crash(failure: StartFailure, line: CommandLine) -> list[str]:

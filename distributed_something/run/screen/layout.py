@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ DETAIL_INDENT = "    "
 NUMBERS_WIDTH = 18  # of a group's jobs and USD
 NOTHING_WORKS = "nothing works"  # the reason of a run in which no job succeeded
 TREND_BARS = "▁▂▃▄▅▆▇█"
+FAILED_BAR = "╍"  # differs from the line of done jobs also without colors
 _STATE_TEXTS = {
     RunState.STARTING: "waiting for the first container",
     RunState.ENDING: "the queue is empty; the run is ending",
@@ -137,14 +139,28 @@ def _build_bar(status: RunStatus, width: int) -> Text:
     share = status.share
     if share is None:
         return _cut(Text(f" {_format_state(status) or 'the number of jobs is unknown'}"), width)
-    # A run is only at 100 % when every job has ended.
-    percent = f"{100 if share == 1 else min(99, int(100 * share))} %"
-    columns = width - 8
-    full = int(columns * share)
-    failed = min(full, -(-columns * status.jobs.failed // (status.jobs.submitted or 1)))
-    bar = Text(" ").append("━" * (full - failed), "green").append("━" * failed, "red")
-    bar.append("─" * (columns - full), "dim").append(f"{percent:>6}")
-    return bar
+    jobs = status.jobs
+    failed = min(share, jobs.failed / (jobs.submitted or 1))
+    done = min(share - failed, (jobs.done + jobs.already_there) / (jobs.submitted or 1))
+    label = _format_percent(share, done, failed)
+    columns = width - 2 - len(label)
+    full, dashes = int(columns * share), min(int(columns * share), math.ceil(columns * failed))
+    lines = min(full - dashes, int(columns * done))  # how the other jobs have ended is not known yet
+    bar = Text(" ").append("━" * lines, "green").append(FAILED_BAR * dashes, "red")
+    bar.append("━" * (full - dashes - lines), "dim").append("─" * (columns - full), "dim")
+    return bar.append(f" {label}")
+
+
+def _format_percent(share: float, done: float, failed: float) -> str:
+    """Return how many percent of the jobs have ended or, if at least 1 % failed, how they ended.
+
+    A run is only at 100 % when every job has ended, and none has failed.
+    """
+    if failed < 0.01:
+        return f"{100 if share == 1 and not failed else min(99, int(100 * share)):>3} %"
+    percent = int(100 * done + 1e-9)
+    failed_percent = 100 - percent if math.isclose(done + failed, 1) else int(100 * failed + 1e-9)
+    return f" {percent} % done, {failed_percent} % failed"
 
 
 def _build_numbers(status: RunStatus, width: int) -> list[Text]:

@@ -27,7 +27,9 @@ PRINTED_ROWS = 40  # for a status that is printed once, which may be longer than
 def print_status(view: RunView, status: RunStatus, output: Output, line: CommandLine, *, as_json: bool) -> None:
     """Print the status to standard output and, after the run, what to do next. AWS errors are not caught."""
     has_batch = status.advice is not None and status.advice.batch is not None
-    retry_command = line.format_retry(has_waiting=has_batch or status.jobs.left > 0)
+    # While the run goes on, the command is for its end, as in the advice; the queue is then empty.
+    has_waiting = has_batch or (status.state.has_ended and status.jobs.left > 0)
+    retry_command = line.format_retry(has_waiting=has_waiting)
     if not status.state.has_ended:
         failures, failing = (
             add_example_details(view.clients.s3, view.file, groups) for groups in (status.failures, status.failing)

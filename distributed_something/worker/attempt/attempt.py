@@ -29,7 +29,10 @@ RETRY_RUN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE = "retry_of", "retry_job"
 # An attribute of a message that was sent again because a program had changed a shared input: "1" if the job gets copies
 # of its shared inputs that no other job can change.
 OWN_COPIES_ATTRIBUTE = "own_shared_inputs"
-_KEPT_ATTRIBUTES = (AGAIN_ATTRIBUTE, RETRY_RUN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE)  # sent again unchanged
+# An attribute from `submitJob` and `retry`: the time of the submission whose Job file the message was made from, as in
+# the submission's document. Messages that a script sends do not have it.
+SUBMISSION_ATTRIBUTE = "submission"
+_KEPT_ATTRIBUTES = (AGAIN_ATTRIBUTE, RETRY_RUN_ATTRIBUTE, RETRY_JOB_ATTRIBUTE, SUBMISSION_ATTRIBUTE)  # sent unchanged
 MESSAGE_ATTRIBUTES = (
     FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE, OWN_COPIES_ATTRIBUTE, *_KEPT_ATTRIBUTES,
 )  # fmt: skip
@@ -154,6 +157,11 @@ class Attempt:
     def again_text(self) -> str:
         """`again_since` as the message contains it; "" if all results count."""
         return _get_attribute(self.raw, AGAIN_ATTRIBUTE)
+
+    @property
+    def submission(self) -> str:
+        """The time of the submission whose Job file the message was made from; "" if it is from a script."""
+        return _get_attribute(self.raw, SUBMISSION_ATTRIBUTE)
 
     @property
     def retry_of(self) -> dict[str, str] | None:

@@ -67,6 +67,7 @@ def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> d
         "other_submissions": [],
         "log": f"s3://{settings.aws_bucket}/{build_log_key(settings, attempt)}" if has_log else None,
         "retry_of": attempt.retry_of,
+        "submission": attempt.submission,
         "again_since": attempt.again_text or None,
         "sent": _build_timestamp(attempt.sent),
         "message_id": attempt.message_id,

@@ -27,7 +27,7 @@ LINE_KEYS = (  # the keys that a line copies from the attempt's record
     "program_ended", "ended", "seconds", "time_limit_seconds", "exit_code", "start_error", "reason_class",
     "peak_memory_bytes",
     "cpu_seconds", "bytes_in", "bytes_out", "other_submissions", "record_etag", "output_location", "replaced",
-    "sent",
+    "sent", "submission",
 )  # fmt: skip
 TOTAL_KEYS = {"done": "done", "failed": "failed", "skipped": "already_there"}  # keyed by the state of a final record
 log = logging.getLogger("worker")

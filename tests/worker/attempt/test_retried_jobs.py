@@ -29,8 +29,17 @@ def test_a_record_says_since_when_results_count(harness: AttemptHarness) -> None
     assert harness.read_record()["again_since"] == "2026-11-23T10:45:00.000Z"
 
 
+def test_a_record_says_which_submission_made_the_message_and_a_script_has_none(harness: AttemptHarness) -> None:
+    harness.handle(attributes={"submission": "20261123T104500.123Z"})
+    assert harness.read_record()["submission"] == "20261123T104500.123Z"
+    assert harness.recorded[-1]["submission"] == "20261123T104500.123Z"
+    harness.handle({**MESSAGE, "group": "other"})
+    assert harness.recorded[-1]["submission"] == ""
+
+
 def test_a_job_that_is_sent_again_after_an_interruption_keeps_these_attributes(harness: AttemptHarness) -> None:
     attributes = {"retry_of": RUN, "retry_job": "old-1", "again_since": "2026-11-23T10:45:00.000Z"}
+    attributes["submission"] = "20261123T104500.123Z"
     harness.handle(prepare=lambda *_: harness.stop.announce_end(1000), attributes=attributes)
     (sent,) = harness.queue.sent_attributes
     assert sent.items() >= attributes.items()

@@ -30,7 +30,8 @@ RECORD_KEYS = {
     "program_seconds", "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs",
     "bytes_out", "outputs", "delivered", "overwritten", "results_of", "output_location", "input_endpoint",
     "output_endpoint",
-    "earlier_attempts", "other_submissions", "retry_of", "again_since", "log", "start_error", "message_id", "message",
+    "earlier_attempts", "other_submissions", "retry_of", "submission", "again_since", "log", "start_error",
+    "message_id", "message",
 }  # fmt: skip
 
 

@@ -22,9 +22,8 @@ from distributed_something.results.group_values import read_group_values
 from distributed_something.results.job_counter import (
     build_failed_job,
     compute_hash,
-    compute_line_seconds,
-    is_lost_attempt,
 )
+from distributed_something.results.status.attempt_lines import compute_line_seconds, is_lost_attempt
 
 STATES = ("done", "failed", "interrupted", "skipped", "running")
 DONE, FAILED, INTERRUPTED, SKIPPED, RUNNING = range(5)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from distributed_something.results.job_counter import read_integer
 from distributed_something.results.report.data import EarlierAttempt, JobRow, JobRows
 from distributed_something.results.report.numbers.attempts import DONE, FAILED, AttemptTable
+from distributed_something.results.status.attempt_lines import read_integer
 from distributed_something.worker import RunKeys, convert_exit_code
 
 MAX_ALL_ROWS = 12_000  # up to this number, all jobs are listed
