@@ -39,10 +39,24 @@ def use_all_processors() -> None:
 
 
 @contextmanager
-def start_on_all_processors() -> Iterator[None]:
-    """Let the threads and processes that are started inside the context use all processors."""
+def on_one_processor() -> Iterator[None]:
+    """Restrict the calling thread, and the threads that are started inside the context, to one processor."""
+    with _restore_processors():
+        use_one_processor()
+        yield
+
+
+@contextmanager
+def on_all_processors() -> Iterator[None]:
+    """Let the calling thread, and the threads and processes that are started inside the context, use all processors."""
+    with _restore_processors():
+        use_all_processors()
+        yield
+
+
+@contextmanager
+def _restore_processors() -> Iterator[None]:
     before = _get_processors()
-    use_all_processors()
     try:
         yield
     finally:

@@ -52,7 +52,7 @@ from distributed_something.worker.machine.spot_notice import SpotWatcher
 from distributed_something.worker.machine.times import read_boot_clock
 from distributed_something.worker.machine.usage import USAGE_REPORT_SECONDS, UsageReporter
 from distributed_something.worker.machine.worker_clients import Clients
-from distributed_something.worker.processors import use_one_processor
+from distributed_something.worker.processors import on_one_processor
 from distributed_something.worker.program.disk_guard import DiskGuard, read_disk_space
 from distributed_something.worker.transfer.endpoints.clients import EndpointClients
 
@@ -120,7 +120,8 @@ class Container:
         try:
             if bucket is not None:
                 bucket.start()
-            self._run_until_stopped(bucket)
+            with on_one_processor():
+                self._run_until_stopped(bucket)
         except MountError as error:
             log.error("%s", error)
             self._exit_code = 1
@@ -199,7 +200,6 @@ class Container:
         A container that continued with fewer slots would do less work for the same price and would never release the
         failed slot's job.
         """
-        use_one_processor()
         try:
             loop()
         except Exception:  # no error may end the thread unnoticed: the container would seem to work

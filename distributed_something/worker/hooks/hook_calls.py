@@ -33,7 +33,7 @@ from distributed_something.worker.job.job import Folders, Inputs, Job
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.times import format_duration
-from distributed_something.worker.processors import use_all_processors
+from distributed_something.worker.processors import on_all_processors
 from distributed_something.worker.program.launcher_process import MACHINE_ERRNOS
 
 CHECK_SECONDS = 0.5  # how often to check whether the hook must be given up
@@ -161,9 +161,9 @@ class HookThreads:
                 self._free.get_nowait().put(None)
 
     def _run(self, calls: SimpleQueue[Callable[[], None] | None]) -> None:
-        use_all_processors()
         while (function := calls.get()) is not None:
-            function()
+            with on_all_processors():
+                function()
             del function  # and with it, the job
             self._free.put(calls)
 

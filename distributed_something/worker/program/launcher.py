@@ -34,7 +34,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, NoReturn
 
-from distributed_something.worker.processors import start_on_all_processors
+from distributed_something.worker.processors import on_all_processors
 from distributed_something.worker.program.channel import Channel
 from distributed_something.worker.program.privileges import ProgramIdentity, remove_aws_variables
 
@@ -139,7 +139,7 @@ class LauncherPool:
         # LD_PRELOAD is meant for the program, not for the launcher. Programs can read the launcher's environment.
         env = {name: value for name, value in remove_aws_variables(os.environ).items() if name != "LD_PRELOAD"}
         # Use a new session, so that signals meant for the worker, such as Ctrl-C, do not reach the launchers.
-        with start_on_all_processors():
+        with on_all_processors():
             process = subprocess.Popen(
                 words, env=env, pass_fds=launcher_ends, stdin=subprocess.DEVNULL, start_new_session=True
             )

@@ -16,14 +16,19 @@ import boto3
 
 from distributed_something.aws.clients import SENDER_THREADS, Clients
 from distributed_something.jobs.job_file import load_job_file
+from distributed_something.worker import SUBMISSION_ATTRIBUTE
 
 
 def main(job_file: str, queue_url: str) -> None:
     bodies = list(load_job_file(Path(job_file), lambda bucket, prefix: []).iter_bodies())
     sqs = Clients(boto3.Session()).sqs
 
+    attributes = {SUBMISSION_ATTRIBUTE: {"DataType": "String", "StringValue": "2026-11-23T10:45:00.000Z"}}
+
     def send_batch(batch: Sequence[str]) -> None:
-        entries = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(batch)]
+        entries = [
+            {"Id": str(index), "MessageBody": body, "MessageAttributes": attributes} for index, body in enumerate(batch)
+        ]
         response = sqs.send_message_batch(QueueUrl=queue_url, Entries=entries)  # type: ignore[arg-type]
         assert not response.get("Failed"), response
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from distributed_something.worker.attempt.acknowledge import MessageDeleter
 from distributed_something.worker.attempt.handler import Hooks
+from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.container import container
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.intake import JobIntake
@@ -40,14 +42,14 @@ def test_a_containers_slots_start_one_after_another(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can restrict a thread to a processor")
-def test_a_containers_slots_and_intake_share_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[frozenset[int]] = []
-    for part in (Slot, JobIntake):
-        monkeypatch.setattr(part, "run", lambda _: seen.append(frozenset(os.sched_getaffinity(0))))
+def test_a_containers_threads_share_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[type, frozenset[int]] = {}
+    for part in (Slot, JobIntake, LeaseKeeper, MessageDeleter):
+        monkeypatch.setattr(part, "run", lambda self: seen.update({type(self): frozenset(os.sched_getaffinity(0))}))
     before = os.sched_getaffinity(0)
     assert build_container(monkeypatch, DOCKER_CORES="3").serve() == 0
     assert len(seen) == 4
-    assert [len(processors) for processors in set(seen)] == [1]
+    assert [len(processors) for processors in set(seen.values())] == [1]
     assert os.sched_getaffinity(0) == before
 
 

@@ -17,7 +17,7 @@ from awscrt import auth, http, io, s3
 from botocore.httpsession import get_cert_path
 from botocore.utils import percent_encode
 
-from distributed_something.worker.processors import start_on_all_processors
+from distributed_something.worker.processors import on_all_processors
 from distributed_something.worker.transfer.crt.places import BucketPlace
 from distributed_something.worker.transfer.crt.transfer_items import (
     MAX_CONNECTIONS,
@@ -147,7 +147,7 @@ class CrtClients:
         key = (place.scheme, place.region, place.port)  # awscrt confuses two ports of one host
         with self._lock:
             if key not in self._clients:
-                with start_on_all_processors():
+                with on_all_processors():
                     self._clients[key] = self._create_client(place)
             return self._clients[key]
 
