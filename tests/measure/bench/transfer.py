@@ -22,6 +22,7 @@ from pathlib import Path
 import boto3
 
 from distributed_something.worker.machine.worker_clients import Clients
+from distributed_something.worker.processors import on_one_processor
 from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
 from tests.measure.bench import child
@@ -136,15 +137,16 @@ def _check_sizes(source: Path, down: Path) -> None:
 
 
 def main(direction: str, folder: str, prefix: str) -> None:
-    """Transfer files as the worker does, with the worker's S3 client. `direction` is "up" or "down"."""
+    """Transfer files as a slot of the worker does. `direction` is "up" or "down"."""
     clients = Clients(1, "us-east-1")
     s3 = clients("s3")
-    if direction == "up":
-        destination = ResultDestination(BUCKET, prefix.rstrip("/"))
-        upload_results(s3, Path(folder), destination, transfers=clients.create_transfers(s3))
-    else:
-        source = InputSource(s3, BUCKET, transfers=clients.create_transfers(s3))
-        fetch_inputs(source, [prefix], Path(folder))
+    with on_one_processor():
+        if direction == "up":
+            destination = ResultDestination(BUCKET, prefix.rstrip("/"))
+            upload_results(s3, Path(folder), destination, transfers=clients.create_transfers(s3))
+        else:
+            source = InputSource(s3, BUCKET, transfers=clients.create_transfers(s3))
+            fetch_inputs(source, [prefix], Path(folder))
 
 
 if __name__ == "__main__":
