@@ -22,6 +22,7 @@ from distributed_something.cli.context import Context
 from distributed_something.results.causes import group_failures
 from distributed_something.results.job_counter import FailedJob
 from distributed_something.worker import VERSION
+from tests.support.missing import skip_or_fail
 from tests.support.offline import run_command
 from tests.support.paths import ROOT
 
@@ -39,7 +40,8 @@ MAX_SECONDS = 30  # on a busy machine
 def project(tmp_path: Path) -> Path:
     """Return a project in a folder whose name has a space, with a Job file, a Fleet file, and a monitor file."""
     project = tmp_path / "my project"
-    shutil.copytree(ROOT / "files", project / "files", ignore=shutil.ignore_patterns("requirements*", ".*"))
+    ignored = shutil.ignore_patterns("requirements*", ".*", "*SpotFleetRequestId.json")
+    shutil.copytree(ROOT / "files", project / "files", ignore=ignored)
     shutil.copy(ROOT / "run.py", project)
     shutil.copy(ROOT / "config.py", project)
     (project / "distributed_something").symlink_to(ROOT / "distributed_something")
@@ -57,7 +59,7 @@ def build_environment(tmp_path: Path) -> dict[str, str]:
 def write_script(shell: str, folder: Path) -> Path:
     """Return the path of the shell's script."""
     if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+        skip_or_fail(f"{shell} is not installed")
     script = folder / f"script.{shell}"
     script.write_text(run_command("completion", shell).out)
     return script

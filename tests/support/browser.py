@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.support.missing import skip_or_fail
 
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -27,22 +26,15 @@ def open_browser() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        miss_browser("the package playwright is not installed; run make test, which installs it")
+        skip_or_fail("the package playwright is not installed; run make test, which installs it")
     if executable is None:
-        miss_browser(f"Chromium is not installed; on Debian, install it: {INSTALL_COMMAND}")
+        skip_or_fail(f"Chromium is not installed; on Debian, install it: {INSTALL_COMMAND}")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
         try:
             yield browser
         finally:
             browser.close()
-
-
-def miss_browser(reason: str) -> None:
-    """Skip the test because there is no browser; with CI=true, fail it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @dataclass

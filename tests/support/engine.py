@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
-
 from distributed_something.project.build_image import fill_build_context
+from tests.support.missing import skip_or_fail
 
 
 def require_engine() -> None:
     """Skip the test if no engine responds. With CI=true, fail it instead."""
-    problem = _find_engine_problem()
-    if problem and os.environ.get("CI") == "true":
-        pytest.fail(f"CI needs a Docker engine: {problem}")
-    if problem:
-        pytest.skip(f"no Docker engine: {problem}")
+    if problem := _find_engine_problem():
+        skip_or_fail(f"no Docker engine: {problem}")
 
 
 def run_docker(*words: str) -> str:
