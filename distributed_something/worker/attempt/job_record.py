@@ -111,7 +111,8 @@ def write_record(
     Return what the journal needs: the record with the job's history, and the stored object's ETag as `record_etag`.
 
     The other record is kept if it says that the job is done, or if this attempt was interrupted and a later attempt has
-    already written a record. Conditional writes keep late requests from overwriting such a record. If a job was skipped
+    already written a record. That of another submission of the job is kept only if it describes the results that are
+    now in S3. Conditional writes keep late requests from overwriting such a record. If a job was skipped
     because this run has done it, its record is kept too, and a line about the skipped submission is added to it.
 
     `has_own_results()` returns whether the results in S3 came from this attempt; if so, this attempt's record replaces
@@ -229,8 +230,9 @@ def _has_precedence(
 ) -> bool:
     if existing is None:
         return False
-    if existing.get("message_id") not in (None, record["message_id"]):
-        return False
+    if existing.get("message_id") not in (None, record["message_id"]):  # of another submission of the job
+        has_files = record["state"] == DONE_STATE and bool(record.get("outputs"))
+        return has_files and existing.get("state") == DONE_STATE and not has_own_results()
     if record["state"] == INTERRUPTED_STATE:
         is_later = existing.get("attempts", 0) > record["attempts"]
         if is_later or (existing.get("final") and not is_record_done(existing)):

@@ -28,7 +28,13 @@ from botocore.exceptions import ClientError
 from distributed_something.worker.attempt.attempt import Attempt, build_message_attributes
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.done_document import write_done_document
-from distributed_something.worker.attempt.job_record import CLAIM_REASON, claim_job_results, write_record
+from distributed_something.worker.attempt.job_record import (
+    CLAIM_REASON,
+    claim_job_results,
+    is_submission_done,
+    read_record,
+    write_record,
+)
 from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
 from distributed_something.worker.attempt.record_content import (
     DONE_STATE,
@@ -106,6 +112,9 @@ class AttemptFinisher:
             write_done_document(self._context, attempt)
         end = AttemptEnd(DONE_STATE, is_final=True)
         if not self._write_record(attempt, end, has_own_results=lambda: self._has_own_results(attempt)):
+            other = read_record(self._context, attempt.name) or {}
+            attempt.is_recorded = is_submission_done(other, attempt.message_id)
+            attempt.results_of = {"run": self._settings.run, "modified": other.get("ended")}
             raise JobAlreadyDone
         self._queue_deletion(attempt)
         own_bytes_in = attempt.bytes_in - attempt.shared.fetched_bytes  # the next job needs only as much

@@ -158,6 +158,29 @@ def test_another_attempts_record_is_replaced_if_the_results_come_from_this_attem
     assert harness.read_record("j")["machine"] == "this"
 
 
+def test_a_late_record_does_not_replace_that_of_another_submission_which_has_replaced_the_results(
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job was submitted twice. This worker is slow to write the record; meanwhile, the other message is done."""
+
+    def write_after_other_submission(context: WorkerContext, record: dict[str, Any], *args: Any) -> Any:
+        if record["state"] == "done":
+            body = json.dumps(record | {"message_id": "message-2", "machine": "other"})
+            context.s3.put_object(Bucket="ours", Key=f"App/{JOB_ID}/a", Body=b"the other's")
+            context.s3.put_object(Bucket="ours", Key=build_record_key(context.settings, JOB_ID), Body=body)
+        return write_record(context, record, *args)
+
+    monkeypatch.setattr(outcomes, "write_record", write_after_other_submission)
+    harness.handle()
+    record = harness.read_record()
+    assert (record["state"], record["message_id"], record["machine"]) == ("done", "message-2", "other")
+    assert [(other["message_id"], other["state"]) for other in record["other_submissions"]] == [
+        ("message-1", "skipped")
+    ]
+    assert [line["state"] for line in harness.recorded] == ["skipped"]
+    assert harness.queue.calls == ["deleted"]
+
+
 def test_a_record_counts_as_written_even_if_the_response_was_lost(harness: AttemptHarness) -> None:
     record = {"job": "j", "state": "done", "attempts": 1, "log": None, "message_id": "m"}
     assert write_record(harness.context, record, Path("none"))
