@@ -96,13 +96,13 @@ def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags:
         journal.lock()
         if not (resume or replace or yes):
             confirm_repetition(context, job_file, plan)
-        notes += format_unchanged_file(context, job_file, plan) if replace else []
         already_there = 0 if again else _count_prior_results(context, loaded, plan)
         notes += _format_prior_results(already_there, plan)
         commit = find_git_commit(context.project)
         submission = Submission(
-            loaded, plan, journal, again, replace, commit, whole=whole, notes=tuple(notes), already_there=already_there
-        )
+            loaded, plan, journal, again, replace, commit, whole=whole, notes=tuple(notes), already_there=already_there,
+            unchanged_notes=tuple(format_unchanged_file(context, job_file, plan) if replace else ()),
+        )  # fmt: skip
         sent = _send_jobs(context, submission, view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
     record_sent_jobs(context)

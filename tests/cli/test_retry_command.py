@@ -407,6 +407,17 @@ def test_a_corrected_job_file_that_changes_no_message_is_noted(project: Project)
     assert "same as before" not in error
 
 
+def test_the_same_messages_are_noted_only_if_the_upload_changes_no_file_either(project: Project) -> None:
+    project.fail_jobs(1)
+    shared = {key: value for key, value in build_message(0).items() if key != "group"}
+    (project.folder / "data").mkdir()
+    (project.folder / "data" / "a.csv").write_text("corrected")
+    (project.folder / "job.json").write_text(json.dumps({**shared, "upload": {"data": "in/"}}))
+    assert "same as before" not in project.retry("--with", "job.json", "--dry-run")[2]
+    assert "same as before" not in project.send_jobs("--with", "job.json")
+    assert "same as before" in " ".join(project.send_jobs("--with", "job.json", "--replace").split())
+
+
 def test_jobs_that_submitjob_replaced_are_not_sent_again(project: Project) -> None:
     """The next run has done the new ones, which have other IDs."""
     for number in range(2):

@@ -73,7 +73,6 @@ class RetryPlanner:
             return False
         if self.choice.dry_run:
             console.print_result(f"the first message:\n{self.batch.plan.first}")
-        self._print_unchanged_messages()
         self._print_memory_advice()
         return True
 
@@ -270,17 +269,17 @@ class RetryPlanner:
             rows(format_row("not selected", text))
             self._print_command(self.context.format_command("retry", self.run.run, *self._list_correction()))
 
-    def _print_unchanged_messages(self) -> None:
-        """Print a note if the corrected Job file makes messages that have already failed."""
+    def format_unchanged_messages(self) -> list[str]:
+        """Return a note if the corrected Job file makes messages that have already failed."""
         from distributed_something.jobs.submission.retry import count_unchanged_messages
 
         count = count_unchanged_messages(self.batch) if self.choice.job_file and self.choice.timeout is None else 0
-        if count:
-            total = self.batch.plan.count
-            messages = "the message" if total == 1 else f"{count:,} of {format_count(total, 'message')}"
-            text = f"{messages} made from {self.choice.job_file} {'is' if count == 1 else 'are'} the same as before."
-            text += " Such jobs fail again, unless something else was corrected."
-            self.context.console.print_progress("\n".join(_wrap_row("note", text)))
+        if not count:
+            return []
+        total = self.batch.plan.count
+        messages = "the message" if total == 1 else f"{count:,} of {format_count(total, 'message')}"
+        text = f"{messages} made from {self.choice.job_file} {'is' if count == 1 else 'are'} the same as before."
+        return _wrap_row("note", f"{text} Such jobs fail again, unless something else was corrected.")
 
     def _list_correction(self) -> tuple[str, ...]:
         """Return the options that correct the messages, which the jobs that are sent later need too."""

@@ -19,7 +19,6 @@ from distributed_something.worker import MAX_JOB_SECONDS
 if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.jobs.submission.journal import SubmissionJournal
-    from distributed_something.jobs.submission.retry import RetryBatch
 
 MAX_MINUTES = MAX_JOB_SECONDS / 60
 
@@ -63,7 +62,9 @@ def retry(context: Context, /, monitor_file: Path | None, **options: Any) -> Non
     # This Job file does not exist; the journal and messages about it only need a name for the run's retries.
     name = shorten_path(context.project / "files" / f"{run.MONITOR_APP_NAME}-{run.run}.retry")
     if choice.dry_run:
-        if RetryPlanner(context, run, choice, name).print_plan():
+        planner = RetryPlanner(context, run, choice, name)
+        if planner.print_plan():
+            _print_unchanged_messages(context, planner)
             _print_changed_uploads(context, run, choice)
         return
     journal = SubmissionJournal(name, replace=True, command="retry of this run")
@@ -72,7 +73,7 @@ def retry(context: Context, /, monitor_file: Path | None, **options: Any) -> Non
         choice.interrupted_jobs = _settle_interruption(context, run, journal)
         planner = RetryPlanner(context, run, choice, name)
         if planner.print_plan():
-            _send_jobs(context, run, planner.batch, journal, replace=choice.replace)
+            _send_jobs(context, run, planner, journal)
             _print_changed_uploads(context, run, choice)
         else:
             journal.discard()
@@ -113,9 +114,7 @@ def _settle_interruption(context: Context, run: MonitorFile, journal: Submission
         return settle_interrupted_retry(s3, bucket, run.keys, journal, writer)
 
 
-def _send_jobs(
-    context: Context, run: MonitorFile, batch: RetryBatch, journal: SubmissionJournal, *, replace: bool
-) -> None:
+def _send_jobs(context: Context, run: MonitorFile, planner: RetryPlanner, journal: SubmissionJournal) -> None:
     """Create what `setup` creates, and send the jobs.
 
     A run of an older version first gets a copy of its monitor file, with which later commands find it by its name.
@@ -129,12 +128,27 @@ def _send_jobs(
     clients, settings, print_progress = context.clients, context.settings, context.console.print_progress
     save_run_copy(clients.s3, settings.AWS_BUCKET, run)
     set_up_run(clients, settings, print_progress, Clock().sleep)
-    commit = find_git_commit(context.project)
-    submission = Submission(batch.source, batch.plan, journal, replace=replace, git_commit=commit, retry=batch)
+    commit, batch = find_git_commit(context.project), planner.batch
+    submission = Submission(
+        batch.source, batch.plan, journal, replace=planner.choice.replace, git_commit=commit, retry=batch,
+        unchanged_notes=tuple(planner.format_unchanged_messages()),
+    )  # fmt: skip
     with SubmitView(batch.plan.count, context.console) as progress:
         sent = submit_jobs(clients, settings, submission, Clock(), progress=progress, print_progress=print_progress)
     print_progress(format_row("jobs", f"{sent:,} of {batch.plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
     record_sent_jobs(context)
+
+
+def _print_unchanged_messages(context: Context, planner: RetryPlanner) -> None:
+    """Print a note if the same jobs would be sent, and no file would be uploaded."""
+    from distributed_something.core.errors import translate_aws_errors
+    from distributed_something.jobs.uploads.upload_folders import count_changed_files
+
+    uploads = planner.batch.source.uploads
+    lines = planner.format_unchanged_messages()
+    with translate_aws_errors("comparing the files in `upload` folders with the bucket"):
+        if lines and not count_changed_files(context.clients.s3, context.settings.AWS_BUCKET, uploads):
+            context.console.print_progress("\n".join(lines))
 
 
 def _print_changed_uploads(context: Context, run: MonitorFile, choice: RetryChoice) -> None:

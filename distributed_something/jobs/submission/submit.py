@@ -60,7 +60,8 @@ class Submission:
     that are older than this submission do not count. `replace`: whether to remove the waiting jobs from the queue
     first. `git_commit`: of the project's folder, for the submission's document. `whole`: the plan of the entire Job
     file if `job_file` has only the jobs of its canary. `notes`: to print once it is certain that jobs will be sent.
-    `already_there`: how many jobs have results, as far as that is known.
+    `already_there`: how many jobs have results, as far as that is known. `unchanged_notes`: to print if the jobs are
+    the same as earlier ones, and the upload changes no file either.
     """
 
     job_file: JobFile | RetrySource
@@ -73,6 +74,7 @@ class Submission:
     whole: SubmissionPlan | None = None
     notes: tuple[str, ...] = ()
     already_there: int = 0
+    unchanged_notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -162,7 +164,10 @@ def submit_jobs(
             print_progress(note)
         before = journal.done
         try:
-            upload_folders(clients.s3, settings.AWS_BUCKET, submission.job_file.uploads, print_progress)
+            uploads = submission.job_file.uploads
+            uploaded = upload_folders(clients.s3, settings.AWS_BUCKET, uploads, print_progress)
+            for note in submission.unchanged_notes if not uploaded else ():
+                print_progress(note)
             queue = _Queue(url, max_bytes)
             _JobSender(clients, settings, submission, clock, queue, print_progress).send_jobs(resumed, progress)
         except KeyboardInterrupt:

@@ -28,11 +28,13 @@ UPLOAD_PART_BYTES = 8 * 1024**2  # of an object that boto3 uploads in parts (the
 MAX_CLOCK_DIFFERENCE_SECONDS = 900.0  # S3 refuses requests from computers whose clock differs by more
 
 
-def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], report: Callable[[str], None]) -> None:
+def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], report: Callable[[str], None]) -> int:
     """Upload local folders or files to their prefixes, and report a line for each of them and what was left out.
 
-    Skip a file if the bucket already has it with the same content. Raise CloudError if an upload fails.
+    Return how many files were uploaded: a file that the bucket already has with the same content is skipped. Raise
+    CloudError if an upload fails.
     """
+    total = 0
     for folder, prefix in folders.items():
         with translate_aws_errors(f"uploading {folder} to s3://{bucket}/{prefix}"):
             found, changed = _find_changed_files(s3, bucket, folder, prefix)
@@ -46,6 +48,8 @@ def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], repor
         report(format_row("upload", f"{os.path.normpath(folder)}: {counts}"))
         for line in _format_left_out(found):
             report(format_row("left out", line))
+        total += len(changed)
+    return total
 
 
 def count_changed_files(s3: S3Client, bucket: str, folders: Mapping[Path, str]) -> int:
