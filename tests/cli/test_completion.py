@@ -166,6 +166,7 @@ def test_zsh_completes_the_same(project: Path, tmp_path: Path) -> None:
         ("python run.py retry --only ", False),
         ("python run.py runJob files/exampleJob.json --index ", False),
         ("python run.py makeJobs --table files/", True),
+        ("python run.py completion bash > files/", True),
         ("python other.py files/", True),
     ],
 )

@@ -30,8 +30,8 @@ _run_py_completion() {
         esac
     done < <(RUN_PY_WORDS="${COMP_WORDS[*]:index}" RUN_PY_WORD_INDEX=$((COMP_CWORD - index)) \
         _RUN_PY_COMPLETE=words_complete "${program[@]}" 2>/dev/null </dev/null)
-    # Before bash 4, and outside of a completion, compopt does not work.
-    [[ -n $takes_path ]] || compopt +o default +o bashdefault 2>/dev/null || true
+    # After > and <, every file fits. Before bash 4, and outside of a completion, compopt does not work.
+    [[ -n $takes_path || ${COMP_WORDS[COMP_CWORD - 1]} == *[\<\>]* ]] || compopt +o default +o bashdefault 2>/dev/null || true
 }
 
 # What completes `python` otherwise, which may first have to be loaded.
