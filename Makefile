@@ -107,6 +107,7 @@ docs: $(venv)/site/.installed  ## build the documentation site into docs/_build/
 screenshots: $(venv)/.demo  ## make the screens in docs/ again, from real runs with --local (about two minutes)
 	@$(in_venv) python docs/_site/diagrams.py
 	@$(in_venv) PYTHONPATH=. python docs/_site/commands_page.py
+	@$(in_venv) PYTHONPATH=. python docs/_site/constants_page.py
 	@$(in_venv) python docs/_site/screenshots.py
 
 bench: $(venv)/.test  ## measure how fast this computer sends and processes jobs

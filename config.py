@@ -21,7 +21,7 @@ TASKS_PER_MACHINE = 1  # number of containers per machine
 MACHINE_TYPE = ['m5.large']  # with several types, EC2 finds machines more easily; m5.large: 2 virtual CPUs, 8 GiB
 MACHINE_PRICE = 0.10  # maximum USD per hour for a machine; below the on-demand price, EC2 interrupts more often
 ON_DEMAND_MACHINES = 0  # how many of the machines are on-demand; they cost more and are never interrupted
-MAX_RUN_HOURS = 7 * 24  # the fleet ends after this time, whatever happens
+MAX_RUN_HOURS = 7 * 24  # the fleet ends after this many hours, whatever happens
 MAX_COST = 0  # USD per run (without disks); monitor warns at 80%, and at 100% no new jobs start; 0 means unlimited
 OWNER = ''  # a tag on everything that a run creates, for billing; '' means the user who is logged in
 EBS_VOL_SIZE = 30  # GiB of disk per machine, at least 22; holds the image and the running jobs' files
@@ -37,12 +37,12 @@ GPUS = 0  # GPUs per container; needs machine types with NVIDIA GPUs, such as g4
 SECONDS_TO_START = 0  # delay between the starts of a container's first jobs; try 3*60 if starting takes a lot of CPU
 
 # SQS QUEUES:
-SQS_QUEUE_NAME = APP_NAME + 'Queue'
+SQS_QUEUE_NAME = APP_NAME + 'Queue'  # the queue of the jobs; each app needs its own
 # Seconds until a lost machine's job runs elsewhere. Long jobs do not need a higher value: a worker keeps its job for as
 # long as it works on it.
 SQS_MESSAGE_VISIBILITY = 120
 SQS_DEAD_LETTER_QUEUE = APP_NAME + 'DeadMessages'  # receives jobs that failed JOB_RETRIES times; apps may share it
-JOB_RETRIES = 3
+JOB_RETRIES = 3  # number of attempts before a job counts as failed
 
 # MACHINES:
 # Whether to terminate a machine whose CPU utilization stays below 1% for 15 minutes; the fleet replaces it if it is
@@ -62,11 +62,11 @@ PROGRAM_MAY_USE_AWS = 'False'
 PROGRAM_USER = ''  # a user in the image, such as '1000', that your program runs as; '' means the container's user
 
 # LOGS:
-LOG_GROUP_NAME = APP_NAME
+LOG_GROUP_NAME = APP_NAME  # the CloudWatch log group of the workers' and the jobs' output
 # Whether each job's output is also sent to CloudWatch while the job runs (0.50 USD per GB). Its complete log is stored
 # beside its record in any case. Write 'False' for programs that print a lot.
 STREAM_JOB_LOGS = 'True'
-EXPORT_LOGS = 'True'  # at the end, to AWS_BUCKET/exportedlogs/; each job's own log is always stored beside its record
+EXPORT_LOGS = 'True'  # copy the logs to AWS_BUCKET/exportedlogs/ at the end; the jobs' own logs are stored in any case
 
 # MONITORING:
 AUTO_MONITOR = 'False'  # 'True': the monitor that setupAWS created runs in AWS, and your computer can be off
@@ -75,10 +75,10 @@ CREATE_DASHBOARD = 'False'  # a CloudWatch dashboard for the run; the first thre
 CLEAN_DASHBOARD = 'True'  # the monitor deletes the dashboard at the end of the run
 
 # RESULT CHECKS:
-CHECK_IF_DONE_BOOL = 'True'  # skip a job whose results are already in the bucket, which means that there are
-EXPECTED_NUMBER_FILES = 2  # at least this many files (expected_files in a Job file takes precedence),
-MIN_FILE_SIZE_BYTES = 1  # each with at least this many bytes
-NECESSARY_STRING = ''  # and with this text in its name; '' allows every name
+CHECK_IF_DONE_BOOL = 'True'  # skip a job whose results, as the three constants below define them, are in the bucket
+EXPECTED_NUMBER_FILES = 2  # a job's results are at least this many files; expected_files in a Job file takes precedence
+MIN_FILE_SIZE_BYTES = 1  # smaller files do not count as results
+NECESSARY_STRING = ''  # only files with this text in their names count as results; '' allows every name
 
 # YOUR OWN CONSTANTS:
 # Your program gets all other uppercase constants as environment variables with the same names, for example

@@ -14,7 +14,7 @@ import click
 from distributed_something.cli.completion.values import ProjectFile
 from distributed_something.cli.context import Context
 from distributed_something.cli.group import Command
-from distributed_something.core.text import format_row
+from distributed_something.core.text import format_row, format_wrapped_row
 
 if TYPE_CHECKING:
     from distributed_something.core.errors import InputError
@@ -78,7 +78,25 @@ def new_project(
     context.console.print_progress(format_row("created", f"{folder}{', with a first commit' if is_committed else ''}"))
     for line in format_report(report, str(tag), _list_placeholders(folder, report)) if report else ():
         context.console.print_progress(line)
+    if note := _explain_missing_output(program or DEFAULT_PROGRAM):
+        context.console.print_progress(format_wrapped_row("note", note))
     context.console.print_progress(f"next: cd {shlex.quote(str(folder))}, then read README.md")
+
+
+def _explain_missing_output(program: str) -> str:
+    """Return what to write if a job's command does not name the folder of its results; "" if it does."""
+    from distributed_something.project.starter import has_shell_syntax
+    from distributed_something.worker import list_placeholders
+
+    if "output_dir" in list_placeholders(program):
+        return ""
+    if ">" in program:
+        remedy = "write to a file in {output_dir}, such as {output_dir}/{file}"
+    else:
+        remedy = "if the program prints its result, add > {output_dir}/{file} to the command"
+        remedy += "" if has_shell_syntax(program) else ', and "shell": true to the Job file'
+    fact = "the command in files/exampleJob.json has no {output_dir}, the folder whose files are a job's results"
+    return f"{fact}. Its jobs will fail: {remedy}."
 
 
 def _list_placeholders(folder: Path, report: MoveReport) -> list[InputError]:

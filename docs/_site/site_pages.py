@@ -3,6 +3,7 @@
 - The contents in the sidebar are the sections and links of `docs/index.md`. Pages that it does not name are added.
 - A drawing in `docs/pictures/` becomes a part of the page, so that it follows the page's light or dark colors.
 - Where the address of the repository is known, `docs/start-here.md` and `docs/index.md` name it.
+- A picture with a width, which is HTML on GitHub, becomes one that Sphinx copies.
 - The diagram in `docs/architecture.md`, which GitHub draws, is replaced by a drawing.
 - Short code, such as `--dry-run`, is marked, so that browsers do not break it at its hyphens. Long paths break at
   slashes.
@@ -53,6 +54,12 @@ def complete_page(app: Any, name: str, source: list[str]) -> None:
         )
     if name == "README":  # nobody needs it on the site, except those who follow a link to it
         text = "---\norphan: true\n---\n" + text
+    text = re.sub(
+        r'^<img src="([^"]*)"\s+width="(\d+)"\s+alt="([^"]*)">$',
+        r"```{image} \1\n:width: \2px\n:alt: \3\n```",
+        text,
+        flags=re.M,
+    )
     source[0] = re.sub(r"^!\[([^\]]*)\]\((?:docs/)?pictures/([\w-]+)\.svg\)$", inline_drawing, text, flags=re.M)
 
 

@@ -84,18 +84,20 @@ def quote_for_fish(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+READ_SCRIPT = {"zsh": "autoload -Uz compinit; compinit -u -D; source {}", "bash": "source {}"}
+WITHOUT_STARTUP_FILES = {"zsh": "-f", "bash": "--norc"}
+
+
 @contextmanager
-def open_zsh(folder: Path, tmp_path: Path) -> Iterator[int]:
-    """Start a zsh in a terminal, because it completes nothing without one. Yield the terminal."""
-    script, (parent, child) = write_script("zsh", tmp_path), pty.openpty()
-    env = build_environment(tmp_path)
-    process = subprocess.Popen(["zsh", "-f", "-i"], cwd=folder, env=env, stdin=child, stdout=child, stderr=child)
+def open_shell(shell: str, folder: Path, tmp_path: Path) -> Iterator[int]:
+    """Start zsh or bash in a terminal: without one, zsh completes nothing, and bash no files. Yield the terminal."""
+    script, (parent, child) = write_script(shell, tmp_path), pty.openpty()
+    env, command = build_environment(tmp_path), [shell, WITHOUT_STARTUP_FILES[shell], "-i"]
+    process = subprocess.Popen(command, cwd=folder, env=env, stdin=child, stdout=child, stderr=child)
     os.close(child)
     try:
-        os.write(
-            parent,
-            f"PS1=; stty cols 300; autoload -Uz compinit; compinit -u -D; source {script}; print rea''dy\n".encode(),
-        )
+        lines = f"stty cols 300; {READ_SCRIPT[shell].format(script)}; PS1='rea''dy '\n"
+        os.write(parent, lines.encode())
         read_screen(parent, "ready")
         yield parent
     finally:
@@ -142,7 +144,7 @@ def test_the_path_of_run_py_may_be_quoted(project: Path, tmp_path: Path, shell: 
 
 
 def test_in_zsh_the_path_of_run_py_may_be_quoted(project: Path, tmp_path: Path) -> None:
-    with open_zsh(tmp_path, tmp_path) as terminal:
+    with open_shell("zsh", tmp_path, tmp_path) as terminal:
         for path in QUOTED_PATHS:
             os.write(terminal, f"python {path} moni\t".encode())
             assert f"{path} monitor" in read_screen(terminal, "monitor")
@@ -150,12 +152,32 @@ def test_in_zsh_the_path_of_run_py_may_be_quoted(project: Path, tmp_path: Path) 
 
 
 def test_zsh_completes_the_same(project: Path, tmp_path: Path) -> None:
-    with open_zsh(project, tmp_path) as terminal:
+    with open_shell("zsh", project, tmp_path) as terminal:
         for line, expected in LINES[::2]:
             os.write(terminal, (line + "\t" * len(expected)).encode())  # the second Tab lists what the first did not
             screen = read_screen(terminal, *expected)
             assert [word for word in expected if word not in screen] == [], screen
             os.write(terminal, b"\x15")  # Ctrl-U empties the line
+
+
+@pytest.mark.parametrize(
+    ("line", "offers_files"),
+    [
+        ("python run.py retry --only ", False),
+        ("python run.py runJob files/exampleJob.json --index ", False),
+        ("python run.py makeJobs --table files/", True),
+        ("python run.py completion bash > files/", True),
+        ("python other.py files/", True),
+    ],
+)
+def test_bash_offers_files_only_where_a_path_fits(
+    project: Path, tmp_path: Path, line: str, *, offers_files: bool
+) -> None:
+    (project / "files" / ".App.failures").unlink()
+    with open_shell("bash", project, tmp_path) as terminal:
+        os.write(terminal, f"{line}\t\t\x15printf '%s\\n' do''ne\n".encode())
+        shown = read_screen(terminal, "done")
+    assert ("table.json" in shown or "config.py" in shown) is offers_files, shown
 
 
 @pytest.mark.parametrize("python", ["python", "python3"])
@@ -188,6 +210,14 @@ def test_files_are_completed_in_another_folder(project: Path, tmp_path: Path, sh
     assert complete(shell, tmp_path / "elsewhere", line, tmp_path) == [f"{project}/files/exampleJob.json"]
     line += "../project/files/e"
     assert complete(shell, tmp_path / "elsewhere", line, tmp_path) == ["../project/files/exampleJob.json"]
+
+
+def test_fish_also_offers_files_of_a_project_beside_the_current_folder(project: Path, tmp_path: Path) -> None:
+    """fish hides words that begin with a dot until the user types one."""
+    (tmp_path / "elsewhere").mkdir()
+    for typed, folder in (("", f"{project}"), ("..", "../my project")):
+        line = f"python '{project}/run.py' --project '../my project' submitJob {typed}"
+        assert complete("fish", tmp_path / "elsewhere", line, tmp_path) == [f"{folder}/files/exampleJob.json"]
 
 
 @IN_BASH_AND_FISH

@@ -188,6 +188,30 @@ def test_make_test_stops_the_local_cloud_also_if_an_earlier_one_has_crashed(proj
     ]  # fmt: skip
 
 
+def test_make_test_says_when_it_compared_nothing_and_how_to_keep_the_results(project: Path) -> None:
+    python = project / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    work = "mkdir -p local/runJob/a-1/job/output; echo apple > local/runJob/a-1/job/output/one.txt"
+    python.write_text(f'#!/bin/sh\ncase "$*" in *runJob*) {work} ;; esac\n')
+    python.chmod(0o755)
+    shutil.rmtree(project / "files" / "expected")
+
+    def run_test() -> tuple[int, str]:
+        command = ["make", "--old-file=venv", "test"]
+        completed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+        return completed.returncode, completed.stderr
+
+    code, shown = run_test()
+    assert (code, "make test: passed\n" in shown) == (0, False)
+    assert "make test: passed, but no results were compared" in shown
+    (copy,) = re.findall(r"^ +(cp .*)$", shown, flags=re.M)
+    subprocess.run(["sh", "-c", copy], cwd=project, check=True)
+    assert (project / "files" / "expected" / "one.txt").read_text() == "apple\n"
+    assert run_test() == (0, "make test: passed\n")
+    (project / "files" / "expected" / "one.txt").write_text("pear\n")
+    assert run_test()[0] != 0
+
+
 @pytest.mark.parametrize(("target", "options"), [("build", ""), ("push", " --push")])
 def test_make_can_add_the_worker_to_another_image_as_check_and_the_docs_say(
     project: Path, target: str, options: str
@@ -213,6 +237,27 @@ def test_jobs_run_the_program_from_the_option_and_use_a_shell_only_if_needed(tmp
     assert (shared["command"], shared["shell"]) == (program, True)
     project = create_project(tmp_path / "b", "--program", "copy '{input_dir}/{file}' '>' \"a|b\" {output_dir}")
     assert "shell" not in load_job_file(project / "files" / "exampleJob.json", lambda bucket, prefix: []).shared
+
+
+@pytest.mark.parametrize(
+    ("program", "advice"),
+    [
+        ("wc -l {input_dir}/{file}", 'add > {output_dir}/{file} to the command, and "shell": true to the Job file'),
+        ("sort {input_dir}/{file} | uniq", "add > {output_dir}/{file} to the command"),
+        ("sort {input_dir}/{file} > sorted.txt", "write to a file in {output_dir}"),
+        ("awk '{{output_dir}}' {input_dir}/{file}", "add > {output_dir}/{file}"),
+        ("sort -o {output_dir}/{file} {input_dir}/{file}", ""),
+    ],
+)
+def test_a_command_without_an_output_folder_is_noted_with_what_to_write(
+    tmp_path: Path, program: str, advice: str
+) -> None:
+    outcome = run_command("newProject", str(tmp_path / "a"), "--program", program)
+    shown = " ".join(outcome.err.split())
+    assert outcome.code == 0, shown
+    assert ("{output_dir}" in shown) is bool(advice)
+    assert advice in shown
+    assert ('"shell"' in shown) is ('"shell"' in advice or "awk" in program)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import commands_page
+import constants_page
 import diagrams
 import page_commands
 import pytest
@@ -27,6 +29,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 COMMAND_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES, *sorted(ROOT.glob("examples/*/README.md"))]
 MAX_CODE_CHARACTERS = 88
+CONFIG_TEXT = (ROOT / "config.py").read_text()
 REQUIRED_CONSTANTS = "".join(
     f"{name} = {value!r}\n"
     for name, value in screenshots.PLATE_CONFIG.items()
@@ -130,6 +133,40 @@ def test_the_page_of_all_options_is_the_one_that_the_code_writes() -> None:
     assert commands_page.PAGE.read_text() == commands_page.format_commands_page(), "run: make screenshots"
 
 
+def test_the_page_of_all_constants_is_the_one_that_the_code_writes() -> None:
+    assert constants_page.PAGE.read_text() == constants_page.format_constants_page(), "run: make screenshots"
+
+
+def test_each_constant_has_a_section_that_explains_it_and_says_whether_it_may_be_left_out() -> None:
+    sections = re.findall(r"(?ms)^### (\w+)\n\n(.*?)\n\n(.*?)(?=\n\n##|\Z)", constants_page.format_constants_page())
+    assert [name for name, _, _ in sections] == [item.name for item in constants_page.read_constants(CONFIG_TEXT)]
+    assert {name for name, _, _ in sections} == {name for name in Settings.model_fields if name.isupper()}
+    for name, comment, values in sections:
+        assert len(comment) > 15, name
+        assert values.startswith("**Required.**") == Settings.model_fields[name].is_required(), name
+
+
+def test_the_defaults_on_the_page_are_those_of_a_config_that_does_not_set_the_constants(tmp_path: Path) -> None:
+    """Each default is written as in a config, so a config with all of them is the same as one without them."""
+    page = constants_page.format_constants_page()
+    defaults = re.findall(r"(?ms)^### (\w+)\n\n[^\n]*\n\n\*\*Default:\*\* `([^`]*)`", page)
+    assert len(defaults) > 30
+    config = tmp_path / "config.py"
+    config.write_text(REQUIRED_CONSTANTS)
+    expected = load_settings(config)
+    defaults.sort(key=lambda pair: pair[0] == "CPU_SHARES")  # it is computed from another one
+    config.write_text(REQUIRED_CONSTANTS + "".join(f"{name} = {value}\n" for name, value in defaults))
+    assert load_settings(config) == expected
+
+
+def test_comments_above_and_beside_a_constant_explain_it_and_a_blank_line_ends_them() -> None:
+    text = "# SQS LIMITS (all):\n# not this\n\n# Whether it\n# works.\nA_B = '#'  # or not\nC = A_B\n"
+    assert list(constants_page.read_constants(text)) == [
+        constants_page.Constant("SQS limits", "A_B", "'#'", "Whether it works. or not"),
+        constants_page.Constant("SQS limits", "C", "A_B", ""),
+    ]
+
+
 def test_the_drawings_in_the_docs_are_those_that_the_code_draws() -> None:
     for name, text in diagrams.format_drawings().items():
         assert (DOCS / "pictures" / name).read_text() == text, "run: make screenshots"
@@ -148,6 +185,19 @@ def test_the_drawing_of_the_packages_has_every_arrow_of_the_architecture() -> No
     arrows = diagrams.read_arrows()
     assert len(arrows) >= 15
     assert {name for pair in arrows for name in pair} == {name for row in diagrams.PACKAGE_ROWS for name in row}
+
+
+def test_sphinx_finds_each_picture_that_a_page_shows() -> None:
+    """Sphinx does not copy a picture in HTML, and does not say so."""
+    app = SimpleNamespace(config=SimpleNamespace(repository_address="", root_doc="docs/index"))
+    found = []
+    for page in COMMAND_PAGES:
+        source = [page.read_text()]
+        site_pages.complete_page(app, str(page.relative_to(ROOT).with_suffix("")), source)
+        assert "<img" not in source[0], page
+        found += [page.parent / picture for picture in re.findall(r"^```\{image\} (.+)$", source[0], flags=re.M)]
+    assert ROOT / "docs" / "plate.png" in found
+    assert [path for path in found if not path.is_file()] == []
 
 
 def test_the_sidebar_lists_every_page_also_one_that_the_index_does_not_name() -> None:

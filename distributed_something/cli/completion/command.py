@@ -27,6 +27,7 @@ def completion(context: Context, shell: str) -> None:
             echo 'source ~/.run-py.bash' >> ~/.bashrc
       zsh:  … completion zsh > ~/.run-py.zsh
             echo 'source ~/.run-py.zsh' >> ~/.zshrc
-      fish: … completion fish > ~/.config/fish/conf.d/run-py.fish
+      fish: mkdir -p ~/.config/fish/conf.d
+            … completion fish > ~/.config/fish/conf.d/run-py.fish
     """
     context.console.print_result(read_script(shell).removesuffix("\n"))

@@ -2,7 +2,7 @@
 # Completes the command lines of run.py in bash. `run.py completion bash` prints this file.
 
 _run_py_completion() {
-    local index word script="" type value IFS=$'\n'
+    local index word script="" type value takes_path="" IFS=$'\n'
     COMPREPLY=()
     for ((index = 0; index < COMP_CWORD; index++)); do
         word=${COMP_WORDS[index]//[\\\'\"]/} # without quotes
@@ -24,9 +24,14 @@ _run_py_completion() {
     local program=(python3 "$script") # which goes on with the Python in .venv
     [[ $script == */run.py || $script == run.py ]] || program=("$script")
     while IFS=$'\t' read -r type value _; do
-        [[ $type != plain ]] || COMPREPLY+=("$(printf %q "$value")")
+        case $type in
+        plain) COMPREPLY+=("$(printf %q "$value")") ;;
+        file | dir) takes_path=yes ;;
+        esac
     done < <(RUN_PY_WORDS="${COMP_WORDS[*]:index}" RUN_PY_WORD_INDEX=$((COMP_CWORD - index)) \
         _RUN_PY_COMPLETE=words_complete "${program[@]}" 2>/dev/null </dev/null)
+    # After > and <, every file fits. Before bash 4, and outside of a completion, compopt does not work.
+    [[ -n $takes_path || ${COMP_WORDS[COMP_CWORD - 1]} == *[\<\>]* ]] || compopt +o default +o bashdefault 2>/dev/null || true
 }
 
 # What completes `python` otherwise, which may first have to be loaded.
@@ -34,6 +39,6 @@ if [[ $(type -t _completion_loader) == function ]]; then _completion_loader pyth
 _run_py_former=$(complete -p python 2>/dev/null | sed -n 's/.* -F \([^ ]*\) .*/\1/p')
 [[ $_run_py_former != _run_py_completion ]] || _run_py_former=""
 
-# If no word fits, bash completes file names.
+# If no word fits, bash completes file names, unless the function says otherwise.
 complete -o nosort -o bashdefault -o default -F _run_py_completion run.py distributed-something python python3 2>/dev/null ||
     complete -o bashdefault -o default -F _run_py_completion run.py distributed-something python python3 # before bash 4.4

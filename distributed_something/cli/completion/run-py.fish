@@ -26,6 +26,9 @@ function __run_py_complete
         set -l parts (string split \t -- $line)
         switch $parts[1]
             case plain
+                # fish hides words that begin with a dot, such as ../files, until one is typed.
+                string match -q '.*' -- $parts[2]; and not string match -q '.*' -- $current
+                and set parts[2] (realpath $parts[2])
                 printf '%s\t%s\n' $parts[2] $parts[3]
             case dir
                 __fish_complete_directories $current
