@@ -164,10 +164,7 @@ def submit_jobs(
             print_progress(note)
         before = journal.done
         try:
-            uploads = submission.job_file.uploads
-            uploaded = upload_folders(clients.s3, settings.AWS_BUCKET, uploads, print_progress)
-            for note in submission.unchanged_notes if not uploaded else ():
-                print_progress(note)
+            _upload_folders(clients, settings.AWS_BUCKET, submission, print_progress)
             queue = _Queue(url, max_bytes)
             _JobSender(clients, settings, submission, clock, queue, print_progress).send_jobs(resumed, progress)
         except KeyboardInterrupt:
@@ -178,6 +175,15 @@ def submit_jobs(
         return journal.done - before
     finally:
         journal.close()
+
+
+def _upload_folders(
+    clients: Clients, bucket: str, submission: Submission, print_progress: Callable[[str], None]
+) -> None:
+    """Upload the `upload` folders. If this changes nothing, print the notes about unchanged jobs."""
+    if not upload_folders(clients.s3, bucket, submission.job_file.uploads, print_progress):
+        for note in submission.unchanged_notes:
+            print_progress(note)
 
 
 class _Queue(NamedTuple):
