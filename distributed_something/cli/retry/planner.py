@@ -289,7 +289,7 @@ class RetryPlanner:
 
         if (given := self.choice.job_file) is not None:
             files = [self.source.job_files.get(failed.submission or "", "") for failed in others]
-            is_own = not all(files) or any(is_same_path(path, str(given)) for path in files)
+            is_own = not files or not all(files) or any(is_same_path(path, str(given)) for path in files)
             self.later_file = given if is_own else Path(self.context.command_line.select_job_file(files[0]).job_file)
 
     def _print_counts(self) -> None:
