@@ -139,3 +139,33 @@ def test_jobs_of_another_file_that_replace_removes_from_the_queue_can_be_sent_ag
     error = project.run_command(*command.split())[2]
     assert re.search(r"^to send +1 job$", error, re.M), error
     assert list_commands_sent(project) == ["a {n}", "a {n}", "b {n}", "b {n}"]
+
+
+def test_only_uploads_of_the_job_files_of_the_sent_jobs_are_noted(project: Project) -> None:
+    """The commands in the notes, typed in this order, send each job with its own file."""
+    first, second = submit(project)
+    a1, _ = fail(project, first, second)
+    for name in ("a", "b"):
+        path = project.folder / "files" / f"{name}Job.json"
+        (project.folder / "files" / name).mkdir()
+        (project.folder / "files" / name / "program.sh").write_text("corrected")
+        path.write_text(json.dumps({**json.loads(path.read_text()), "upload": {name: name}}))
+    error = project.retry("--dry-run", "--only", a1)[2]
+    assert "files/aJob.json differs" in error
+    assert "bJob.json" not in error
+    error = join_commands(project.send_jobs("--yes"))
+    commands = re.findall(rf"^ +python run.py (retry {MONITOR_FILE.run} --with .*)$", error, re.M)
+    assert [command.split()[3:] for command in commands] == [
+        ["files/aJob.json", "--replace"],
+        ["files/bJob.json", "--yes"],
+    ]
+    for command in commands:
+        assert "1 file uploaded" in project.run_command(*command.split())[2]
+    assert [json.loads(entry["MessageBody"])["command"] for entry in project.sent[2:]] == ["a {n}", "b {n}"]
+
+
+def test_the_command_for_jobs_that_only_leaves_out_names_the_file_that_they_came_from(project: Project) -> None:
+    first, second = submit(project)
+    a1, _ = fail(project, first, second)
+    error = join_commands(project.retry("--dry-run", "--only", a1, "--with", "files/aJob.json")[2])
+    assert f"python run.py retry {MONITOR_FILE.run} --with files/bJob.json\n" in error

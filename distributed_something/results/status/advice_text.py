@@ -253,6 +253,8 @@ def _format_choice(advice: Advice, line: CommandLine, correction: str) -> str:
         upload = "" if advice.recipe is Recipe.SEND_AGAIN else upload
     if not list_alternative_commands(advice, line):
         return f"{start} or, if {are_right}, {correction}."
+    if upload and not line.has_image:  # the other commands upload nothing
+        correction += " (if `upload` uploads it, type the commands at the end)"
     return f"{start}, and type the commands at the end{upload}. Or, if {are_right}, {correction}, and type instead:"
 
 
