@@ -118,11 +118,13 @@ def choose_advice(
     lost, is_scripted = outcome.unrecorded + outcome.unread, everything.is_script and not source.job_file
     if lost and not has_waiting and recipe in RETRYING_RECIPES and not is_scripted:
         recipe = Recipe.SEND_AGAIN if source.retried_runs else Recipe.SUBMIT
+    others = () if has_waiting or lost or batch else _list_other_remedies(outcome, failures, cause, recipe, source)
+    separate = [other.cause for other in others if len(other.groups) <= MAX_NAMED_GROUPS]
+    rest = find_origin([failed for failed in failures if classify_failure(failed) not in separate], source)
     return Advice(
         cause, recipe, jobs, example, has_failed, has_waiting,
-        source if lost else _narrow_source(source, origin, everything, recipe), choose_longer_limit(same),
-        batch, lost, _list_group_ids(same) if len(_list_group_ids(failures)) > 1 else (),
-        () if has_waiting or lost or batch else _list_other_remedies(outcome, failures, cause, recipe, source),
+        source if lost else _narrow_source(source, origin, rest, recipe), choose_longer_limit(same),
+        batch, lost, _list_group_ids(same) if len(_list_group_ids(failures)) > 1 else (), others,
         origin, everything.scripted,
     )  # fmt: skip
 
@@ -147,18 +149,22 @@ def _choose_cause(
     return cause, spare_other_jobs(recipe, cause, source, has_waiting=has_waiting), jobs
 
 
-def _narrow_source(source: JobSource, origin: JobOrigin, everything: JobOrigin, recipe: Recipe) -> JobSource:
+def _narrow_source(source: JobSource, origin: JobOrigin, rest: JobOrigin, recipe: Recipe) -> JobSource:
     """Return the source with the Job files of the failed jobs only, unless the commands send other jobs, too.
 
-    `everything`: the origin of all failed jobs. If the commands must send several Job files, they send all of these.
+    `rest`: the origin of all failed jobs that are not sent separately. If the commands must send several Job files,
+    they send all of these. Before `retry` replaces jobs, other Job files' jobs that it had sent may wait, too.
     """
     if recipe is Recipe.RESUBMIT:  # `retry` may have added jobs of others to those that the Job files sent
         known = (*source.other_files, source.job_file)
-        missing = [path for path in everything.job_files if path not in known]
+        missing = [path for path in rest.job_files if path not in known]
         return replace(source, other_files=(*missing, *source.other_files))
     if recipe not in (*SEPARATING_RECIPES, Recipe.REPLACE) or not (origin.job_files or origin.scripted):
         return source
-    files = origin.job_files if len(origin.job_files) == 1 and not origin.scripted else everything.job_files
+    is_single = len(origin.job_files) == 1 and not origin.scripted
+    files = origin.job_files if is_single and rest.is_unknown else rest.job_files
+    if recipe is Recipe.REPLACE and not rest.is_unknown:
+        files = (*(path for path in source.other_files if path not in files), *files)
     *others, last = files or ("",)
     return replace(source, job_file=last, other_files=tuple(others))
 
@@ -258,29 +264,36 @@ def _list_separate_retries(advice: Advice, line: CommandLine) -> list[str]:
     is_plain = advice.recipe in (Recipe.RETRY, Recipe.REBUILD)
     commands: list[str] = []
     for other in advice.others:
-        options = _list_retry_options(other, line)
+        corrections = _list_corrections(other, line)
         if is_submitted(advice, line) and not other.origin.is_script:  # `submitJob` sends all jobs that are not done
             continue
-        if len(other.groups) <= MAX_NAMED_GROUPS and (options or not is_plain):
-            words = (*(word for group in other.groups for word in ("--only", group)), *options)
-            commands.append(line.format_retry(*words, has_waiting=bool(commands)))
+        if len(other.groups) <= MAX_NAMED_GROUPS and (any(corrections) or not is_plain):
+            only = [word for group in other.groups for word in ("--only", group)]
+            for options in corrections:
+                commands.append(line.format_retry(*only, *options, has_waiting=bool(commands)))
     return commands
 
 
 def is_submitted(advice: Advice, line: CommandLine) -> bool:
-    """Return whether `submitJob` sends the failed jobs: `retry --with` would make all of them from one Job file."""
-    is_corrected = advice.recipe is Recipe.RETRY_WITH
-    return is_corrected and (advice.origin.is_mixed or len(list_job_files(advice, line)) > 1)
+    """Return whether `submitJob` sends the failed jobs.
+
+    `retry --with` would make jobs of a script, and those of older workers, from a Job file that is not theirs.
+    """
+    is_corrected, is_unknown = advice.recipe is Recipe.RETRY_WITH, advice.origin.is_unknown
+    return is_corrected and (advice.origin.is_mixed or (is_unknown and len(list_job_files(advice, line)) > 1))
 
 
-def _list_retry_options(other: OtherRemedy, line: CommandLine) -> tuple[str, ...]:
-    """Return the options that correct these jobs; none if they came from a script, or from several Job files."""
+def _list_corrections(other: OtherRemedy, line: CommandLine) -> list[tuple[str, ...]]:
+    """Return the options of each `retry` that corrects some of these jobs: one for each Job file.
+
+    Jobs that came from a script, or from any of several Job files, are sent without options.
+    """
     if other.cause is AdviceCause.TIME:
-        return ("--timeout", format_minutes(other.minutes))
+        return [("--timeout", format_minutes(other.minutes))]
     files = other.origin.job_files
-    if other.cause not in JOB_FILE_CAUSES or other.origin.scripted or len(files) > 1:
-        return ()
-    return ("--with", line.select_job_file(files[0] if files else "").job_file)
+    if other.cause not in JOB_FILE_CAUSES or other.origin.scripted or (other.origin.is_unknown and len(files) > 1):
+        return [()]
+    return [("--with", line.select_job_file(path).job_file) for path in files or ("",)]
 
 
 def list_sending_commands(advice: Advice, line: CommandLine) -> list[str]:
@@ -320,17 +333,17 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
     separate = _list_separate_retries(replace(advice, recipe=recipe), line)
     has_waiting = advice.has_waiting or advice.batch is not None or bool(separate)
     retry = line.list_retry_words(has_waiting=has_waiting)
-    correction, longer = ("--with", line.job_file), ("--timeout", format_minutes(advice.minutes))
+    longer = ("--timeout", format_minutes(advice.minutes))
     originals = advice.source.retried_runs
     is_canary = advice.source.canary and advice.cause is not AdviceCause.CANARY
     canary = ("--canary", str(advice.source.canary)) if is_canary else ()
-    *other_files, last_file = list_job_files(advice, line)
+    *other_files, last_file = files = list_job_files(advice, line)
     submit: list[tuple[str, ...]] = [*(("submitJob", path) for path in other_files), ("submitJob", last_file, *canary)]
-    # `retry --with` would give all jobs the content of one Job file; workers skip jobs that are done.
     has_submit = is_submitted(replace(advice, recipe=Recipe.RETRY_WITH), line)
-    correct = [("setup",), *submit] if has_submit else [(*retry, *correction)]
+    corrections = [("--with", path) for path in (files[-1:] if advice.origin.is_unknown else files)]
+    correct = [("setup",), *submit] if has_submit else _join_retries(retry, corrections, line)
     resubmit = [(*submit[0], "--replace"), *submit[1:]]
-    submit = _list_retries(originals, "", ()) if originals else submit
+    submit = _list_retries(originals, "", [()]) if originals else submit
     empty = [("cleanup", line.monitor_file, "--yes")] if advice.has_waiting else []
     again = [line.list_retry_words(has_waiting=True)] if advice.scripted and advice.has_failed else []
     is_lost = advice.lost and not (advice.has_waiting or advice.is_scripted)
@@ -341,8 +354,8 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
         Recipe.RETRY: [("setup",), *resend],  # setup applies a corrected config to the containers
         Recipe.RETRY_WITH: correct,
         Recipe.RETRY_LONGER: [(*retry, *longer)],
-        Recipe.REPLACE: _list_retries(originals, "--replace", correction),
-        Recipe.REPLACE_LONGER: _list_retries(originals, "--replace", longer),
+        Recipe.REPLACE: _list_retries(originals, "--replace", corrections),
+        Recipe.REPLACE_LONGER: _list_retries(originals, "--replace", [longer]),
         Recipe.SEND_AGAIN: submit,
         Recipe.SUBMIT: [("setup",), *submit],
         Recipe.SCRIPT: [*empty, ("setup",)],
@@ -353,10 +366,24 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
     return [*build, *separate, *(line.format_command(*command) for command in commands)]
 
 
-def _list_retries(runs: Sequence[str], first: str, options: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return a `retry` of each run. `first`: an option of the first one; the jobs of the others join those it sent."""
-    modes = [first, *["--yes"] * (len(runs) - 1)]
-    return [("retry", run, *([mode] if mode else []), *options) for run, mode in zip(runs, modes, strict=False)]
+def _join_retries(
+    retry: tuple[str, ...], corrections: Sequence[tuple[str, ...]], line: CommandLine
+) -> list[tuple[str, ...]]:
+    """Return `retry` with each of the corrections. Only the first one may find an empty queue."""
+    further = line.list_retry_words(has_waiting=True)
+    return [(*(further if number else retry), *options) for number, options in enumerate(corrections)]
+
+
+def _list_retries(runs: Sequence[str], first: str, corrections: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return a `retry` of each run with each of the corrections.
+
+    `first`: an option of the first one; the jobs of the others join those it sent.
+    """
+    pairs = [(run, options) for run in runs for options in corrections]
+    modes = [first, *["--yes"] * (len(pairs) - 1)]
+    return [
+        ("retry", run, *([mode] if mode else []), *options) for (run, options), mode in zip(pairs, modes, strict=False)
+    ]
 
 
 def _list_start_commands(advice: Advice, line: CommandLine) -> list[tuple[str, ...]]:

@@ -68,10 +68,10 @@ def find_job_source(clients: Clients, file: MonitorFile, until: float, now: floa
     if any(item.retry_of for item in before) or len({item.job_file_path for item in before} - {""}) > 1:
         boundary = _find_boundary(clients, file, until)
         own = _drop_replaced([item for item in before if item.began > boundary])
-        if own and all(item.retry_of for item in own):
-            return replace(source, retried_runs=tuple(dict.fromkeys(item.retry_of for item in own)))
         paths = dict.fromkeys(item.job_file_path for item in own if item.sent)
         source = replace(source, other_files=tuple(path for path in paths if path not in ("", source.job_file)))
+        if own and all(item.retry_of for item in own):
+            return replace(source, retried_runs=tuple(dict.fromkeys(item.retry_of for item in own)))
     if last is None or not last.canary_of:
         return source
     is_sent = any(item.job_file_path == source.job_file and not item.canary_of for item in after)

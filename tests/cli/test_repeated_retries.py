@@ -87,7 +87,9 @@ def test_retry_notes_files_that_differ_from_the_bucket_and_the_command_that_it_g
     assert "note            1 file in the `upload` folders of files/AppJob.json differs from" in error
     commands = join_commands(error)
     assert f"python run.py retry {MONITOR_FILE.run} --with files/AppJob.json --timeout 7.5\n" in commands
-    assert "--replace" not in project.send_jobs("--yes")
+    error = project.send_jobs("--yes")
+    assert f"python run.py retry {MONITOR_FILE.run} --with files/AppJob.json --replace\n" in join_commands(error)
+    assert "which also removes the other waiting jobs" in " ".join(error.split())
     assert "note" not in project.retry("--replace", "--dry-run", "--with", str(path))[2].partition("to send")[0]
     (command,) = re.findall(r"python run.py retry (.* --replace)\n", join_commands(project.send_jobs("--replace")))
     project.run.put_object(MONITOR_FILE.keys.monitor_file, json.dumps(asdict(MONITOR_FILE)).encode())

@@ -343,6 +343,8 @@ def test_if_a_program_fails_its_input_files_may_be_wrong_and_only_the_commands_a
     text = explain(7)
     assert f"Correct the command in {line.job_file} or the input files, and type the commands at the end, which" in text
     assert "which also upload what has changed (`upload`). Or, if both are right, correct the program" in text
+    note = "correct the program (if `upload` uploads it, type the commands at the end), and type instead:"
+    assert (note in text) is not line.has_image
     assert f" --with {line.job_file} " in text.partition("next: ")[2]
     assert f"Correct the command in {line.job_file} or the input files" in explain(7, lost=1)
     assert "input files" not in explain(127)  # the program did not start

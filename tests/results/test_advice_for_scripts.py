@@ -55,10 +55,71 @@ def test_failed_jobs_are_corrected_in_the_job_file_that_they_came_from() -> None
     assert "other.json" not in text
 
 
-def test_failed_jobs_of_several_job_files_are_all_sent_by_these_files() -> None:
+WITH_BOTH = ["retry m.json --with files/fly.json", "retry m.json --yes --with files/other.json"]
+
+
+def test_failed_jobs_of_several_job_files_are_each_sent_with_their_own_file() -> None:
+    """`submitJob` would also run the jobs that are done: a corrected command gives them other IDs."""
     commands, text = advise(build_outcome(*fail(2, FLY), *fail(1, OTHER)))
+    assert commands == [*WITH_BOTH, *MACHINES]
+    assert "Correct the command in files/fly.json and files/other.json" in text
+
+
+def test_the_advice_says_which_causes_belong_to_which_job_file() -> None:
+    own, others = fail(2, FLY, 3), fail(1, OTHER, 4)
+    (first,), (second,) = group_failures(own), group_failures(others)
+    commands, text = advise(build_outcome(*own, *others))
+    assert commands == [*WITH_BOTH, *MACHINES]
+    assert f"Correct the command in files/fly.json ({first.id}) and files/other.json ({second.id})" in text
+
+
+def test_jobs_of_several_job_files_that_ran_out_of_time_get_a_longer_limit_and_nothing_else() -> None:
+    late = fail(1, FLY, None, reason_class="time-out", time_limit_seconds=60.0)
+    (group,) = group_failures(late)
+    commands, text = advise(build_outcome(*fail(2, FLY), *fail(2, OTHER), *late))
+    longer = f"retry m.json --only {group.id} --timeout 2"
+    assert commands == [longer, WITH_BOTH[0].replace("retry m.json", "retry m.json --yes"), WITH_BOTH[1], *MACHINES]
+    assert f"{group.id} (1 job): The program needs more time. The command doubles the time limit." in text
+    commands, text = advise(build_outcome(*fail(2, FLY), *fail(2, SCRIPT), *late))
+    assert commands == ["setup", "submitJob files/fly.json", *MACHINES]
+    assert f"{group.id} (1 job): The program needs more time. Raise timeout_minutes in files/fly.json." in text
+
+
+def test_a_cause_of_fewer_jobs_of_several_job_files_is_corrected_in_each_of_them() -> None:
+    wrong = [*fail(1, FLY, None, reason_class="bad message"), *fail(1, OTHER, None, reason_class="bad message")]
+    (group,) = group_failures(wrong)
+    commands, _ = advise(build_outcome(*fail(3, FLY), *wrong))
+    assert commands == [
+        f"retry m.json --only {group.id} --with files/fly.json",
+        f"retry m.json --yes --only {group.id} --with files/other.json",
+        "retry m.json --yes --with files/fly.json",
+        *MACHINES,
+    ]
+
+
+def test_a_job_file_is_not_named_if_none_of_its_jobs_failed() -> None:
+    source = replace(SOURCE, other_files=("files/fly.json",))
+    commands, text = advise(build_outcome(*fail(3, FLY, 127), left=9, done=0), source, is_hopeless=True)
+    assert commands == ["submitJob files/fly.json --replace", "submitJob files/other.json", *MACHINES]
+    assert "Correct the command in files/fly.json, and" in text
+
+
+def test_jobs_of_older_workers_may_have_come_from_each_job_file() -> None:
+    source = replace(SOURCE, other_files=("files/fly.json",))
+    commands, text = advise(build_outcome(*fail(2, None), *fail(1, OTHER)), source)
     assert commands == ["setup", "submitJob files/fly.json", "submitJob files/other.json", *MACHINES]
     assert "Correct the command in files/fly.json or files/other.json" in text
+
+
+def test_waiting_jobs_that_retry_had_made_from_several_job_files_are_replaced_by_each() -> None:
+    source = replace(SOURCE, other_files=("files/fly.json",), retried_runs=("20261122T104500Z",))
+    for failures in ([*fail(3, FLY), *fail(1, OTHER)], fail(3, OTHER)):
+        commands, _ = advise(build_outcome(*failures, left=9, done=0), source, is_hopeless=True)
+        assert commands == [
+            "retry 20261122T104500Z --replace --with files/fly.json",
+            "retry 20261122T104500Z --yes --with files/other.json",
+            *MACHINES,
+        ]
 
 
 @pytest.mark.parametrize("code", [1, 127])
@@ -98,7 +159,8 @@ def test_jobs_of_a_script_that_need_something_else_are_not_sent_with_the_job_fil
     assert commands == [f"retry m.json --only {group.id}", "retry m.json --yes --with files/fly.json", *MACHINES]
     assert "Correct the command in the messages that your script sends, or the program." in text
     commands, _ = advise(build_outcome(*fail(3, FLY), *fail(3, OTHER), *scripted))
-    assert commands[:2] == [f"retry m.json --only {group.id}", "setup"]
+    further = [command.replace("m.json --with", "m.json --yes --with") for command in WITH_BOTH]
+    assert commands == [f"retry m.json --only {group.id}", *further, *MACHINES]
     other = fail(1, OTHER, 127)
     (group,) = group_failures(other)
     commands, _ = advise(build_outcome(*fail(3, FLY), *other))

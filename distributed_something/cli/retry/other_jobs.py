@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distributed_something.cli.context import Context
-from distributed_something.core.text import format_count
+from distributed_something.cli.retry.plan_text import format_command_row
+from distributed_something.core.text import format_count, format_row
 
 if TYPE_CHECKING:
     from distributed_something.core.errors import InputError
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.results.advice import Advice
+    from distributed_something.results.outcome import RunOutcome
     from distributed_something.results.retry.retry_jobs import QueueView
 
 MAX_RUNS_READ = 20  # earlier runs whose summaries are read
@@ -48,6 +50,22 @@ def build_queue_error(context: Context, waiting: int) -> InputError:
             remedy = "they would fail again; correct the cause, and type"
         commands = list_next_commands(advice, context.build_run_line(None, run))
     return InputError(f"queue {context.settings.SQS_QUEUE_NAME}", "", problem, remedy, commands=commands)
+
+
+def explain_waiting_jobs(context: Context, run: MonitorFile, outcome: RunOutcome) -> None:
+    """Print what to do about the run's jobs in the queue, although some of them may fail at each attempt."""
+    from distributed_something.results.status.advice_text import format_advice
+
+    rows, line = context.console.print_progress, context.build_run_line(None, run)
+    end, failing = find_end(context, run), len(outcome.failing)
+    if failing:
+        left = format_count(outcome.left, "job")
+        rows(format_row("in the queue", f"{left}; attempts of {format_count(failing, 'job')} have failed"))
+    if end is not None and end.advice is not None:
+        rows(format_advice(end.advice, line))
+    elif failing:
+        rows(format_row("", "to see why, and what to do, type:"))
+        rows(format_command_row(line.format_command("why", run.run)))
 
 
 def find_end(context: Context, run: MonitorFile) -> EndOfRun | None:

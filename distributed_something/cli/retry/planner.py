@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import compress
-from operator import not_
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed_something.cli.context import Context
-from distributed_something.cli.retry.other_jobs import build_queue_error, find_end, find_run_with_failures
+from distributed_something.cli.retry.other_jobs import build_queue_error, explain_waiting_jobs, find_run_with_failures
+from distributed_something.cli.retry.plan_text import (
+    format_command_row,
+    format_memory_advice,
+    format_other_row,
+    list_group_rows,
+    wrap_row,
+)
 from distributed_something.core.text import (
-    LABEL_COLUMNS,
-    TERMINAL_COLUMNS,
     format_count,
     format_row,
-    format_wrapped_lines,
-    wrap_text,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.jobs.submission.retry import RetryBatch
     from distributed_something.observe.queue import QueueState
+    from distributed_something.results.job_counter import FailedJob
+    from distributed_something.results.job_source import JobSource
     from distributed_something.results.outcome import RunOutcome
-    from distributed_something.results.retry.memory_advice import MemoryEstimate
-    from distributed_something.results.retry.retry_jobs import QueueView, RetryJob
+    from distributed_something.results.retry.retry_jobs import QueueView, RetryJob, RetryState
 
-MAX_GROUPS_SHOWN = 20
-MAX_CAUSE_LINES = 4
 MANY_JOBS = 1000  # reading the records of more jobs takes several seconds
 SUBMIT_REMEDY = "send the Job file again, which skips the jobs that are done"
 
@@ -57,6 +59,8 @@ class RetryPlanner:
     name: Path
     jobs: list[RetryJob] = field(default_factory=list)  # those that `--only` selects
     left_out: int = 0  # how many others can be sent later
+    later_file: Path | None = None  # the Job file that corrects these; None without `--with`
+    others: dict[str, list[RetryJob]] = field(default_factory=dict)  # those that `--with` leaves out, by their Job file
 
     def print_plan(self) -> bool:
         """Print what will be sent, and return whether there is anything to send.
@@ -106,13 +110,31 @@ class RetryPlanner:
         from distributed_something.aws.s3 import read_s3_time
         from distributed_something.core.clock import Clock
         from distributed_something.core.errors import translate_aws_errors
+        from distributed_something.observe.documents.submissions import list_queue_submissions
         from distributed_something.observe.queue import SETTLING_SECONDS
         from distributed_something.results.retry.retry_jobs import QueueView
 
-        with translate_aws_errors("reading the time in AWS"):
-            now = read_s3_time(self.context.clients.s3, self.run.MONITOR_BUCKET_NAME, Clock().now())
+        s3, run = self.context.clients.s3, self.run
+        bucket, app, submissions = run.MONITOR_BUCKET_NAME, run.MONITOR_APP_NAME, []
+        with translate_aws_errors("reading what was sent before"):
+            now = read_s3_time(s3, bucket, Clock().now())
+            if self.queue is not None:
+                submissions = list_queue_submissions(s3, bucket, app, self.queue, now)
         settling_seconds = 0.0 if self.context.local else SETTLING_SECONDS  # the local cloud's counts are exact
-        return QueueView(self.queue, now, settling_seconds)
+        emptied = max((document.began for document in submissions if document.replaced), default=0.0)
+        return QueueView(self.queue, now, settling_seconds, emptied)
+
+    @cached_property
+    def source(self) -> JobSource:
+        """Where the run's jobs came from."""
+        from distributed_something.core.errors import translate_aws_errors
+        from distributed_something.results.job_source import find_job_source
+        from distributed_something.results.summary import find_run_summary
+
+        now = self.view.now
+        with translate_aws_errors("reading which Job files the run had"):
+            summary = find_run_summary(self.context.clients.s3, self.run)
+            return find_job_source(self.context.clients, self.run, (summary and summary.ended) or now, now)
 
     @cached_property
     def outcome(self) -> RunOutcome:
@@ -127,15 +149,21 @@ class RetryPlanner:
     def to_send(self) -> list[RetryJob]:
         """The selected jobs whose messages will be sent."""
         from distributed_something.jobs.submission.retry import has_group
-        from distributed_something.results.retry.retry_jobs import RetryState
 
         return [
             job
             for job in self.jobs
-            if job.state in (RetryState.FAILED, *([RetryState.SENT] if self.choice.replace else []))
+            if job.state in self.sendable_states
             and job.message is not None
             and (self.choice.job_file is None or has_group(job.message))
         ]
+
+    @property
+    def sendable_states(self) -> tuple[RetryState, ...]:
+        """The states of jobs that can be sent. `--replace` removes those that were sent before from the queue."""
+        from distributed_something.results.retry.retry_jobs import RetryState
+
+        return (RetryState.FAILED, *([RetryState.SENT] if self.choice.replace else []))
 
     @property
     def has_sent_jobs(self) -> bool:
@@ -210,7 +238,12 @@ class RetryPlanner:
     def _load_selected_jobs(self) -> list[RetryJob]:
         from distributed_something.core.errors import InputError, translate_aws_errors
         from distributed_something.results.causes import group_failures
-        from distributed_something.results.retry.retry_jobs import RetryReader, RetryState, count_states
+        from distributed_something.results.retry.retry_jobs import (
+            RetryReader,
+            RetryState,
+            count_states,
+            split_replaced_jobs,
+        )
         from distributed_something.results.retry.retry_selection import select_failures
 
         failures = self.outcome.failures
@@ -233,10 +266,31 @@ class RetryPlanner:
                 jobs, left_out = split_replaced_jobs(jobs)
                 others += [job.failed for job in left_out]
             self.left_out = len(others)
+            self._choose_later_file(others)
             if 0 < len(others) < MANY_JOBS:  # of more jobs, those that have succeeded since are counted too
                 states = count_states(reader.load_jobs(others, [failed.job for failed in failures]))
                 self.left_out = states[RetryState.FAILED]
-        return jobs
+        return self._select_job_file(jobs)
+
+    def _select_job_file(self, jobs: list[RetryJob]) -> list[RetryJob]:
+        """Return the jobs that the corrected Job file may make again, and remember the others."""
+        from distributed_something.results.retry.job_file_selection import select_by_job_file
+
+        path, is_explicit = self.choice.job_file, bool(self.choice.only)
+        if path is None:
+            return jobs
+        selection = select_by_job_file(jobs, self.source, str(path), self.sendable_states, is_explicit=is_explicit)
+        self.others = selection.others
+        return selection.jobs
+
+    def _choose_later_file(self, others: Iterable[FailedJob]) -> None:
+        """Choose the Job file from which the failed jobs can be made that `--only` leaves out."""
+        from distributed_something.observe.documents.submissions import is_same_path
+
+        if (given := self.choice.job_file) is not None:
+            files = [self.source.job_files.get(failed.submission or "", "") for failed in others]
+            is_own = not files or not all(files) or any(is_same_path(path, str(given)) for path in files)
+            self.later_file = given if is_own else Path(self.context.command_line.select_job_file(files[0]).job_file)
 
     def _print_counts(self) -> None:
         from distributed_something.results.retry.retry_jobs import RetryState, count_states
@@ -257,7 +311,7 @@ class RetryPlanner:
         ):
             if states[state]:
                 rows(format_row(label, f"{states[state]:,} {text}"))
-        sendable = states[RetryState.FAILED] + (states[RetryState.SENT] if self.choice.replace else 0)
+        sendable = sum(states[state] for state in self.sendable_states)
         if skipped := sendable - len(self.to_send):
             reason = "its message is unknown or has no group" if skipped == 1 else "their messages are unknown"
             rows(format_row("left out", f"{skipped:,}, because {reason}"))
@@ -268,6 +322,17 @@ class RetryPlanner:
             text = f"{format_count(self.left_out, 'other failed job')}; to send them later, type:"
             rows(format_row("not selected", text))
             self._print_command(self.context.format_command("retry", self.run.run, *self._list_correction()))
+        self._print_other_job_files()
+
+    def _print_other_job_files(self) -> None:
+        """Print how many jobs of other Job files are left out, and the commands that send them with these files."""
+        only = [word for value in self.choice.only for word in ("--only", value)]
+        for path, jobs in self.others.items():
+            if count := sum(job.state in self.sendable_states for job in jobs):
+                self.context.console.print_progress(format_other_row(path, count))
+                job_file = self.context.command_line.select_job_file(path).job_file
+                words = ("retry", self.run.run, "--yes", *only, "--with", job_file)
+                self._print_command(self.context.format_command(*words))
 
     def format_unchanged_messages(self) -> list[str]:
         """Return a note if the corrected Job file makes messages that have already failed."""
@@ -279,11 +344,11 @@ class RetryPlanner:
         total = self.batch.plan.count
         messages = "the message" if total == 1 else f"{count:,} of {format_count(total, 'message')}"
         text = f"{messages} made from {self.choice.job_file} {'is' if count == 1 else 'are'} the same as before."
-        return _wrap_row("note", f"{text} Such jobs fail again, unless something else was corrected.")
+        return wrap_row("note", f"{text} Such jobs fail again, unless something else was corrected.")
 
     def _list_correction(self) -> tuple[str, ...]:
         """Return the options that correct the messages, which the jobs that are sent later need too."""
-        job_file, timeout = self.choice.job_file, self.choice.timeout
+        job_file, timeout = self.later_file, self.choice.timeout
         return (
             *(() if job_file is None else ("--with", str(job_file))),
             *(() if timeout is None else ("--timeout", f"{timeout:g}")),
@@ -296,13 +361,8 @@ class RetryPlanner:
         count = self.batch.plan.count if self.to_send else 0
         show = console.print_result if self.choice.dry_run else console.print_progress
         show(format_row("to send", format_count(count, "job") if count else "no jobs"))
-        groups = group_failures([job.failed for job in self.to_send])
-        for group in groups[:MAX_GROUPS_SHOWN]:
-            text = f"{group.id} {format_count(len(group.jobs), 'job')}: {group.cause}"
-            lines = wrap_text(text, TERMINAL_COLUMNS - LABEL_COLUMNS, MAX_CAUSE_LINES)
-            show("\n".join(format_row("", line) for line in lines))
-        if len(groups) > MAX_GROUPS_SHOWN:
-            show(format_row("", f"and {len(groups) - MAX_GROUPS_SHOWN} more groups"))
+        for line in list_group_rows(group_failures([job.failed for job in self.to_send])):
+            show(line)
 
     def _explain_empty_plan(self) -> None:
         """Print why there is nothing to send, and which earlier runs may have failed jobs."""
@@ -313,31 +373,13 @@ class RetryPlanner:
             return
         rows(f"no job of the run {self.run.run} has failed{' so far' if self.outcome.left else ''}")
         if self.outcome.left:
-            self._explain_waiting_jobs()
+            explain_waiting_jobs(self.context, self.run, self.outcome)
         elif earlier := find_run_with_failures(self.context, self.run, self.view):
             rows(format_row("failed jobs", f"in the run {earlier}; to send them, type:"))
             self._print_command(self.context.format_command("retry", earlier))
 
-    def _explain_waiting_jobs(self) -> None:
-        """Print what to do about the run's jobs in the queue, although some of them may fail at each attempt."""
-        from distributed_something.results.status.advice_text import format_advice
-
-        rows, line = self.context.console.print_progress, self.context.build_run_line(None, self.run)
-        end, failing = find_end(self.context, self.run), len(self.outcome.failing)
-        if failing:
-            left = format_count(self.outcome.left, "job")
-            rows(format_row("in the queue", f"{left}; attempts of {format_count(failing, 'job')} have failed"))
-        if end is not None and end.advice is not None:
-            rows(format_advice(end.advice, line))
-        elif failing:
-            rows(format_row("", "to see why, and what to do, type:"))
-            self._print_command(line.format_command("why", self.run.run))
-
     def _print_command(self, command: str) -> None:
-        from distributed_something.results.command_line import format_command_lines
-
-        indent = " " * LABEL_COLUMNS
-        self.context.console.print_progress("\n".join(format_command_lines(command, indent, indent)))
+        self.context.console.print_progress(format_command_row(command))
 
     def _print_memory_advice(self) -> None:
         from distributed_something.results.retry.memory_advice import estimate_memory
@@ -345,20 +387,8 @@ class RetryPlanner:
         settings = self.context.settings
         estimate = estimate_memory(self.to_send, settings.DOCKER_CORES, settings.MEMORY)
         if estimate is not None:
-            lines = _wrap_row("memory", format_memory_advice(estimate, settings.MEMORY))
+            lines = wrap_row("memory", format_memory_advice(estimate, settings.MEMORY))
             self.context.console.print_progress("\n".join(lines))
-
-
-def split_replaced_jobs(jobs: list[RetryJob]) -> tuple[list[RetryJob], list[RetryJob]]:
-    """Return the jobs that the latest `retry` sent or that may wait in the queue, and the others.
-
-    If none was sent yet, all jobs are among the former.
-    """
-    from distributed_something.results.retry.retry_jobs import RetryState
-
-    latest = max((job.sent for job in jobs), default=0.0)
-    is_chosen = [job.sent == latest or job.state is RetryState.SENT for job in jobs]
-    return list(compress(jobs, is_chosen)), list(compress(jobs, map(not_, is_chosen)))
 
 
 def check_job_file(path: Path | None) -> None:
@@ -367,25 +397,3 @@ def check_job_file(path: Path | None) -> None:
 
     if path is not None:
         check_file_kind(path, read_json_object(path, "a job file"), "Job file")
-
-
-def format_memory_advice(estimate: MemoryEstimate, memory: int) -> str:
-    """Return which MEMORY would have been enough, and where to change it. `memory`: the config's MEMORY in MiB."""
-    text = f"{format_count(estimate.jobs, 'job')} ran out of memory"
-    if estimate.limit is not None:
-        text += f" in containers with {estimate.limit:,} MiB"
-    if estimate.peak is not None:
-        text += f"; the largest program used {estimate.peak:,} MiB"
-    text += ". " + (
-        f"They need more than that; try twice the limit, MEMORY = {estimate.enough}."
-        if estimate.is_guess
-        else f"MEMORY = {estimate.enough} would probably have been enough (an estimate)."
-    )
-    if memory >= estimate.enough:
-        return f"{text} The config has {memory} now."
-    change = "Change MEMORY in the config, and MACHINE_TYPE if its machines have less; then run setup"
-    return f"{text} {change} before startCluster."
-
-
-def _wrap_row(label: str, text: str) -> list[str]:
-    return format_wrapped_lines(text, format_row(label, ""), " " * LABEL_COLUMNS, TERMINAL_COLUMNS)

@@ -65,7 +65,7 @@ def retry(context: Context, /, monitor_file: Path | None, **options: Any) -> Non
         planner = RetryPlanner(context, run, choice, name)
         if planner.print_plan():
             _print_unchanged_messages(context, planner)
-            _print_changed_uploads(context, run, choice)
+            _print_changed_uploads(planner)
         return
     journal = SubmissionJournal(name, replace=True, command="retry of this run")
     with closing(journal):
@@ -74,7 +74,7 @@ def retry(context: Context, /, monitor_file: Path | None, **options: Any) -> Non
         planner = RetryPlanner(context, run, choice, name)
         if planner.print_plan():
             _send_jobs(context, run, planner, journal)
-            _print_changed_uploads(context, run, choice)
+            _print_changed_uploads(planner)
         else:
             journal.discard()
         if planner.to_send or planner.has_sent_jobs:
@@ -151,11 +151,11 @@ def _print_unchanged_messages(context: Context, planner: RetryPlanner) -> None:
             context.console.print_progress("\n".join(lines))
 
 
-def _print_changed_uploads(context: Context, run: MonitorFile, choice: RetryChoice) -> None:
+def _print_changed_uploads(planner: RetryPlanner) -> None:
     from distributed_something.cli.retry.changed_uploads import list_changed_upload_lines
 
-    for line in list_changed_upload_lines(context, run, choice):
-        context.console.print_progress(line)
+    for line in list_changed_upload_lines(planner):
+        planner.context.console.print_progress(line)
 
 
 def _print_next_steps(context: Context, run: MonitorFile) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from functools import partial
+from itertools import compress
+from operator import not_
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS, iter_bucket_objects
@@ -63,16 +65,18 @@ class RetryJob:
 class QueueView:
     """What the job queue tells about jobs that were sent. `queue`: None if it does not exist.
 
-    `now`: AWS's time. `settling_seconds`: how long SQS's counts may not include jobs that were just sent.
+    `now`: AWS's time. `settling_seconds`: how long SQS's counts may not include jobs that were just sent. `emptied`:
+    when the last submission began that removed all waiting jobs, in seconds since 1970; 0 if there was none.
     """
 
     queue: QueueState | None
     now: float
     settling_seconds: float
+    emptied: float = 0.0
 
     def may_contain(self, sent: float) -> bool:
         """Return whether a message that was sent at `sent` (seconds since 1970) may still be in the queue."""
-        if self.queue is None or sent < self.queue.created - CLOCK_TOLERANCE_SECONDS - 1:
+        if self.queue is None or sent < max(self.queue.created - CLOCK_TOLERANCE_SECONDS - 1, self.emptied):
             return False
         return self.queue.counts.jobs > 0 or self.now - sent < self.settling_seconds
 
@@ -219,6 +223,16 @@ def load_retry_lists(s3: S3Client, bucket: str, keys: RunKeys) -> list[RetryList
 def count_states(jobs: Iterable[RetryJob]) -> Counter[RetryState]:
     """Return how many of the jobs are in each state."""
     return Counter(job.state for job in jobs)
+
+
+def split_replaced_jobs(jobs: list[RetryJob]) -> tuple[list[RetryJob], list[RetryJob]]:
+    """Return the jobs that the latest `retry` sent or that may wait in the queue, and the others.
+
+    If none was sent yet, all jobs are among the former.
+    """
+    latest = max((job.sent for job in jobs), default=0.0)
+    is_chosen = [job.sent == latest or job.state is RetryState.SENT for job in jobs]
+    return list(compress(jobs, is_chosen)), list(compress(jobs, map(not_, is_chosen)))
 
 
 def _parse_time(value: object) -> float:

@@ -65,7 +65,9 @@ def format_current_advice(advice: Advice, line: CommandLine, *, is_urgent: bool)
 
 
 def _format_correction(advice: Advice, line: CommandLine, start: str = "") -> list[str]:
-    indent, job_files = " " * LABEL_COLUMNS, " or ".join(map(shorten_start, list_job_files(advice, line)))
+    indent = " " * LABEL_COLUMNS
+    paths = [line.select_job_file(path).job_file for path in advice.origin.job_files] or list_job_files(advice, line)
+    job_files = " or ".join(map(shorten_start, dict.fromkeys(paths)))
     others = f"{format_count(advice.lost, 'other job')} {'was' if advice.lost == 1 else 'were'} lost: not in the queue."
     way = "Run the script again for them." if advice.is_scripted else "The commands send lost jobs too."
     loss = f"{others} {way}" if advice.lost and advice.cause is not AdviceCause.LOST else ""
@@ -76,26 +78,30 @@ def _format_correction(advice: Advice, line: CommandLine, start: str = "") -> li
     for command in list_alternative_commands(advice, line):
         lines += format_command_lines(command, indent, indent)
     for other in advice.others:
-        text = f"{_format_groups(other.groups, other.jobs)} {_explain_other_remedy(other, named)}"
+        remedy = _explain_other_remedy(other, named, is_submitted=is_submitted(advice, line))
+        text = f"{_format_groups(other.groups, other.jobs)} {remedy}"
         lines += format_wrapped_lines(text, indent, indent, TERMINAL_COLUMNS)
     return lines
 
 
 def _format_groups(groups: Sequence[str], jobs: int) -> str:
     """Return the IDs of groups and how many jobs they have; "" if there are no other groups."""
+    return f"{_format_group_ids(groups)} ({format_count(jobs, 'job')}):" if groups else ""
+
+
+def _format_group_ids(groups: Sequence[str]) -> str:
     more = len(groups) - MAX_NAMED_GROUPS
-    names = [
-        *groups[:MAX_NAMED_GROUPS],
-        *([f"{more} more causes" if more > 1 else "another cause"] if more > 0 else []),
-    ]
-    return f"{', '.join(names)} ({format_count(jobs, 'job')}):" if groups else ""
+    others = [f"{more} more causes" if more > 1 else "another cause"] if more > 0 else []
+    return ", ".join([*groups[:MAX_NAMED_GROUPS], *others])
 
 
-def _explain_other_remedy(other: OtherRemedy, line: CommandLine) -> str:
+def _explain_other_remedy(other: OtherRemedy, line: CommandLine, *, is_submitted: bool) -> str:
     reason = f" ({other.example.reason})"
     match other.cause:
         case AdviceCause.MEMORY:
             return f"The program needs more memory. In the config, {line.memory_remedy}."
+        case AdviceCause.TIME if is_submitted and not other.origin.is_script:
+            return f"The program needs more time. Raise timeout_minutes in {name_message_place(other.origin, line)}."
         case AdviceCause.TIME if other.minutes is None:
             return "The program needs more time. Replace MINUTES with a longer limit."
         case AdviceCause.MISSING_INPUT:
@@ -188,7 +194,10 @@ def name_message_place(origin: JobOrigin, line: CommandLine) -> str:
     """Return where the messages of these jobs are to be corrected. `line.job_file`: names all Job files of the run."""
     if origin.is_script:
         return "the messages that your script sends"
-    files = " or ".join(shorten_start(line.select_job_file(path).job_file) for path in origin.job_files)
+    names = [shorten_start(line.select_job_file(path).job_file) for path in origin.job_files]
+    if len(set(origin.groups)) > 1:  # each file's jobs have failed in other ways
+        names = [f"{name} ({_format_group_ids(ids)})" for name, ids in zip(names, origin.groups, strict=True)]
+    files = (" and " if origin.groups else " or ").join(names)
     return f"{files or line.job_file}{' and the messages of the script' if origin.scripted else ''}"
 
 
@@ -230,8 +239,9 @@ def _format_choice(advice: Advice, line: CommandLine, correction: str) -> str:
         return f"Correct worker/generic-worker.py, which starts it, or {correction}."
     if advice.origin.is_script:
         return _format_script_choice(advice, line, correction, has_run=has_run)
+    place = name_message_place(replace(advice.origin, scripted=0), line)
     start, are_right, upload = (
-        f"Correct {format_job_keys(advice.example)} in {line.job_file}",
+        f"Correct {format_job_keys(advice.example)} in {place}",
         "the command is right",
         "",
     )
@@ -243,6 +253,8 @@ def _format_choice(advice: Advice, line: CommandLine, correction: str) -> str:
         upload = "" if advice.recipe is Recipe.SEND_AGAIN else upload
     if not list_alternative_commands(advice, line):
         return f"{start} or, if {are_right}, {correction}."
+    if upload and not line.has_image:  # the other commands upload nothing
+        correction += " (if `upload` uploads it, type the commands at the end)"
     return f"{start}, and type the commands at the end{upload}. Or, if {are_right}, {correction}, and type instead:"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from distributed_something.results.causes import group_failures
 from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.job_source import JobSource
 
@@ -23,11 +24,14 @@ class JobOrigin:
 
     `job_files`: the Job files from which `submitJob` and `retry` made their messages, as the user typed them; the one
     that was used last is the last one. `scripted`: how many came from no known Job file, because a script, the AWS CLI,
-    or the like sent their messages.
+    or the like sent their messages. `is_unknown`: whether older workers did not say where some came from. `groups`: the
+    IDs of the groups of each Job file's jobs, in the same order; none if some jobs may have come from any.
     """
 
     job_files: tuple[str, ...] = ()
     scripted: int = 0
+    is_unknown: bool = False
+    groups: tuple[tuple[str, ...], ...] = ()
 
     @property
     def is_script(self) -> bool:
@@ -48,17 +52,23 @@ def find_origin(failures: Iterable[FailedJob], source: JobSource) -> JobOrigin:
 
     A job of an older worker, which did not say so, may have come from each of the run's Job files.
     """
-    times, scripted, is_unknown = set[str](), 0, False
+    jobs_by_time: dict[str, list[FailedJob]] = {}
+    scripted, is_unknown = 0, False
     for failed in failures:
         if failed.submission is None:
             is_unknown = True
         elif failed.submission in source.job_files:
-            times.add(failed.submission)
+            jobs_by_time.setdefault(failed.submission, []).append(failed)
         else:
             scripted += 1
-    files = [source.job_files[time] for time in sorted(times)]
+    files = [source.job_files[time] for time in sorted(jobs_by_time)]
     files += [*source.other_files, source.job_file] if is_unknown else []
-    return JobOrigin(tuple(reversed(dict.fromkeys(reversed(files)))), scripted)
+    names = tuple(reversed(dict.fromkeys(reversed(files))))
+    jobs_by_file: dict[str, list[FailedJob]] = {name: [] for name in names}
+    for time, jobs in jobs_by_time.items():
+        jobs_by_file[source.job_files[time]] += jobs
+    groups = tuple(tuple(group.id for group in group_failures(jobs)) for jobs in jobs_by_file.values())
+    return JobOrigin(names, scripted, is_unknown, () if is_unknown else groups)
 
 
 def makes_own_command(example: FailedJob | None) -> bool:
