@@ -77,12 +77,21 @@ def test_each_job_file_makes_only_its_own_jobs_again(project: Project) -> None:
     assert list_commands_sent(project) == ["a {n}", "b {n}", "b {n}"]
 
 
-def test_jobs_of_an_unknown_job_file_or_of_a_script_are_sent_with_the_given_one(project: Project) -> None:
+def test_jobs_of_an_unknown_job_file_are_sent_with_the_given_one(project: Project) -> None:
     first, second = submit(project)
-    fail(project, first, second, None, SCRIPT)
+    fail(project, first, second, None)
     error = project.send_jobs("--with", str(project.folder / "files" / "aJob.json"))
-    assert list_commands_sent(project) == ["a {n}"] * 3
+    assert list_commands_sent(project) == ["a {n}"] * 2
     assert "1 job of files/bJob.json" in error
+
+
+def test_jobs_of_a_script_are_left_out_if_the_given_file_made_other_failed_jobs(project: Project) -> None:
+    (first,) = submit(project, FILES[:1])
+    fail(project, first, SCRIPT, SCRIPT)
+    error = project.send_jobs("--with", FILES[0])
+    assert list_commands_sent(project) == ["a {n}"]
+    row = "not selected 2 jobs that a script sent; run the corrected script to send them again"
+    assert row in " ".join(error.split())
 
 
 def test_a_corrected_copy_of_one_of_several_job_files_needs_a_selection(project: Project) -> None:

@@ -35,9 +35,11 @@ def list_group_rows(groups: Sequence[FailureGroup]) -> list[str]:
 
 
 def format_other_row(path: str, jobs: int) -> str:
-    """Return the row about jobs that are left out because they came from another Job file."""
+    """Return the row about jobs that are left out because they came from another Job file, or from a script ("")."""
     object_ = "it" if jobs == 1 else "them"
     text = f"{format_count(jobs, 'job')} of {path}; to send {object_} with this file, type:"
+    if not path:
+        text = f"{format_count(jobs, 'job')} that a script sent; run the corrected script to send {object_} again"
     return "\n".join(wrap_row("not selected", text))
 
 

@@ -60,7 +60,7 @@ class RetryPlanner:
     jobs: list[RetryJob] = field(default_factory=list)  # those that `--only` selects
     left_out: int = 0  # how many others can be sent later
     later_file: Path | None = None  # the Job file that corrects these; None without `--with`
-    others: dict[str, list[RetryJob]] = field(default_factory=dict)  # those that `--with` leaves out, by their Job file
+    others: dict[str, list[RetryJob]] = field(default_factory=dict)  # that `--with` leaves out, by Job file
 
     def print_plan(self) -> bool:
         """Print what will be sent, and return whether there is anything to send.
@@ -276,9 +276,9 @@ class RetryPlanner:
         """Return the jobs that the corrected Job file may make again, and remember the others."""
         from distributed_something.results.retry.job_file_selection import select_by_job_file
 
-        path, is_explicit = self.choice.job_file, bool(self.choice.only)
-        if path is None:
+        if (path := self.choice.job_file) is None:
             return jobs
+        is_explicit = bool(self.choice.only)
         selection = select_by_job_file(jobs, self.source, str(path), self.sendable_states, is_explicit=is_explicit)
         self.others = selection.others
         return selection.jobs
@@ -325,14 +325,14 @@ class RetryPlanner:
         self._print_other_job_files()
 
     def _print_other_job_files(self) -> None:
-        """Print how many jobs of other Job files are left out, and the commands that send them with these files."""
+        """Print how many other jobs are left out, and the commands that send them with their own Job files."""
         only = [word for value in self.choice.only for word in ("--only", value)]
         for path, jobs in self.others.items():
             if count := sum(job.state in self.sendable_states for job in jobs):
                 self.context.console.print_progress(format_other_row(path, count))
-                job_file = self.context.command_line.select_job_file(path).job_file
-                words = ("retry", self.run.run, "--yes", *only, "--with", job_file)
-                self._print_command(self.context.format_command(*words))
+                if path:
+                    words = (*only, "--with", self.context.command_line.select_job_file(path).job_file)
+                    self._print_command(self.context.format_command("retry", self.run.run, "--yes", *words))
 
     def format_unchanged_messages(self) -> list[str]:
         """Return a note if the corrected Job file makes messages that have already failed."""

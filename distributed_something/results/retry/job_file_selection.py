@@ -14,7 +14,7 @@ from distributed_something.results.retry.retry_jobs import RetryJob, RetryState
 
 @dataclass(frozen=True)
 class JobFileSelection:
-    """The failed jobs that a corrected Job file may make again, and those of other Job files, by their Job file."""
+    """The failed jobs that a corrected Job file may make again, and the others, by their Job file ("": a script)."""
 
     jobs: list[RetryJob]
     others: dict[str, list[RetryJob]]
@@ -28,7 +28,8 @@ def select_by_job_file(
     *,
     is_explicit: bool,
 ) -> JobFileSelection:
-    """Return which of the jobs `job_file` makes again; a job of no known Job file may be made from any.
+    """Return which of the jobs `job_file` makes again; a job of no known Job file may be made from any, and one of a
+    script unless other jobs came from `job_file`.
 
     `source`: where the run's jobs came from. `is_explicit`: whether the user selected the jobs. If they came from
     another Job file, this one may then be a corrected copy of it. Raise InputError if they came from several others or,
@@ -36,13 +37,15 @@ def select_by_job_file(
     """
     by_file: dict[str, list[RetryJob]] = {}
     for job in jobs:
-        by_file.setdefault(find_job_file(job.submission or job.failed.submission, source.job_files), []).append(job)
+        by_file.setdefault(find_job_file(_read_submission(job), source.job_files), []).append(job)
     for path in [path for path in by_file if path]:  # the same file may have been typed in different folders
         first = next(other for other in by_file if other and is_same_path(other, path))
         if first != path:
             by_file[first] += by_file.pop(path)
     own = next((path for path in by_file if path and is_same_path(path, job_file)), "")
     others = {path: found for path, found in by_file.items() if path not in ("", own)}
+    if own and (scripted := [job for job in by_file.get("", []) if _read_submission(job) == ""]):
+        others[""] = scripted
     if not own:
         left = {path: [job for job in found if job.state in sendable] for path, found in others.items()}
         is_other = any(is_same_path(path, job_file) for path in (source.job_file, *source.other_files) if path)
@@ -50,6 +53,11 @@ def select_by_job_file(
         return JobFileSelection([*jobs], {})
     left_out = {job.failed.job for found in others.values() for job in found}
     return JobFileSelection([job for job in jobs if job.failed.job not in left_out], others)
+
+
+def _read_submission(job: RetryJob) -> str | None:
+    """Return the time of the submission that made the job's message; "" if a script sent it, None if it is unknown."""
+    return job.submission or job.failed.submission
 
 
 def find_job_file(submission: str | None, job_files: Mapping[str, str]) -> str:
