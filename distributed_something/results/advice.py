@@ -275,12 +275,10 @@ def _list_separate_retries(advice: Advice, line: CommandLine) -> list[str]:
 
 
 def is_submitted(advice: Advice, line: CommandLine) -> bool:
-    """Return whether `submitJob` sends the failed jobs.
-
-    `retry --with` would make jobs of a script, and those of older workers, from a Job file that is not theirs.
-    """
-    is_corrected, is_unknown = advice.recipe is Recipe.RETRY_WITH, advice.origin.is_unknown
-    return is_corrected and (advice.origin.is_mixed or (is_unknown and len(list_job_files(advice, line)) > 1))
+    """Return whether `submitJob` sends the failed jobs: `retry --with` would make jobs of older workers from a Job file
+    that may not be theirs."""
+    is_unclear = advice.origin.is_unknown and len(list_job_files(advice, line)) > 1
+    return advice.recipe is Recipe.RETRY_WITH and is_unclear
 
 
 def _list_corrections(other: OtherRemedy, line: CommandLine) -> list[tuple[str, ...]]:

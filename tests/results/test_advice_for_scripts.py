@@ -80,9 +80,8 @@ def test_jobs_of_several_job_files_that_ran_out_of_time_get_a_longer_limit_and_n
     longer = f"retry m.json --only {group.id} --timeout 2"
     assert commands == [longer, WITH_BOTH[0].replace("retry m.json", "retry m.json --yes"), WITH_BOTH[1], *MACHINES]
     assert f"{group.id} (1 job): The program needs more time. The command doubles the time limit." in text
-    commands, text = advise(build_outcome(*fail(2, FLY), *fail(2, SCRIPT), *late))
-    assert commands == ["setup", "submitJob files/fly.json", *MACHINES]
-    assert f"{group.id} (1 job): The program needs more time. Raise timeout_minutes in files/fly.json." in text
+    commands, _ = advise(build_outcome(*fail(2, FLY), *fail(2, SCRIPT), *late))
+    assert commands == [longer, "retry m.json --yes --with files/fly.json", *MACHINES]
 
 
 def test_a_cause_of_fewer_jobs_of_several_job_files_is_corrected_in_each_of_them() -> None:
@@ -142,7 +141,7 @@ def test_messages_without_a_group_cannot_be_sent_with_a_job_file() -> None:
 
 def test_if_a_script_sent_some_of_the_jobs_the_job_file_sends_only_its_own() -> None:
     commands, text = advise(build_outcome(*fail(2, FLY), *fail(3, SCRIPT)))
-    assert commands == ["setup", "submitJob files/fly.json", *MACHINES]
+    assert commands == ["retry m.json --with files/fly.json", *MACHINES]
     assert (
         "A script sent 3 of the failed jobs: correct its messages, too, and run it again before startCluster." in text
     )

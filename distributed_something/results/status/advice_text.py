@@ -185,7 +185,12 @@ def _explain_scripted_jobs(advice: Advice, line: CommandLine) -> str:
     jobs = f"{advice.scripted:,} of the failed jobs" if advice.source.job_file else "these jobs"
     if advice.recipe in REPLACING_RECIPES and advice.has_waiting:
         return f"A script sent {jobs}: run it again after --replace, which removes its jobs from the queue."
-    if advice.recipe in (*REPLACING_RECIPES, Recipe.SUBMIT, Recipe.SEND_AGAIN) or is_submitted(advice, line):
+    is_mixed = advice.recipe is Recipe.RETRY_WITH and advice.origin.is_mixed
+    if (
+        is_mixed
+        or advice.recipe in (*REPLACING_RECIPES, Recipe.SUBMIT, Recipe.SEND_AGAIN)
+        or is_submitted(advice, line)
+    ):
         return f"A script sent {jobs}: correct its messages, too, and run it again before startCluster."
     return ""
 
