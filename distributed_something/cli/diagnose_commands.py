@@ -213,7 +213,7 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
     from distributed_something.run.monitor.history import load_history
     from distributed_something.run.monitor.policy import EndReason
     from distributed_something.run.monitor.unusable import has_useless_replacements
-    from distributed_something.run.run_outcome import load_ended_outcome
+    from distributed_something.run.run_outcome import drop_lost_jobs, load_ended_outcome
 
     s3 = context.clients.s3
     try:
@@ -225,13 +225,17 @@ def _load_jobs(context: Context, run: MonitorFile, evidence: Evidence) -> JobEvi
         source = find_job_source(context.clients, run, ended, evidence.at)
         batch = find_next_batch(context.clients, run, ended, evidence.at)
         outcome = drop_settled_jobs(outcome, find_settled_jobs(s3, run, outcome.failures, evidence.at))
+        left = outcome.left
+        outcome = drop_lost_jobs(context.clients, run, outcome, ended, evidence.at)
     except AWSError as error:
         context.console.print_progress(f"note: the failed jobs cannot be read ({format_lookup_error(error)})")
         return JobEvidence(has_pauses=evidence.has_pauses)
+    gone = left - outcome.left
+    is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value and not (gone and outcome.is_complete)
     return JobEvidence(
-        outcome, source, has_ended=True, is_hopeless=summary.reason == EndReason.NOTHING_WORKS.value,
-        is_regular=summary.reason == EndReason.RUN.value,
-        has_no_machine=has_useless_replacements(history), batch=batch,
+        outcome, source, has_ended=True, is_hopeless=is_hopeless,
+        is_regular=summary.reason == EndReason.RUN.value or bool(gone),
+        has_no_machine=has_useless_replacements(history), batch=batch, gone=gone,
     )  # fmt: skip
 
 

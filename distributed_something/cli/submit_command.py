@@ -57,8 +57,8 @@ _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
 @click.option("--again", is_flag=True, help="Also run the jobs that have results already. Older results do not count.")
 @click.option(
     "--replace", is_flag=True,
-    help="First remove all waiting jobs from the queue, for example after submitting a wrong command. Running "
-    "jobs are not stopped, but if one fails, it is not tried again.",
+    help="First remove all waiting jobs from the queue, also those of scripts and other Job files, for example after "
+    "submitting a wrong command. Running jobs are not stopped, but if one fails, it is not tried again.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask before sending the jobs of a Job file a second time.")
 @click.option(

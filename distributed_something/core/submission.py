@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 _TIME_FORMAT = "%Y%m%dT%H%M%S"
@@ -188,3 +189,10 @@ def parse_submission_object(content: object) -> SubmissionDocument:
         if time is not None:
             parse_submission_time(time)
     return document
+
+
+def is_same_path(first: str, second: str) -> bool:
+    """Return whether both may be the same file, typed in different folders: they have the same name and folder."""
+    parts = [PurePath(path).parts[-2:] for path in (first, second)]
+    shorter = min(map(len, parts))
+    return parts[0][-shorter:] == parts[1][-shorter:]

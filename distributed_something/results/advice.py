@@ -60,7 +60,8 @@ class Advice:
     neither ended nor are they in the queue. `groups`: the IDs of the groups of these jobs, if there are other groups,
     too. `others`: what the jobs with other causes need. `origin`: where these failed jobs came from. `scripted`: how
     many of all failed jobs a script sent. `is_urgent`: whether to type the commands while the run goes on.
-    `has_remedy`: whether the lines above the advice say what to correct so that containers start.
+    `has_remedy`: whether the lines above the advice say what to correct so that containers start. `unsubmitted`: how
+    many of the run's jobs neither `submitJob` nor `retry` sent, at least; most of them may not have been tried yet.
     """
 
     cause: AdviceCause
@@ -79,6 +80,7 @@ class Advice:
     scripted: int = 0
     is_urgent: bool = False
     has_remedy: bool = False
+    unsubmitted: int = 0
 
     @property
     def is_scripted(self) -> bool:
@@ -107,9 +109,8 @@ def choose_advice(
         cause, recipe = AdviceCause.SENT_AGAIN, Recipe.CONTINUE
         return Advice(cause, recipe, len(repeated), None, has_others, has_waiting=True, source=source, batch=batch)
     failures = outcome.all_failures if is_hopeless else outcome.failures
-    cause, recipe, jobs = _choose_cause(
-        outcome, failures, source, is_hopeless=is_hopeless, has_no_machine=has_no_machine
-    )
+    found = _choose_cause(outcome, failures, source, is_hopeless=is_hopeless, has_no_machine=has_no_machine)
+    cause, recipe, jobs = found
     same = [failed for failed in failures if classify_failure(failed) is cause]
     origin, everything, example = find_origin(same, source), find_origin(failures, source), _find_example(outcome, same)
     recipe = spare_scripted_jobs(recipe, cause, origin, has_waiting=has_waiting)
@@ -125,8 +126,14 @@ def choose_advice(
         cause, recipe, jobs, example, has_failed, has_waiting,
         source if lost else _narrow_source(source, origin, rest, recipe), choose_longer_limit(same),
         batch, lost, _list_group_ids(same) if len(_list_group_ids(failures)) > 1 else (), others,
-        origin, everything.scripted,
+        origin, everything.scripted, unsubmitted=_count_unsubmitted_jobs(outcome, source),
     )  # fmt: skip
+
+
+def _count_unsubmitted_jobs(outcome: RunOutcome, source: JobSource) -> int:
+    """Return how many of the run's jobs a script sent, as far as the numbers prove it."""
+    submitted, sent = outcome.submitted, source.sent
+    return 0 if submitted is None or sent is None else max(0, submitted - sent)
 
 
 def _choose_cause(
@@ -203,7 +210,8 @@ def choose_current_advice(
     `failing`: jobs in the queue whose latest attempt failed. `left`: how many jobs are running or in the queue.
     """
     is_hopeless = not (counts.done or counts.already_there)
-    outcome = RunOutcome(None, counts, left if is_hopeless else 0, [*failures], 0, failing=[*failing])
+    left = left if is_hopeless else 0
+    outcome = RunOutcome(counts.ended + left, counts, left, [*failures], 0, failing=[*failing])
     if not (failures or (failing and is_hopeless)):
         return None, False
     advice = choose_advice(outcome, is_hopeless=is_hopeless and bool(left), source=source)

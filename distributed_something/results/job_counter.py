@@ -135,6 +135,7 @@ class JobCounter:
         self._sent_done: dict[int, Sending] = {}
         self._sent_failed: dict[int, Sending] = {}
         self._skipped: Counter[Sending] = Counter()  # how many submissions were skipped, by how they were sent
+        self._sent_skipped: dict[int, Sending] = {}  # the latest one, by the job's hash
         self._sendings: dict[Sending, Sending] = {}  # one object of each, because many jobs have the same
         self.replacements = NO_REPLACEMENTS
 
@@ -147,6 +148,7 @@ class JobCounter:
         for other in others if isinstance(others, list) else ():
             if isinstance(other, dict):
                 shared = {key: line.get(key) for key in ("job", "group", "message", "output_location")}
+                shared["sent"] = other.get("ended")  # of older workers, which did not say when it was sent
                 self.add_end({**shared, **other, "final": True, "other_submissions": None})
         job, etag = line.get("job"), line.get("record_etag")
         if not isinstance(job, str):
@@ -189,12 +191,15 @@ class JobCounter:
         done = [key for key, time in self._successes.items() if time > 0]
         failed = [key for key in self._failures if self._is_latest_failure(key)]
         is_replaced = cache(partial(self.replacements.is_replaced, is_done=True))
-        replaced_done = sum(is_replaced(*self._sent_done[key]) for key in done)
+        superseded = [key for key in done if is_replaced(*self._sent_done[key])]
+        # These were sent again unchanged, so that they count as already there.
+        found = sum(key in self._sent_skipped and not is_replaced(*self._sent_skipped[key]) for key in superseded)
+        replaced_done = len(superseded) - found
         replaced_skipped = sum(count for sending, count in self._skipped.items() if is_replaced(*sending))
         replaced_failures = sum(self.replacements.is_replaced(*self._sent_failed[key]) for key in failed)
         return JobCounts(
-            len(done) - replaced_done, self._counts["skipped"] - replaced_skipped, len(failed) - replaced_failures,
-            self._counts["done"] - len(done), self._counts["failed"] - len(failed),
+            len(done) - len(superseded), self._counts["skipped"] - replaced_skipped, len(failed) - replaced_failures,
+            self._counts["done"] - len(done) + found, self._counts["failed"] - len(failed),
             self._counts["replaced"] + replaced_done + replaced_skipped + replaced_failures,
             replaced_done, replaced_skipped, replaced_failures,
         )  # fmt: skip
@@ -239,7 +244,9 @@ class JobCounter:
         self._add_seconds(job, line)
         if state == "skipped":
             self._add_result_time(line)
-            self._skipped[self._keep_sending(line)] += 1
+            sending = self._keep_sending(line)
+            self._skipped[sending] += 1
+            self._sent_skipped[key] = max(sending, self._sent_skipped.get(key, sending), key=itemgetter(0))
         if key not in self._failures and key not in self._successes:
             self.group_values.add_job(read_group_values(line))
         if state == "failed":

@@ -12,7 +12,7 @@ from distributed_something.core.errors import AWSError
 from distributed_something.core.submission import SubmissionDocument
 from distributed_something.observe.documents.replacements import MAX_MESSAGE_SECONDS
 from distributed_something.observe.documents.run_start import list_runs
-from distributed_something.observe.documents.submissions import SubmissionReader
+from distributed_something.observe.documents.submissions import SubmissionReader, count_waiting_jobs
 from distributed_something.observe.queue import observe_queue
 from distributed_something.results.command_line import JOB_FILE_WORD, CommandLine
 from distributed_something.results.summary import find_saved_summary
@@ -35,7 +35,8 @@ class JobSource:
     the queue have been replaced since. `canary`: how many jobs the last submission sent with `--canary`; 0 without it.
     `others`: how many other jobs that Job file has, if it has not been submitted without `--canary` since.
     `other_files`: the other Job files whose jobs the run had. `job_files`: the Job file of each submission that used
-    one, keyed by its time; messages and records have this time too.
+    one, keyed by its time; messages and records have this time too. `sent`: how many jobs `submitJob` and `retry` sent
+    that the run may have had, at most; None if unknown. If it had more, a script sent the others.
     """
 
     job_file: str = ""
@@ -45,6 +46,7 @@ class JobSource:
     others: int = 0
     other_files: tuple[str, ...] = ()
     job_files: Mapping[str, str] = field(default_factory=dict, compare=False)
+    sent: int | None = field(default=None, compare=False)
 
 
 UNKNOWN_SOURCE = JobSource()
@@ -65,9 +67,13 @@ def find_job_source(clients: Clients, file: MonitorFile, until: float, now: floa
         last.job_file_path if last else "", (), any(item.replaced for item in after),
         job_files={item.time: item.job_file_path for item in documents if item.job_file_path},
     )  # fmt: skip
+    boundary = _find_boundary(clients, file, until) if before else 0.0
+    submissions = [item for item in before if item.began > boundary]
+    # Jobs that were running during a removal count, too, as in the run's own total.
+    total = sum(item.sent - item.removed for item in submissions)
+    source = replace(source, sent=max(total, count_waiting_jobs(submissions)))
     if any(item.retry_of for item in before) or len({item.job_file_path for item in before} - {""}) > 1:
-        boundary = _find_boundary(clients, file, until)
-        own = _drop_replaced([item for item in before if item.began > boundary])
+        own = _drop_replaced(submissions)
         paths = dict.fromkeys(item.job_file_path for item in own if item.sent)
         source = replace(source, other_files=tuple(path for path in paths if path not in ("", source.job_file)))
         if own and all(item.retry_of for item in own):

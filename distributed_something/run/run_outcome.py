@@ -86,7 +86,8 @@ def load_current_outcome(
     """
     summary = find_run_summary(clients.s3, file)
     if summary is not None and summary.is_clean:  # what is in the queue now, or was sent since, is another run's
-        return load_ended_outcome(clients, file, summary, attempts=attempts)
+        outcome = load_ended_outcome(clients, file, summary, attempts=attempts)
+        return drop_lost_jobs(clients, file, outcome, summary.ended or summary.saved or now, now)
     history, now = load_history(clients.s3, file, now)
     left = 0 if history.ended is not None else count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
@@ -96,6 +97,18 @@ def load_current_outcome(
         clients.s3, file, submitted, left, attempts=attempts,
         replacements=find_replacements(reader, file, now, until),
     )  # fmt: skip
+
+
+def drop_lost_jobs(clients: Clients, file: MonitorFile, outcome: RunOutcome, ended: float, now: float) -> RunOutcome:
+    """Return the outcome without the jobs that the run left in the queue if they are not there any more.
+
+    `submitJob --replace` has removed them, or a later run has worked on them. While the queue holds jobs that were sent
+    since, they stay: the advice is then about those. Times are in seconds since 1970. AWS errors are not caught.
+    """
+    if not outcome.left or find_next_batch(clients, file, ended, now) is not None:
+        return outcome
+    settled = find_settled_jobs(clients.s3, file, [], now, outcome.left, ended)
+    return drop_left_jobs(outcome) if settled.has_later_run or settled.removed else outcome
 
 
 def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> int:

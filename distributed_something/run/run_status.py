@@ -289,12 +289,14 @@ def _format_time(seconds: float) -> str:
 
 
 def format_settled_jobs(settled: SettledJobs) -> list[str]:
-    """Return what became of the failed jobs after the run; no lines if nothing did."""
+    """Return what became of the failed and the waiting jobs after the run; no lines if nothing did."""
     texts = []
     if count := len(settled.succeeded):
         texts.append(f"{format_count(count, 'failed job')} {'has' if count == 1 else 'have'} succeeded in later runs")
     if count := len(settled.replaced):
         texts.append(f"submitJob --replace has replaced {format_count(count, 'failed job')} since the run's end")
+    if count := settled.removed:
+        texts.append(f"submitJob --replace has removed {format_count(count, 'waiting job')} since the run's end")
     return texts
 
 
@@ -318,7 +320,7 @@ def _build_ended_status(view: RunView, summary: RunSummary, history: RunHistory,
     start = file.MONITOR_START_TIME / 1000
     is_hopeless = summary.reason == EndReason.NOTHING_WORKS.value
     ended = find_run_end(file, summary, history)
-    settled = find_settled_jobs(view.clients.s3, file, outcome.failures, now)
+    settled = find_settled_jobs(view.clients.s3, file, outcome.failures, now, outcome.left, ended)
     advice = choose_ended_advice(
         view.clients, file, outcome, history, is_hopeless=is_hopeless, ended=ended, settled=settled
     )

@@ -162,7 +162,9 @@ def test_the_submissions_say_which_job_files_a_run_had(project: Project) -> None
         document = SubmissionDocument("App", "AppQueue", time, path, "d", 2, count, time, path=path)
         project.run.put_object(AppKeys("App").submission(time), build_submission(document))
     project.run.put_object(MONITOR_FILE.keys.monitor_file, b"{}")  # that run began an hour earlier
-    assert find_job_source(project.clients, LATER, until, until) == JobSource("b.json", other_files=("a.json",))
+    source = find_job_source(project.clients, LATER, until, until)
+    assert source == JobSource("b.json", other_files=("a.json",))
+    assert source.sent == 4
 
 
 def test_status_and_its_document_add_yes_while_the_queue_holds_jobs(

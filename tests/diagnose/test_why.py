@@ -467,6 +467,15 @@ def test_after_a_run_in_which_every_job_is_done_there_is_no_problem() -> None:
     assert format_diagnosis(REMOVED, [], done, LINE) == f"the run {RUN} has ended: every job is done"
 
 
+def test_after_the_waiting_jobs_were_removed_nothing_is_left_to_do_for_them() -> None:
+    gone = JobEvidence(build_outcome(), has_ended=True, is_regular=True, gone=90)
+    assert rank_causes(REMOVED, gone, LINE) == []
+    end = "90 jobs left in the queue; later commands removed or ran them"
+    assert format_diagnosis(REMOVED, [], gone, LINE) == f"the run {RUN} has ended: {end}"
+    failed = replace(gone, outcome=build_outcome(*FAILURES))
+    assert f"has ended: {len(FAILURES)} jobs failed; {end}" in format_diagnosis(REMOVED, [], failed, LINE)
+
+
 def test_jobs_of_the_next_run_in_the_queue_need_machines() -> None:
     causes = rank_causes(replace(REMOVED, counts=QueueCounts(9, 0), service=ServiceState(0, 0, 0)), ENDED, LINE)
     assert [cause.title for cause in causes[3:]] == [

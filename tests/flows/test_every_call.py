@@ -524,7 +524,10 @@ def test_a_submission_that_cannot_be_recorded_is_an_error(aws: ExactClients) -> 
 
 def test_waiting_jobs_are_received_and_deleted_in_batches_until_none_is_left(aws: ExactClients) -> None:
     time = FakeTime()
-    receive = {"QueueUrl": QUEUE_URL, "MaxNumberOfMessages": 10, "VisibilityTimeout": 60, "WaitTimeSeconds": 1}
+    receive = {
+        "QueueUrl": QUEUE_URL, "MaxNumberOfMessages": 10, "VisibilityTimeout": 60, "WaitTimeSeconds": 1,
+        "MessageAttributeNames": ["submission", "retry_of"],
+    }  # fmt: skip
     first, second = ({"Id": str(number), "ReceiptHandle": f"r{number}"} for number in (0, 1))
     aws.expect_call("sqs.receive_message", receive, Messages=[{"ReceiptHandle": "r0"}, {"ReceiptHandle": "r1"}])
     failed = [{"Id": "1", "Code": "InternalError", "SenderFault": False}]

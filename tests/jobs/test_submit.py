@@ -29,6 +29,7 @@ from distributed_something.cli.main import main
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
+from distributed_something.core.text import shorten_start
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.submission import waiting_jobs
 from distributed_something.jobs.submission.document import find_git_commit
@@ -42,6 +43,7 @@ from distributed_something.jobs.submission.submit import (
     SubmissionInterruption,
     submit_jobs,
 )
+from distributed_something.jobs.submission.waiting_jobs import JobSender, describe_other_jobs
 from distributed_something.worker import AGAIN_ATTRIBUTE
 from tests.support.emulator import KEYS, ROOT, run_ministack, wait_until
 from tests.support.fakes import QUEUE_URL, SETTINGS, START, FakeBucket, FakeSqs, FakeTime, build_client_error
@@ -567,6 +569,57 @@ def test_replace_removes_the_waiting_jobs_first_and_records_their_number(tmp_pat
     told = json.loads(sender.s3.objects[f"runs/App/replaced/{SETTINGS.SQS_QUEUE_NAME}.json"])
     assert told == {"began": document.time, "removed_at": document.replaced_at}, "workers read this"
     assert sender.lines == ["replace         1,005 waiting jobs removed; running jobs were not stopped"]
+
+
+def test_replace_says_which_of_the_removed_jobs_this_job_file_does_not_send_again(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 30, FakeSqs())
+    sender.send()
+    other, own_path = tmp_path / "other.json", sender.path
+    write_jobs(other, 5)
+    sender.path = other
+    sender.time.sleep(60)
+    sender.send()
+    sender.path = own_path
+    add_script_jobs(sender, 3)
+    sender.time.sleep(60)
+    assert sender.send(replace=True) == 30
+    job, other_job = shorten_start(str(own_path)), shorten_start(str(other))
+    assert " ".join(" ".join(sender.lines).split()) == (
+        "replace 38 waiting jobs removed; running jobs were not stopped"
+        " note 3 of them were sent by a script, not by submitJob: run it again"
+        f" note 5 of them were from {other_job}: send it again, unless {job} replaces it"
+    )
+
+
+def test_replace_counts_jobs_of_unknown_submissions_and_of_retry(tmp_path: Path) -> None:
+    """`retry` keeps the time of the submission that had sent the jobs first."""
+    sender = Sender(tmp_path, 4, FakeSqs())
+    sender.send()
+    add_script_jobs(sender, 1, retry_of="20261122T104500Z")
+    add_script_jobs(sender, 2, submission="20261120T104500.000Z")
+    add_script_jobs(sender, 3, submission="20261123T104500.000Z", retry_of="20261122T104500Z")
+    sender.send(replace=True)
+    assert " ".join(" ".join(sender.lines[1:]).split()) == (
+        "note 1 of them was sent by a script, not by submitJob: run it again"
+        f" note 2 of them were from another Job file: send it again, unless {shorten_start(str(sender.path))}"
+        " replaces it"
+    )
+
+
+def test_a_retry_that_replaces_its_own_jobs_does_not_mention_them() -> None:
+    retry = SubmissionDocument("App", "AppQueue", "20261123T104500.000Z", "retry of R", "", 9, retry_of="R")
+    senders = {JobSender("", "R"): 3, JobSender("20261120T104500.000Z", "R"): 2, JobSender("", "Q"): 1}
+    s3: Any = FakeBucket()
+    assert describe_other_jobs(s3, "bucket", retry, senders) == [
+        "1 of them was sent by a script, not by submitJob: run it again"
+    ]
+
+
+def add_script_jobs(sender: Sender, count: int, **attributes: str) -> None:
+    sender.sqs.received += [f"{len(sender.sqs.received)} {number}" for number in range(count)]
+    sender.sqs.attributes += [
+        {name: {"DataType": "String", "StringValue": text} for name, text in attributes.items()}
+    ] * count
 
 
 def test_replace_discards_an_interrupted_submission(tmp_path: Path) -> None:

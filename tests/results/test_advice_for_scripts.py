@@ -195,6 +195,19 @@ def test_replacing_the_jobs_of_a_job_file_also_removes_those_of_a_script() -> No
     assert "correct its messages, too, and run it again before startCluster" in text
 
 
+def test_the_advice_says_which_waiting_jobs_of_a_script_replace_removes_before_any_was_tried() -> None:
+    note = "--replace also removes 3 jobs that a script sent, not submitJob: run it again after --replace."
+    outcome = build_outcome(*fail(3, FLY), left=9, done=0)
+    commands, text = advise(outcome, replace(SOURCE, sent=9), is_hopeless=True)
+    assert commands == ["submitJob files/fly.json --replace", "submitJob files/other.json", *MACHINES]
+    assert note in text
+    for sent in (None, 12, 20):
+        assert "script" not in advise(outcome, replace(SOURCE, sent=sent), is_hopeless=True)[1]
+    advice, is_urgent = choose_current_advice(fail(3, FLY), [], JobCounts(failed=3), 9, replace(SOURCE, sent=9))
+    assert advice is not None
+    assert note in " ".join(format_current_advice(advice, LINE, is_urgent=is_urgent).split())
+
+
 def test_after_a_retry_the_waiting_jobs_get_the_job_file_that_they_came_from() -> None:
     """Another Job file may have been submitted since."""
     source = replace(SOURCE, retried_runs=("20261122T104500Z",))

@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -265,6 +266,27 @@ def test_a_replaced_job_that_was_sent_unchanged_counts_once() -> None:
     counts = counter.count_jobs()
     assert (counts.done, counts.already_there, counts.failed, counts.ended) == (0, 2, 1, 6)
     assert counts.ended - counts.repeated - counts.replaced == 3
+    assert (counts.replaced_done, counts.repeated_done) == (0, 1), "a job is not both already there and replaced"
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("state", ["done", "failed"])
+def test_a_replaced_job_counts_once_also_if_its_first_end_is_only_in_the_record_of_the_second(
+    state: str, is_known: bool
+) -> None:
+    """The lines of a journal are read in any order, and older workers did not say when the first message was sent."""
+    counter = JobCounter()
+    counter.replacements = REPLACED_AT_38
+    first = build_line("a", state, 30, sent=format_sent(10), submission="20261123T104510.000Z")
+    keys = ("message_id", "state", "ended", *(("sent", "submission") if is_known else ()))
+    last = "skipped" if state == "done" else "done"
+    counter.add_end(build_line(
+        "a", last, 50, message="m2", sent=format_sent(40), other_submissions=[{key: first[key] for key in keys}],
+    ))  # fmt: skip
+    counter.add_end(first)
+    counts = counter.count_jobs()
+    assert (counts.ended, counts.ended - counts.repeated - counts.replaced) == (2, 1)
+    assert (counts.done, counts.already_there, counts.failed) == (last == "done", last == "skipped", 0)
 
 
 def format_sent(second: int) -> str:

@@ -35,6 +35,7 @@ from distributed_something.results.status.document import (
 from distributed_something.results.status.forecast import Estimate
 from distributed_something.results.summary import RunSummary, save_run_summary
 from distributed_something.run.monitor.history import RunHistory, load_history, save_history
+from distributed_something.run.run_outcome import load_current_outcome
 from distributed_something.run.run_status import (
     RunView,
     build_current_status,
@@ -525,7 +526,10 @@ def test_failed_jobs_that_were_replaced_after_the_run_are_not_offered_to_retry(r
     run.account.has_queue = False
     status = run.observe()
     document = build_document(run, status)
-    assert (document["settled"], document["retry"]) == ({"succeeded": 0, "replaced": 3}, None)
+    assert (document["settled"], document["retry"]) == (
+        {"succeeded": 0, "replaced": 3, "removed": 0},
+        None,
+    )
     assert [group["retry"] for group in document["failures"]] == [None]
     assert (status.advice, status.jobs.failed) == (None, 3)
     output = FakeOutput()
@@ -535,6 +539,39 @@ def test_failed_jobs_that_were_replaced_after_the_run_are_not_offered_to_retry(r
     assert "retry" not in output.printed
 
 
+def test_waiting_jobs_that_were_removed_after_the_run_are_named(run: Run) -> None:
+    end_with_failures(run, 0, reason="nothing works", left=5)
+    run.submit(START + 650, 2, path="files/other.json")
+    run.submit(START + 700, 5, replace=True, replaced=True, removed=7, path="files/job.json")
+    run.account.has_queue = False
+    status = run.observe()
+    document = build_document(run, status)
+    assert (document["settled"]["removed"], document["jobs"]["waiting"], status.advice) == (5, 5, None)
+    assert list(status.messages) == ["submitJob --replace has removed 5 waiting jobs since the run's end"]
+    # `retry` and `why` do not say any more that they are in the queue.
+    assert load_current_outcome(run.account.clients, run.file, START + 900).left == 0
+
+
+@pytest.mark.parametrize("removed", [0, 2])
+def test_jobs_that_others_sent_after_the_run_and_removed_are_not_counted(run: Run, removed: int) -> None:
+    end_with_failures(run, 0, reason="nothing works", left=5)
+    run.submit(START + 650, 2, path="files/other.json")
+    run.submit(START + 700, 5, replace=True, replaced=True, removed=removed, path="files/job.json")
+    status = run.observe()
+    assert build_document(run, status)["settled"]["removed"] == 0
+    assert status.messages == []
+
+
+def test_waiting_jobs_that_a_later_run_had_were_not_removed(run: Run) -> None:
+    end_with_failures(run, 0, reason="nothing works", left=5)
+    later = replace(MONITOR_FILE, MONITOR_START_TIME=int((START + 650) * 1000))
+    run.documents.put_object(later.keys.monitor_file, b"{}")
+    run.submit(START + 700, 5, replace=True, replaced=True, removed=5, path="files/job.json")
+    run.account.has_queue = False
+    assert run.observe().settled.removed == 0
+    assert load_current_outcome(run.account.clients, run.file, START + 900).left == 0
+
+
 def test_failed_jobs_that_succeeded_in_a_later_run_are_not_offered_to_retry(run: Run) -> None:
     end_with_failures(run, 5)
     later = RunKeys(MONITOR_FILE.MONITOR_APP_NAME, "20991231T000000Z")
@@ -542,7 +579,7 @@ def test_failed_jobs_that_succeeded_in_a_later_run_are_not_offered_to_retry(run:
         run.documents.put_object(later.record(job), json.dumps({"job": job, "state": "done", "final": True}).encode())
     status = run.observe()
     document = build_document(run, status)
-    assert document["settled"] == {"succeeded": 4, "replaced": 0}
+    assert document["settled"] == {"succeeded": 4, "replaced": 0, "removed": 0}
     assert document["retry"] is not None, "one has not succeeded"
     assert status.advice is not None
     assert status.advice.jobs == 1

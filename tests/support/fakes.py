@@ -229,7 +229,12 @@ class FakeSqs:
     def receive_message(self, **_: Any) -> dict[str, Any]:
         with self._lock:
             taken, self.received = self.received[:10], self.received[10:]
-            return {"Messages": [{"ReceiptHandle": body} for body in taken]} if taken else {}
+            attributes, self.attributes = self.attributes[:10], self.attributes[10:]
+            messages = [
+                {"ReceiptHandle": body, "MessageAttributes": texts}
+                for body, texts in zip(taken, attributes, strict=True)
+            ]
+            return {"Messages": messages} if taken else {}
 
     def delete_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:
         return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}

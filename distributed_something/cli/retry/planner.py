@@ -285,7 +285,7 @@ class RetryPlanner:
 
     def _choose_later_file(self, others: Iterable[FailedJob]) -> None:
         """Choose the Job file from which the failed jobs can be made that `--only` leaves out."""
-        from distributed_something.observe.documents.submissions import is_same_path
+        from distributed_something.core.submission import is_same_path
 
         if (given := self.choice.job_file) is not None:
             files = [self.source.job_files.get(failed.submission or "", "") for failed in others]

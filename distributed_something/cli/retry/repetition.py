@@ -90,7 +90,7 @@ def _find_repetition(
 
 def format_unchanged_file(context: Context, job_file: Path, plan: SubmissionPlan) -> list[str]:
     """Return a note if `--replace` sends the very jobs again that it replaces."""
-    from distributed_something.observe.documents.submissions import is_same_path
+    from distributed_something.core.submission import is_same_path
 
     _, submissions, _ = _list_submissions(context)
     same = [document for document in submissions if is_same_path(document.job_file_path, str(job_file))]

@@ -65,7 +65,8 @@ class JobEvidence:
     ended because nothing works or, before its end, whether no job has succeeded. `is_regular`: whether it ended because
     no jobs were left, or without a monitor; none of its resources exist any more. `has_pauses`: whether machines pause
     because jobs failed in a row. `is_test`: whether these are the jobs of `testRun`, which nobody sends again. `batch`:
-    jobs sent after its end.
+    jobs sent after its end. `gone`: how many jobs the run left in the queue that are not there any more, because
+    `submitJob --replace` removed them or a later run did them; `outcome` is without them.
     """
 
     outcome: RunOutcome | None = None
@@ -77,6 +78,7 @@ class JobEvidence:
     has_no_machine: bool = False
     is_test: bool = False
     batch: NextBatch | None = None
+    gone: int = 0
 
     @property
     def advice(self) -> Advice | None:

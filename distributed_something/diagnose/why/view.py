@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from distributed_something.core.text import TERMINAL_COLUMNS, format_one_line, format_wrapped_lines
+from distributed_something.core.text import TERMINAL_COLUMNS, format_count, format_one_line, format_wrapped_lines
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.diagnose.why.job_causes import JobEvidence, is_all_removed
 from distributed_something.observe.evidence import Evidence
@@ -117,6 +117,9 @@ def _format_cause(cause: Cause, label: str, line: CommandLine, width: int, *, ha
 
 
 def _format_end(jobs: JobEvidence) -> str:
+    if jobs.gone:
+        text = f"{format_count(jobs.gone, 'job')} left in the queue; later commands removed or ran them"
+        return text if jobs.outcome is None or jobs.outcome.is_complete else f"{format_verdict(jobs.outcome)}; {text}"
     if jobs.outcome is not None:
         return format_verdict(jobs.outcome)
     return "every job is done" if jobs.is_regular else "nothing works" if jobs.is_hopeless else "jobs were left"

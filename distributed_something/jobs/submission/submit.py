@@ -29,7 +29,7 @@ from distributed_something.core.errors import (
     translate_aws_errors,
 )
 from distributed_something.core.submission import RetryList, SubmissionDocument, build_submission_time
-from distributed_something.core.text import format_count, format_row
+from distributed_something.core.text import format_count, format_row, format_wrapped_row
 from distributed_something.jobs.job_file import RESERVED_BYTES, JobFile
 from distributed_something.jobs.submission.document import DocumentWriter
 from distributed_something.jobs.submission.input_files import keep_input_files
@@ -44,7 +44,7 @@ from distributed_something.jobs.submission.send_batches import (
     iter_message_batches,
     send_all_batches,
 )
-from distributed_something.jobs.submission.waiting_jobs import WaitingJobRemover
+from distributed_something.jobs.submission.waiting_jobs import WaitingJobRemover, describe_other_jobs
 from distributed_something.jobs.uploads.upload_folders import upload_folders
 from distributed_something.worker import AGAIN_ATTRIBUTE, SUBMISSION_ATTRIBUTE
 
@@ -309,6 +309,9 @@ class _JobSender:
             self._document = replace(self._document, removed=remover.removed)
             jobs = format_count(remover.removed, "waiting job")
             self._print_progress(format_row("replace", f"{jobs} removed; running jobs were not stopped"))
+            bucket = self._settings.AWS_BUCKET
+            for text in describe_other_jobs(self._clients.s3, bucket, self._document, remover.senders):
+                self._print_progress(format_wrapped_row("note", text))
         self._document = replace(self._document, replaced=True, replaced_at=build_submission_time(self._writer.now))
         self._journal.write_document(self._document)
         self._writer.write(self._document)

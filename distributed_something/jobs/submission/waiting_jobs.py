@@ -7,17 +7,23 @@ it also deletes the messages of running jobs. Their workers would then lose thei
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distributed_something.aws.clients import SENDER_THREADS
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, CloudError, explain_aws_error
+from distributed_something.core.submission import SubmissionDocument, is_same_path, parse_submission
+from distributed_something.core.text import shorten_start
 from distributed_something.jobs.submission.send_batches import catch_ctrl_c
+from distributed_something.worker import RETRY_RUN_ATTRIBUTE, SUBMISSION_ATTRIBUTE, AppKeys
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 BATCH_SIZE = 10  # SQS's limit for receiving and deleting
 HIDDEN_SECONDS = 60  # if this process is killed, the jobs it was about to delete wait again after this time
@@ -29,10 +35,22 @@ REPORT_SECONDS = 5.0
 ACTION = "removing waiting jobs"
 
 
+class JobSender(NamedTuple):
+    """Who sent a job, from its message's attributes.
+
+    `submission`: the time of the submission whose Job file the message was made from; "" if a script sent it.
+    `retried_run`: the run whose failed job `retry` sent again; "" if it was not `retry`.
+    """
+
+    submission: str = ""
+    retried_run: str = ""
+
+
 class WaitingJobRemover:
     """Removes the waiting jobs from the queue at `url`; running jobs keep their messages.
 
-    `removed`: the number of jobs removed so far. `report`: is called with this number every few seconds.
+    `removed`: the number of jobs removed so far; `senders`: the same by who had sent them. `report`: is called with the
+    number every few seconds.
     """
 
     def __init__(self, sqs: SQSClient, url: str, clock: Clock, report: Callable[[int], None]) -> None:
@@ -41,6 +59,7 @@ class WaitingJobRemover:
         self._failures: list[Exception] = []
         self._reported_at = clock.now()
         self.removed = 0
+        self.senders: Counter[JobSender] = Counter()
 
     def remove_all(self, threads: int = SENDER_THREADS) -> None:
         """Remove jobs until none is waiting.
@@ -72,29 +91,79 @@ class WaitingJobRemover:
             MaxNumberOfMessages=BATCH_SIZE,
             VisibilityTimeout=HIDDEN_SECONDS,
             WaitTimeSeconds=WAIT_SECONDS,
+            MessageAttributeNames=[SUBMISSION_ATTRIBUTE, RETRY_RUN_ATTRIBUTE],
         )
-        receipts = [message["ReceiptHandle"] for message in response.get("Messages", [])]
-        if receipts:
-            self._delete_messages(receipts)
-        return bool(receipts)
+        messages = response.get("Messages", [])
+        if messages:
+            self._delete_messages(messages)
+        return bool(messages)
 
-    def _delete_messages(self, receipts: list[str]) -> None:
-        remaining: list[Any] = [{"Id": str(number), "ReceiptHandle": text} for number, text in enumerate(receipts)]
+    def _delete_messages(self, messages: Sequence[MessageTypeDef]) -> None:
+        senders = {str(number): _read_sender(message) for number, message in enumerate(messages)}
+        remaining: list[Any] = [
+            {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]} for number, message in enumerate(messages)
+        ]
         for attempt in range(DELETE_ATTEMPTS):
             if attempt:
                 self._clock.sleep(min(0.2 * 2**attempt, 5))
             response = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=remaining)
             deleted = {entry["Id"] for entry in response.get("Successful", [])}
-            self._count(len(deleted))
+            self._count([senders[number] for number in deleted])
             remaining = [entry for entry in remaining if entry["Id"] not in deleted]
             if not remaining:
                 return
         reason = next((entry.get("Message", entry["Code"]) for entry in response.get("Failed", [])), "no reason given")
         raise CloudError(f"SQS does not delete a job ({reason})", "run the command again", action=ACTION)
 
-    def _count(self, deleted: int) -> None:
+    def _count(self, deleted: Sequence[JobSender]) -> None:
         with self._lock:
-            self.removed += deleted
+            self.removed += len(deleted)
+            self.senders.update(deleted)
             if self._clock.now() - self._reported_at >= REPORT_SECONDS:
                 self._reported_at = self._clock.now()
                 self._report(self.removed)
+
+
+def describe_other_jobs(
+    s3: S3Client, bucket: str, document: SubmissionDocument, senders: Mapping[JobSender, int]
+) -> list[str]:
+    """Return which of the removed jobs the submission that removed them does not send again, one text per source.
+
+    `senders`: as in WaitingJobRemover. This reads the document of each submission that had sent such jobs.
+    """
+    jobs: Counter[str] = Counter()
+    remedies: dict[str, str] = {}
+    for sender, count in sorted(senders.items()):
+        if document.retry_of and sender.retried_run == document.retry_of:
+            continue  # an earlier `retry` of the same run
+        if not sender.submission:
+            source, remedy = "sent by a script, not by submitJob", "run it again"
+        else:
+            path = _find_job_file(s3, bucket, document.app, sender.submission)
+            if path and document.path and is_same_path(path, document.path):
+                continue
+            remedy = "send it again" + (f", unless {shorten_start(document.path)} replaces it" if document.path else "")
+            source = f"from {shorten_start(path)}" if path else "from another Job file"
+        jobs[source] += count
+        remedies[source] = remedy
+    return [
+        f"{count:,} of them {'was' if count == 1 else 'were'} {source}: {remedies[source]}"
+        for source, count in jobs.items()
+    ]
+
+
+def _find_job_file(s3: S3Client, bucket: str, app: str, time: str) -> str:
+    """Return the Job file of the submission that began at that time; "" if its document cannot be read."""
+    try:
+        body = s3.get_object(Bucket=bucket, Key=AppKeys(app).submission(time))["Body"].read()
+        return parse_submission(body).job_file_path
+    except (*AWSError, ValueError):
+        return ""
+
+
+def _read_sender(message: MessageTypeDef) -> JobSender:
+    attributes = message.get("MessageAttributes", {})
+    return JobSender(*(
+        attributes[name].get("StringValue", "") if name in attributes else ""
+        for name in (SUBMISSION_ATTRIBUTE, RETRY_RUN_ATTRIBUTE)
+    ))  # fmt: skip

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
-from distributed_something.observe.documents.submissions import SubmissionReader, is_same_path
+from distributed_something.core.submission import is_same_path
+from distributed_something.observe.documents.submissions import SubmissionReader
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,6 +40,20 @@ class Replacements:
     def last_removal(self) -> float | None:
         """When `submitJob --replace` last removed the waiting jobs, in seconds since 1970; None if it did not."""
         return max((item.removal_end for item in self.documents if item.removal_end is not None), default=None)
+
+    def count_removed_jobs(self, left: int, since: float, until: float = math.inf) -> int:
+        """Return how many of the jobs that were in the queue at `since` `submitJob --replace` removed, at least.
+
+        `left`: how many they were. `until`: when other machines started to work on them. Both in seconds since 1970.
+        """
+        sent = 0
+        for item in self.documents:
+            if item.began <= since or item.began >= until:
+                continue
+            if item.removed:
+                return max(0, min(left, item.removed - sent))
+            sent += item.sent
+        return 0
 
     def is_replaced(self, sent: float, submission: str | None = None, *, is_done: bool = False) -> bool:
         """Return whether a job that has ended, and whose message was sent then, was replaced.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
 from distributed_something.core.submission import (
     SubmissionDocument,
     build_submission_time,
+    is_same_path,
     parse_submission,
     parse_submission_time,
 )
@@ -134,13 +134,6 @@ def find_repeated_submission(
     if not same or (is_settled and not queue.counts.jobs):
         return None
     return max(same, key=lambda document: document.time)
-
-
-def is_same_path(first: str, second: str) -> bool:
-    """Return whether both may be the same file, typed in different folders: they have the same name and folder."""
-    parts = [PurePath(path).parts[-2:] for path in (first, second)]
-    shorter = min(map(len, parts))
-    return parts[0][-shorter:] == parts[1][-shorter:]
 
 
 def _is_submission_key(key: str, prefix: str) -> bool:

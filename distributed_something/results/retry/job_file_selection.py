@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from distributed_something.core.errors import InputError
+from distributed_something.core.submission import is_same_path
 from distributed_something.core.text import format_count
-from distributed_something.observe.documents.submissions import is_same_path
 from distributed_something.results.job_source import JobSource
 from distributed_something.results.retry.retry_jobs import RetryJob, RetryState
 

@@ -6,6 +6,7 @@ This takes one request for each failed job and later run, until a run is found i
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from operator import not_
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS, iter_bucket_objects
+from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.submission import RetryList, parse_retry_list
 from distributed_something.observe.documents.parallel import read_in_parallel
 from distributed_something.observe.documents.replacements import NO_REPLACEMENTS, Replacements, load_replacements
@@ -157,6 +159,14 @@ class RetryReader:
         """Return what became of each failed job, by its ID, after `load_links`. Its message is not read."""
         find = partial(self._find_state, all_failed)
         return {failed.job: state for failed, state in read_in_parallel(failures, find)}
+
+    def count_removed_jobs(self, left: int, ended: float) -> int:
+        """Return how many of the jobs that the run left in the queue `submitJob --replace` removed before a later run.
+
+        `ended`: when the run ended, in seconds since 1970.
+        """
+        until = (parse_run_start(self.later_runs[-1]) if self.later_runs else None) or math.inf
+        return self._replacements.count_removed_jobs(left, ended, until)
 
     def is_replaced(self, failed: FailedJob) -> bool:
         """Return whether `submitJob --replace` has replaced the job since it was sent."""

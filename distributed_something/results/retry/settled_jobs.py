@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -24,12 +25,14 @@ class SettledJobs:
     """The IDs of failed jobs that succeeded in later runs, and of those that `submitJob --replace` replaced.
 
     `at`: when this was observed, in seconds since 1970. `has_later_run`: whether the app started another run since.
+    `removed`: how many of the jobs that the run left in the queue `submitJob --replace` removed, at least.
     """
 
     at: float = 0.0
     succeeded: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
     has_later_run: bool = False
+    removed: int = 0
 
     @property
     def jobs(self) -> frozenset[str]:
@@ -39,10 +42,13 @@ class SettledJobs:
 NOTHING_SETTLED = SettledJobs()
 
 
-def find_settled_jobs(s3: S3Client, file: MonitorFile, failures: Sequence[FailedJob], now: float) -> SettledJobs:
+def find_settled_jobs(
+    s3: S3Client, file: MonitorFile, failures: Sequence[FailedJob], now: float, left: int = 0, ended: float = math.inf
+) -> SettledJobs:
     """Return what became of the run's failed jobs since. AWS errors are not caught.
 
-    If they are too many for MAX_LOOKUPS, only the first ones are looked up in later runs.
+    If they are too many for MAX_LOOKUPS, only the first ones are looked up in later runs. `left`: how many jobs were in
+    the queue when the run ended, at `ended` (seconds since 1970).
     """
     reader = RetryReader(s3, file, QueueView(None, now, 0.0))
     reader.load_links()
@@ -56,6 +62,7 @@ def find_settled_jobs(s3: S3Client, file: MonitorFile, failures: Sequence[Failed
         frozenset(job for job, state in states.items() if state is RetryState.SUCCEEDED),
         replaced | {job for job, state in states.items() if state is RetryState.REPLACED},
         bool(reader.later_runs),
+        reader.count_removed_jobs(left, ended),
     )
 
 

@@ -180,10 +180,14 @@ def _explain_scripted_jobs(advice: Advice, line: CommandLine) -> str:
     if advice.recipe is Recipe.SCRIPT:
         emptied = ", which empties the queue," if advice.has_waiting else ""
         return f"A script sent these jobs, not submitJob: run it again after setup{emptied} with correct messages."
+    is_replacing = advice.recipe in REPLACING_RECIPES and advice.has_waiting
+    if not advice.scripted and is_replacing and advice.unsubmitted:
+        jobs = format_count(advice.unsubmitted, "job")
+        return f"--replace also removes {jobs} that a script sent, not submitJob: run it again after --replace."
     if not advice.scripted:
         return ""
     jobs = f"{advice.scripted:,} of the failed jobs" if advice.source.job_file else "these jobs"
-    if advice.recipe in REPLACING_RECIPES and advice.has_waiting:
+    if is_replacing:
         return f"A script sent {jobs}: run it again after --replace, which removes its jobs from the queue."
     is_mixed = advice.recipe is Recipe.RETRY_WITH and advice.origin.is_mixed
     if (

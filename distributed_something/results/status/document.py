@@ -202,7 +202,7 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
         },
         **_build_groups(status, retry_command, group_costs),
         "retry": retry_command if status.has_retry else None,
-        "settled": {"succeeded": len(status.settled.succeeded), "replaced": len(status.settled.replaced)},
+        "settled": _count_settled_jobs(status.settled),
         "cost": {
             "usd": _round_usd(status.cost.so_far), "at_end": _build_estimate(status.cost.at_end, _round_usd),
             "max_usd": status.cost.limit,
@@ -217,6 +217,12 @@ def build_status_document(status: RunStatus, retry_command: str, group_costs: Se
         "slowest": [{"job": slow.job, "seconds": round(slow.seconds, 1)} for slow in status.slowest],
         "median_seconds": _round(status.median_seconds),
         "messages": list(status.messages),
+    }  # fmt: skip
+
+
+def _count_settled_jobs(settled: SettledJobs) -> dict[str, int]:
+    return {
+        "succeeded": len(settled.succeeded), "replaced": len(settled.replaced), "removed": settled.removed,
     }  # fmt: skip
 
 

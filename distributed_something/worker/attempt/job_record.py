@@ -43,7 +43,7 @@ _SHORT_FORM_KEYS = (
     "ended",
     "seconds",
 )
-_SUBMISSION_KEYS = ("message_id", "state", "ended")
+_SUBMISSION_KEYS = ("message_id", "state", "ended", "sent", "submission")
 
 
 def build_record_key(settings: Settings, job: str) -> str:
@@ -196,7 +196,7 @@ def _add_skip(existing: dict[str, Any] | None, skip: dict[str, Any]) -> dict[str
     others = list((existing or {}).get("other_submissions") or ())
     if any(other.get("message_id") == skip["message_id"] for other in others):
         return None
-    others.append({key: skip[key] for key in _SUBMISSION_KEYS})
+    others.append({key: skip.get(key) for key in _SUBMISSION_KEYS})
     return (existing or {}) | {"other_submissions": others[-MAX_OTHER_SUBMISSIONS:]}
 
 

@@ -398,6 +398,7 @@ def test_a_second_submission_of_a_job_that_this_run_did_is_reported_as_already_t
     assert (record["state"], record["message_id"]) == ("done", "message-1")
     (other,) = record["other_submissions"]
     assert (other["message_id"], other["state"]) == ("message-2", "skipped")
+    assert {"sent", "submission"} <= other.keys(), "the end may have been replaced"
 
 
 def test_the_record_of_a_job_that_failed_and_was_submitted_again_keeps_the_failure(harness: AttemptHarness) -> None:
