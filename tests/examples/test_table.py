@@ -48,7 +48,8 @@ def test_an_example_has_the_required_files_and_executable_scripts(name: str) -> 
     for script in folder.glob("*.sh"):
         assert f"`{script.name}" in _read_page()
         assert script.stat().st_mode & 0o111
-    assert len((folder / "README.md").read_text().splitlines()) <= 50
+    joined = (folder / "README.md").read_text().replace("\\\n", "")  # a broken command is one line
+    assert len(joined.splitlines()) <= 50
 
 
 def test_comments_docstrings_blank_lines_and_lines_with_only_brackets_are_not_counted() -> None:
