@@ -12,7 +12,7 @@ import click
 from distributed_something.cli.completion.values import ProjectFile, save_failures
 from distributed_something.cli.context import Context, ExitCode, shorten_path
 from distributed_something.cli.group import Command
-from distributed_something.cli.submit_command import SubmitView
+from distributed_something.cli.submit.submit_command import SubmitView
 
 if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile

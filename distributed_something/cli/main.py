@@ -15,13 +15,13 @@ from distributed_something.cli import (
     local_commands,
     project_commands,
     run_commands,
-    submit_command,
 )
 from distributed_something.cli.completion import command as completion_command
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.group import CommandGroup
 from distributed_something.cli.missing_package import explain_missing_package
 from distributed_something.cli.retry import retry_command
+from distributed_something.cli.submit import submit_command
 from distributed_something.cli.test_run import command as test_run_command
 from distributed_something.worker import VERSION
 

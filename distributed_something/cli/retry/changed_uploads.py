@@ -58,7 +58,7 @@ def _find_job_files(planner: RetryPlanner) -> list[str]:
     from distributed_something.results.retry.job_file_selection import find_job_file
 
     context, job_files = planner.context, planner.source.job_files
-    known = {find_job_file(job.submission or job.failed.submission, job_files) for job in planner.to_send} - {""}
+    known = {find_job_file(job, job_files) for job in planner.to_send} - {""}
     if known:
         return list(dict.fromkeys(context.command_line.select_job_file(path).job_file for path in sorted(known)))
     return [select_last_job_file(context.clients.s3, context.settings, context.command_line).job_file]

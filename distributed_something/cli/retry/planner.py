@@ -193,7 +193,7 @@ class RetryPlanner:
 
         The file is also checked if there is nothing to send, with the groups of all selected jobs.
         """
-        from distributed_something.cli.submit_command import check_own_worker
+        from distributed_something.cli.submit.submit_command import check_own_worker
         from distributed_something.jobs.job_file import JobFile
         from distributed_something.jobs.submission.retry import has_group
 

@@ -12,7 +12,7 @@ from distributed_something.cli.completion.values import ProjectFile, complete_fa
 from distributed_something.cli.context import Context, shorten_path
 from distributed_something.cli.group import Command, Number
 from distributed_something.cli.retry.planner import RetryChoice, RetryPlanner, check_job_file
-from distributed_something.cli.submit_command import SubmitView, record_sent_jobs
+from distributed_something.cli.submit.submit_command import SubmitView, record_sent_jobs
 from distributed_something.core.text import format_row
 from distributed_something.worker import MAX_JOB_SECONDS
 

@@ -37,7 +37,7 @@ def select_by_job_file(
     """
     by_file: dict[str, list[RetryJob]] = {}
     for job in jobs:
-        by_file.setdefault(find_job_file(_read_submission(job), source.job_files), []).append(job)
+        by_file.setdefault(find_job_file(job, source.job_files), []).append(job)
     for path in [path for path in by_file if path]:  # the same file may have been typed in different folders
         first = next(other for other in by_file if other and is_same_path(other, path))
         if first != path:
@@ -55,14 +55,17 @@ def select_by_job_file(
     return JobFileSelection([job for job in jobs if job.failed.job not in left_out], others)
 
 
+def find_job_file(job: RetryJob, job_files: Mapping[str, str]) -> str:
+    """Return the Job file from which the job's message was made, as the user typed it; "" if it is unknown.
+
+    `job_files`: keyed by the submission's time.
+    """
+    return job_files.get(_read_submission(job) or "", "")
+
+
 def _read_submission(job: RetryJob) -> str | None:
     """Return the time of the submission that made the job's message; "" if a script sent it, None if it is unknown."""
     return job.submission or job.failed.submission
-
-
-def find_job_file(submission: str | None, job_files: Mapping[str, str]) -> str:
-    """Return the Job file of the submission with this time, as the user typed it; "" if it is unknown."""
-    return job_files.get(submission or "", "")
 
 
 def _check_others(others: Mapping[str, Sequence[RetryJob]], job_file: str, is_other: bool) -> None:

@@ -69,7 +69,7 @@ _INCOMPLETE_CHECKS = {  # keyed by the state of an IncompleteCheck
 @click.pass_obj
 def submit_job(context: Context, /, job_file: Path, canary: int | None, **flags: bool) -> None:
     """Check a Job file and send its jobs to the queue."""
-    from distributed_something.cli.retry.repetition import confirm_repetition, format_unchanged_file
+    from distributed_something.cli.submit.repetition import confirm_repetition, format_unchanged_file
     from distributed_something.jobs.submission.document import find_git_commit
     from distributed_something.jobs.submission.journal import SubmissionJournal
     from distributed_something.jobs.submission.submit import Submission
