@@ -3,11 +3,16 @@ larger ones, and one very large file. Processor seconds are given too, because t
 
 The emulator is roto, because it is the faster of our two emulators and leaves more processor time for the programs
 being measured. The three programs take turns. Each one is a process that starts, transfers the files, and exits. The
-worker's process is `python -m tests.measure.bench.transfer up|down FOLDER PREFIX`.
+worker's process is `python -m tests.measure.bench.transfer up|down FOLDER PREFIX`. It prints the seconds of the whole
+fetch or upload, with all listings. They do not contain the start of Python, because a container starts once for all its
+jobs.
+
+All files are in memory if there is room: how long a disk takes varies more than what is measured.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -15,11 +20,14 @@ import statistics
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
+import psutil
 
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.processors import on_one_processor
@@ -35,31 +43,44 @@ BLOCK_BYTES = 16 * 1024 * 1024
 MEDIUM_FILES, MEDIUM_BYTES = 20, 50_000_000
 # Goals: the worker's wall time as a multiple of s5cmd's or, for one large file up, of the faster tool's.
 MAX_DOWN_RATIO, MAX_UP_RATIO, MAX_LARGE_UP_RATIO = 1.3, 1.5, 1.1
+MEMORY_FOLDER = Path("/dev/shm")  # Linux keeps its files in memory
 _TOOL_FOLDER = Path(sysconfig.get_path("scripts"))
 
 
 def measure_transfers(folder: Path, files: int, large_bytes: int, rounds: int) -> list[Measurement]:
     """Measure the seconds that all three programs take, and the ratios of the worker's time to the time of a tool."""
-    data = folder / "transfer"
-    data.mkdir(parents=True)
     sources = {
-        f"{files:,} x 100 kB": (data / "many", files, SMALL_BYTES),
-        f"{MEDIUM_FILES} x 50 MB": (data / "several", MEDIUM_FILES, MEDIUM_BYTES),
-        f"1 x {large_bytes / 2**30:g} GiB": (data / "one", 1, large_bytes),
+        f"{files:,} x 100 kB": (files, SMALL_BYTES),
+        f"{MEDIUM_FILES} x 50 MB": (MEDIUM_FILES, MEDIUM_BYTES),
+        f"1 x {large_bytes / 2**30:g} GiB": (1, large_bytes),
     }
-    measurements = []
-    with run_roto(data) as url:
+    # The emulator keeps each program's upload, and the largest files are in two folders besides.
+    needed = (len(_COMMANDS) + 2) * sum(count * size for count, size in sources.values())
+    measurements: list[Measurement] = []
+    with _make_data_folder(folder, needed) as data, run_roto(data) as url:
         env = child.build_environment(
             **KEYS, AWS_ENDPOINT_URL=url, S3_ENDPOINT_URL=url, AWS_EC2_METADATA_DISABLED="true", BOTO_DISABLE_CRT="true"
         )
         session = boto3.Session("test", "test", region_name="us-east-1")
         session.client("s3", endpoint_url=url).create_bucket(Bucket=BUCKET)
-        for name, (source, count, size) in sources.items():
+        where = "on disk" if data.is_relative_to(folder) else "in memory"
+        measurements.append(Measurement(f"transfers, wall/processor seconds, files {where}", ""))
+        for name, (count, size) in sources.items():
+            source = data / f"{count}-files"
             _write_files(source, count, size)
             measurements += _compare_tools(name, source, data / "down", env, rounds)
             shutil.rmtree(source)
-    shutil.rmtree(data)
     return measurements
+
+
+@contextmanager
+def _make_data_folder(folder: Path, size: int) -> Iterator[Path]:
+    """Yield a new folder for `size` bytes: in memory if there is room, else in `folder`. It is removed at the end."""
+    has_room = MEMORY_FOLDER.is_dir() and size < min(
+        shutil.disk_usage(MEMORY_FOLDER).free, psutil.virtual_memory().available
+    )
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=MEMORY_FOLDER if has_room else folder) as name:
+        yield Path(name)
 
 
 def _compare_tools(name: str, source: Path, down: Path, env: Mapping[str, str], rounds: int) -> list[Measurement]:
@@ -116,10 +137,13 @@ _COMMANDS: dict[str, Callable[[str, Path, str], list[str]]] = {
 
 
 def _time_command(command: list[str], env: Mapping[str, str]) -> tuple[float, float]:
-    """Return the wall seconds and the processor seconds."""
+    """Return the wall seconds and the processor seconds that the program prints, or else those of its process."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, env=dict(env), cwd=child.ROOT, check=True, capture_output=True)
+    output = subprocess.run(command, env=dict(env), cwd=child.ROOT, check=True, capture_output=True).stdout
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if output:
+        wall, processor = json.loads(output)
+        return wall, processor
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
@@ -137,9 +161,10 @@ def _check_sizes(source: Path, down: Path) -> None:
 
 
 def main(direction: str, folder: str, prefix: str) -> None:
-    """Transfer files as a slot of the worker does. `direction` is "up" or "down"."""
+    """Transfer files as a slot of the worker does, and print the seconds. `direction` is "up" or "down"."""
     clients = Clients(1, "us-east-1")
     s3 = clients("s3")
+    wall, processor = time.perf_counter(), time.process_time()
     with on_one_processor():
         if direction == "up":
             destination = ResultDestination(BUCKET, prefix.rstrip("/"))
@@ -147,6 +172,7 @@ def main(direction: str, folder: str, prefix: str) -> None:
         else:
             source = InputSource(s3, BUCKET, transfers=clients.create_transfers(s3))
             fetch_inputs(source, [prefix], Path(folder))
+    print(json.dumps([time.perf_counter() - wall, time.process_time() - processor]))
 
 
 if __name__ == "__main__":
