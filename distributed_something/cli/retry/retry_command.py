@@ -39,8 +39,8 @@ MAX_MINUTES = MAX_JOB_SECONDS / 60
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=ProjectFile("monitor file"))
 @click.option(
     "--only", multiple=True, metavar="ID|CAUSE|JOB", shell_complete=complete_failures,
-    help="Only these jobs: a group's ID (at least 3 characters of it), a cause such as time-out, or a job's ID. May be "
-    "given several times.",
+    help="Only these jobs: a group's ID (at least 3 characters of it), a cause such as time-out, a job's ID, or a "
+    "value of its group. May be given several times.",
 )  # fmt: skip
 @click.option("--timeout", metavar="MINUTES", type=Number(0, MAX_MINUTES, min_open=True),
               help="Another time limit for the programs.")  # fmt: skip
