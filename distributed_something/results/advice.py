@@ -65,6 +65,7 @@ class Advice:
     many of all failed jobs a script sent. `is_urgent`: whether to type the commands while the run goes on.
     `has_remedy`: whether the lines above the advice say what to correct so that containers start. `unsubmitted`: how
     many of the run's jobs neither `submitJob` nor `retry` sent, at least; most of them may not have been tried yet.
+    `uploads`: where inputs are missing, as far as that is known. `left`: how many of the run's jobs run or wait.
     """
 
     cause: AdviceCause
@@ -85,6 +86,7 @@ class Advice:
     has_remedy: bool = False
     unsubmitted: int = 0
     uploads: tuple[Upload, ...] = ()
+    left: int = 0
 
     @property
     def is_scripted(self) -> bool:
@@ -131,7 +133,7 @@ def choose_advice(
         source if lost else _narrow_source(source, origin, rest, recipe), choose_longer_limit(same),
         batch, lost, _list_group_ids(same) if len(_list_group_ids(failures)) > 1 else (), others,
         origin, everything.scripted, unsubmitted=_count_unsubmitted_jobs(outcome, source),
-        uploads=list_uploads(same),
+        uploads=list_uploads(same), left=outcome.left,
     )  # fmt: skip
 
 

@@ -47,8 +47,9 @@ MAX_MINUTES = MAX_JOB_SECONDS / 60
 @click.option("--with", "job_file", metavar="JOBFILE", type=ProjectFile("Job file"),
               help="Take everything but the groups from this corrected Job file.")  # fmt: skip
 @click.option("--replace", is_flag=True,
-              help="First remove all waiting jobs from the queue, for example after a retry with a wrong command. "
-              "Without --only, send the jobs of that retry again.")  # fmt: skip
+              help="First remove all waiting jobs from the queue, also those of scripts and other Job files, for "
+              "example after a retry with a wrong command. Without --only, send the jobs of that retry again. Without "
+              "--replace, retry removes nothing from the queue.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Send the jobs even if the queue holds other jobs.")
 @click.option("--dry-run", is_flag=True, help="Print which jobs would be sent and the first message, but send nothing.")
 @click.pass_obj

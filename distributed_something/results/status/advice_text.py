@@ -77,7 +77,7 @@ def _format_correction(advice: Advice, line: CommandLine, start: str = "") -> li
     way = "Run the script again for them." if advice.is_scripted else "The commands send lost jobs too."
     loss = f"{others} {way}" if advice.lost and advice.cause is not AdviceCause.LOST else ""
     named, subject = replace(line, job_file=job_files), _format_groups(advice.groups, advice.jobs)
-    parts = [start, loss, subject, _explain_scripted_jobs(advice, line)]
+    parts = [start, loss, subject, _explain_removal(advice), _explain_scripted_jobs(advice, line)]
     label, correction = format_row("what to do", ""), _explain_correction(advice, named)
     if advice.cause is AdviceCause.MISSING_INPUT and advice.uploads:
         parts.append(_explain_uploads(advice.uploads, _format_reason(advice)))
@@ -204,6 +204,14 @@ def _explain_missing_inputs(advice: Advice, line: CommandLine, *, is_scripted: b
         return f"{text}, or {place}" if text else f"Or {place}"
     start = f"{text}, and type the commands at the end." if text else "Then type the commands at the end."
     return f"{start} Or, if {line.job_file} uploads them (`upload`), add them to its folder, and type instead:"
+
+
+def _explain_removal(advice: Advice) -> str:
+    """Return which jobs `retry --replace` removes from the queue; "" if that is not among the commands."""
+    if advice.recipe not in (Recipe.REPLACE, Recipe.REPLACE_LONGER) or not advice.left:
+        return ""
+    jobs = "the waiting job" if advice.left == 1 else f"the waiting jobs (at most {advice.left:,})"
+    return f"retry --replace first removes {jobs} from the queue."
 
 
 def _explain_scripted_jobs(advice: Advice, line: CommandLine) -> str:
