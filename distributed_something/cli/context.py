@@ -133,12 +133,10 @@ class Context:
             program=self.program,
             monitor_file=str(shorten_path(build_monitor_file_path(self.project, app or "APP_NAME"))),
             fleet_file=str(shorten_path(fleet_files[0])) if len(fleet_files) == 1 else FLEET_FILE_WORD,
-            job_file=choose_job_file(job_files, app),
-            job_files=job_files,
-            has_image=not self.local or self._runs_containers,
-            is_pushed=not self.local,
-            slots=slots,
-        )
+            job_file=choose_job_file(job_files, app), job_files=job_files,
+            has_image=not self.local or self._runs_containers, is_pushed=not self.local,
+            slots=slots, profile=self.profile,
+        )  # fmt: skip
 
     @cached_property
     def _runs_containers(self) -> bool:

@@ -10,7 +10,7 @@ A job that failed for good is no longer in the queue, so `startCluster` alone ne
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from distributed_something.results.causes import group_failures
@@ -26,19 +26,21 @@ from distributed_something.results.status.advice_recipes import (
     RETRYING_RECIPES,
     SEPARATING_RECIPES,
     Recipe,
+    choose_longer_limit,
     choose_recipe,
+    format_minutes,
     spare_other_jobs,
     spare_scripted_jobs,
 )
 from distributed_something.results.status.job_origin import UNKNOWN_ORIGIN, JobOrigin, find_origin, makes_own_command
-from distributed_something.worker import MAX_JOB_SECONDS
+from distributed_something.results.status.missing_inputs import Upload, list_uploads
 
 
 @dataclass(frozen=True)
 class OtherRemedy:
     """Failed jobs that need something else than most of them.
 
-    `groups`: the IDs of their groups. `jobs`, `example`, `origin`, `minutes`: as in Advice.
+    `groups`: the IDs of their groups. `jobs`, `example`, `origin`, `minutes`, `uploads`: as in Advice.
     """
 
     cause: AdviceCause
@@ -47,6 +49,7 @@ class OtherRemedy:
     example: FailedJob
     origin: JobOrigin = UNKNOWN_ORIGIN
     minutes: float | None = None
+    uploads: tuple[Upload, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Advice:
     many of all failed jobs a script sent. `is_urgent`: whether to type the commands while the run goes on.
     `has_remedy`: whether the lines above the advice say what to correct so that containers start. `unsubmitted`: how
     many of the run's jobs neither `submitJob` nor `retry` sent, at least; most of them may not have been tried yet.
+    `uploads`: where inputs are missing, as far as that is known. `left`: how many of the run's jobs run or wait.
     """
 
     cause: AdviceCause
@@ -81,6 +85,8 @@ class Advice:
     is_urgent: bool = False
     has_remedy: bool = False
     unsubmitted: int = 0
+    uploads: tuple[Upload, ...] = ()
+    left: int = 0
 
     @property
     def is_scripted(self) -> bool:
@@ -127,6 +133,7 @@ def choose_advice(
         source if lost else _narrow_source(source, origin, rest, recipe), choose_longer_limit(same),
         batch, lost, _list_group_ids(same) if len(_list_group_ids(failures)) > 1 else (), others,
         origin, everything.scripted, unsubmitted=_count_unsubmitted_jobs(outcome, source),
+        uploads=list_uploads(same), left=outcome.left,
     )  # fmt: skip
 
 
@@ -187,8 +194,8 @@ def _list_other_remedies(
     for other, count in counts.most_common():
         same = [failed for failed in failures if classify_failure(failed) is other]
         if other is not cause and (example := _find_example(outcome, same)) is not None:
-            origin, minutes = find_origin(same, source), choose_longer_limit(same)
-            remedies.append(OtherRemedy(other, _list_group_ids(same), count, example, origin, minutes))
+            groups, origin, minutes = _list_group_ids(same), find_origin(same, source), choose_longer_limit(same)
+            remedies.append(OtherRemedy(other, groups, count, example, origin, minutes, list_uploads(same)))
     return tuple(remedies)
 
 
@@ -233,17 +240,6 @@ def select_repeated_jobs(outcome: RunOutcome, batch: NextBatch) -> list[FailedJo
 def build_batch_advice(batch: NextBatch) -> Advice:
     """Return how to run the jobs that were sent after a run."""
     return Advice(AdviceCause.NEXT_BATCH, Recipe.CONTINUE, batch.jobs, None, False, has_waiting=True, batch=batch)
-
-
-def choose_longer_limit(failures: Iterable[FailedJob]) -> float | None:
-    """Return a time limit in minutes, twice the one that these jobs had; None if it is unknown."""
-    limits = [failed.time_limit_seconds for failed in failures if failed.time_limit_seconds]
-    return min(MAX_JOB_SECONDS / 60, float(f"{2 * max(limits) / 60:.2g}")) if limits else None
-
-
-def format_minutes(minutes: float | None) -> str:
-    """Return the value of `--timeout`: a number, or a word to replace if the old limit is unknown."""
-    return "MINUTES" if minutes is None else f"{minutes:g}"
 
 
 def _find_example(outcome: RunOutcome, failures: list[FailedJob]) -> FailedJob | None:

@@ -77,6 +77,7 @@ class CommandLine:
     run's name. `next_monitor_file`: the file that `startCluster` writes for the next run; "" if it is the same.
     `job_files`: all Job files in the project's `files/` folder. `has_image`: whether workers run in containers, so that
     a corrected image must be built; `is_pushed`: whether it must also be pushed, because it is not used from here.
+    `profile`: the AWS profile that the AWS CLI needs; "" if that is its default.
     `slots`: how many programs a container runs at once (DOCKER_CORES); 0 if unknown.
     """
 
@@ -90,6 +91,11 @@ class CommandLine:
     has_image: bool = True
     is_pushed: bool = True
     slots: int = 0
+    profile: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        return "--local" in (*self.program, *self.options)
 
     @property
     def memory_remedy(self) -> str:

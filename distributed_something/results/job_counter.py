@@ -16,6 +16,7 @@ from distributed_something.results.status.attempt_lines import (
     compute_line_seconds,
     parse_time,
     read_integer,
+    read_missing_input,
     read_number,
     read_sending,
     read_sent_time,
@@ -40,7 +41,8 @@ class FailedJob:
     program could not be started, such as ENOENT; "" if it was started or never tried. `sent`: when the job's message
     was sent or, in lines of older workers, when the attempt began, in seconds since 1970; 0 if unknown. `submission`:
     the time of the submission whose Job file the message was made from; "" if a script sent it, None if an older worker
-    did not say. `message_keys`: of the message; only in the record.
+    did not say. `message_keys`: of the message; only in the record. `missing_input`: the address in S3 of an input that
+    was not there; "" if there is none, or if it is unknown. `input_endpoint`: the input's S3 server; "" is AWS.
     """
 
     job: str
@@ -61,6 +63,8 @@ class FailedJob:
     sent: float = 0.0
     submission: str | None = None
     message_keys: tuple[str, ...] = ()
+    missing_input: str = ""
+    input_endpoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -372,4 +376,6 @@ def build_failed_job(line: Mapping[str, Any]) -> FailedJob:
         start_error=read_start_error(line),
         sent=read_sent_time(line),
         submission=read_submission(line),
+        missing_input=read_missing_input(line),
+        input_endpoint=str(line.get("input_endpoint") or ""),
     )  # fmt: skip

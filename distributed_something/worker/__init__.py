@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         is_missing_object,
     )
     from .job.job import BadMessage, Folders, Job, JobTemplate, fill_key, job_from_message, upload_arguments
-    from .job.job_id import JobIdentifier, job_id
+    from .job.job_id import JobIdentifier, job_id, remove_hash
     from .job.message_keys import MAX_JOB_SECONDS, hide_message_credentials
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result, convert_exit_code
@@ -76,7 +76,7 @@ _MODULES = {
     "job.failures": "Failed find_named_permission find_permission_in_text get_error_code is_access_denied"
     " is_missing_object",
     "job.job": "BadMessage Folders Job JobTemplate job_from_message fill_key upload_arguments",
-    "job.job_id": "JobIdentifier job_id",
+    "job.job_id": "JobIdentifier job_id remove_hash",
     "job.message_keys": "MAX_JOB_SECONDS hide_message_credentials",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result convert_exit_code",
@@ -129,9 +129,9 @@ __all__ = [
     "list_paused_containers", "list_placeholders", "list_results", "make_visible", "mask_lines", "mask_secrets",
     "mask_text", "missing_files", "missing_key", "missing_text", "open_table_text", "parse_shell_template",
     "parse_upload_flags", "read_stored_record", "read_stored_result", "read_table_names",
-    "reject_foreign_responses", "reject_truncated_responses", "remove_mount_folder", "serve", "show_name",
-    "split_command", "split_into_batches", "split_lines", "upload_arguments", "use_one_processor", "usual_failure",
-    "wrong_text",
+    "reject_foreign_responses", "reject_truncated_responses", "remove_hash", "remove_mount_folder", "serve",
+    "show_name", "split_command", "split_into_batches", "split_lines", "upload_arguments", "use_one_processor",
+    "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def test_retry_notes_files_that_differ_from_the_bucket_and_the_command_that_it_g
     assert f"python run.py retry {MONITOR_FILE.run} --with files/AppJob.json --timeout 7.5\n" in commands
     error = project.send_jobs("--yes")
     assert f"python run.py retry {MONITOR_FILE.run} --with files/AppJob.json --replace\n" in join_commands(error)
-    assert "which also removes the other waiting jobs" in " ".join(error.split())
+    assert "this, which first removes the 2 jobs just sent from the queue:" in " ".join(error.split())
     assert "note" not in project.retry("--replace", "--dry-run", "--with", str(path))[2].partition("to send")[0]
     (command,) = re.findall(r"python run.py retry (.* --replace)\n", join_commands(project.send_jobs("--replace")))
     project.run.put_object(MONITOR_FILE.keys.monitor_file, json.dumps(asdict(MONITOR_FILE)).encode())
@@ -102,7 +102,11 @@ def test_waiting_jobs_with_a_wrong_command_are_replaced_by_corrected_ones(projec
     failed = project.fail_jobs(3)
     project.send_jobs("--only", failed[0], "--only", failed[1])
     fix = write_fix(project)
+    row = r"^to remove +2 waiting jobs, first: --replace removes all that are in the\n +queue AppQueue$"
+    assert re.search(row, project.retry("--replace", "--dry-run")[1], re.M)
+    assert "to remove" not in "".join(project.retry("--yes", "--dry-run")[1:])
     error = project.send_jobs("--with", str(fix), "--replace")
+    assert re.search(row, error, re.M), error
     assert re.search(r"^replace +2 waiting jobs removed", error, re.M), error
     assert re.search(r"^to send +2 jobs$", error, re.M), error
     assert re.search(r"^not selected +1 other failed job", error, re.M), error

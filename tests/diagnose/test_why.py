@@ -440,6 +440,15 @@ def test_a_program_that_this_computer_lacks_may_be_in_a_path_that_the_local_clou
     assert "PATH" not in cause.remedy
 
 
+def test_missing_inputs_are_uploaded_before_the_command_that_sends_their_jobs_again() -> None:
+    reason, address = "the input s3://lab/in/a.tif does not exist (NoSuchKey)", "s3://lab/in/a.tif"
+    failed = FailedJob("job-1", NOW, reason, "missing input", 1, missing_input=address)
+    (cause,) = diagnose_failing_jobs(JobEvidence(build_outcome(failed, done=3), is_hopeless=True), LINE)
+    assert cause.remedy == "upload the missing inputs; replace FILE with a path on your computer; type:"
+    assert cause.commands[0] == "python run.py --local runScript aws s3 cp FILE s3://lab/in/a.tif"
+    assert "retry" in cause.commands[1]
+
+
 def test_after_a_run_its_failures_are_the_only_causes_and_the_advice_of_status_follows() -> None:
     causes = rank_causes(REMOVED, ENDED, LINE)
     assert [cause.title.split(" (")[0] for cause in causes] == ["5 jobs failed", "1 job failed", "1 job failed"]

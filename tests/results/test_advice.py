@@ -434,6 +434,18 @@ def test_after_a_retry_only_the_jobs_of_the_run_are_sent_again(failure: tuple[st
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("left", "jobs"), [(1, "the waiting job"), (3, "the waiting jobs (at most 3)")])
+def test_the_advice_says_how_many_jobs_retry_removes_from_the_queue(left: int, jobs: str) -> None:
+    for failure in (("program", 1), ("time-out", None)):
+        advice = choose_advice(build_outcome(failure, left=left), is_hopeless=True, source=RETRIED)
+        assert advice is not None
+        text = " ".join(format_advice(advice, LOCAL).split())
+        assert f"retry --replace first removes {jobs} from the queue." in text
+    without = choose_advice(build_outcome(("program", 1), done=2), is_hopeless=False, source=RETRIED)
+    assert without is not None
+    assert "removes" not in format_advice(without, LOCAL)
+
+
 def test_after_a_retry_the_waiting_jobs_get_a_longer_limit_too() -> None:
     outcome = build_hopeless_outcome(("time-out", None))
     late = [replace(failed, time_limit_seconds=90.0) for failed in outcome.failing]

@@ -38,8 +38,8 @@ def list_changed_upload_lines(planner: RetryPlanner) -> list[str]:
         verb = "differs" if changed == 1 else "differ"
         text = f"{format_count(changed, 'file')} in the `upload` folders of {path} {verb} from the bucket. Without"
         text += " --with, retry uploads nothing. If the failed jobs need what has changed, type"
-        if choice.yes and not (choice.dry_run or lines):
-            text += " this, which also removes the other waiting jobs"
+        if not (choice.dry_run or lines):
+            text += f" this, which first removes {_describe_removed_jobs(planner)} from the queue"
         options = ["--with", path, *([] if choice.timeout is None else ["--timeout", f"{choice.timeout:g}"])]
         options += [word for only in choice.only for word in ("--only", only)] if choice.dry_run else []
         # The first one has sent the jobs that the other ones add to.
@@ -47,6 +47,14 @@ def list_changed_upload_lines(planner: RetryPlanner) -> list[str]:
         command, indent = planner.context.format_command("retry", planner.run.run, *options), " " * LABEL_COLUMNS
         lines += [*_wrap_note(f"{text}:"), *format_command_lines(command, indent, indent)]
     return lines
+
+
+def _describe_removed_jobs(planner: RetryPlanner) -> str:
+    """Return which waiting jobs `--replace` would remove now that this `retry` has sent its jobs."""
+    sent, queue = planner.batch.plan.count, planner.queue
+    own = "the job just sent" if sent == 1 else f"the {sent:,} jobs just sent"
+    others = queue.counts.waiting if queue and not planner.choice.replace else 0
+    return f"{own} and {format_count(others, 'other waiting job')}" if others else own
 
 
 def _find_job_files(planner: RetryPlanner) -> list[str]:

@@ -34,6 +34,12 @@ def list_group_rows(groups: Sequence[FailureGroup]) -> list[str]:
     return rows
 
 
+def format_removal_row(waiting: int, queue: str) -> str:
+    """Return the row about the jobs that `--replace` removes before it sends any."""
+    text = f"{format_count(waiting, 'waiting job')}, first: --replace removes all that are in the queue {queue}"
+    return "\n".join(wrap_row("to remove", text))
+
+
 def format_other_row(path: str, jobs: int) -> str:
     """Return the row about jobs that are left out because they came from another Job file, or from a script ("")."""
     object_ = "it" if jobs == 1 else "them"

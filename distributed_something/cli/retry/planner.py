@@ -13,13 +13,11 @@ from distributed_something.cli.retry.plan_text import (
     format_command_row,
     format_memory_advice,
     format_other_row,
+    format_removal_row,
     list_group_rows,
     wrap_row,
 )
-from distributed_something.core.text import (
-    format_count,
-    format_row,
-)
+from distributed_something.core.text import format_count, format_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -360,6 +358,8 @@ class RetryPlanner:
         console = self.context.console
         count = self.batch.plan.count if self.to_send else 0
         show = console.print_result if self.choice.dry_run else console.print_progress
+        if self.choice.replace and self.to_send and self.queue and (waiting := self.queue.counts.waiting):
+            show(format_removal_row(waiting, self.context.settings.SQS_QUEUE_NAME))
         show(format_row("to send", format_count(count, "job") if count else "no jobs"))
         for line in list_group_rows(group_failures([job.failed for job in self.to_send])):
             show(line)

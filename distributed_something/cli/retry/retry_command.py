@@ -39,16 +39,17 @@ MAX_MINUTES = MAX_JOB_SECONDS / 60
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=ProjectFile("monitor file"))
 @click.option(
     "--only", multiple=True, metavar="ID|CAUSE|JOB", shell_complete=complete_failures,
-    help="Only these jobs: a group's ID (at least 3 characters of it), a cause such as time-out, or a job's ID. May be "
-    "given several times.",
+    help="Only these jobs: a group's ID (at least 3 characters of it), a cause such as time-out, a job's ID, or a "
+    "value of its group. May be given several times.",
 )  # fmt: skip
 @click.option("--timeout", metavar="MINUTES", type=Number(0, MAX_MINUTES, min_open=True),
               help="Another time limit for the programs.")  # fmt: skip
 @click.option("--with", "job_file", metavar="JOBFILE", type=ProjectFile("Job file"),
               help="Take everything but the groups from this corrected Job file.")  # fmt: skip
 @click.option("--replace", is_flag=True,
-              help="First remove all waiting jobs from the queue, for example after a retry with a wrong command. "
-              "Without --only, send the jobs of that retry again.")  # fmt: skip
+              help="First remove all waiting jobs from the queue, also those of scripts and other Job files, for "
+              "example after a retry with a wrong command. Without --only, send the jobs of that retry again. Without "
+              "--replace, retry removes nothing from the queue.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Send the jobs even if the queue holds other jobs.")
 @click.option("--dry-run", is_flag=True, help="Print which jobs would be sent and the first message, but send nothing.")
 @click.pass_obj

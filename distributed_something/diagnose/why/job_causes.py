@@ -11,8 +11,6 @@ from distributed_something.observe.evidence import Evidence
 from distributed_something.results.advice import (
     Advice,
     choose_advice,
-    choose_longer_limit,
-    format_minutes,
     list_sending_commands,
     needs_commands,
 )
@@ -22,9 +20,19 @@ from distributed_something.results.job_source import UNKNOWN_SOURCE, JobSource
 from distributed_something.results.next_batch import NextBatch
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.status.advice_causes import AdviceCause, classify_failure
-from distributed_something.results.status.advice_recipes import JOB_FILE_CAUSES, REPLACING_RECIPES
+from distributed_something.results.status.advice_recipes import (
+    JOB_FILE_CAUSES,
+    REPLACING_RECIPES,
+    choose_longer_limit,
+    format_minutes,
+)
 from distributed_something.results.status.advice_text import name_message_keys, name_message_place
 from distributed_something.results.status.job_origin import find_origin, makes_own_command
+from distributed_something.results.status.missing_inputs import (
+    format_upload_words,
+    list_upload_commands,
+    list_uploads,
+)
 from distributed_something.results.summary import format_shared_value
 
 MAX_GROUPS = 3  # the largest ones: on a small terminal, the advice must not scroll away; `status` shows more
@@ -176,11 +184,15 @@ def _build_cause(
     cause = classify_failure(example)
     remedies = _REMEDIES_BY_CAUSE | (_TEST_REMEDIES if jobs.is_test else {})
     remedy = "" if cause in explained else _format_remedy(remedies.get(cause, "read the record"), group.any, jobs, line)
-    commands = _list_commands(group, jobs, line, is_first=cause not in explained)
+    is_missing = cause is AdviceCause.MISSING_INPUT and cause not in explained
+    uploads = list_uploads(group.any.jobs) if is_missing else ()
+    remedy += f"; replace {format_upload_words(uploads)}" if uploads else ""
+    sending = _list_commands(group, jobs, line, is_first=cause not in explained)
+    commands = (*list_upload_commands(uploads, line), *sending)
     if commands and not jobs.has_ended and not jobs.is_hopeless:
         remedy = f"{remedy}; once the run has ended, type:" if remedy else ""
     elif commands and remedy:
-        remedy = f"{remedy}; then type:"
+        remedy = f"{remedy}; type:" if uploads else f"{remedy}; then type:"
     explained.add(cause)
     return Cause(
         weight, f"{' and '.join(counts)} ({group.any.id}): {group.any.cause}", "; ".join(parts), remedy, commands

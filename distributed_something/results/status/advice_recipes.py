@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 
+from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.job_source import JobSource
 from distributed_something.results.status.advice_causes import AdviceCause
 from distributed_something.results.status.job_origin import JobOrigin
+from distributed_something.worker import MAX_JOB_SECONDS
 
 
 class Recipe(Enum):
@@ -68,3 +71,14 @@ def spare_scripted_jobs(recipe: Recipe, cause: AdviceCause, origin: JobOrigin, *
     if cause is AdviceCause.TIME and not has_waiting:
         return Recipe.RETRY_LONGER
     return Recipe.SCRIPT if cause in (AdviceCause.MESSAGE, AdviceCause.TIME) else Recipe.REBUILD
+
+
+def choose_longer_limit(failures: Iterable[FailedJob]) -> float | None:
+    """Return a time limit in minutes, twice the one that these jobs had; None if it is unknown."""
+    limits = [failed.time_limit_seconds for failed in failures if failed.time_limit_seconds]
+    return min(MAX_JOB_SECONDS / 60, float(f"{2 * max(limits) / 60:.2g}")) if limits else None
+
+
+def format_minutes(minutes: float | None) -> str:
+    """Return the value of `--timeout`: a number, or a word to replace if the old limit is unknown."""
+    return "MINUTES" if minutes is None else f"{minutes:g}"

@@ -38,6 +38,12 @@ from distributed_something.results.status.advice_causes import (
 )
 from distributed_something.results.status.advice_recipes import REPLACING_RECIPES, Recipe
 from distributed_something.results.status.job_origin import JobOrigin, format_job_keys, makes_own_command
+from distributed_something.results.status.missing_inputs import (
+    Upload,
+    count_other_uploads,
+    format_upload_words,
+    list_upload_commands,
+)
 
 
 def format_advice(advice: Advice, line: CommandLine) -> str:
@@ -65,23 +71,42 @@ def format_current_advice(advice: Advice, line: CommandLine, *, is_urgent: bool)
 
 
 def _format_correction(advice: Advice, line: CommandLine, start: str = "") -> list[str]:
-    indent = " " * LABEL_COLUMNS
     paths = [line.select_job_file(path).job_file for path in advice.origin.job_files] or list_job_files(advice, line)
     job_files = " or ".join(map(shorten_start, dict.fromkeys(paths)))
     others = f"{format_count(advice.lost, 'other job')} {'was' if advice.lost == 1 else 'were'} lost: not in the queue."
     way = "Run the script again for them." if advice.is_scripted else "The commands send lost jobs too."
     loss = f"{others} {way}" if advice.lost and advice.cause is not AdviceCause.LOST else ""
     named, subject = replace(line, job_file=job_files), _format_groups(advice.groups, advice.jobs)
-    parts = [start, loss, subject, _explain_scripted_jobs(advice, line), _explain_correction(advice, named)]
-    text = " ".join(filter(None, parts))
-    lines = format_wrapped_lines(text, format_row("what to do", ""), indent, TERMINAL_COLUMNS)
-    for command in list_alternative_commands(advice, line):
-        lines += format_command_lines(command, indent, indent)
+    parts = [start, loss, subject, _explain_removal(advice), _explain_scripted_jobs(advice, line)]
+    label, correction = format_row("what to do", ""), _explain_correction(advice, named)
+    if advice.cause is AdviceCause.MISSING_INPUT and advice.uploads:
+        parts.append(_explain_uploads(advice.uploads, _format_reason(advice)))
+        lines = _format_text_and_commands(parts, list_upload_commands(advice.uploads, line), label)
+        lines += _format_text_and_commands([correction], list_alternative_commands(advice, line))
+    else:
+        lines = _format_text_and_commands([*parts, correction], list_alternative_commands(advice, line), label)
     for other in advice.others:
         remedy = _explain_other_remedy(other, named, is_submitted=is_submitted(advice, line))
-        text = f"{_format_groups(other.groups, other.jobs)} {remedy}"
-        lines += format_wrapped_lines(text, indent, indent, TERMINAL_COLUMNS)
+        parts = [_format_groups(other.groups, other.jobs), remedy]
+        is_missing = other.cause is AdviceCause.MISSING_INPUT
+        lines += _format_text_and_commands(parts, list_upload_commands(other.uploads, line) if is_missing else [])
     return lines
+
+
+def _format_text_and_commands(
+    parts: Sequence[str], commands: Sequence[str], label: str = " " * LABEL_COLUMNS
+) -> list[str]:
+    """Return the lines of a text, which begins with the label, and of the commands that follow it."""
+    indent, text = " " * LABEL_COLUMNS, " ".join(filter(None, parts))
+    lines = format_wrapped_lines(text, label, indent, TERMINAL_COLUMNS) if text else []
+    return [*lines, *(row for command in commands for row in format_command_lines(command, indent, indent))]
+
+
+def _explain_uploads(uploads: Sequence[Upload], reason: str) -> str:
+    """Return the text before the commands that upload missing inputs."""
+    others = count_other_uploads(uploads)
+    more = f", and those in {format_count(others, 'other folder')} likewise" if others else ""
+    return f"Upload the missing inputs{reason}{more}. Replace {format_upload_words(uploads)}:"
 
 
 def _format_groups(groups: Sequence[str], jobs: int) -> str:
@@ -105,7 +130,7 @@ def _explain_other_remedy(other: OtherRemedy, line: CommandLine, *, is_submitted
         case AdviceCause.TIME if other.minutes is None:
             return "The program needs more time. Replace MINUTES with a longer limit."
         case AdviceCause.MISSING_INPUT:
-            return f"Upload the missing inputs{reason}."
+            return _explain_uploads(other.uploads, reason) if other.uploads else f"Upload the missing inputs{reason}."
         case AdviceCause.MESSAGE:
             place = name_message_place(other.origin, line)
             return f"Correct {place}; the reason says what is wrong{reason}."
@@ -161,18 +186,32 @@ def _explain_data(advice: Advice, line: CommandLine) -> str:
     if advice.cause is AdviceCause.MESSAGE:
         return f"Correct {name_message_place(advice.origin, line)}; the reason says what is wrong{reason}."
     if advice.cause is AdviceCause.MISSING_INPUT:
-        text = f"Upload the missing inputs{reason}"
-        if is_scripted:
-            return f"{text}."
-        if advice.recipe is not Recipe.RETRY:
-            return f"{text}, or add them to the folder from which {line.job_file} uploads them (`upload`)."
-        start = f"{text}, and type the commands at the end. Or, if {line.job_file} uploads them (`upload`)"
-        return f"{start}, add them to its folder, and type instead:"
+        return _explain_missing_inputs(advice, line, is_scripted=is_scripted)
     if is_scripted or advice.recipe not in (Recipe.REBUILD, Recipe.RETRY):
         return text
     if advice.cause is AdviceCause.WEB:
         return f"{text} If you correct the address in {line.job_file}, add `--with {line.job_file}` to retry."
     return f"{text} If you correct data in `upload` folders, add `--with {line.job_file}` to retry, to upload it."
+
+
+def _explain_missing_inputs(advice: Advice, line: CommandLine, *, is_scripted: bool) -> str:
+    """Return how to continue after the upload; also what to upload, if no commands before this text do it."""
+    text = "" if advice.uploads else f"Upload the missing inputs{_format_reason(advice)}"
+    if is_scripted:
+        return f"{text}." if text else ""
+    if advice.recipe is not Recipe.RETRY:
+        place = f"add them to the folder from which {line.job_file} uploads them (`upload`)."
+        return f"{text}, or {place}" if text else f"Or {place}"
+    start = f"{text}, and type the commands at the end." if text else "Then type the commands at the end."
+    return f"{start} Or, if {line.job_file} uploads them (`upload`), add them to its folder, and type instead:"
+
+
+def _explain_removal(advice: Advice) -> str:
+    """Return which jobs `retry --replace` removes from the queue; "" if that is not among the commands."""
+    if advice.recipe not in (Recipe.REPLACE, Recipe.REPLACE_LONGER) or not advice.left:
+        return ""
+    jobs = "the waiting job" if advice.left == 1 else f"the waiting jobs (at most {advice.left:,})"
+    return f"retry --replace first removes {jobs} from the queue."
 
 
 def _explain_scripted_jobs(advice: Advice, line: CommandLine) -> str:

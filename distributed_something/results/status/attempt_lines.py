@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from distributed_something.worker import mask_text
+
 Sending = tuple[int, str | None]  # when a message was sent (seconds since 1970), and its `submission`
 
 
@@ -33,6 +35,15 @@ def read_start_error(line: Mapping[str, Any]) -> str:
         return str(line["start_error"] or "")
     is_failure = line.get("reason_class") == "program" and line.get("exit_code") is None
     return "ENOENT" if is_failure and line.get("time_limit_seconds") is not None else ""
+
+
+def read_missing_input(line: Mapping[str, Any]) -> str:
+    """Return the address of the input that was not in S3, or "".
+
+    An address that cannot be typed, or that may contain a secret, is left out.
+    """
+    address = str(line.get("missing_input") or "")
+    return address if address.isprintable() and mask_text(address) == address else ""
 
 
 def is_lost_attempt(line: Mapping[str, Any]) -> bool:

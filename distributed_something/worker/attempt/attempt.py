@@ -73,6 +73,7 @@ class Attempt:
     ending_since: float | None = None  # when a thread began to end the attempt, on the clock's `monotonic`
     result: Result | None = None
     start_error: str | None = None  # why the program could not be started, such as ENOENT
+    missing_input: str | None = None  # the address of an input that is not in S3
     explanation: str | None = None  # of a failure that the log does not explain, instead of its most telling line
     bytes_in: int = 0
     shared: SharedFiles = field(default_factory=SharedFiles)

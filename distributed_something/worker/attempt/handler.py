@@ -195,6 +195,7 @@ class JobHandler:
         except LostLease:
             return partial(finisher.discard_attempt, attempt)
         except Failed as error:
+            attempt.missing_input = error.missing_input
             return self._judge_failure(attempt, str(error), error.reason_class)
         except AWS_ERRORS as error:
             return partial(finisher.record_failure, attempt, f"{attempt.server_names}: {error}", "aws")

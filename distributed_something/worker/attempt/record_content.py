@@ -122,6 +122,7 @@ def _describe_files(attempt: Attempt, *, is_skipped: bool) -> dict[str, Any]:
         "delivered": [file.build_record_entry() for file in attempt.delivered],
         "overwritten": attempt.overwritten,
         "results_of": attempt.results_of if is_skipped else None,
+        "missing_input": attempt.missing_input,
         "input_endpoint": job.input_endpoint or None if job is not None else None,
         "output_endpoint": job.output_endpoint or None if job is not None else None,
         "output_location": _find_location(attempt),

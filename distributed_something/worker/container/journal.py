@@ -109,6 +109,8 @@ def build_journal_line(record: Mapping[str, Any]) -> dict[str, Any]:
     line["last_line"] = record["last_lines"][-1][:MAX_LAST_LINE_CHARACTERS] if record.get("last_lines") else None
     line["telling_line"] = record["telling_line"][:MAX_TELLING_CHARACTERS] if record.get("telling_line") else None
     line["group"] = _find_short_group(record.get("message"))
+    if record.get("missing_input"):
+        line |= {key: record.get(key) for key in ("missing_input", "input_endpoint")}
     if record.get("machine", "") is None:  # it ran on another machine, which was lost; not on that of the first line
         line |= {"machine": None, "container": None}
     return line

@@ -85,9 +85,13 @@ def describe_input_folder(output_dir: Path) -> str:
 
 
 class Failed(Exception):
-    """Raised when an attempt fails. The job is retried; after its last attempt it is moved to the dead-letter queue."""
+    """Raised when an attempt fails. The job is retried; after its last attempt it is moved to the dead-letter queue.
+
+    `missing_input`: the address in S3 to which an upload would correct the failure, if there is one.
+    """
 
     reason_class = "program"
+    missing_input: str | None = None
 
     def __init__(self, reason: str, reason_class: str | None = None) -> None:
         super().__init__(reason)
@@ -103,7 +107,13 @@ class ProgramNotStarted(Failed):
 
 
 class MissingInput(Failed):
+    """Raised if an input does not exist. `missing_input`: its address, if it could be in S3; a folder's ends in `/`."""
+
     reason_class = "missing input"
+
+    def __init__(self, reason: str, missing_input: str | None = None) -> None:
+        super().__init__(reason)
+        self.missing_input = missing_input
 
 
 class BadData(Failed):

@@ -22,6 +22,7 @@ LIMIT_KEYS = frozenset(
 )
 ALTERNATIVE_GROUP_KEYS = ("Metadata", "plate")  # in messages from published implementations and labs' scripts
 _OBJECTS = (dict, Mapping)  # Python finds out much faster that a value is a dict
+_HASH_END = re.compile(rf"-[0-9a-f]{{{HASH_CHARACTERS}}}\Z")
 _PUBLISHED_START = "Metadata_"
 _PUBLISHED_GROUP = re.compile(r"Metadata_[^=,]+=[^=,]*(,Metadata_[^=,]+=[^=,]*)*")
 _REPLACED_CHARACTERS = re.compile(r"[^\w.=-]+")  # \w: letters and digits of any script, and "_"
@@ -50,6 +51,11 @@ class JobIdentifier:
 def job_id(message: Mapping[str, Any]) -> str:
     """Return the id of the job in `message`, which contains the shared keys and `group`."""
     return JobIdentifier(message).build_id(message.get("group"))
+
+
+def remove_hash(job: str) -> str:
+    """Return the readable part of a job's ID."""
+    return _HASH_END.sub("", job)
 
 
 def add_missing_group(message: dict[str, Any]) -> None:

@@ -47,7 +47,8 @@ from distributed_something.worker.transfer.web import (
 )
 
 # S3 error codes for a missing key or bucket, or for a name that is not valid for either. Retrying cannot help.
-_MISSING_INPUT_CODES = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
+_MISSING_KEY_CODES = {"404", "NoSuchKey", "NotFound"}
+_MISSING_INPUT_CODES = {*_MISSING_KEY_CODES, "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
 _ARCHIVED_CODE = "InvalidObjectState"  # in Glacier, Deep Archive, or an archive tier of Intelligent-Tiering
 _NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 MAX_SHOWN_CHARACTERS = 120  # of an address in a reason
@@ -179,7 +180,8 @@ class _InputFetcher:
         )
         keys = [key for key in objects if key[-1] != "/" and not is_macos_file(key[len(text) :])]
         if not keys:
-            raise MissingInput(f"the input s3://{bucket}/{text} contains no files")
+            address = _format_address(bucket, text)
+            raise MissingInput(f"the input {address} contains no files", address)
         self._listed |= {(bucket, key): objects[key] for key in keys}
         for key in keys:
             relative = f"{target.rstrip('/')}/{key[len(text) :]}"
@@ -345,14 +347,15 @@ def _explain_refused_input(name: str, error: Exception) -> Failed:
     Return a MissingInput only if the input certainly does not exist. Otherwise the machine or its role may be the
     cause.
     """
-    is_web, name = is_url(name), _shorten_address(name)
+    address, is_web, name = name, is_url(name), _shorten_address(name)
     if isinstance(error, ForbiddenAddress):
         return Failed(f"the input {name} is refused: {error}", "bad message")
     detail = get_error_code(error) if isinstance(error, ClientError) else str(error)
     if detail == _ARCHIVED_CODE:
         return BadData(_describe_archived_object(name, cast("ClientError", error)))
     if isinstance(error, (MissingWebFile, ParamValidationError)) or detail in _MISSING_INPUT_CODES:
-        return MissingInput(f"the input {name} does not exist ({detail})")
+        can_be_uploaded = not is_web and detail in _MISSING_KEY_CODES
+        return MissingInput(f"the input {name} does not exist ({detail})", address if can_be_uploaded else None)
     if isinstance(error, WebRefusal) or not is_transient_error(error):
         return Failed(f"the input {name} cannot be read ({detail})", "web" if is_web else "aws")
     if is_web:

@@ -103,6 +103,26 @@ def test_the_reason_names_a_missing_input_that_prepare_tries_to_fetch(harness: A
     assert record["reason_class"] == "missing input"
 
 
+@pytest.mark.parametrize(
+    ("key", "address", "missing"),
+    [
+        ("inputs", "images/gone.tif", "s3://ours/images/gone.tif"),
+        ("inputs", "images/gone/", "s3://ours/images/gone/"),
+        ("inputs", f"images/{'long' * 50}/gone.tif", f"s3://ours/images/{'long' * 50}/gone.tif"),
+        ("inputs", "s3://no-such-bucket-anywhere/gone.tif", None),
+        ("shared_inputs", "images/gone.tif", "s3://ours/images/gone.tif"),
+        ("shared_inputs", "images/gone/", "s3://ours/images/gone/"),
+    ],
+)
+def test_the_record_has_the_whole_address_of_an_input_that_an_upload_would_create(
+    harness: AttemptHarness, key: str, address: str, missing: str | None
+) -> None:
+    message = {"group": "g", "command": "true", key: [address]}
+    harness.handle(message)
+    record = harness.read_record(job_id(message))
+    assert (record["reason_class"], record["missing_input"]) == ("missing input", missing)
+
+
 def test_prepare_can_end_an_attempt_with_a_reason(harness: AttemptHarness) -> None:
     def prepare(job: Job, folders: Folders) -> None:
         raise Failed("a.tif is cut off", "bad input")

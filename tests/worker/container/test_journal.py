@@ -106,6 +106,16 @@ def test_a_line_names_the_files_of_other_jobs_that_the_job_overwrote(bucket: Buc
     assert bucket.objects[1][1]["overwritten"] == ["all/a"]
 
 
+def test_only_a_line_of_an_attempt_that_lacked_an_input_names_it(bucket: Bucket) -> None:
+    journal, missing = build_journal(bucket), {"missing_input": "s3://b/in/a.tif", "input_endpoint": None}
+    journal.add_attempt(build_record("a") | missing)
+    journal.add_attempt(build_record("b") | {"missing_input": None, "input_endpoint": None})
+    journal.write_changes(0.0)
+    first, second = bucket.objects[1][1:]
+    assert missing.items() <= first.items()
+    assert not missing.keys() & second.keys()
+
+
 def test_an_unchanged_journal_is_not_written_again(bucket: Bucket) -> None:
     journal = build_journal(bucket)
     journal.write_changes(0.0)

@@ -29,7 +29,7 @@ RECORD_KEYS = {
     "seconds", "time_limit_seconds", "exit_code", "reason", "reason_class", "telling_line", "last_lines",
     "program_seconds", "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs",
     "bytes_out", "outputs", "delivered", "overwritten", "results_of", "output_location", "input_endpoint",
-    "output_endpoint",
+    "output_endpoint", "missing_input",
     "earlier_attempts", "other_submissions", "retry_of", "submission", "again_since", "log", "start_error",
     "message_id", "message",
 }  # fmt: skip

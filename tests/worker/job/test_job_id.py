@@ -10,13 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributed_something.worker.job.job_id import LIMIT_KEYS, job_id
+from distributed_something.worker.job.job_id import LIMIT_KEYS, job_id, remove_hash
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+
+
+def test_a_job_id_without_its_hash_is_its_readable_part() -> None:
+    assert remove_hash(job_id({"group": {"plate": "P1", "well": "0123456789"}})) == "P1-0123456789"
+    assert remove_hash("a-name-without-a-hash") == "a-name-without-a-hash"
 
 
 @given(ANYTHING)
