@@ -99,11 +99,10 @@ def test_without_an_address_there_is_no_command() -> None:
 
 def test_the_commands_that_run_the_jobs_again_stay_the_same() -> None:
     """Scripts may type them, and cannot replace FILE."""
-    advices = [
+    known, unknown = (
         choose_advice(RunOutcome(3, JobCounts(done=2, failed=1), 0, build_failures(address), 1), is_hopeless=False)
         for address in ("s3://lab/a", "")
-    ]
-    known, unknown = advices
+    )
     assert known is not None
     assert unknown is not None
     for list_them in (list_next_commands, list_alternative_commands):
