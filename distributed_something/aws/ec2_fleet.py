@@ -18,6 +18,7 @@ from distributed_something.aws.clients import EC2_PAGINATION
 from distributed_something.aws.retry import retry_until_consistent
 from distributed_something.core.aws_errors import FLEET_FAILURE_PATTERNS, AWSEvent, FailurePattern, find_failure_pattern
 from distributed_something.core.errors import AWSError, CloudError, get_error_code, translate_aws_errors
+from distributed_something.core.failures.remedies import format_remedy
 from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.tags import parse_tags
 from distributed_something.core.text import format_one_line
@@ -304,4 +305,4 @@ def format_fleet_problem(problem: FleetProblem) -> str:
     """Return the cause, its remedy, and EC2's message on one line; for an unknown event, return only EC2's message."""
     message = format_one_line(f"{problem.event.kind}: {problem.event.message}")
     pattern = problem.pattern
-    return f"{pattern.cause} — {pattern.remedy} ({message})" if pattern else message
+    return f"{pattern.cause} — {format_remedy(pattern.remedy)} ({message})" if pattern else message

@@ -11,6 +11,20 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from distributed_something.core.failures.remedies import (
+    AGENT_REMEDY,
+    CAPACITY_REMEDY,
+    FLEET_FILE_REMEDY,
+    FOREIGN_MACHINE_REMEDY,
+    IMAGE_REMEDY,
+    LOG_GROUP_REMEDY,
+    NEW_FLEET,
+    PRICE_REMEDY,
+    RETRY_REMEDY,
+    Remedy,
+    build_room_remedy,
+)
+
 
 @dataclass(frozen=True)
 class AWSEvent:
@@ -28,18 +42,17 @@ class FailurePattern:
     `pattern`: a regular expression to search for in AWS's message. `kinds`: AWS's names for such events. `exit_codes`:
     exit codes of a container. `weight`: how likely this failure is to stop a run, from 0 to 100. `is_placement`:
     whether it says that no machine has room for a container, which is normal while a machine is missing.
-    `remedy_without_image`: what to do if workers do not run in containers; "" if that is the same. `fill_in_build`
-    completes both.
+    `remedy_without_image`: what to do if workers do not run in containers; None if that is the same.
     """
 
     pattern: str
     cause: str
-    remedy: str
+    remedy: Remedy
     weight: int
     kinds: frozenset[str] = frozenset()
     exit_codes: Collection[int] = ()
     is_placement: bool = False
-    remedy_without_image: str = ""
+    remedy_without_image: Remedy | None = None
 
     def matches(self, kind: str, message: str, exit_codes: Collection[int] = ()) -> bool:
         """Return whether a report of this kind, with this message and these exit codes, is this kind of failure."""
@@ -50,38 +63,27 @@ class FailurePattern:
         )
 
 
-# A new fleet needs the end of the old one. cleanup also removes the queue, so that the jobs must be sent again.
-NEW_FLEET_REMEDY = "run cleanup --yes, setup, submitJob, and startCluster"
-FLEET_FILE_REMEDY = f"correct the Fleet file or create one with fleetFile; then {NEW_FLEET_REMEDY}"
-JOINING_REMEDY = (
-    "run check with the Fleet file: machines need an instance profile with ECS permissions (setupAWS creates it), an "
-    "ECS-optimized image (fleetFile finds it), and a route to the internet"
-)
-
-_BUILD_WORD = "{build}"  # in a remedy: how to build the image; see `fill_in_build`
-_MEMORY_WORD = "{memory}"  # what to change in the config if programs run out of memory; see `fill_in_build`
-CRASH_REMEDY = f"correct worker/generic-worker.py, or the library that it calls; {_BUILD_WORD}, and run setup"
-CRASH_REMEDY_WITHOUT_IMAGE = "correct worker/generic-worker.py, or the library that it calls, and run setup"
-IMAGE_REMEDY = "build the image with worker/Dockerfile (buildImage), and try it with run.py --local --containers"
-
 FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"MaxSpotInstanceCountExceeded|spotInstanceCountLimitExceeded|VcpuLimitExceeded|InstanceLimitExceeded",
         "the account's quota for spot machines (virtual CPUs) is used up",
-        "request more (Service Quotas, Amazon EC2, 'Spot Instance Requests'), or use fewer or smaller machines",
+        Remedy("request more (Service Quotas, Amazon EC2, 'Spot Instance Requests'), or use fewer or smaller machines"),
         92,
         kinds=frozenset({"spotInstanceCountLimitExceeded"}),
     ),
     FailurePattern(
         r"service-linked role|ServiceLinkedRole",
         "the account does not have AWS's service-linked role for spot machines",
-        "run this once: aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
+        Remedy("run this once: aws iam create-service-linked-role --aws-service-name spot.amazonaws.com"),
         93,
     ),
     FailurePattern(
         r"PendingVerification|OptInRequired|Blocked",
         "AWS has not yet enabled EC2 for this account in this region",
-        "wait a few hours after opening the account or enabling the region; if that does not help, contact AWS Support",
+        Remedy(
+            "wait a few hours after opening the account or enabling the region; if that does not help, contact AWS "
+            "Support"
+        ),
         93,
     ),
     FailurePattern(
@@ -91,7 +93,10 @@ FLEET_FAILURE_PATTERNS = (
         92,
     ),
     FailurePattern(
-        r"InvalidGroup|InvalidSecurityGroup", "a security group in the Fleet file does not exist", FLEET_FILE_REMEDY, 92
+        r"InvalidGroup|InvalidSecurityGroup",
+        "a security group in the Fleet file does not exist",
+        FLEET_FILE_REMEDY,
+        92,
     ),
     FailurePattern(
         r"InvalidAMIID",
@@ -106,75 +111,72 @@ FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"InvalidBlockDeviceMapping",
         "the disks in the Fleet file do not match its machine image",
-        f"remove SnapshotId, and set EBS_VOL_SIZE to at least the size of the image; then {NEW_FLEET_REMEDY}",
+        Remedy("remove SnapshotId, and set EBS_VOL_SIZE to at least the size of the image", f"; then {NEW_FLEET}"),
         92,
     ),
     FailurePattern(
         r"(?i)instance ?profile",
         "the machines' instance profile does not exist, or the fleet's role is not allowed to pass it",
-        "run setupAWS; the fleet's role needs iam:PassRole for the machines' role",
+        Remedy("run setupAWS", "; the fleet's role needs iam:PassRole for the machines' role"),
         92,
     ),
     FailurePattern(
         r"InsufficientFreeAddresses",
         "the subnets have no free IP addresses",
-        f"add subnets to the Fleet file; then {NEW_FLEET_REMEDY}",
+        Remedy("add subnets to the Fleet file", f"; then {NEW_FLEET}"),
         88,
     ),
     FailurePattern(
         r"VolumeLimitExceeded",
         "the account's quota for disk space (EBS) is used up",
-        "lower EBS_VOL_SIZE, or request a higher quota (Service Quotas, EBS)",
+        Remedy("lower EBS_VOL_SIZE, or request a higher quota (Service Quotas, EBS)"),
         88,
     ),
     FailurePattern(
         r"SpotMaxPriceTooLow|launchSpecUnusable|fleetProgressHalted|[Ss]pot market price|price-too-low",
         "MACHINE_PRICE is below the current spot price",
-        "raise MACHINE_PRICE (you pay the spot price, not your maximum), or add machine types; then "
-        f"{NEW_FLEET_REMEDY}",
+        PRICE_REMEDY,
         90,
         kinds=frozenset({"launchSpecUnusable", "fleetProgressHalted"}),
     ),
     FailurePattern(
         r"InsufficientInstanceCapacity|InsufficientCapacity|[Cc]apacity.not.available|UnfulfillableCapacity",
         "AWS has no free machines of these types in these zones at the moment",
-        "wait: the fleet keeps trying; more types in MACHINE_TYPE and more subnets improve the chances",
+        CAPACITY_REMEDY,
         75,
     ),
     FailurePattern(
         r"iamFleetRoleInvalid|UnauthorizedOperation|AccessDenied|not authorized",
         "the fleet's role is not allowed to start, tag, or terminate machines",
-        "run setupAWS, and set IamFleetRole in the Fleet file to the role it creates",
+        Remedy("run setupAWS, and set IamFleetRole in the Fleet file to the role it creates"),
         92,
         kinds=frozenset({"iamFleetRoleInvalid"}),
     ),
     FailurePattern(
         r"Unsupported",
         "a machine type is not offered in one of the subnets' zones, or does not support this image",
-        "run check with the Fleet file: it lists the types and zones",
+        Remedy("run check with the Fleet file: it lists the types and zones"),
         85,
     ),
     FailurePattern(
         r"InvalidParameterCombination|InvalidParameterValue|InvalidParameter|spotFleetRequestConfigurationInvalid"
         r"|MissingParameter|InvalidInput",
         "values in the Fleet file contradict each other (image and type, disk, or network)",
-        "run check with the Fleet file, then correct what EC2 reports here",
+        Remedy("run check with the Fleet file, then correct what EC2 reports here"),
         90,
         kinds=frozenset({"spotFleetRequestConfigurationInvalid"}),
     ),
     FailurePattern(
         r"RequestLimitExceeded|Throttl",
         "EC2 is limiting how often it can be called",
-        "wait: the fleet retries automatically",
+        RETRY_REMEDY,
         30,
     ),
-    FailurePattern(
-        r"InternalError|ServerInternal", "EC2 had an internal error", "wait: the fleet retries automatically", 40
-    ),
+    FailurePattern(r"InternalError|ServerInternal", "EC2 had an internal error", RETRY_REMEDY, 40),
     FailurePattern(
         r"TemporarilyBlacklisted",
         "EC2 has rejected all of the fleet's launch specifications several times",
-        "run check with the Fleet file; the fleet retries after a few minutes",
+        Remedy("run check with the Fleet file", "; the fleet retries after a few minutes"),
         80,
         kinds=frozenset({"launchSpecTemporarilyBlacklisted", "allLaunchSpecsTemporarilyBlacklisted"}),
     ),
@@ -183,60 +185,60 @@ SERVICE_FAILURE_PATTERNS = (
     FailurePattern(
         r"No Container Instances were found",
         "no machine has joined the cluster",
-        "find out what keeps the machines from starting or joining",
+        Remedy("find out what keeps the machines from starting or joining"),
         45,
         is_placement=True,
     ),
     FailurePattern(
         r"insufficient memory",
         "no machine has enough free memory for a container",
-        f"lower MEMORY, and run setup; or use larger machines, and {NEW_FLEET_REMEDY}",
+        build_room_remedy("MEMORY"),
         84,
         is_placement=True,
     ),
     FailurePattern(
         r"insufficient CPU",
         "no machine has enough free CPU for a container",
-        f"lower CPU_SHARES, and run setup; or use larger machines, and {NEW_FLEET_REMEDY}",
+        build_room_remedy("CPU_SHARES"),
         84,
         is_placement=True,
     ),
     FailurePattern(
         r"insufficient GPU",
         "no machine has enough free GPUs for a container",
-        "lower GPUS or TASKS_PER_MACHINE, or use machine types with more GPUs, and run check",
+        Remedy("lower GPUS or TASKS_PER_MACHINE, or use machine types with more GPUs, and run check"),
         84,
         is_placement=True,
     ),
     FailurePattern(
         r"missing an attribute|constraint|did not meet",
         "the machines in the cluster belong to another app, or lack an attribute that the containers require",
-        f"if another version of startCluster requested the fleet, {NEW_FLEET_REMEDY}",
+        FOREIGN_MACHINE_REMEDY,
         82,
         is_placement=True,
     ),
     FailurePattern(
         r"(?i)agent.*(disconnected|not connected)|error 'AGENT'|\"AGENT\"",
         "the ECS agent on the machines has lost its connection",
-        "check that the machines can reach AWS over HTTPS; if you terminate them, the fleet starts new ones",
+        AGENT_REMEDY,
         80,
     ),
     FailurePattern(
         r"unable to assume (the )?role",
         "ECS is not allowed to assume the task role or the execution role",
-        "run setupAWS, then setup",
+        Remedy("run setupAWS", ", then setup"),
         86,
     ),
     FailurePattern(
         r"unable to consistently start",
         "containers keep stopping soon after they start, so ECS waits before it starts more",
-        "find out why the containers stopped",
+        Remedy("find out why the containers stopped"),
         60,
     ),
     FailurePattern(
         r"unable to place a task",
         "ECS cannot find a machine for a container",
-        "run check, which compares MEMORY and CPU_SHARES with the machines",
+        Remedy("run check, which compares MEMORY and CPU_SHARES with the machines"),
         70,
         is_placement=True,
     ),
@@ -245,66 +247,73 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)toomanyrequests|rate limit",
         "the image cannot be pulled: Docker Hub's pull limit was reached",
-        "copy the image to ECR and set DOCKERHUB_TAG to its name there",
+        Remedy("copy the image to ECR and set DOCKERHUB_TAG to its name there"),
         88,
     ),
     FailurePattern(
         r"(?i)no matching manifest|exec format error|image operating system|does not match the .*platform",
         "the image was built for a different processor type than the machines have",
-        f"{_BUILD_WORD}, which builds it for MACHINE_TYPE; or change MACHINE_TYPE",
+        Remedy("{build}, which builds it for MACHINE_TYPE; or change MACHINE_TYPE"),
         90,
     ),
     FailurePattern(
         r"(?i)no space left",
         "the machine's disk is full",
-        f"raise EBS_VOL_SIZE; then {NEW_FLEET_REMEDY}",
+        Remedy("raise EBS_VOL_SIZE", f"; then {NEW_FLEET}"),
         88,
     ),
     FailurePattern(
         r"(?i)CannotPull.*(not found|manifest unknown|does not exist|pull access denied|invalid reference)",
         "the image cannot be pulled: it does not exist or is private",
-        f"correct DOCKERHUB_TAG, or {_BUILD_WORD}; then run setup",
+        Remedy("correct DOCKERHUB_TAG, or {build}", "; then run setup"),
         90,
     ),
     FailurePattern(
         r"(?i)CannotPull.*(basic auth|denied|403|not authorized|unauthorized)",
         "the image cannot be pulled: the machines' role is not allowed to pull it",
-        "run setupAWS, which lets the role read from ECR; if the image is private in another registry, make it public",
+        Remedy(
+            "run setupAWS, which lets the role read from ECR; if the image is private in another registry, make it "
+            "public"
+        ),
         90,
     ),
     FailurePattern(
         r"(?i)CannotPull.*(timeout|timed out|connection refused|no such host|deadline|canceled|unreachable)",
         "the image cannot be pulled: the machines cannot reach the registry",
-        "give the machines a way to the internet (a NAT gateway or public addresses) and allow outgoing HTTPS",
+        Remedy("give the machines a way to the internet (a NAT gateway or public addresses) and allow outgoing HTTPS"),
         88,
     ),
     FailurePattern(
         r"CannotPull",
         "the image cannot be pulled",
-        f"read the message; correct DOCKERHUB_TAG, or {_BUILD_WORD}; then run setup",
+        Remedy("read the message; correct DOCKERHUB_TAG, or {build}", "; then run setup"),
         87,
     ),
     FailurePattern(
         r"(?i)logging driver|ResourceNotFoundException.*log|awslogs",
         "containers cannot write to their log",
-        "run setup, which creates the log groups; the machines' role needs logs:CreateLogStream and logs:PutLogEvents",
+        LOG_GROUP_REMEDY,
         88,
     ),
     FailurePattern(
         r"OutOfMemory",
         "containers are killed, probably because they run out of memory",
-        f"{_MEMORY_WORD}; then run setup",
+        Remedy("{memory}", "; then run setup"),
         80,
         exit_codes=(137,),
-        remedy_without_image="free memory on this computer, or find out what else kills the workers; then run setup",
+        remedy_without_image=Remedy(
+            "free memory on this computer, or find out what else kills the workers", "; then run setup"
+        ),
     ),
     FailurePattern(
         "",
         "the worker stops at once: its settings do not match its version",
-        f"{_BUILD_WORD}, then run setup; see its log for details",
+        Remedy("{build}", ", then run setup", note="; see its log for details"),
         86,
         exit_codes=(2,),
-        remedy_without_image="correct worker/generic-worker.py, and run setup; see its log for details",
+        remedy_without_image=Remedy(
+            "correct worker/generic-worker.py", ", and run setup", note="; see its log for details"
+        ),
     ),
     FailurePattern(
         r"(?i)CannotStartContainer.*(executable file not found|no such file|permission denied|no command specified)",
@@ -312,7 +321,7 @@ TASK_FAILURE_PATTERNS = (
         IMAGE_REMEDY,
         88,
         exit_codes=(126, 127),
-        remedy_without_image="correct worker/generic-worker.py; see its log for details",
+        remedy_without_image=Remedy("correct worker/generic-worker.py; see its log for details"),
     ),
     FailurePattern(
         "",
@@ -324,25 +333,27 @@ TASK_FAILURE_PATTERNS = (
     FailurePattern(
         "",
         "the worker crashes (segmentation fault)",
-        "try the image on this computer with run.py --local --containers",
+        Remedy("try the image on this computer with run.py --local --containers"),
         80,
         exit_codes=(139,),
-        remedy_without_image="correct worker/generic-worker.py or a package that it imports; see its log for details",
+        remedy_without_image=Remedy(
+            "correct worker/generic-worker.py or a package that it imports; see its log for details"
+        ),
     ),
     FailurePattern(
         r"CannotStartContainer|CannotCreateContainer|ContainerRuntime|TaskFailedToStart|ResourceInitialization",
         "containers cannot be started",
-        "read the message; try the image on this computer with run.py --local --containers",
+        Remedy("read the message; try the image on this computer with run.py --local --containers"),
         85,
         kinds=frozenset({"TaskFailedToStart"}),
     ),
     FailurePattern(
         "",
         "the worker stops with an error",
-        f"correct what its log shows, {_BUILD_WORD}, and run setup",
+        Remedy("correct what its log shows, {build}", ", and run setup"),
         78,
         exit_codes=range(1, 256),
-        remedy_without_image="correct what its log shows in worker/generic-worker.py, and run setup",
+        remedy_without_image=Remedy("correct what its log shows in worker/generic-worker.py", ", and run setup"),
     ),
 )
 # ECS's stop codes for containers that did not fail, and words in the stop reason for when the code is not specific.
@@ -359,15 +370,6 @@ _ORDERED_END_CODES = {
 }
 _FAULTY_END_PREFIXES = ("Client.", "Server.Internal")
 _SPOT_END_CODES = {"Server.SpotInstanceShutdown", "Server.SpotInstanceTermination"}
-
-
-def fill_in_build(remedy: str, *, is_pushed: bool, memory: str = "raise MEMORY") -> str:
-    """Return the remedy with how to build the image, and what to change if programs run out of memory.
-
-    `is_pushed`: whether machines pull the image, so that it is pushed.
-    """
-    build = "build and push the image (buildImage --push)" if is_pushed else "build the image (buildImage)"
-    return remedy.replace(_BUILD_WORD, build).replace(_MEMORY_WORD, memory)
 
 
 def is_harmless_stop(kind: str, message: str) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.cloudwatch_logs import list_log_streams
 from distributed_something.aws.ecs import describe_service
 from distributed_something.core.aws_errors import is_harmless_stop
+from distributed_something.core.failures.remedies import REPETITION, Remedy, format_remedy
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.service import ServiceState, StoppedTask, list_stopped_tasks, parse_service_events
 from distributed_something.worker import RunKeys, build_machine_log_group, list_paused_containers, mask_lines
@@ -27,20 +28,27 @@ MAX_LOG_STREAMS = 50
 MAX_LOG_LINES = 5
 MAX_EMPTY_LOG_PAGES = 5  # pages of a stream that are read until one has any lines
 BLOCKED_PROTECTION_CODE = "DEPLOYMENT_BLOCKED"
-DENIED_PROTECTION_REMEDY = (
-    "run setupAWS, which lets the containers' role use ecs:UpdateTaskProtection, and then setup, which gives the"
-    " containers this role"
+_PASSING_REFUSAL = f"{REPETITION}: what blocks protection, such as a deployment of the service, usually ends by itself"
+DENIED_PROTECTION_REMEDY = Remedy(
+    "run setupAWS, which lets the containers' role use ecs:UpdateTaskProtection",
+    ", and then setup, which gives the containers this role",
 )
-SURPLUS_PROTECTION_REMEDY = (
+SURPLUS_PROTECTION_REMEDY = Remedy(
+    "",
     "wait: more containers are protected than the service should have; the monitor raises its count to theirs, or some"
-    " of them end their jobs"
+    " of them end their jobs",
+    _PASSING_REFUSAL,
 )
-BLOCKED_PROTECTION_REMEDY = (
+BLOCKED_PROTECTION_REMEDY = Remedy(
+    "",
     "wait: a deployment, such as after setup, exchanges the containers, and those with jobs are exchanged only when"
-    " their jobs have ended; new containers take jobs"
+    " their jobs have ended; new containers take jobs",
+    _PASSING_REFUSAL,
 )
-OTHER_PROTECTION_REMEDY = (
-    "wait: the container asks again every minute; if this persists, look up ECS's reason in AWS's documentation"
+OTHER_PROTECTION_REMEDY = Remedy(
+    "",
+    "wait: the container asks again every minute; if this persists, look up ECS's reason in AWS's documentation",
+    _PASSING_REFUSAL,
 )
 MAX_FAILED_TASKS_READ = 3  # whose logs are read, until one of them has lines
 
@@ -165,11 +173,11 @@ def _parse_pause(document: Mapping[str, Any]) -> PausedMachine:
 
 def format_paused_machine(paused: PausedMachine, service: ServiceState | None) -> str:
     """Return the line that the monitor uses to report the pause, with what to do if ECS refuses protection."""
-    remedy = "" if paused.protection is None else f"; {choose_protection_remedy(paused, service)}"
+    remedy = "" if paused.protection is None else f"; {format_remedy(choose_protection_remedy(paused, service))}"
     return f"{paused.machine} takes no jobs: {paused.reason}{remedy}"
 
 
-def choose_protection_remedy(paused: PausedMachine, service: ServiceState | None) -> str:
+def choose_protection_remedy(paused: PausedMachine, service: ServiceState | None) -> Remedy:
     """Return what to do about ECS's refusal to protect a container from scale-in."""
     if paused.is_denied:
         return DENIED_PROTECTION_REMEDY

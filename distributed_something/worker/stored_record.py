@@ -24,6 +24,6 @@ def read_stored_record(s3: Any, bucket: str, key: str) -> tuple[dict[str, Any] |
         raise
     try:
         record = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None  # workers write only complete records, so no worker wrote this
     return record if isinstance(record, dict) else None, response.get("ETag")

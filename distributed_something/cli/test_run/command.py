@@ -144,12 +144,17 @@ def _format_cost(context: Context, plan: PlannedTest, outcome: TestOutcome) -> s
 
     if context.local:
         return "nothing, on this computer"
-    if outcome.machine_seconds is None or outcome.hourly is None:
+    if outcome.machine_seconds is None:
         return NO_MACHINE_TEXT
     seconds = max(outcome.machine_seconds, MIN_BILLED_SECONDS)
+    use = f"{plan.machine_type} for {format_duration(seconds)}"
+    if plan.settings.ON_DEMAND_MACHINES:
+        return f"not known: {use}, an on-demand machine, whose price is not looked up"
+    if outcome.hourly is None:
+        return f"not known: {use}, whose spot price could not be looked up"
     hourly = outcome.hourly + (IPV4_USD_PER_HOUR if plan.settings.ASSIGN_IP else 0.0)
     total = format_cost(hourly * seconds / 3600)
-    return f"{total} USD: {plan.machine_type} for {format_duration(seconds)} at {format_usd(hourly)} USD per hour"
+    return f"{total} USD: {use} at {format_usd(hourly)} USD per hour"
 
 
 def _report_end(context: Context, outcome: TestOutcome, again: Sequence[str] = ("testRun",)) -> None:

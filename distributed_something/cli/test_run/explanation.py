@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 from distributed_something.cli.test_run.plan import TEST_JOBS
 from distributed_something.cli.test_run.steps import Step
 from distributed_something.cli.test_run.watcher import StopReason
-from distributed_something.core.aws_errors import NEW_FLEET_REMEDY
 from distributed_something.core.errors import AWSError, format_lookup_error
 from distributed_something.core.text import (
     TERMINAL_COLUMNS,
@@ -42,9 +40,6 @@ from distributed_something.diagnose.why.machine_causes import (
 from distributed_something.diagnose.why.rank import select_remedy
 from distributed_something.diagnose.why.view import format_causes, format_unchecked_parts
 from distributed_something.observe.containers import (
-    BLOCKED_PROTECTION_REMEDY,
-    OTHER_PROTECTION_REMEDY,
-    SURPLUS_PROTECTION_REMEDY,
     read_failed_task_lines,
     select_failed_tasks,
 )
@@ -59,11 +54,6 @@ if TYPE_CHECKING:
     from distributed_something.results.command_line import CommandLine
     from distributed_something.run.run_context import RunContext
 
-REPETITION = "run testRun again"
-# Instead of advice to wait for what passes: nothing is left of the test run.
-_WAITING_REMEDIES = (BLOCKED_PROTECTION_REMEDY, SURPLUS_PROTECTION_REMEDY, OTHER_PROTECTION_REMEDY)
-_PASSING_REMEDY = f"{REPETITION}: what blocks protection, such as a deployment of the service, usually ends by itself"
-_SETUP_PATTERN = re.compile(r"\b(run )?setup\b")  # in a remedy; `setupAWS` does not match
 _Diagnosis = Callable[[Evidence], Iterable[Cause]]
 _MACHINES: tuple[_Diagnosis, ...] = (diagnose_failed_launches, diagnose_spot_interruptions)
 _CONTAINERS: tuple[_Diagnosis, ...] = (
@@ -79,7 +69,7 @@ _DIAGNOSES: Mapping[Step, tuple[_Diagnosis, ...]] = {
     Step.LOGGED: (*_CONTAINERS, diagnose_paused_machines),
     Step.VERIFIED: (*_CONTAINERS, diagnose_paused_machines),
 }
-_ROLE_WEIGHT, _STEP_WEIGHT, _OLD_IMAGE_WEIGHT = 99, 40, 98
+_STEP_WEIGHT, _OLD_IMAGE_WEIGHT = 40, 98
 _ROLE_REMEDY = "run setupAWS, which gives the workers' role all permissions that it needs, then testRun again"
 # If no diagnosis finds more: what else keeps a step from happening, and what to do.
 _STEP_CAUSES = {
@@ -132,9 +122,7 @@ def find_causes(
 ) -> list[Cause]:
     """Return the causes of the stop, the most likely one first."""
     found = [
-        select_remedy(cause, line, has_advice=True)
-        for diagnose in _DIAGNOSES[reason.step]
-        for cause in diagnose(evidence)
+        select_remedy(cause, line, is_test=True) for diagnose in _DIAGNOSES[reason.step] for cause in diagnose(evidence)
     ]
     found += _diagnose_role(lines)
     found += _diagnose_jobs(outcome, line)
@@ -144,22 +132,18 @@ def find_causes(
         remedy = _LINES_REMEDY + remedy if lines else remedy
         evidence_text = "see the worker's last lines" if lines else "the worker has written nothing to CloudWatch"
         found.append(Cause(_STEP_WEIGHT, title, reason.note or evidence_text, remedy))
-    adapted = [replace(cause, remedy=_adapt_remedy(cause.remedy)) for cause in found]
-    return sorted(adapted, key=lambda cause: -cause.weight)
-
-
-def _adapt_remedy(remedy: str) -> str:
-    """Return the remedy without the commands that would continue a run: nothing is left of a test run."""
-    if remedy in _WAITING_REMEDIES:
-        return _PASSING_REMEDY
-    return _SETUP_PATTERN.sub(REPETITION, remedy.replace(NEW_FLEET_REMEDY, REPETITION))
+    return sorted(found, key=lambda cause: -cause.weight)
 
 
 def _diagnose_role(lines: Iterable[str]) -> Iterator[Cause]:
-    """Find a permission that AWS refuses to the worker."""
+    """Find a permission that AWS refuses to the worker.
+
+    This weighs no more than the step that did not happen, because the worker may have continued without it: nothing but
+    its log says so yet. Its health document could name the permission that stopped it.
+    """
     for text in lines:
         if permission := find_permission_in_text(text):
-            yield Cause(_ROLE_WEIGHT, f"the workers' role may not call {permission}", text, _ROLE_REMEDY)
+            yield Cause(_STEP_WEIGHT, f"the workers' role may not call {permission}", text, _ROLE_REMEDY)
             return
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 LOCK_SECONDS = 2 * 3600.0  # the limits of all steps (AWS_LIMITS) are 51 minutes; its machine ends after 60
+_MAX_BYTES = 64 << 10  # read of the object; what a test run writes is a few hundred bytes long
 _MAX_WRITES = 3  # each one fails only if another test run took or released the lock at that moment
 # S3: another writer was first, a write to the same key is in progress, or the object to replace has been deleted.
 _OCCUPIED_CODES = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey"}
@@ -64,16 +65,15 @@ class TestRunLock:
         """Return the test run that holds the lock, if one does. `now` is used only if S3 sends no time."""
         try:
             response = self._s3.get_object(Bucket=self._bucket, Key=self._key)
-            content = _parse_content(response["Body"].read())
+            content = _parse_content(response["Body"].read(_MAX_BYTES))
         except ClientError as error:
             if is_missing_object(error):
                 return None
             raise
         started = response["LastModified"].timestamp()
         is_expired = parse_response_time(response, now) - started > LOCK_SECONDS
-        groups, etag = tuple(map(str, content.get("new_log_groups") or ())), response["ETag"]
         token, owner = str(content.get("token", "")), str(content.get("owner", "somebody"))
-        return LockHolder(token, owner, started, is_expired, etag, groups)
+        return LockHolder(token, owner, started, is_expired, response["ETag"], _read_log_groups(content))
 
     def take(self, owner: str, new_log_groups: Sequence[str], now: float) -> None:
         """Take the lock. Raise InputError if another test run holds it."""
@@ -125,6 +125,13 @@ def _parse_content(body: bytes) -> dict[str, Any]:
     """Return what the lock says; nothing if somebody has changed it."""
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _read_log_groups(content: dict[str, Any]) -> tuple[str, ...]:
+    groups = content.get("new_log_groups")
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+        return ()
+    return tuple(groups)

@@ -132,8 +132,9 @@ def _remove_logs(clients: Clients, plan: PlannedTest, traces: Traces) -> list[st
             delete_log_streams(logs, group, list_streams(group))
             yield from list_streams(group)
         if find_queue(clients.sqs, plan.project_settings.SQS_QUEUE_NAME) is None:
-            for group in traces.new_log_groups:
-                if not list_log_streams(logs, group):
+            for group in groups:
+                # Only the app's: `new_log_groups` may come from the lock, which others can write.
+                if group in traces.new_log_groups and not list_log_streams(logs, group):
                     delete_log_group(logs, group)
 
     return _report_remaining(f"log streams in {groups[0]}", list_remaining)

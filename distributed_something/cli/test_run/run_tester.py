@@ -68,7 +68,7 @@ class TestOutcome:
 
     `explanation`: why it stopped; None if every step happened or an error stopped it. `error`: the error or Ctrl-C that
     stopped it, in the step `stopped_step`. `remaining`: lines about what could not be removed. `machine_seconds`: how
-    long the machine was rented, and `hourly`: its cost in USD per hour; None if there was none, or no price is known.
+    long the machine was rented; None if there was none. `hourly`: its spot price in USD per hour; None if not known.
     """
 
     explanation: Explanation | None = None

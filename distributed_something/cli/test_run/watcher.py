@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from distributed_something.aws.s3 import iter_bucket_objects
 from distributed_something.aws.spot_prices import SpotPriceCache
 from distributed_something.cli.test_run.plan import TEST_INPUT
 from distributed_something.cli.test_run.steps import MAX_FAILED_CONTAINERS, WATCHED_STEPS, Step, StepPace
+from distributed_something.core.errors import AWSError
 from distributed_something.observe.containers import read_worker_lines, select_failed_tasks
 from distributed_something.observe.machines import list_container_instances
 from distributed_something.observe.service import count_protected_tasks, list_active_tasks, list_stopped_tasks
@@ -90,11 +92,15 @@ class StepWatcher:
 
     def _add_machines(self, fleet: FleetState, now: float) -> None:
         self.machines |= dict(zip(fleet.machines, fleet.types, strict=False))
-        if fleet.machines and self.launched_at is None:
+        if not fleet.machines:
+            return
+        if self.launched_at is None:
             self.launched_at = now
-            self.hourly = self._prices.compute_hourly_cost(self._clients.ec2, fleet, now)
-        if fleet.machines and Step.LAUNCHED not in self.details:
+        if Step.LAUNCHED not in self.details:
             self.details[Step.LAUNCHED] = ", ".join(f"{name} ({kind})" for name, kind in self.machines.items())
+        if self.hourly is None:
+            with suppress(*AWSError):  # the test run does not need the price, and asks for it again at the next look
+                self.hourly = self._prices.compute_hourly_cost(self._clients.ec2, fleet, now)
 
     def _look_at_container(self, step: Step) -> StopReason | None:
         ecs, cluster, service = self._clients.ecs, self._file.MONITOR_ECS_CLUSTER, self._file.names.service
@@ -129,19 +135,30 @@ class StepWatcher:
             return StopReason(step, note="a job failed")
         if not all(record.get("state") == "done" for record in records):
             return None
-        problems = [problem for record in records if (problem := self._find_result_problem(record))]
+        results = zip(self._jobs, records, strict=True)
+        problems = [problem for job, record in results if (problem := self._find_result_problem(job, record))]
         if problems:
             return StopReason(Step.VERIFIED, note=problems[0])
         self.details[Step.VERIFIED] = f"{len(records)} jobs, in s3://{file.MONITOR_BUCKET_NAME}"
         return None
 
-    def _find_result_problem(self, record: dict[str, Any]) -> str:
+    def _find_result_problem(self, job: str, record: dict[str, Any]) -> str:
         """Return what is wrong with the results of a job that is done, or ""."""
-        s3, outputs = self._clients.s3, record.get("outputs") or []
-        if len(outputs) != 1:
-            return f"the job {record['job']} has {len(outputs)} results instead of 1"
-        bucket, key = outputs[0].get("bucket", self._file.MONITOR_BUCKET_NAME), outputs[0]["key"]
+        s3, result = self._clients.s3, _find_only_result(record, self._file.MONITOR_BUCKET_NAME)
+        if result is None:
+            return f"the record of the job {job} does not name one result"
+        bucket, key = result
         if not any(item["Key"] == key for item in iter_bucket_objects(s3, bucket, key)):
             return f"its record names the result s3://{bucket}/{key}, which does not exist"
-        is_equal = s3.get_object(Bucket=bucket, Key=key)["Body"].read() == TEST_INPUT
+        is_equal = s3.get_object(Bucket=bucket, Key=key)["Body"].read(len(TEST_INPUT) + 1) == TEST_INPUT
         return "" if is_equal else f"s3://{bucket}/{key} differs from the job's input"
+
+
+def _find_only_result(record: dict[str, Any], default_bucket: str) -> tuple[str, str] | None:
+    """Return the bucket and the key of the record's result; None if it does not name exactly one."""
+    outputs = record.get("outputs")
+    output = outputs[0] if isinstance(outputs, list) and len(outputs) == 1 else None
+    if not isinstance(output, dict):
+        return None
+    bucket, key = output.get("bucket", default_bucket), output.get("key")
+    return (bucket, key) if isinstance(bucket, str) and isinstance(key, str) and bucket and key else None

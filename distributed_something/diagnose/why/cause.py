@@ -14,6 +14,7 @@ from distributed_something.core.aws_errors import (
     find_failure_pattern,
     is_spot_interruption,
 )
+from distributed_something.core.failures.remedies import Remedy
 from distributed_something.core.text import format_one_line
 from distributed_something.observe.evidence import Evidence
 from distributed_something.observe.machines import ObservedMachine
@@ -32,18 +33,21 @@ Report = TypeVar("Report", AWSEvent, StoppedTask)
 class Cause:
     """One possible cause, the evidence for it, and what to do.
 
-    `weight`: how likely the cause is (0 to 100). `remedy`: "" if another cause has the same one. `commands`: what to
-    type. `steps`: the same for commands of a run, as names in RUN_COMMANDS. `remedy_without_image`: as for a pattern.
-    `needs_new_run`: whether the run has ended because of this, so that machines must be started again.
+    `weight`: how likely the cause is (0 to 100). `remedy`: "" if another cause has the same one, or if it is to be
+    written from `template`, because it depends on the kind of run; `select_remedy` does that. `commands`: what to type.
+    `steps`: the same for commands of a run, as names in RUN_COMMANDS. `template_without_image`: the template if workers
+    do not run in containers, and `template` is for those that do. `needs_new_run`: whether the run has ended because of
+    this, so that machines must be started again.
     """
 
     weight: int
     title: str
     evidence: str
-    remedy: str
+    remedy: str = ""
     commands: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
-    remedy_without_image: str = ""
+    template: Remedy | None = None
+    template_without_image: Remedy | None = None
     needs_new_run: bool = False
 
     def list_commands(self, line: CommandLine) -> list[str]:

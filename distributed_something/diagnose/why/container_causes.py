@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distributed_something.core.aws_errors import (
-    CRASH_REMEDY,
-    CRASH_REMEDY_WITHOUT_IMAGE,
     SERVICE_FAILURE_PATTERNS,
     TASK_FAILURE_PATTERNS,
     find_failure_pattern,
     is_harmless_stop,
+)
+from distributed_something.core.failures.remedies import (
+    CRASH_REMEDY,
+    CRASH_REMEDY_WITHOUT_IMAGE,
+    REPETITION,
+    Remedy,
 )
 from distributed_something.core.text import format_count
 from distributed_something.diagnose.why.cause import (
@@ -29,6 +33,11 @@ CONSEQUENCE_WEIGHT = 45  # maximum for ECS events if no machine has joined: the 
 FAILED_RUN_WEIGHT = 96  # of why no container works if the fleet has ended, which is then only a consequence
 MIN_CRASHES = 2  # one may have been an accident
 CRASH_WEIGHT = 84
+_PULL_REMEDY = Remedy(
+    "",
+    "wait: a large image takes several minutes on each new machine",
+    f"make the image smaller, or copy it to ECR in the machines' region; then {REPETITION}",
+)
 SILENT_WORKER_SECONDS = 900.0  # a running worker logs at least its resource usage within this time
 
 
@@ -66,7 +75,7 @@ def diagnose_service_events(evidence: Evidence) -> Iterator[Cause]:
     ):
         if pattern is not None and not (pattern.is_placement and is_waiting):
             weight = pattern.weight if evidence.registered_count else min(pattern.weight, CONSEQUENCE_WEIGHT)
-            yield Cause(round(weight * share), pattern.cause, format_reports(events), pattern.remedy)
+            yield Cause(round(weight * share), pattern.cause, format_reports(events), template=pattern.remedy)
 
 
 def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
@@ -97,8 +106,8 @@ def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
         if has_ended_run:
             weight = FAILED_RUN_WEIGHT
         yield Cause(
-            weight, pattern.cause, proof, pattern.remedy, remedy_without_image=pattern.remedy_without_image,
-            needs_new_run=has_ended_run,
+            weight, pattern.cause, proof, template=pattern.remedy,
+            template_without_image=pattern.remedy_without_image, needs_new_run=has_ended_run,
         )  # fmt: skip
 
 
@@ -110,8 +119,8 @@ def _diagnose_crashes(evidence: Evidence) -> Iterator[Cause]:
         return
     end = f"; its log ends: {evidence.crash_lines[-1]}" if evidence.crash_lines else ""
     yield Cause(
-        CRASH_WEIGHT, "workers die while they run jobs", f"{format_reports(died)}{end}", CRASH_REMEDY,
-        remedy_without_image=CRASH_REMEDY_WITHOUT_IMAGE,
+        CRASH_WEIGHT, "workers die while they run jobs", f"{format_reports(died)}{end}", template=CRASH_REMEDY,
+        template_without_image=CRASH_REMEDY_WITHOUT_IMAGE,
     )  # fmt: skip
 
 
@@ -121,7 +130,7 @@ def diagnose_image_pull(evidence: Evidence) -> Iterator[Cause]:
             62,
             "containers are starting",
             f"{format_count(evidence.service.pending, 'container')} pending: the machines are pulling the image",
-            "wait: a large image takes several minutes on each new machine",
+            template=_PULL_REMEDY,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distributed_something.core.aws_errors import FLEET_FAILURE_PATTERNS
+from distributed_something.core.failures.remedies import REPETITION, Remedy
 from distributed_something.diagnose.why.cause import (
     Cause,
     build_start_cause,
@@ -14,6 +15,11 @@ from distributed_something.diagnose.why.cause import (
     list_running_machines,
 )
 from distributed_something.observe.evidence import Evidence
+
+_SLOW_LAUNCH_CHECK = "run check with the Fleet file (quota, price, machine types)"
+_SLOW_LAUNCH_REMEDY = Remedy(
+    "", f"wait a few minutes; if nothing changes, {_SLOW_LAUNCH_CHECK}", f"{_SLOW_LAUNCH_CHECK}; then {REPETITION}"
+)
 
 
 def diagnose_missing_fleet(evidence: Evidence) -> Iterator[Cause]:
@@ -42,7 +48,8 @@ def diagnose_fleet_errors(evidence: Evidence) -> Iterator[Cause]:
         events, share = tuple(list_recent_reports(evidence, events)), 0.6
     for pattern, pattern_events in group_by_pattern(FLEET_FAILURE_PATTERNS, events):
         if pattern is not None:
-            yield Cause(round(pattern.weight * share), pattern.cause, format_reports(pattern_events), pattern.remedy)
+            proof, weight = format_reports(pattern_events), round(pattern.weight * share)
+            yield Cause(weight, pattern.cause, proof, template=pattern.remedy)
         else:
             remedy = "look up EC2's message in its documentation, and run check with the Fleet file"
             yield Cause(round(70 * share), "EC2 does not start machines", format_reports(pattern_events), remedy)
@@ -70,5 +77,5 @@ def diagnose_slow_launch(evidence: Evidence) -> Iterator[Cause]:
             50,
             "EC2 has not started a machine yet",
             f"requested {minutes:.0f} min ago; EC2 reports no error",
-            "wait a few minutes; if nothing changes, run check with the Fleet file (quota, price, machine types)",
+            template=_SLOW_LAUNCH_REMEDY,
         )

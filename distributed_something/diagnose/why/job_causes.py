@@ -57,8 +57,10 @@ _REMEDIES_BY_CAUSE = {
     AdviceCause.CRASH: "correct worker/generic-worker.py, a library that it calls, or the program{build}",
     AdviceCause.MACHINE: "nothing is wrong with the jobs, which can run again",
 }
-# For the jobs of `testRun`, whose program is the worker's own: only what ends the worker can be wrong.
+# For the jobs of `testRun`, whose program is the worker's own: only what ends the worker or its machine can be wrong.
 _TEST_REMEDIES = {
+    AdviceCause.TIME: "find out what slows down the machine, or use a larger one",
+    AdviceCause.DISK: "raise EBS_VOL_SIZE in the config",
     AdviceCause.CRASH: "{memory} in the config, or find out what else kills the worker",
     AdviceCause.MACHINE: "{memory} in the config, or find out what else kills the worker or its machine",
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from distributed_something.core.aws_errors import JOINING_REMEDY, is_faulty_end, is_spot_interruption
+from distributed_something.core.aws_errors import is_faulty_end, is_spot_interruption
+from distributed_something.core.failures.remedies import JOINING_REMEDY, REPETITION, Remedy
 from distributed_something.core.text import format_count, format_duration, format_names
 from distributed_something.diagnose.why.cause import (
     JOINING_SECONDS,
@@ -20,6 +21,13 @@ from distributed_something.observe.evidence import Evidence
 
 DENIED_PROTECTION_WEIGHT = 88  # no container of the run can work
 REFUSED_PROTECTION_WEIGHT = 79  # which ends by itself
+_DISCONNECTED_REMEDY = Remedy(
+    "make sure that the machines can reach AWS (HTTPS)", "; then terminate them, and the fleet will start others"
+)
+_FAILURES_REMEDY = Remedy(
+    "correct what makes these jobs fail", "; if others do jobs, the fleet replaces the idle machines by itself"
+)
+_DISK_REMEDY = Remedy("raise EBS_VOL_SIZE in the config", ", for the machines of the next startCluster")
 
 
 def diagnose_failed_launches(evidence: Evidence) -> Iterator[Cause]:
@@ -52,15 +60,14 @@ def diagnose_spot_interruptions(evidence: Evidence) -> Iterator[Cause]:
             if count == 1
             else f"{count} machines were reclaimed; their replacements are starting",
             reason,
-            "wait: the fleet replaces it within minutes, and its jobs are run again; this happens less often with more "
-            "machine types and subnets",
+            template=_build_interruption_remedy("the fleet replaces it within minutes, and its jobs are run again"),
         )
     elif interrupted and not list_running_machines(evidence):
         yield Cause(
             72,
             "AWS has taken back the spot machines",
             f"{format_count(len(interrupted), 'machine')}: {interrupted[0].end_reason}",
-            "wait: the fleet requests others; this happens less often with more machine types and subnets",
+            template=_build_interruption_remedy("the fleet requests others"),
         )
 
 
@@ -112,7 +119,7 @@ def diagnose_disconnected_agents(evidence: Evidence) -> Iterator[Cause]:
             79,
             "the ECS agent on the machines has lost its connection",
             _format_few_names(disconnected),
-            "make sure that the machines can reach AWS (HTTPS); then terminate them, and the fleet will start others",
+            template=_DISCONNECTED_REMEDY,
         )
 
 
@@ -135,14 +142,14 @@ def diagnose_paused_machines(evidence: Evidence) -> Iterator[Cause]:
             85,
             "machines have paused because several jobs failed in a row",
             f"{_format_few_names([paused.machine for paused in by_failures])}: {by_failures[0].reason}",
-            "correct what makes these jobs fail; if others do jobs, the fleet replaces the idle machines by itself",
+            template=_FAILURES_REMEDY,
         )
     if by_disk:
         yield Cause(
             86,
             "machines have paused because their disk is full",
             f"{_format_few_names([paused.machine for paused in by_disk])}: {by_disk[0].reason}",
-            "raise EBS_VOL_SIZE in the config, for the machines of the next startCluster",
+            template=_DISK_REMEDY,
         )
 
 
@@ -157,8 +164,13 @@ def _diagnose_refused_protection(evidence: Evidence, paused_machines: list[Pause
             DENIED_PROTECTION_WEIGHT if group[0].is_denied else REFUSED_PROTECTION_WEIGHT,
             "containers take no jobs, because ECS refuses to protect them from scale-in",
             f"{_format_few_names([paused.machine for paused in group])}: {group[0].reason}",
-            choose_protection_remedy(group[0], evidence.service),
+            template=choose_protection_remedy(group[0], evidence.service),
         )
+
+
+def _build_interruption_remedy(replacement: str) -> Remedy:
+    note = "this happens less often with more machine types and subnets"
+    return Remedy("", f"wait: {replacement}; {note}", REPETITION)
 
 
 def _format_joining_remedy(private_count: int, *, assigns_addresses: bool) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from distributed_something.core.aws_errors import fill_in_build
+from distributed_something.core.failures.remedies import format_remedy
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.diagnose.why.container_causes import (
     diagnose_image_pull,
@@ -97,15 +97,17 @@ def rank_causes(evidence: Evidence, jobs: JobEvidence | None = None, line: Comma
     return [*failing, *causes] if jobs.has_ended else sorted([*failing, *causes], key=_get_rank)
 
 
-def select_remedy(cause: Cause, line: CommandLine, *, has_advice: bool = False) -> Cause:
+def select_remedy(cause: Cause, line: CommandLine, *, has_advice: bool = False, is_test: bool = False) -> Cause:
     """Return the cause with the remedy for the place where workers run: in containers or, on this computer, without.
 
-    `has_advice`: whether the commands to type next are printed below all causes.
+    `has_advice`: whether the commands to type next are printed below all causes. `is_test`: whether the run is a test
+    run.
     """
-    is_other = not line.has_image and cause.remedy_without_image != ""
-    remedy = cause.remedy_without_image if is_other else cause.remedy
-    remedy = fill_in_build(remedy, is_pushed=line.is_pushed, memory=line.memory_remedy)
-    if not cause.needs_new_run or has_advice:
+    template = (cause.template if line.has_image else cause.template_without_image) or cause.template
+    remedy = cause.remedy
+    if template is not None:
+        remedy = format_remedy(template, is_pushed=line.is_pushed, memory=line.memory_remedy, is_test=is_test)
+    if not cause.needs_new_run or has_advice or is_test:
         return replace(cause, remedy=remedy)
     return replace(cause, remedy=f"{remedy}; then type:", steps=RUN_COMMANDS[-2:])
 

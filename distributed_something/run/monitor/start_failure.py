@@ -6,17 +6,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from distributed_something.core.aws_errors import (
+    SERVICE_FAILURE_PATTERNS,
+    TASK_FAILURE_PATTERNS,
+    FailurePattern,
+    find_failure_pattern,
+)
+from distributed_something.core.errors import AWSError, format_lookup_error
+from distributed_something.core.failures.remedies import (
     CRASH_REMEDY,
     CRASH_REMEDY_WITHOUT_IMAGE,
     IMAGE_REMEDY,
     JOINING_REMEDY,
-    SERVICE_FAILURE_PATTERNS,
-    TASK_FAILURE_PATTERNS,
-    FailurePattern,
-    fill_in_build,
-    find_failure_pattern,
+    Remedy,
+    format_remedy,
 )
-from distributed_something.core.errors import AWSError, format_lookup_error
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.text import (
     LABEL_COLUMNS,
@@ -133,10 +136,10 @@ def format_worker_crash(failure: StartFailure, line: CommandLine) -> list[str]:
     return lines
 
 
-def _select_remedy(remedy: str, remedy_without_image: str, line: CommandLine) -> str:
-    if remedy_without_image and not line.has_image:
+def _select_remedy(remedy: Remedy, remedy_without_image: Remedy | None, line: CommandLine) -> str:
+    if remedy_without_image is not None and not line.has_image:
         remedy = remedy_without_image
-    return fill_in_build(remedy, is_pushed=line.is_pushed, memory=line.memory_remedy)
+    return format_remedy(remedy, is_pushed=line.is_pushed, memory=line.memory_remedy)
 
 
 def format_log_line(line: str) -> str:

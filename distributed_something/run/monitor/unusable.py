@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from distributed_something.core.aws_errors import JOINING_REMEDY
+from distributed_something.core.failures.remedies import JOINING_REMEDY
 from distributed_something.core.text import format_count
 from distributed_something.observe.machines import UnusableMachine
 from distributed_something.observe.snapshot import RunSnapshot
