@@ -1548,6 +1548,22 @@ def test_many_types_get_a_few_findings_with_all_markets_in_the_details() -> None
     assert sum(len(finding.details["markets"]) for finding in findings) == 40
 
 
+def test_a_type_that_the_bid_does_not_reach_is_named_however_many_cheaper_types_there_are() -> None:
+    cheap = [build_market(0.05, 0.05, kind=f"m{n}.large") for n in range(MAX_TYPES_SHOWN + 2)]
+    findings = list(judge_bid(0.1, [*cheap, build_market(0.9, 0.95, 1.0, "big.large")]))
+    assert list_levels(findings) == ["ok"] * MAX_TYPES_SHOWN + ["warning", "ok"]
+    assert findings[-2].message.startswith("big.large: ")
+    assert findings[-1].message == "and 2 more types (--json lists them all)"
+    assert [market["machine_type"] for market in findings[-1].details["markets"]] == ["m6.large", "m7.large"]
+
+
+def test_a_type_above_the_bid_takes_no_place_of_one_that_is_shown() -> None:
+    cheap = [build_market(0.05, 0.05, kind=f"m{n}.large") for n in range(MAX_TYPES_SHOWN + 1)]
+    findings = list(judge_bid(0.1, [build_market(0.04, 0.2, 0.5, "c5.large"), *cheap]))
+    assert list_levels(findings) == ["warning"] + ["ok"] * (MAX_TYPES_SHOWN + 1)
+    assert findings[-1].message == "and 1 more type (--json lists them all)"
+
+
 def test_the_hourly_cost_is_one_total_with_its_parts() -> None:
     settings = build_settings(CLUSTER_MACHINES=10, MACHINE_PRICE=0.1, EBS_VOL_SIZE=73, DOCKER_CORES=2)
     finding = judge_cost(settings, [build_market(0.04, 0.05)])
