@@ -27,7 +27,10 @@ from distributed_something.observe.evidence import (
 from distributed_something.observe.machines import ObservedMachine
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.service import ServiceState, StoppedTask
+from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import CommandLine
+from distributed_something.results.job_counter import FailedJob, JobCounts
+from distributed_something.results.outcome import RunOutcome
 from tests.support.fakes import MONITOR_FILE, SETTINGS, START
 
 NOW = START + 3600
@@ -230,6 +233,16 @@ def test_without_the_fleet_the_advice_about_an_empty_queue_covers_both_cases() -
 def test_without_the_fleet_a_run_at_its_cost_limit_is_ended_before_the_next_one_starts() -> None:
     (cause,) = diagnose_cost_limit(hide(replace(IDLE, is_closed=True), "fleet"))
     assert cause.steps == ("monitor", "startCluster", "monitor")
+
+
+def test_without_the_queue_failed_jobs_do_not_hide_what_keeps_the_others_from_running() -> None:
+    failures = [FailedJob("job-1", NOW, "exit code 1", "program", 3, 1)]
+    outcome = RunOutcome(
+        None, JobCounts(done=3, failed=1), 0, failures, 1, groups=tuple(group_failures(failures))
+    )  # fmt: skip
+    evidence = replace(NO_MACHINE, fleet_events=(CAPACITY,))
+    weights = [rank_causes(each, JobEvidence(outcome))[0].weight for each in (evidence, hide(evidence, "counts"))]
+    assert weights == [100, 75]
 
 
 def test_machines_that_were_reclaimed_together_are_counted_and_their_advice_is_in_the_plural() -> None:
