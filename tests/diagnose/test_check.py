@@ -18,8 +18,6 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from distributed_something.account.bucket_key import build_key_policy
-from distributed_something.account.policies import build_log_export_statements
-from distributed_something.account.policy_documents import merge_statements
 from distributed_something.account.setup_aws import Buckets, build_roles
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.instance_types import (
@@ -34,7 +32,6 @@ from distributed_something.core.image_name import ContainerImageReference, parse
 from distributed_something.core.names import AwsAccount
 from distributed_something.core.text import format_usd
 from distributed_something.diagnose.check.account import (
-    is_log_export_allowed,
     judge_dead_letter_owner,
     judge_instance_profile,
     judge_queue_owner,
@@ -450,7 +447,7 @@ def test_a_role_that_ec2_may_not_assume_is_reported_as_wrong(aws: Account) -> No
     assert "ec2.amazonaws.com may not assume the role" in get_only_problem(run_checks(aws), FindingLevel.WRONG).message
 
 
-def test_roles_and_policies_that_setup_aws_creates_in_china_pass_the_checks() -> None:
+def test_roles_that_setup_aws_creates_in_china_pass_the_checks() -> None:
     aws_account = AwsAccount(ACCOUNT, "cn-north-1", "aws-cn")
     machine_role = next(
         role for role in build_roles(aws_account, Buckets("app-bucket")) if role.name == "ecsInstanceRole"
@@ -459,8 +456,6 @@ def test_roles_and_policies_that_setup_aws_creates_in_china_pass_the_checks() ->
         machine_role.name, build_profile([build_role(machine_role.name, machine_role.service)])
     )
     assert [finding.level for finding in findings] == [FindingLevel.OK]
-    policy = merge_statements(None, build_log_export_statements(aws_account, "app-bucket"))
-    assert is_log_export_allowed(policy, aws_account.region)
 
 
 def test_a_fleet_file_from_another_account_is_reported(aws: Account) -> None:
@@ -1546,6 +1541,22 @@ def test_many_types_get_a_few_findings_with_all_markets_in_the_details() -> None
     findings = list(judge_bid(1.0, [build_market(0.01 * n, 0.02 * n, kind=f"m{n}.large") for n in range(1, 41)]))
     assert len(findings) == MAX_TYPES_SHOWN + 1
     assert sum(len(finding.details["markets"]) for finding in findings) == 40
+
+
+def test_a_type_that_the_bid_does_not_reach_is_named_however_many_cheaper_types_there_are() -> None:
+    cheap = [build_market(0.05, 0.05, kind=f"m{n}.large") for n in range(MAX_TYPES_SHOWN + 2)]
+    findings = list(judge_bid(0.1, [*cheap, build_market(0.9, 0.95, 1.0, "big.large")]))
+    assert list_levels(findings) == ["ok"] * MAX_TYPES_SHOWN + ["warning", "ok"]
+    assert findings[-2].message.startswith("big.large: ")
+    assert findings[-1].message == "and 2 more types (--json lists them all)"
+    assert [market["machine_type"] for market in findings[-1].details["markets"]] == ["m6.large", "m7.large"]
+
+
+def test_a_type_above_the_bid_takes_no_place_of_one_that_is_shown() -> None:
+    cheap = [build_market(0.05, 0.05, kind=f"m{n}.large") for n in range(MAX_TYPES_SHOWN + 1)]
+    findings = list(judge_bid(0.1, [build_market(0.04, 0.2, 0.5, "c5.large"), *cheap]))
+    assert list_levels(findings) == ["warning"] + ["ok"] * (MAX_TYPES_SHOWN + 1)
+    assert findings[-1].message == "and 1 more type (--json lists them all)"
 
 
 def test_the_hourly_cost_is_one_total_with_its_parts() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -233,12 +235,96 @@ def test_a_registry_that_cannot_be_reached_gets_a_warning() -> None:
 def test_all_requests_of_a_check_share_one_time_limit(registry: FakeRegistry) -> None:
     registry.asks_for_token = False
     registry.documents[MANIFEST] = build_index("amd64")
-    times = iter([0.0, 14.9, 15.1])
+    times = iter([0.0, 14.0, 15.1])
     http = RegistryHttp(lambda: next(times))
     url = f"http://{registry.host}/v2/{MANIFEST}"
     assert [http.fetch(url, {}).status for _ in range(2)] == [200, 200]
     with pytest.raises(UnreachableRegistryError, match="no answer within 15 seconds"):
         http.fetch(url, {})
+
+
+@contextmanager
+def serve_slowly(start: bytes) -> Iterator[str]:
+    """Serve an answer that begins with `start` and goes on for 3 seconds, byte by byte. Yield its address."""
+    is_over = Event()
+
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(start)
+            for _ in range(300):
+                if is_over.wait(0.01):
+                    return
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=serve, args=(server,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}/v2/app"
+        finally:
+            is_over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 "],
+    ids=["body", "header", "status"],
+)
+def test_a_registry_that_sends_its_answer_byte_by_byte_cannot_exceed_the_time_limit(
+    registry: FakeRegistry, start: bytes
+) -> None:
+    registry.asks_for_token = False
+    registry.documents[MANIFEST] = build_index("amd64")
+    times = iter([0.0, 14.5])
+    http = RegistryHttp(lambda: next(times))
+    http.fetch(f"http://{registry.host}/v2/{MANIFEST}", {})
+    with serve_slowly(start) as url, pytest.raises(UnreachableRegistryError, match="no answer within 15 seconds"):
+        http.fetch(url, {})
+
+
+@pytest.mark.parametrize("target", ["http://a[@registry.example/x", "//]@", "http://[bad", "http://registry:port/x"])
+def test_a_redirect_to_an_invalid_address_gets_a_warning(registry: FakeRegistry, target: str) -> None:
+    registry.asks_for_token = False
+    registry.documents[MANIFEST] = target
+    finding = check_image(registry)
+    assert finding.level is FindingLevel.WARNING
+    assert "did not answer" in finding.message
+
+
+def test_only_the_address_of_a_redirect_is_read() -> None:
+    with serve_slowly(b"HTTP/1.1 200 OK\r\nLocation: http://a[@b\r\nContent-Length: 0\r\n\r\n") as url:
+        assert RegistryHttp().fetch(url, {}).status == 200
+
+
+def test_a_token_service_with_an_invalid_address_gets_a_warning(registry: FakeRegistry) -> None:
+    registry.token_url = "http://[bad"
+    assert "did not answer" in check_image(registry).message
+
+
+def test_an_answer_of_nothing_but_brackets_is_not_a_manifest(registry: FakeRegistry) -> None:
+    registry.refusals[MANIFEST] = (200, "[" * 200_000)
+    finding = check_image(registry)
+    assert finding.level is FindingLevel.WARNING
+    assert "not a manifest" in finding.message
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"manifests": [{"platform": {"os": ["x"], "architecture": {}}}]},
+        {"manifests": [{"platform": {"os": "linux", "architecture": ["arm64"]}}]},
+        {"manifests": [{"platform": {"os": 5, "architecture": "arm64"}}]},
+        {"architecture": {"a": "arm64"}},
+        {"manifests": [{"digest": {"a": "sha256:d"}}]},
+    ],
+)
+def test_a_platform_that_is_not_text_is_none(registry: FakeRegistry, manifest: dict[str, Any]) -> None:
+    registry.documents[MANIFEST] = manifest
+    finding = check_image(registry)
+    assert (finding.level, finding.message) == (FindingLevel.OK, f"{registry.host}/user/app:1 is in {registry.host}")
 
 
 def test_a_circle_of_redirects_ends(registry: FakeRegistry) -> None:

@@ -24,8 +24,8 @@ class FakeRegistry:
     """A registry. `documents` maps a path below `/v2/` to a manifest, an image config, or the target of a redirect.
 
     `refusals` maps such a path, or "token", to a status and a body. `asks_for_token`: whether it gives nothing without
-    a token; `challenge_scheme`: which login it then asks for. `requests` lists all paths, and `accepted` the Accept
-    headers.
+    a token; `challenge_scheme`: which login it then asks for, and `token_url` where, if not "". `requests` lists all
+    paths, and `accepted` the Accept headers.
     """
 
     documents: dict[str, Any] = field(default_factory=dict)
@@ -34,6 +34,7 @@ class FakeRegistry:
     challenge_scheme: str = "Bearer"
     with_scope: bool = True
     token_key: str = "token"
+    token_url: str = ""
     host: str = ""
     requests: list[str] = field(default_factory=list)
     token_queries: list[dict[str, list[str]]] = field(default_factory=list)
@@ -55,7 +56,8 @@ class FakeRegistry:
         self.accepted.update(headers.get("Accept", "").split(", "))
         if self.asks_for_token and headers.get("Authorization") != f"Bearer {TOKEN}":
             scope = f',scope="repository:{name.partition("/manifests/")[0]}:pull"' if self.with_scope else ""
-            challenge = f'{self.challenge_scheme} realm="http://{self.host}/token",service="registry.example"{scope}'
+            realm = self.token_url or f"http://{self.host}/token"
+            challenge = f'{self.challenge_scheme} realm="{realm}",service="registry.example"{scope}'
             return 401, {"WWW-Authenticate": challenge}, build_errors("UNAUTHORIZED")
         if name in self.refusals:
             status, body = self.refusals[name]

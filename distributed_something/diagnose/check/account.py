@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from distributed_something.account.bucket import is_policy_hidden
 from distributed_something.account.bucket_key import BucketKey, format_key_problem, is_key_allowed
-from distributed_something.account.policy_documents import list_trusted_services, wrap_in_list
+from distributed_something.account.policy_documents import list_trusted_services
+from distributed_something.aws.cloudwatch_logs import build_log_group_names
 from distributed_something.core.errors import (
     AWSError,
     fill_in_profile,
@@ -20,7 +21,7 @@ from distributed_something.core.errors import (
     is_login_error,
     is_settings_error,
 )
-from distributed_something.core.names import CHINA_DOMAIN_SUFFIX, SHARED_APP
+from distributed_something.core.names import CHINA_DOMAIN_SUFFIX, EXPORT_PREFIX, SHARED_APP, AwsAccount
 from distributed_something.core.tags import parse_tags
 from distributed_something.diagnose.check.findings import (
     Finding,
@@ -29,7 +30,15 @@ from distributed_something.diagnose.check.findings import (
     build_wrong_finding,
 )
 from distributed_something.diagnose.check.lookups import Lookups, QueueFacts
+from distributed_something.diagnose.check.permissions.resource_policy import (
+    PolicyVerdict,
+    ServiceRequest,
+    judge_request,
+)
 from distributed_something.fleet.launch_specs import parse_arn_name
+
+if TYPE_CHECKING:
+    from distributed_something.core.config_settings import Settings
 
 MISSING_PERMISSION_REMEDY = "ask your administrator for this permission, or ignore this warning"
 SETUP_AWS_REMEDY = "run setupAWS, which creates it, then fleetFile"
@@ -212,27 +221,62 @@ def check_log_export(lookups: Lookups) -> Iterator[Finding]:
         )
         remedy = "ask the bucket's owner for this permission, or ignore this warning"
         yield build_warning_finding("log export", problem, remedy, details={"right": permission})
-    elif is_log_export_allowed(lookups.bucket_policy.value, lookups.settings.AWS_REGION):
-        yield build_ok_finding("log export", "the bucket policy lets CloudWatch Logs write to the bucket")
     else:
-        yield build_warning_finding(
-            "log export",
-            "the bucket policy does not let CloudWatch Logs write to the bucket, so the run cannot export its logs at "
-            "the end (each job's log is in the bucket anyway)",
-            "run setupAWS, which adds the missing statement",
-        )
+        verdict = judge_log_export(lookups.bucket_policy.value, lookups.account, lookups.settings)
+        yield _build_log_export_finding(verdict)
 
 
-def is_log_export_allowed(policy: Mapping[str, Any], region: str) -> bool:
-    """Return whether the bucket policy lets CloudWatch Logs in this region read the ACL and write objects."""
-    names = {"logs.amazonaws.com", f"logs.{region}.amazonaws.com", f"logs.{region}.amazonaws.com{CHINA_DOMAIN_SUFFIX}"}
-    actions: set[str] = set()
-    for statement in wrap_in_list(policy.get("Statement")):
-        principal = statement.get("Principal", {})
-        services = {"*"} if principal == "*" else set(wrap_in_list(principal.get("Service")))
-        if statement.get("Effect") == "Allow" and services & (names | {"*"}):
-            actions |= set(wrap_in_list(statement.get("Action")))
-    return bool(actions & {"*", "s3:*"}) or {"s3:GetBucketAcl", "s3:PutObject"} <= actions
+def _build_log_export_finding(verdict: PolicyVerdict) -> Finding:
+    result = "so the run cannot export its logs at the end (each job's log is in the bucket anyway)"
+    match verdict:
+        case PolicyVerdict.ALLOWED:
+            return build_ok_finding("log export", "the bucket policy lets CloudWatch Logs write to the bucket")
+        case PolicyVerdict.UNKNOWN:
+            problem = (
+                "cannot tell whether the bucket policy lets CloudWatch Logs write to the bucket: it has conditions or "
+                "exceptions that check does not evaluate"
+            )
+            remedy = (
+                "run setupAWS, which adds what the export needs; if this stays, look at the policy's Deny statements"
+            )
+        case PolicyVerdict.NOT_ALLOWED:
+            problem = f"the bucket policy does not let CloudWatch Logs write to the bucket, {result}"
+            remedy = "run setupAWS, which adds the missing statement"
+        case PolicyVerdict.DENIED:
+            problem = (
+                f"a Deny statement of the bucket policy keeps CloudWatch Logs from writing to the bucket, {result}"
+            )
+            remedy = "correct this statement, or ask the bucket's owner to"
+    return build_warning_finding("log export", problem, remedy)
+
+
+def judge_log_export(policy: Mapping[str, Any], account: AwsAccount, settings: Settings) -> PolicyVerdict:
+    """Return whether the bucket policy lets CloudWatch Logs read the bucket's ACL and write the app's logs.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/S3ExportTasks.html
+    """
+    names = {"logs.amazonaws.com", f"logs.{account.region}.amazonaws.com"}
+    services = frozenset(names | {name + CHINA_DOMAIN_SUFFIX for name in names})
+    groups = [f"log-group:{name}" for name in build_log_group_names(settings.LOG_GROUP_NAME)]
+    values = {
+        "aws:sourceaccount": [account.account_id],
+        "aws:sourcearn": [account.arn("logs", f"{name}{end}", account.region) for name in groups for end in ("", ":*")],
+        "aws:principalisawsservice": ["true"],
+        "aws:principalservicename": services,
+        "aws:securetransport": ["true"],
+    }
+    bucket, key = settings.AWS_BUCKET, f"{EXPORT_PREFIX}/{settings.APP_NAME}/run/file"
+    verdicts = (
+        judge_request(policy, ServiceRequest(services, "s3:GetBucketAcl", account.bucket(bucket), values)),
+        judge_request(
+            policy,
+            ServiceRequest(
+                services, "s3:PutObject", account.bucket(bucket, key),
+                values | {"s3:x-amz-acl": ["bucket-owner-full-control"]},
+            ),
+        ),
+    )  # fmt: skip
+    return max(verdicts, key=list(PolicyVerdict).index)
 
 
 def check_name_owners(lookups: Lookups) -> Iterator[Finding]:

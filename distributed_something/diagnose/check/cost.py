@@ -59,21 +59,20 @@ def check_bid(lookups: Lookups) -> Iterator[Finding]:
 def judge_bid(price: float, markets: Iterable[SpotMarket]) -> Iterator[Finding]:
     """Compare the bid with each machine type's current prices and last week's prices in all its zones.
 
-    Yields one finding for each of the first `MAX_TYPES_SHOWN` types and one for all others.
+    Yields one finding for each type with a problem, which is often the most expensive one, one for each of the first
+    `MAX_TYPES_SHOWN` other types, and one for all that remain.
     """
     by_type: dict[str, list[SpotMarket]] = defaultdict(list)
     for market in markets:
         by_type[market.machine_type].append(market)
-    for type_markets in list(by_type.values())[:MAX_TYPES_SHOWN]:
-        yield _judge_type_bid(price, type_markets, is_only_type=len(by_type) == 1)
-    hidden_markets = list(by_type.values())[MAX_TYPES_SHOWN:]
-    if hidden_markets:
+    findings = [_judge_type_bid(price, each, is_only_type=len(by_type) == 1) for each in by_type.values()]
+    hidden = [finding for finding in findings if finding.level is FindingLevel.OK][MAX_TYPES_SHOWN:]
+    yield from (finding for finding in findings if finding not in hidden)
+    if hidden:
         yield build_ok_finding(
             "bid",
-            f"and {len(hidden_markets)} more types (--json lists them all)",
-            details={
-                "markets": [_build_market_json(market) for type_markets in hidden_markets for market in type_markets]
-            },
+            f"and {format_count(len(hidden), 'more type')} (--json lists them all)",
+            details={"markets": [market for finding in hidden for market in finding.details["markets"]]},
             is_tabulated=True,
         )
     if len(by_type) > 1 and all(market.lowest > price for type_markets in by_type.values() for market in type_markets):

@@ -1,4 +1,8 @@
-"""Possible causes of a problem, and functions that all diagnoses use to read the evidence."""
+"""Possible causes of a problem, and functions that all diagnoses use to read the evidence.
+
+A part that could not be looked up is neither zero nor missing. The functions that return None say so, and a diagnosis
+that needs such a part finds nothing: a reader might end a run that works.
+"""
 
 from __future__ import annotations
 
@@ -64,25 +68,57 @@ def list_running_machines(evidence: Evidence) -> list[ObservedMachine]:
     return [machine for machine in evidence.machines if machine.state == "running"]
 
 
+def has_running_machines(evidence: Evidence) -> bool | None:
+    """Return whether a machine is running; None if this is unknown."""
+    if evidence.has_observed("machines"):
+        return bool(list_running_machines(evidence))
+    return bool(evidence.fleet.machines) if evidence.fleet is not None else None
+
+
+def get_running_containers(evidence: Evidence) -> int | None:
+    """Return how many containers are running; None if this is unknown."""
+    if not evidence.has_observed("service"):
+        return None
+    return evidence.service.running if evidence.service is not None else 0
+
+
+def is_lacking_containers(evidence: Evidence) -> bool | None:
+    """Return whether the service is missing or runs fewer containers than it should; None if this is unknown."""
+    if not evidence.has_observed("service"):
+        return None
+    return evidence.service is None or evidence.service.running < evidence.service.desired
+
+
+def get_joined_machines(evidence: Evidence) -> int | None:
+    """Return how many machines have joined the cluster; None if this is unknown."""
+    return (evidence.registered_count or 0) if evidence.has_observed("registered_count") else None
+
+
+def has_active_fleet(evidence: Evidence) -> bool | None:
+    """Return whether the fleet is active; None if this is unknown."""
+    if not evidence.has_observed("fleet"):
+        return None
+    return evidence.fleet is not None and evidence.fleet.is_active
+
+
 def count_reclaimed_machines(evidence: Evidence) -> int:
-    """Return how many machines AWS took back. A machine that EC2 no longer lists is known from its stopped task."""
+    """Return how many machines AWS took back. A machine that EC2 no longer lists is known from its stopped tasks.
+
+    ECS names the machine in the reason of each of them.
+    """
     reclaimed = sum(is_spot_interruption(machine.end_code) for machine in evidence.machines)
     tasks = list_recent_reports(evidence, evidence.stopped_tasks)
-    return reclaimed or sum(task.kind == SPOT_STOP_CODE for task in tasks)
+    return reclaimed or len({task.message for task in tasks if task.kind == SPOT_STOP_CODE})
 
 
 def is_awaiting_machines(evidence: Evidence) -> bool:
-    """Return whether the fleet still lacks machines, or has one that may not have taken jobs yet."""
-    fleet = evidence.fleet
-    if fleet is None or not fleet.is_active or not fleet.target:
+    """Return whether it is known that the fleet lacks machines, or has one that may not have taken jobs yet."""
+    fleet, joined = evidence.fleet, get_joined_machines(evidence)
+    if has_active_fleet(evidence) is False or (fleet is not None and not fleet.target):
         return False
-    joined = min(len(fleet.machines), evidence.registered_count or 0)
-    is_new = any(evidence.at - machine.launch_time <= JOINING_SECONDS for machine in list_live_machines(evidence))
-    return is_new or joined < fleet.target
-
-
-def has_active_fleet(evidence: Evidence) -> bool:
-    return evidence.fleet is not None and evidence.fleet.is_active
+    if any(evidence.at - machine.launch_time <= JOINING_SECONDS for machine in list_live_machines(evidence)):
+        return True
+    return fleet is not None and (fleet.has_missing_machines or (joined is not None and joined < fleet.target))
 
 
 def list_start_steps(evidence: Evidence) -> tuple[str, ...]:
@@ -90,7 +126,7 @@ def list_start_steps(evidence: Evidence) -> tuple[str, ...]:
     counts, service = evidence.counts, evidence.service
     created = {"counts": counts, "service": service, "registered_count": evidence.registered_count}
     needs_setup = any(value is None and evidence.has_observed(part) for part, value in created.items())
-    has_start = has_active_fleet(evidence) and service is not None and service.desired > 0
+    has_start = bool(has_active_fleet(evidence)) and service is not None and service.desired > 0
     needed = {
         "setup": needs_setup,
         "submitJob": evidence.has_observed("counts") and not (counts and counts.jobs),

@@ -22,6 +22,8 @@ from distributed_something.diagnose.why.cause import (
     build_start_cause,
     count_reclaimed_machines,
     format_reports,
+    get_joined_machines,
+    get_running_containers,
     group_by_pattern,
     is_awaiting_machines,
     list_recent_reports,
@@ -74,12 +76,13 @@ def diagnose_service_events(evidence: Evidence) -> Iterator[Cause]:
         SERVICE_FAILURE_PATTERNS, list_recent_reports(evidence, evidence.service_events)
     ):
         if pattern is not None and not (pattern.is_placement and is_waiting):
-            weight = pattern.weight if evidence.registered_count else min(pattern.weight, CONSEQUENCE_WEIGHT)
+            has_joined = get_joined_machines(evidence) != 0
+            weight = pattern.weight if has_joined else min(pattern.weight, CONSEQUENCE_WEIGHT)
             yield Cause(round(weight * share), pattern.cause, format_reports(events), template=pattern.remedy)
 
 
 def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
-    """Explain why containers stopped, if the service runs fewer than it should.
+    """Explain why containers stopped, unless the service now runs as many as it should.
 
     If the fleet has ended and most containers had failed, the failure is why it ended: starting a new fleet is then
     useless until the failure is corrected.
@@ -90,7 +93,7 @@ def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
         return
     recent_tasks = list_recent_reports(evidence, evidence.stopped_tasks)
     failed_tasks = [task for task in recent_tasks if not is_harmless_stop(task.kind, task.message)]
-    share = 0.5 if service and service.running else 1.0
+    share = 1.0 if get_running_containers(evidence) == 0 else 0.5
     has_ended = evidence.subject.fleet is not None and evidence.has_observed("fleet")
     has_ended = has_ended and not (fleet is not None and fleet.is_active)
     has_ended_run = has_ended and len(failed_tasks) > len(recent_tasks) / 2

@@ -11,8 +11,9 @@ from distributed_something.diagnose.why.cause import (
     build_start_cause,
     format_reports,
     group_by_pattern,
+    has_running_machines,
+    is_lacking_containers,
     list_recent_reports,
-    list_running_machines,
 )
 from distributed_something.observe.evidence import Evidence
 
@@ -38,13 +39,16 @@ def diagnose_missing_fleet(evidence: Evidence) -> Iterator[Cause]:
 
 
 def diagnose_fleet_errors(evidence: Evidence) -> Iterator[Cause]:
-    """Yield one cause for each kind of fleet error; none if the fleet now has all its machines."""
+    """Yield one cause for each kind of fleet error; none if the fleet now has all its machines.
+
+    If the fleet is unknown, containers that are missing show that it may lack machines.
+    """
     fleet = evidence.fleet
-    is_missing = fleet is None and evidence.has_observed("fleet")
-    if is_missing or (fleet is not None and (not fleet.is_active or len(fleet.machines) >= fleet.target)):
+    is_lacking = fleet is not None and fleet.has_missing_machines
+    if not (is_lacking if evidence.has_observed("fleet") else is_lacking_containers(evidence)):
         return
     events, share = evidence.fleet_events, 1.0
-    if fleet and fleet.machines:
+    if fleet is None or fleet.machines:
         events, share = tuple(list_recent_reports(evidence, events)), 0.6
     for pattern, pattern_events in group_by_pattern(FLEET_FAILURE_PATTERNS, events):
         if pattern is not None:
@@ -57,7 +61,7 @@ def diagnose_fleet_errors(evidence: Evidence) -> Iterator[Cause]:
 
 def diagnose_small_quota(evidence: Evidence) -> Iterator[Cause]:
     quota = evidence.quota
-    if quota and quota.value < quota.smallest_vcpus and not list_running_machines(evidence):
+    if quota and quota.value < quota.smallest_vcpus and not has_running_machines(evidence):
         limit = f'the quota "{quota.name}" is {quota.value:,.0f} virtual CPUs'
         yield Cause(
             97,
@@ -73,9 +77,10 @@ def diagnose_slow_launch(evidence: Evidence) -> Iterator[Cause]:
     is_empty = fleet is not None and fleet.is_active and fleet.target > 0 and not fleet.machines
     if not has_errors and is_empty and evidence.subject.start is not None:
         minutes = (evidence.at - evidence.subject.start) / 60
+        report = "; EC2 reports no error" if evidence.has_observed("fleet_events") else ""
         yield Cause(
             50,
             "EC2 has not started a machine yet",
-            f"requested {minutes:.0f} min ago; EC2 reports no error",
+            f"requested {minutes:.0f} min ago{report}",
             template=_SLOW_LAUNCH_REMEDY,
         )

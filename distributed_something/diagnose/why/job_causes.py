@@ -136,16 +136,17 @@ def is_everything_gone(evidence: Evidence) -> bool:
     return is_observed and evidence.counts is None and not has_fleet
 
 
-def diagnose_failing_jobs(jobs: JobEvidence, line: CommandLine) -> Iterator[Cause]:
+def diagnose_failing_jobs(jobs: JobEvidence, line: CommandLine, *, has_counts: bool = True) -> Iterator[Cause]:
     """Yield the groups of failed jobs, the largest first, each with an example and the command that runs it again.
 
     The same correction is only in the first group that needs it. After a run with jobs left, while no job has
-    succeeded, and while machines pause, the jobs in the queue whose attempts failed count too.
+    succeeded, and while machines pause, the jobs in the queue whose attempts failed count too. `has_counts`: whether
+    the jobs in the queue could be counted; otherwise, `outcome.left` is 0 although some may be left.
     """
     if jobs.outcome is None:
         return
     groups = _merge_groups(jobs.outcome.groups, jobs.outcome.failing_groups if _counts_attempts(jobs) else ())
-    is_over = jobs.has_ended or not jobs.outcome.left
+    is_over = jobs.has_ended or (has_counts and not jobs.outcome.left)
     base = EVERY_JOB_WEIGHT if is_over or jobs.is_hopeless else SOME_JOBS_WEIGHT
     # After the run, the text about the most frequent cause follows all causes, as in `status`.
     explained = {jobs.advice.cause} if jobs.has_ended and jobs.advice else set[AdviceCause]()

@@ -12,7 +12,9 @@ from distributed_something.diagnose.why.cause import (
     MAX_NAMES_PER_CAUSE,
     Cause,
     count_reclaimed_machines,
+    get_running_containers,
     is_awaiting_machines,
+    is_lacking_containers,
     list_live_machines,
     list_running_machines,
 )
@@ -50,17 +52,18 @@ def diagnose_failed_launches(evidence: Evidence) -> Iterator[Cause]:
 def diagnose_spot_interruptions(evidence: Evidence) -> Iterator[Cause]:
     """Find spot machines that AWS took back and whose replacements do not run yet."""
     interrupted = [machine for machine in evidence.machines if is_spot_interruption(machine.end_code)]
-    count, service = count_reclaimed_machines(evidence), evidence.service
-    is_lacking = service is None or service.running < service.desired
-    if count and evidence.fleet and evidence.fleet.machines and is_lacking and is_awaiting_machines(evidence):
-        reason = interrupted[0].end_reason if interrupted else "ECS reports a spot interruption"
+    count, has_machines = count_reclaimed_machines(evidence), evidence.fleet is not None and evidence.fleet.machines
+    if count and has_machines and is_lacking_containers(evidence) and is_awaiting_machines(evidence):
+        title = "a machine was reclaimed; its replacement is starting"
+        replacement = "the fleet replaces it within minutes, and its jobs are run again"
+        if count > 1:
+            title = f"{count} machines were reclaimed; their replacements are starting"
+            replacement = "the fleet replaces them within minutes, and their jobs are run again"
         yield Cause(
             72,
-            "a machine was reclaimed; its replacement is starting"
-            if count == 1
-            else f"{count} machines were reclaimed; their replacements are starting",
-            reason,
-            template=_build_interruption_remedy("the fleet replaces it within minutes, and its jobs are run again"),
+            title,
+            interrupted[0].end_reason if interrupted else "ECS reports a spot interruption",
+            template=_build_interruption_remedy(replacement),
         )
     elif interrupted and not list_running_machines(evidence):
         yield Cause(
@@ -100,9 +103,9 @@ def diagnose_unregistered_machines(evidence: Evidence, joining_seconds: float = 
 
 
 def diagnose_starting_machines(evidence: Evidence) -> Iterator[Cause]:
-    live, service = list_live_machines(evidence), evidence.service
+    live = list_live_machines(evidence)
     new_machines = [machine for machine in live if evidence.at - machine.launch_time <= JOINING_SECONDS]
-    if new_machines and len(new_machines) == len(live) and not (service and service.running):
+    if new_machines and len(new_machines) == len(live) and get_running_containers(evidence) == 0:
         minutes = max(evidence.at - machine.launch_time for machine in new_machines) / 60
         yield Cause(
             65,

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distributed_something.core.text import format_count
-from distributed_something.diagnose.why.cause import Cause, build_start_cause, has_active_fleet
+from distributed_something.diagnose.why.cause import (
+    Cause,
+    build_start_cause,
+    get_running_containers,
+    has_active_fleet,
+    list_start_steps,
+)
 from distributed_something.observe.evidence import Evidence
 from distributed_something.results.command_line import RUN_COMMANDS
 
@@ -19,13 +25,17 @@ def diagnose_empty_queue(evidence: Evidence) -> Iterator[Cause]:
     if evidence.counts is None or evidence.counts.jobs:
         return
     proof = f"the queue {evidence.subject.queue} is empty"
-    if has_active_fleet(evidence):
+    is_active = has_active_fleet(evidence)
+    if is_active is False:
+        yield build_start_cause(95, "there are no jobs", proof, evidence)
+    elif is_active:
         remedy = (
             "if all jobs have ended, monitor ends the run and lists those that failed; otherwise, run submitJob first:"
         )
         yield Cause(95, "there are no jobs", proof, remedy, steps=("monitor",))
     else:
-        yield build_start_cause(95, "there are no jobs", proof, evidence)
+        remedy = "if the fleet is still active, monitor ends the run; otherwise, type, in this order:"
+        yield Cause(95, "there are no jobs", proof, remedy, steps=list_start_steps(evidence))
 
 
 def diagnose_cost_limit(evidence: Evidence) -> Iterator[Cause]:
@@ -36,14 +46,14 @@ def diagnose_cost_limit(evidence: Evidence) -> Iterator[Cause]:
             "the monitor has told the workers to start no more jobs",
             "let monitor end the run and keep the queue; then startCluster continues with the queue in a new run with "
             "its own limit:",
-            steps=RUN_COMMANDS[3:] + RUN_COMMANDS[2:] if has_active_fleet(evidence) else RUN_COMMANDS[2:],
+            steps=RUN_COMMANDS[2:] if has_active_fleet(evidence) is False else RUN_COMMANDS[3:] + RUN_COMMANDS[2:],
         )
 
 
 def diagnose_orphaned_leases(evidence: Evidence) -> Iterator[Cause]:
     """Find jobs that are still leased although no container is running, because their machines were terminated."""
-    counts, service = evidence.counts, evidence.service
-    if counts and not counts.waiting and counts.running and not (service and service.running):
+    counts = evidence.counts
+    if counts and not counts.waiting and counts.running and get_running_containers(evidence) == 0:
         yield Cause(
             68,
             "all jobs are leased by workers that no longer run",

@@ -79,7 +79,7 @@ def rank_causes(evidence: Evidence, jobs: JobEvidence | None = None, line: Comma
     `line`: how the user types commands.
     """
     jobs, line = jobs or JobEvidence(), line or CommandLine()
-    failing = list(diagnose_failing_jobs(jobs, line))
+    failing = list(diagnose_failing_jobs(jobs, line, has_counts=evidence.has_observed("counts")))
     has_advice = jobs.has_ended and jobs.advice is not None  # its commands follow all causes
     found = [
         (diagnose, select_remedy(cause, line, has_advice=has_advice))

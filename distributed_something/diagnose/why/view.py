@@ -63,7 +63,8 @@ def format_diagnosis(
     lines = [f"the run {evidence.subject.run} has ended: {_format_end(jobs)}"] if jobs.has_ended else []
     lines += [] if is_all_removed(evidence, jobs) else [format_run_status(evidence)]
     lines += [""] if causes or not jobs.has_ended else []
-    lines += [] if causes or jobs.has_ended else ["no problems found"]
+    scope = " in what could be looked up" if evidence.lookup_errors else ""
+    lines += [] if causes or jobs.has_ended else [f"no problems found{scope}"]
     lines += format_causes(causes, line, width)
     if jobs.has_ended and jobs.advice:
         lines += ["", format_advice(jobs.advice, line)]

@@ -64,7 +64,7 @@ def find_architectures(source: ImageSource) -> set[str]:
     if isinstance(manifest.get("manifests"), list):
         entries = [entry for entry in manifest["manifests"] if isinstance(entry, dict)]
         platforms = [entry["platform"] for entry in entries if isinstance(entry.get("platform"), dict)]
-        unlabeled = [entry["digest"] for entry in entries if "platform" not in entry and entry.get("digest")]
+        unlabeled = [entry["digest"] for entry in entries if "platform" not in entry and _has_digest(entry)]
         others = [source.read_manifest(digest) for digest in unlabeled[:MAX_UNLABELED_MANIFESTS]]
         return _normalize_architectures([*platforms, *(_read_platform(source, other) for other in others)])
     return _normalize_architectures([_read_platform(source, manifest)])
@@ -74,7 +74,7 @@ def parse_json_object(text: str | bytes) -> dict[str, Any]:
     """Return the JSON object in `text`; an empty one if there is none."""
     try:
         content = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -82,16 +82,20 @@ def parse_json_object(text: str | bytes) -> dict[str, Any]:
 def _read_platform(source: ImageSource, manifest: dict[str, Any]) -> dict[str, Any]:
     """Return the object that has a single image's `architecture`: its config or, in Docker's old format, itself."""
     config = manifest.get("config")
-    digest = config.get("digest") if isinstance(config, dict) else None
-    return source.read_config(str(digest)) if digest else manifest
+    return source.read_config(config["digest"]) if isinstance(config, dict) and _has_digest(config) else manifest
+
+
+def _has_digest(entry: dict[str, Any]) -> bool:
+    return isinstance(entry.get("digest"), str) and entry["digest"] != ""
 
 
 def _normalize_architectures(platforms: Iterable[dict[str, Any]]) -> set[str]:
     """Return the architectures of Linux images or, if there are none, the other platforms, such as "windows/amd64".
 
-    BuildKit's attestations have the platform "unknown".
+    BuildKit's attestations have the platform "unknown". What is not text declares nothing.
     """
-    names = [(str(platform.get("os") or "linux"), str(platform.get("architecture", ""))) for platform in platforms]
+    pairs = [(platform.get("os") or "linux", platform.get("architecture")) for platform in platforms]
+    names = [(system, name) for system, name in pairs if isinstance(system, str) and isinstance(name, str)]
     names = [(system, name) for system, name in names if name and "unknown" not in (system, name)]
     linux_names = {_EC2_ARCHITECTURES.get(name, name) for system, name in names if system == "linux"}
     return linux_names or {f"{system}/{name}" for system, name in names}
