@@ -187,7 +187,7 @@ def _build_cause(
     cause = classify_failure(example)
     remedies = _REMEDIES_BY_CAUSE | (_TEST_REMEDIES if jobs.is_test else {})
     remedy = "" if cause in explained else _format_remedy(remedies.get(cause, "read the record"), group.any, jobs, line)
-    is_missing = cause is AdviceCause.MISSING_INPUT and cause not in explained
+    is_missing = cause is AdviceCause.MISSING_INPUT and cause not in explained and not jobs.is_test
     uploads = list_uploads(group.any.jobs) if is_missing else ()
     remedy += f"; replace {format_upload_words(uploads)}" if uploads else ""
     sending = _list_commands(group, jobs, line, is_first=cause not in explained)
