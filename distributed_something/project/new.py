@@ -140,7 +140,7 @@ def check_project_folder(folder: Path, example: str | None) -> None:
         if not is_repository():
             remedy = "clone the Distributed-Something repository, which has the examples, and run newProject there"
         raise InputError("--from", "", f"there is no example {format_value(example)}", remedy)
-    if is_repository() and folder.resolve().is_relative_to(PACKAGE_PARENT):
+    if is_repository() and Path(os.path.realpath(folder)).is_relative_to(PACKAGE_PARENT):
         remedy = f"name a folder outside, such as ../{folder.name or 'my-project'}"
         raise InputError(folder, "", "this folder is inside the template", remedy)
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):

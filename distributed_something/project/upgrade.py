@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from lzma import LZMAError
 from pathlib import Path
 
 from distributed_something.core.errors import InputError, UserFacingError
@@ -33,6 +35,9 @@ _HASH_OPTION = re.compile(r" +--hash=\S+")
 _SETTINGS_MODULE = "distributed_something/core/config_settings.py"
 _HOOKS_MODULE = "distributed_something/project/template/worker/generic-worker.py"
 _CONFIG = "distributed_something/project/template/config.py"
+# What `zipfile` raises for a file that is not a wheel or is damaged. RuntimeError: damage can look like encryption, and
+# NotImplementedError, for an unknown compression, derives from it. ValueError: the text is not UTF-8.
+_DAMAGE_ERRORS = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, LZMAError)
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,9 @@ def read_wheel(path: Path) -> WheelContent:
             settings, hooks, config = (
                 archive.read(name).decode() for name in (_SETTINGS_MODULE, _HOOKS_MODULE, _CONFIG)
             )
-    except (OSError, KeyError, zipfile.BadZipFile, UnicodeDecodeError):
-        problem, remedy = "this is not a wheel of distributed-something", "restore it from the project's history"
+    except _DAMAGE_ERRORS:
+        problem = "this is not a wheel of distributed-something, or it is damaged"
+        remedy = "restore it from the project's history"
         raise InputError(path, "", problem, remedy) from None
     return WheelContent(parse_settings_keys(settings, path), parse_hooks(hooks, path), config)
 

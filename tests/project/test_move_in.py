@@ -231,6 +231,16 @@ def test_job_files_fleet_files_and_data_are_copied_and_everything_else_is_listed
     assert "get-data.sh" not in readme  # the example's own images
 
 
+def test_links_that_lead_to_themselves_are_left_out(tmp_path: Path, old: Path) -> None:
+    (old / "files" / "loop").symlink_to("loop")
+    (old / "files" / "ws" / "here").symlink_to("../ws")
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    lines = outcome.err.splitlines()
+    assert [line for line in lines if "loop" in line] == ["left out        files/loop: a link"]
+    assert "left out        files/ws/here: a link" in lines
+
+
 def list_edits(outcome: Outcome) -> list[str]:
     return [line.removeprefix("EDIT").strip() for line in outcome.err.splitlines() if line.startswith("EDIT")]
 

@@ -407,10 +407,11 @@ def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    for name in ("mine", "file"):
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("mine", "file", "loop"):
         outcome = run_command("newProject", str(tmp_path / name))
         assert (outcome.code, "already exists and is not an empty folder" in outcome.err) == (ExitCode.INPUT, True)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "mine", "notes.txt"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "loop", "mine", "notes.txt"]
 
 
 def test_a_project_can_be_created_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

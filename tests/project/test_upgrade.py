@@ -120,6 +120,32 @@ def test_a_broken_wheel_is_reported(project: Path, content: bytes) -> None:
     assert f"{OLD_WHEEL}: this is not a wheel of distributed-something" in outcome.err
 
 
+def damage_wheel(path: Path, part: str) -> None:
+    """Write the wheel again, with a part of its first file that contradicts the rest."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in (SETTINGS, WORKER)}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in content.items():
+            archive.writestr(name, text)
+        directory = archive.start_dir  # of the entries that describe the files: https://en.wikipedia.org/wiki/ZIP
+        data = len(SETTINGS) + 30
+    offset, value = {"encryption": (directory + 8, 1), "method": (directory + 10, 99), "data": (data, 0xFF)}[part]
+    damaged = bytearray(path.read_bytes())
+    damaged[offset] = value
+    path.write_bytes(damaged)
+
+
+@pytest.mark.parametrize("part", ["data", "method", "encryption"])
+def test_a_damaged_wheel_is_reported_in_one_line_and_nothing_changes(project: Path, part: str) -> None:
+    damage_wheel(project / "vendor" / OLD_WHEEL, part)
+    before = read_contents(project)
+    outcome = run_command("--project", str(project), "upgrade")
+    problem = "this is not a wheel of distributed-something, or it is damaged; restore it from the project's history"
+    assert outcome.err == f"run.py: {project / 'vendor' / OLD_WHEEL}: {problem}\n"
+    assert outcome.code == ExitCode.INPUT
+    assert read_contents(project) == before
+
+
 def test_a_missing_wheel_is_replaced(project: Path) -> None:
     (project / "vendor" / OLD_WHEEL).unlink()
     assert run_command("--project", str(project), "upgrade").code == ExitCode.DONE
