@@ -150,7 +150,7 @@ def _convert_dockerfile(project: Path) -> str:
 
 
 def _has_own_requirements(project: Path) -> bool:
-    """Return whether requirements.txt is the user's, which may be in any encoding, instead of one that upgrade wrote."""
+    """Return whether requirements.txt is the user's, in any encoding, instead of one that `upgrade` wrote."""
     path = project / "requirements.txt"
     return path.is_file() and b"distributed_something-" not in path.read_bytes()
 
