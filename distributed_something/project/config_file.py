@@ -165,11 +165,22 @@ def _check_used_constants(path: Path, tree: ast.Module, number: int, values: Map
 
 
 def _explain_syntax_error(path: Path, error: SyntaxError) -> InputError:
+    """Return an error for the file with the mistake: the config, or one that it imports."""
+    config_line, _ = _find_failed_line(path, error)
+    file = Path(error.filename or path)
+    if config_line and not (error.filename and file.is_file()):  # such as the code of `eval`
+        problem, remedy = f"SyntaxError: {error.msg}", "correct this line or what it uses"
+        return InputError(path, f"line {config_line}", problem, remedy)
     remedy = "correct this line or the one before it"
     # For 0,05, Python's message is about octal numbers.
     if "leading zeros" in error.msg or "invalid decimal literal" in error.msg:
         remedy = "write numbers with a dot and without leading zeros or units, such as 0.05, and text in quotes"
-    return InputError(path, f"line {error.lineno}", f"this is not valid Python ({error.msg})", remedy)
+    elif not error.lineno:  # null bytes, or a coding that Python does not know
+        remedy = "save it as plain text in UTF-8"
+    if config_line:
+        remedy += f"; {path.name} uses this file in line {config_line}"
+    line = f"line {error.lineno}" if error.lineno else ""
+    return InputError(file, line, f"this is not valid Python ({error.msg})", remedy)
 
 
 def _find_failed_line(path: Path, error: BaseException) -> tuple[int, Mapping[str, Any]]:
