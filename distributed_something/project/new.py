@@ -111,9 +111,8 @@ def check_program_option(text: str) -> str:
     try:
         has_shell_syntax(text)
     except ValueError as error:
-        raise InputError(
-            "--program", "", f"{format_value(text)} is not a command ({error})", "close the quote"
-        ) from None
+        remedy = "close the quote" if "quot" in str(error) else "remove the backslash at its end"
+        raise InputError("--program", "", f"{format_value(text)} is not a command ({error})", remedy) from None
     if not text.strip():
         raise InputError("--program", "", "it is empty", f"write a command such as {DEFAULT_PROGRAM!r}")
     problems = InputProblems()

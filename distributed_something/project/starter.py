@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -17,17 +18,20 @@ PROGRAM_REQUIREMENTS = "program-requirements.txt"  # what an example's program n
 EXAMPLE_DATA = {"one.txt": "plum\napple\n", "two.txt": "pear\nfig\n", "three.txt": "quince\nlemon\n"}
 EXPECTED_FOLDER = "files/expected"  # what the first job writes; `make test` compares its results with it
 EXPECTED_RESULTS = {"one.txt": "apple\nplum\n"}
-_SHELL_OPERATORS = {"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "(", ")"}
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.S)
+# Operators, backquotes, and variables such as $HOME, ${{HOME}}, and ${HOME:-/}. Not $1, because a shell would expand it
+# to nothing, and not ${file}, which is a placeholder after a dollar sign.
+_SHELL_SYNTAX = re.compile(r"[|&;<>`]|(?<!\S)[()](?!\S)|\$(?:[A-Za-z_(]|\{(?![A-Za-z_][\w.-]*\}))")
 
 
 def has_shell_syntax(command: str) -> bool:
-    """Return whether the command has a pipe, a redirection, or another operator that only a shell understands.
+    """Return whether the command has a pipe, a redirection, a variable, or other syntax that only a shell understands.
 
-    Raise ValueError if a quote is not closed.
+    Quoted text does not count, even in double quotes: `$NF` there is more often meant for a program such as awk, because
+    users who put the whole command into single quotes cannot use them inside. Raise ValueError if a quote is not closed.
     """
-    words = shlex.shlex(command, posix=False, punctuation_chars="|&;<>")
-    words.whitespace_split = True
-    return any(word in _SHELL_OPERATORS or set(word) <= set("|&;<>") for word in words)
+    shlex.split(command)
+    return _SHELL_SYNTAX.search(_QUOTED.sub("-", command)) is not None
 
 
 def build_example_job(app_name: str, program: str) -> str:
