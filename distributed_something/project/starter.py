@@ -27,8 +27,9 @@ _SHELL_SYNTAX = re.compile(r"[|&;<>`]|(?<!\S)[()](?!\S)|\$(?:[A-Za-z_(]|\{(?![A-
 def has_shell_syntax(command: str) -> bool:
     """Return whether the command has a pipe, a redirection, a variable, or other syntax that only a shell understands.
 
-    Quoted text does not count, even in double quotes: `$NF` there is more often meant for a program such as awk, because
-    users who put the whole command into single quotes cannot use them inside. Raise ValueError if a quote is not closed.
+    Quoted text does not count, even in double quotes: `$NF` there is more often meant for a program such as awk,
+    because users who put the whole command into single quotes cannot use them inside. Raise ValueError if a quote is
+    not closed.
     """
     shlex.split(command)
     return _SHELL_SYNTAX.search(_QUOTED.sub("-", command)) is not None

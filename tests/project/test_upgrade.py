@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -146,10 +149,53 @@ def test_a_damaged_wheel_is_reported_in_one_line_and_nothing_changes(project: Pa
     assert read_contents(project) == before
 
 
-def test_a_missing_wheel_is_replaced(project: Path) -> None:
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_missing_wheel_is_replaced_and_the_unknown_changes_are_mentioned(
+    project: Path, words: tuple[str, ...]
+) -> None:
     (project / "vendor" / OLD_WHEEL).unlink()
+    outcome = run_command("--project", str(project), "upgrade", *words)
+    assert outcome.code == ExitCode.DONE
+    assert len(list((project / "vendor").iterdir())) == (0 if words else 1)
+    unknown = f"changes of config keys and hooks, because vendor/{OLD_WHEEL} does not exist"
+    assert outcome.out.splitlines()[1] == f"unknown         {unknown}"
+
+
+HASH = f"--hash=sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("./{wheel}", "./{wheel}"),
+        ("{wheel} ; python_version > '3'", "./{wheel} ; python_version > '3'"),
+        ("./{wheel} " + HASH, "./{wheel} {hash}"),
+        ("./{wheel} " + HASH.replace("=sha", " sha"), "./{wheel} {hash}"),
+        # as pip-compile --generate-hashes writes it
+        ("./{wheel} \\\n    " + HASH + "\n    # via -r requirements.in",
+         "./{wheel} \\\n    {hash}\n    # via -r requirements.in"),
+        ("./{wheel} \\\n    " + HASH + " \\\n    " + HASH.replace("sha256", "sha512"), "./{wheel} \\\n    {hash}"),
+        ("./{wheel} \\\r\n    " + HASH, "./{wheel} \\\r\n    {hash}"),
+    ],
+)  # fmt: skip
+def test_the_hash_of_the_wheel_is_replaced_and_those_of_others_stay(project: Path, line: str, expected: str) -> None:
+    requirements, others = project / "requirements.txt", f"pandas==2 \\\n    {HASH}\n"
+    requirements.write_bytes(f"{others}{line.format(wheel=f'vendor/{OLD_WHEEL}')}\n{others}".encode())
     assert run_command("--project", str(project), "upgrade").code == ExitCode.DONE
-    assert len(list((project / "vendor").iterdir())) == 1
+    (wheel,) = (project / "vendor").iterdir()
+    digest = f"--hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    text = f"{others}{expected.format(wheel=f'vendor/{wheel.name}', hash=digest)}\n{others}"
+    assert requirements.read_bytes().decode() == text
+
+
+def test_pip_accepts_the_new_hash(project: Path) -> None:
+    (project / "requirements.txt").write_text(f"./vendor/{OLD_WHEEL} \\\n    {HASH}\n")
+    assert run_command("--project", str(project), "upgrade").code == ExitCode.DONE
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--no-index", "--require-hashes"]
+    command += ["--ignore-installed", "-r", "requirements.txt"]
+    completed = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+    assert completed.returncode == 0, completed.stderr
+    assert "Would install distributed-something-1.0.0" in completed.stdout
 
 
 def test_changes_of_hooks_are_described() -> None:
