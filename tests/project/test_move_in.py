@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import struct
 from pathlib import Path
@@ -300,6 +302,25 @@ def test_the_readme_names_the_moved_job_files_and_fleet_file(tmp_path: Path, old
         assert f"python run.py {command}" in readme
     for name in ("example", "OurScreenFleet", "run.py fleetFile"):
         assert f"files/{name}" not in readme
+
+
+def test_the_readme_names_each_file_once_if_one_has_the_name_of_the_examples(tmp_path: Path, old: Path) -> None:
+    files = old / "files"
+    for name, copies in (("screenJob.json", ("a b.json", "exampleJob.json")), ("ourFleet.json", ("z.json",))):
+        for copied in copies:
+            shutil.copy(files / name, files / copied)
+    (files / "screenJob.json").unlink()
+    (files / "ourFleet.json").rename(files / "exampleFleet.json")
+    (files / "z.json").rename(files / "a fleet.json")
+    assert move_in(tmp_path).code == 0
+    readme = (tmp_path / "new" / "README.md").read_text()
+    assert "| `files/a b.json`, `files/exampleJob.json` | the jobs; `run.py makeJobs` lists many jobs |\n" in readme
+    assert "| `files/a fleet.json`, `files/exampleFleet.json` | machines, network, and roles on AWS |\n" in readme
+    commands = re.findall(r"^ {4}python run\.py (.*)$", readme, flags=re.M)
+    words = [shlex.split(command) for command in commands]
+    assert ["--local", "submitJob", "files/a b.json"] in words
+    assert ["--local", "startCluster", "files/a fleet.json"] in words
+    assert "`python run.py check 'files/a fleet.json'`" in readme
 
 
 def test_secrets_in_the_old_config_are_not_copied(tmp_path: Path, old: Path) -> None:
