@@ -31,7 +31,7 @@ MAX_CONSTANTS_BYTES = (64 - 8) * 1024
 
 def load_settings(path: Path) -> Settings:
     """Return the settings in the config file `path`. Raise InputError with all problems if the file is not valid."""
-    constants = {name: value for name, value in execute_config(path).items() if re.fullmatch(r"[A-Z][A-Z0-9_]*", name)}
+    constants = {name: value for name, value in execute_config(path).items() if is_constant_name(name)}
     known = {name: value for name, value in constants.items() if name in Settings.model_fields}
     problems, own = InputProblems(), {}
     for name, value in constants.items():
@@ -125,6 +125,11 @@ def _drop_consequences(problems: Sequence[InputError], sources: Mapping[str, set
     ]
 
 
+def is_constant_name(name: str) -> bool:
+    """Return whether a name in a config is a setting, or a constant of the user's own, which the program gets."""
+    return re.fullmatch(r"[A-Z][A-Z0-9_]*", name) is not None
+
+
 def is_reserved_name(name: str) -> bool:
     """Return whether a constant of the user's own cannot have this name."""
     return _RESERVED_NAME_PATTERN.fullmatch(name) is not None
@@ -155,7 +160,7 @@ def _check_used_constants(path: Path, tree: ast.Module, number: int, values: Map
     """
     used = _list_names(*(node for node in tree.body if node.lineno <= number <= (node.end_lineno or node.lineno)))
     sources = _read_sources(tree)
-    known = {name: value for name, value in values.items() if name.isupper() and name in Settings.model_fields}
+    known = {name: value for name, value in values.items() if is_constant_name(name) and name in Settings.model_fields}
     try:
         _validate(path, known, {})
     except InputError as error:

@@ -304,6 +304,17 @@ def test_the_readme_names_the_moved_job_files_and_fleet_file(tmp_path: Path, old
         assert f"files/{name}" not in readme
 
 
+def test_only_constants_that_the_program_gets_are_reported_as_its_own(tmp_path: Path, old: Path) -> None:
+    lines = "_HELPER = 'x'\nÉTÉ = 'x'\nlower = 'x'\nMixed = 'x'\nTHREADS2 = 4\nTYPED: int = 1\n"
+    (old / "config.py").write_text(f"{CONFIG}{lines}", encoding="utf-8")
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    own = re.findall(r"^your own +(\w+):", outcome.err, flags=re.M)
+    assert own == ["LAB_NAME", "THREADS2", "TYPED"]
+    assert set(own) <= load_settings(tmp_path / "new" / "config.py").own.keys()
+    assert lines in (tmp_path / "new" / "config.py").read_text(encoding="utf-8")
+
+
 def test_the_readme_names_each_file_once_if_one_has_the_name_of_the_examples(tmp_path: Path, old: Path) -> None:
     files = old / "files"
     for name, copies in (("screenJob.json", ("a b.json", "exampleJob.json")), ("ourFleet.json", ("z.json",))):

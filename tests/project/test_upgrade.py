@@ -206,6 +206,28 @@ def test_changes_of_hooks_are_described() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "line", ["OWNER = 'me'", "OWNER: str = 'me'", "OWNER, _HELPER = 'me', 1", "if 1: OWNER = 'me'"]
+)
+def test_a_new_key_that_the_config_already_sets_is_marked(project: Path, line: str) -> None:
+    config = project / "config.py"
+    text = "".join(row for row in config.read_text().splitlines(keepends=True) if not row.startswith("OWNER"))
+    config.write_text(f"{text}\n{line}\n")
+    lines = run_command("--project", str(project), "upgrade", "--dry-run").out.splitlines()
+    (new,) = [row for row in lines if row.startswith("config          new: OWNER")]
+    assert new.endswith("; your config already sets it, check its value")
+
+
+@pytest.mark.parametrize("line", ["OWNER: str", "print(OWNER)", "def set_owner():\n    OWNER = 'me'", "_OWNER = 1"])
+def test_a_new_key_that_the_config_does_not_set_is_not_marked(project: Path, line: str) -> None:
+    config = project / "config.py"
+    text = "".join(row for row in config.read_text().splitlines(keepends=True) if not row.startswith("OWNER"))
+    config.write_text(f"{text}\n{line}\n")
+    lines = run_command("--project", str(project), "upgrade", "--dry-run").out.splitlines()
+    (new,) = [row for row in lines if row.startswith("config          new: OWNER")]
+    assert "already sets" not in new
+
+
 def test_config_keys_are_the_upper_case_fields_of_the_settings() -> None:
     source = "class Other:\n    X: int\nclass Settings(Base):\n    APP_NAME: str\n    MEMORY: int = 3\n    own: dict\n"
     assert parse_settings_keys(source, Path("settings")) == ["APP_NAME", "MEMORY"]
