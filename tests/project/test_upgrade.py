@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from distributed_something.cli.context import ExitCode
-from distributed_something.core.errors import UserFacingError
+from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.project import upgrade
 from distributed_something.project.hook_signatures import format_hook_changes, parse_hooks, parse_settings_keys
 from tests.support.offline import run_command
@@ -196,6 +196,12 @@ def test_pip_accepts_the_new_hash(project: Path) -> None:
     completed = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
     assert completed.returncode == 0, completed.stderr
     assert "Would install distributed-something-1.0.0" in completed.stdout
+
+
+@pytest.mark.parametrize("source", ["x = (", "-" * 100_000 + "1", "a = '\\0'"])
+def test_code_that_python_cannot_parse_is_an_error_of_the_wheel(source: str) -> None:
+    with pytest.raises(InputError, match="w: this is not valid Python"):
+        parse_hooks(source.replace("\\0", "\0"), Path("w"))
 
 
 def test_changes_of_hooks_are_described() -> None:
