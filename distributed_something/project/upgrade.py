@@ -86,12 +86,14 @@ def read_wheel(path: Path) -> WheelContent:
     """Return what a project depends on in this wheel. Raise InputError if it is not one of this package."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.testzip():
+                raise zipfile.BadZipFile
             settings, hooks, config = (
                 archive.read(name).decode() for name in (_SETTINGS_MODULE, _HOOKS_MODULE, _CONFIG)
             )
     except _DAMAGE_ERRORS:
         problem = "this is not a wheel of distributed-something, or it is damaged"
-        remedy = "restore it from the project's history"
+        remedy = "restore it from the project's history, or delete it"
         raise InputError(path, "", problem, remedy) from None
     return WheelContent(parse_settings_keys(settings, path), parse_hooks(hooks, path), config)
 

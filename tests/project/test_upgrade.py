@@ -143,10 +143,29 @@ def test_a_damaged_wheel_is_reported_in_one_line_and_nothing_changes(project: Pa
     damage_wheel(project / "vendor" / OLD_WHEEL, part)
     before = read_contents(project)
     outcome = run_command("--project", str(project), "upgrade")
-    problem = "this is not a wheel of distributed-something, or it is damaged; restore it from the project's history"
-    assert outcome.err == f"run.py: {project / 'vendor' / OLD_WHEEL}: {problem}\n"
+    problem = "this is not a wheel of distributed-something, or it is damaged"
+    remedy = "restore it from the project's history, or delete it"
+    assert outcome.err == f"run.py: {project / 'vendor' / OLD_WHEEL}: {problem}; {remedy}\n"
     assert outcome.code == ExitCode.INPUT
     assert read_contents(project) == before
+
+
+def test_a_wheel_of_this_version_with_a_damaged_file_is_not_accepted_and_replaced_once_it_is_deleted(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "mine"
+    assert run_command("newProject", str(folder), "--image", "ada/mine:1").code == 0
+    (wheel,) = (folder / "vendor").iterdir()
+    intact = wheel.read_bytes()
+    with zipfile.ZipFile(wheel) as archive:
+        place = archive.getinfo("distributed_something/cli/main.py").header_offset + 200
+    wheel.write_bytes(intact[:place] + bytes([intact[place] ^ 0xFF]) + intact[place + 1 :])
+    outcome = run_command("--project", str(folder), "upgrade")
+    assert (outcome.code, "or it is damaged" in outcome.err) == (ExitCode.INPUT, True)
+    wheel.unlink()
+    assert run_command("--project", str(folder), "upgrade").code == ExitCode.DONE
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
 
 
 @pytest.mark.parametrize("words", [(), ("--dry-run",)])
