@@ -31,7 +31,7 @@ MAX_CONSTANTS_BYTES = (64 - 8) * 1024
 
 def load_settings(path: Path) -> Settings:
     """Return the settings in the config file `path`. Raise InputError with all problems if the file is not valid."""
-    constants = {name: value for name, value in execute_config(path).items() if re.fullmatch(r"[A-Z][A-Z0-9_]*", name)}
+    constants = {name: value for name, value in execute_config(path).items() if is_constant_name(name)}
     known = {name: value for name, value in constants.items() if name in Settings.model_fields}
     problems, own = InputProblems(), {}
     for name, value in constants.items():
@@ -125,6 +125,11 @@ def _drop_consequences(problems: Sequence[InputError], sources: Mapping[str, set
     ]
 
 
+def is_constant_name(name: str) -> bool:
+    """Return whether a name in a config is a setting, or a constant of the user's own, which the program gets."""
+    return re.fullmatch(r"[A-Z][A-Z0-9_]*", name) is not None
+
+
 def is_reserved_name(name: str) -> bool:
     """Return whether a constant of the user's own cannot have this name."""
     return _RESERVED_NAME_PATTERN.fullmatch(name) is not None
@@ -155,7 +160,7 @@ def _check_used_constants(path: Path, tree: ast.Module, number: int, values: Map
     """
     used = _list_names(*(node for node in tree.body if node.lineno <= number <= (node.end_lineno or node.lineno)))
     sources = _read_sources(tree)
-    known = {name: value for name, value in values.items() if name.isupper() and name in Settings.model_fields}
+    known = {name: value for name, value in values.items() if is_constant_name(name) and name in Settings.model_fields}
     try:
         _validate(path, known, {})
     except InputError as error:
@@ -165,11 +170,22 @@ def _check_used_constants(path: Path, tree: ast.Module, number: int, values: Map
 
 
 def _explain_syntax_error(path: Path, error: SyntaxError) -> InputError:
+    """Return an error for the file with the mistake: the config, or one that it imports."""
+    config_line, _ = _find_failed_line(path, error)
+    file = Path(error.filename or path)
+    if config_line and not (error.filename and file.is_file()):  # such as the code of `eval`
+        problem, remedy = f"SyntaxError: {error.msg}", "correct this line or what it uses"
+        return InputError(path, f"line {config_line}", problem, remedy)
     remedy = "correct this line or the one before it"
     # For 0,05, Python's message is about octal numbers.
     if "leading zeros" in error.msg or "invalid decimal literal" in error.msg:
         remedy = "write numbers with a dot and without leading zeros or units, such as 0.05, and text in quotes"
-    return InputError(path, f"line {error.lineno}", f"this is not valid Python ({error.msg})", remedy)
+    elif not error.lineno:  # null bytes, or a coding that Python does not know
+        remedy = "save it as plain text in UTF-8"
+    if config_line:
+        remedy += f"; {path.name} uses this file in line {config_line}"
+    line = f"line {error.lineno}" if error.lineno else ""
+    return InputError(file, line, f"this is not valid Python ({error.msg})", remedy)
 
 
 def _find_failed_line(path: Path, error: BaseException) -> tuple[int, Mapping[str, Any]]:

@@ -47,12 +47,18 @@ def is_older_form(project: Path) -> bool:
 
 
 def plan_conversion(project: Path) -> ConversionPlan:
-    """Return what a conversion would delete. Raise InputError if the record of shipped files is invalid."""
+    """Return what a conversion would delete.
+
+    Raise InputError if the record of shipped files is invalid, or if the conversion would replace a file of the user's.
+    """
     content: dict[str, Any] = read_json_object(project / RECORD_NAME, "the record of shipped files")
     files = content.get("files")
     if not isinstance(files, dict):
         remedy = "restore the file from the project's history"
         raise InputError(project / RECORD_NAME, "files", "this key is missing or not an object", remedy)
+    if _has_own_requirements(project) and (project / PROGRAM_REQUIREMENTS).exists():
+        problem = f"requirements.txt must be renamed to {PROGRAM_REQUIREMENTS}, which exists already"
+        raise InputError(project, "", problem, f"append its lines to {PROGRAM_REQUIREMENTS}, and delete it")
     plan = ConversionPlan()
     for name, digest in files.items():
         path = project / name
@@ -143,12 +149,17 @@ def _convert_dockerfile(project: Path) -> str:
     return format_row("worker", "worker/Dockerfile now has only your part; make build adds the worker")
 
 
+def _has_own_requirements(project: Path) -> bool:
+    """Return whether requirements.txt is the user's, in any encoding, instead of one that `upgrade` wrote."""
+    path = project / "requirements.txt"
+    return path.is_file() and b"distributed_something-" not in path.read_bytes()
+
+
 def _move_program_requirements(project: Path) -> list[str]:
     """Keep a requirements.txt of the user's under another name, because requirements.txt now installs the package."""
-    path = project / "requirements.txt"
-    if not path.is_file() or "distributed_something-" in path.read_text():
+    if not _has_own_requirements(project):
         return []
-    path.rename(project / PROGRAM_REQUIREMENTS)
+    (project / "requirements.txt").rename(project / PROGRAM_REQUIREMENTS)
     return [format_row("renamed", f"requirements.txt to {PROGRAM_REQUIREMENTS}")]
 
 
@@ -156,12 +167,18 @@ def _copy_new_files(project: Path) -> None:
     for name in _REPLACED_FILES:
         shutil.copy(find_template_file(name), project / name)
     shutil.copy(SKELETON / "Makefile", project / "Makefile")
-    ignored = project / ".gitignore"
-    lines = ignored.read_text().splitlines() if ignored.is_file() else []
-    new_lines = (line for line in (SKELETON / "gitignore").read_text().splitlines() if line and line[0] != "#")
-    missing = [line for line in new_lines if line not in lines]
+    _ignore_new_files(project / ".gitignore")
+
+
+def _ignore_new_files(path: Path) -> None:
+    """Add the lines that a project needs to its .gitignore, and keep the others, which may be in any encoding."""
+    content = path.read_bytes() if path.is_file() else b""
+    lines = content.splitlines()
+    needed = (line for line in (SKELETON / "gitignore").read_bytes().splitlines() if line and line[:1] != b"#")
+    missing = [line + b"\n" for line in needed if line not in lines]
     if missing:
-        write_file_atomically(ignored, ("\n".join([*lines, *missing]) + "\n").encode())
+        separator = b"" if not content or content.endswith(b"\n") else b"\n"
+        write_file_atomically(path, content + separator + b"".join(missing))
 
 
 def _delete_empty_folders(project: Path) -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from distributed_something.core.errors import InputError
 from distributed_something.core.files import read_text_file
+from distributed_something.project.config_file import is_constant_name
 
 HookSignatures = Mapping[str, Mapping[str, str]]
+_LOCAL_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.comprehension)
 
 
 def parse_settings_keys(source: str, path: Path) -> list[str]:
@@ -39,7 +41,7 @@ def _parse_source(source: str, path: Path) -> ast.Module:
     """Return the parsed source; raise InputError, which names `path`, if it is not valid Python."""
     try:
         return ast.parse(source)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(path, "", f"this is not valid Python ({error})", "correct the syntax") from None
 
 
@@ -72,13 +74,20 @@ def get_config_line(config: str, key: str) -> str:
 
 
 def read_config_constants(path: Path) -> set[str]:
-    """Return the uppercase names that a config file sets, or an empty set if it cannot be read."""
+    """Return the constants that a config file sets, or an empty set if it cannot be read."""
     try:
-        tree = ast.parse(read_text_file(path, "a config file"))
-    except (InputError, SyntaxError, ValueError):
+        nodes: list[ast.AST] = [ast.parse(read_text_file(path, "a config file"))]
+    except (InputError, SyntaxError, ValueError, RecursionError, MemoryError):
         return set()  # commands that need the config report the error
-    targets = (target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets)
-    return {target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()}
+    names = set[str]()
+    while nodes:
+        node = nodes.pop()
+        is_bare = isinstance(node, ast.AnnAssign) and node.value is None  # such as `MEMORY: int`
+        if not is_bare and not isinstance(node, _LOCAL_SCOPES):
+            nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and is_constant_name(node.id):
+            names.add(node.id)
+    return names
 
 
 def _hash_docstring(docstring: str | None) -> str:

@@ -23,7 +23,7 @@ from distributed_something.core.names import RESOURCE_NAME_FORMAT
 from distributed_something.core.text import find_similar_name, format_value
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.project.config_file import load_settings
-from distributed_something.project.move_in.move_in import MoveReport, OldProject, move_in, name_moved_files
+from distributed_something.project.move_in.move_in import MoveReport, OldProject, move_in
 from distributed_something.project.starter import (
     DEFAULT_PROGRAM,
     EXAMPLE_DATA,
@@ -111,9 +111,8 @@ def check_program_option(text: str) -> str:
     try:
         has_shell_syntax(text)
     except ValueError as error:
-        raise InputError(
-            "--program", "", f"{format_value(text)} is not a command ({error})", "close the quote"
-        ) from None
+        remedy = "close the quote" if "quot" in str(error) else "remove the backslash at its end"
+        raise InputError("--program", "", f"{format_value(text)} is not a command ({error})", remedy) from None
     if not text.strip():
         raise InputError("--program", "", "it is empty", f"write a command such as {DEFAULT_PROGRAM!r}")
     problems = InputProblems()
@@ -140,7 +139,7 @@ def check_project_folder(folder: Path, example: str | None) -> None:
         if not is_repository():
             remedy = "clone the Distributed-Something repository, which has the examples, and run newProject there"
         raise InputError("--from", "", f"there is no example {format_value(example)}", remedy)
-    if is_repository() and folder.resolve().is_relative_to(PACKAGE_PARENT):
+    if is_repository() and Path(os.path.realpath(folder)).is_relative_to(PACKAGE_PARENT):
         remedy = f"name a folder outside, such as ../{folder.name or 'my-project'}"
         raise InputError(folder, "", "this folder is inside the template", remedy)
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
@@ -223,13 +222,16 @@ def _fill_draft(draft: Path, spec: ProjectSpec) -> MoveReport | None:
     report = move_in(draft, spec.old, spec.app_name, str(spec.image)) if spec.old.is_given else None
     if spec.old.config is None:
         _set_config_names(draft / "config.py", spec)
-    preparations = list(iter_preparation_commands(draft))
-    has_results_script = (draft / "show-results.sh").is_file()
+    files = report.files if report else None
     readme = build_readme(
-        spec.app_name, spec.example, spec.program, preparations, has_results_script=has_results_script
+        spec.app_name,
+        spec.example,
+        spec.program,
+        list(iter_preparation_commands(draft)),
+        has_results_script=(draft / "show-results.sh").is_file(),
+        job_files=sorted(files.job_files) if files else (),
+        fleet_files=sorted(files.fleet_files) if files else (),
     )
-    if report is not None:
-        readme = name_moved_files(readme, report, spec.app_name)
     write_file_atomically(draft / "README.md", readme.encode())
     return report
 

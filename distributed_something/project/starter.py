@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import indent
 
@@ -17,17 +18,22 @@ PROGRAM_REQUIREMENTS = "program-requirements.txt"  # what an example's program n
 EXAMPLE_DATA = {"one.txt": "plum\napple\n", "two.txt": "pear\nfig\n", "three.txt": "quince\nlemon\n"}
 EXPECTED_FOLDER = "files/expected"  # what the first job writes; `make test` compares its results with it
 EXPECTED_RESULTS = {"one.txt": "apple\nplum\n"}
-_SHELL_OPERATORS = {"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "(", ")"}
+EXAMPLE_JOB = "exampleJob.json"
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.S)
+# Operators, backquotes, and variables such as $HOME, ${{HOME}}, and ${HOME:-/}. Not $1, because a shell would expand it
+# to nothing, and not ${file}, which is a placeholder after a dollar sign.
+_SHELL_SYNTAX = re.compile(r"[|&;<>`]|(?<!\S)[()](?!\S)|\$(?:[A-Za-z_(]|\{(?![A-Za-z_][\w.-]*\}))")
 
 
 def has_shell_syntax(command: str) -> bool:
-    """Return whether the command has a pipe, a redirection, or another operator that only a shell understands.
+    """Return whether the command has a pipe, a redirection, a variable, or other syntax that only a shell understands.
 
-    Raise ValueError if a quote is not closed.
+    Quoted text does not count, even in double quotes: `$NF` there is more often meant for a program such as awk,
+    because users who put the whole command into single quotes cannot use them inside. Raise ValueError if a quote is
+    not closed.
     """
-    words = shlex.shlex(command, posix=False, punctuation_chars="|&;<>")
-    words.whitespace_split = True
-    return any(word in _SHELL_OPERATORS or set(word) <= set("|&;<>") for word in words)
+    shlex.split(command)
+    return _SHELL_SYNTAX.search(_QUOTED.sub("-", command)) is not None
 
 
 def build_example_job(app_name: str, program: str) -> str:
@@ -51,13 +57,21 @@ def build_example_job(app_name: str, program: str) -> str:
 
 
 def build_readme(
-    app_name: str, example: str | None, program: str | None, preparations: list[str], *, has_results_script: bool
+    app_name: str,
+    example: str | None,
+    program: str | None,
+    preparations: list[str],
+    *,
+    has_results_script: bool,
+    job_files: Sequence[str] = (),
+    fleet_files: Sequence[str] = (),
 ) -> str:
     """Return the text of a new project's README.
 
     `example` is the name of the example that it was created from; otherwise, `program` is the command of a job.
     `preparations` are the commands that an example needs before the first run. `has_results_script` is true if the
-    project has a show-results.sh.
+    project has a show-results.sh. `job_files` and `fleet_files`: names of the user's files in `files`, which replace
+    those of the example.
     """
     if example:
         purpose = (
@@ -72,7 +86,19 @@ def build_readme(
     prepared = "".join(f"\n    {command}" for command in preparations)
     own = "" if example else _OWN_FILES_SECTION
     show = " To show them together: `./show-results.sh local/your-bucket-name`." if has_results_script else ""
-    return _README_TEMPLATE.format(app=app_name, purpose=purpose, prepared=prepared, own=own, show=show)
+    jobs, fleets = job_files or (EXAMPLE_JOB,), fleet_files or ("exampleFleet.json", f"{app_name}Fleet.json")
+    row = f"| {_list_files(fleets)} | machines, network, and roles on AWS |\n"
+    return _README_TEMPLATE.format(
+        app=app_name, purpose=purpose, prepared=prepared, own=own, show=show, first_job_file=f"files/{jobs[0]}",
+        job_file=shlex.quote(f"files/{jobs[0]}"), all_job_files=_list_files(jobs),
+        fleet_file=shlex.quote(f"files/{fleets[0]}"), fleet_files_row=row if fleet_files else "",
+        aws_fleet_file=shlex.quote(f"files/{(fleet_files or fleets[1:])[0]}"),
+        fleet_command="" if fleet_files else " and `python run.py fleetFile`",
+    )  # fmt: skip
+
+
+def _list_files(names: Sequence[str]) -> str:
+    return ", ".join(f"`files/{name}`" for name in names)
 
 
 _OWN_FILES_SECTION = """\
@@ -94,20 +120,20 @@ _README_TEMPLATE = """# {app}
     source .venv/bin/activate{prepared}
 
 {own}    python run.py --local setup
-    python run.py --local submitJob files/exampleJob.json
-    python run.py --local startCluster files/exampleFleet.json
+    python run.py --local submitJob {job_file}
+    python run.py --local startCluster {fleet_file}
     python run.py --local monitor files/{app}SpotFleetRequestId.json
     python run.py --local stop
 
 Results are ordinary files in `local/`.{show} To run a single job and see why it fails:
 
-    python run.py --local runJob files/exampleJob.json --index 1 --upload
+    python run.py --local runJob {job_file} --index 1 --upload
 
 ## Test it
 
     make test
 
-This runs the first job of `files/exampleJob.json` on this computer (`make test JOB=FILE`: of another file). It fails
+This runs the first job of `{first_job_file}` on this computer (`make test JOB=FILE`: of another file). It fails
 if the job fails, or if its results differ from the files in `files/expected/`. Without this folder, results are not
 compared. To create it from results that you have checked, or to replace it after you changed the program:
 
@@ -117,8 +143,8 @@ compared. To create it from results that you have checked, or to replace it afte
 
 | file | content |
 | --- | --- |
-| `files/exampleJob.json` | the jobs; `run.py makeJobs` lists many jobs |
-| `config.py` | names, machines, prices |
+| {all_job_files} | the jobs; `run.py makeJobs` lists many jobs |
+{fleet_files_row}| `config.py` | names, machines, prices |
 | `worker/Dockerfile` | the image with your program |
 | `worker/generic-worker.py`, `scripts/`, `requirements-own.txt` | code for special cases |
 
@@ -130,10 +156,10 @@ To bring a newer version into this project, run this in a newer clone of the Dis
 ## Run it on AWS
 
 1. Write your own `DOCKERHUB_TAG`, `AWS_BUCKET`, and `SSH_KEY_NAME` in `config.py`.
-2. Once per account: `python run.py setupAWS` and `python run.py fleetFile`.
+2. Once per account: `python run.py setupAWS`{fleet_command}.
 3. Build and push the image: `make push`. On GitHub, `.github/workflows/image.yml` also builds it whenever you push
    a change of it to `main`, and pushes it to GitHub's registry; its last step shows the name for `DOCKERHUB_TAG`.
-4. Type `setup` and `submitJob` as above, without `--local`. Then `python run.py check files/{app}Fleet.json` finds
+4. Type `setup` and `submitJob` as above, without `--local`. Then `python run.py check {aws_fleet_file}` finds
    mistakes before they cost money. Then type `startCluster` with this Fleet file, and `monitor`.
 """
 

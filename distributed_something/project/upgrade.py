@@ -7,11 +7,14 @@ is first converted: see `convert.py`.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from lzma import LZMAError
 from pathlib import Path
 
 from distributed_something.core.errors import InputError, UserFacingError
@@ -28,11 +31,17 @@ from distributed_something.project.hook_signatures import (
 from distributed_something.project.new import VENDOR_FOLDER
 from distributed_something.project.wheel import WHEEL_PATTERN, build_wheel
 
-_WHEEL_LINE = re.compile(rf"^(?:\./)?{VENDOR_FOLDER}/distributed_something-\S+\.whl", re.M)
-_HASH_OPTION = re.compile(r" +--hash=\S+")
+# A line may continue after a backslash, for example with hashes.
+_WHEEL_LINE = re.compile(
+    rf"^(?P<wheel>(?:\./)?{VENDOR_FOLDER}/distributed_something-\S+\.whl)(?P<options>(?:\\\r?\n|.)*)", re.M
+)
+_HASH_OPTION = re.compile(r"(?P<space>(?:[ \t]|\\\r?\n)+)--hash[= ]\S+")
 _SETTINGS_MODULE = "distributed_something/core/config_settings.py"
 _HOOKS_MODULE = "distributed_something/project/template/worker/generic-worker.py"
 _CONFIG = "distributed_something/project/template/config.py"
+# What `zipfile` raises for a file that is not a wheel or is damaged. RuntimeError: damage can look like encryption, and
+# NotImplementedError, for an unknown compression, derives from it. ValueError: the text is not UTF-8.
+_DAMAGE_ERRORS = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, LZMAError)
 
 
 @dataclass(frozen=True)
@@ -55,14 +64,18 @@ def upgrade_project(project: Path, *, dry_run: bool = False) -> list[str]:
     if match is None:
         remedy = "change the version in the line that installs distributed-something"
         raise InputError(requirements, "", f"no line names a wheel in {VENDOR_FOLDER}/", remedy)
-    old = project / match[0].partition(";")[0]
+    old = project / match["wheel"]
     with tempfile.TemporaryDirectory() as folder:
         new = build_wheel(Path(folder))
         before = read_wheel(old) if old.is_file() else None
         if before is not None and _has_same_content(old, new):
             return ["the project already has this version of the package"]
         lines = [format_row("replace", f"{VENDOR_FOLDER}/{old.name} with {new.name}")]
-        lines += _format_changes(before, read_wheel(new), project)
+        if before is None:
+            reason = f"because {VENDOR_FOLDER}/{old.name} does not exist"
+            lines.append(format_row("unknown", f"changes of config keys and hooks, {reason}"))
+        else:
+            lines += _format_changes(before, read_wheel(new), project)
         if dry_run:
             return lines
         _replace_wheel(project, old, new, text)
@@ -73,11 +86,14 @@ def read_wheel(path: Path) -> WheelContent:
     """Return what a project depends on in this wheel. Raise InputError if it is not one of this package."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.testzip():
+                raise zipfile.BadZipFile
             settings, hooks, config = (
                 archive.read(name).decode() for name in (_SETTINGS_MODULE, _HOOKS_MODULE, _CONFIG)
             )
-    except (OSError, KeyError, zipfile.BadZipFile, UnicodeDecodeError):
-        problem, remedy = "this is not a wheel of distributed-something", "restore it from the project's history"
+    except _DAMAGE_ERRORS:
+        problem = "this is not a wheel of distributed-something, or it is damaged"
+        remedy = "restore it from the project's history, or delete it"
         raise InputError(path, "", problem, remedy) from None
     return WheelContent(parse_settings_keys(settings, path), parse_hooks(hooks, path), config)
 
@@ -96,12 +112,7 @@ def _replace_wheel(project: Path, old: Path, new: Path, requirements: str) -> No
     try:
         vendor.mkdir(exist_ok=True)
         write_file_atomically(vendor / new.name, new.read_bytes())
-        line = f"./{VENDOR_FOLDER}/{new.name}"
-        lines = (
-            _HASH_OPTION.sub("", _WHEEL_LINE.sub(line, text)) if _WHEEL_LINE.match(text) else text
-            for text in requirements.splitlines(keepends=True)
-        )
-        write_file_atomically(project / "requirements.txt", "".join(lines).encode())
+        write_file_atomically(project / "requirements.txt", _name_wheel(requirements, new).encode())
         for path in vendor.glob(WHEEL_PATTERN):
             if path.name != new.name:
                 path.unlink()
@@ -110,10 +121,22 @@ def _replace_wheel(project: Path, old: Path, new: Path, requirements: str) -> No
         raise UserFacingError(error.strerror or str(error), remedy, action=f"upgrading {project}") from None
 
 
-def _format_changes(before: WheelContent | None, after: WheelContent, project: Path) -> Iterator[str]:
+def _name_wheel(requirements: str, new: Path) -> str:
+    """Return the text with the new wheel, and with its hash if the line has any: pip refuses a mix of both forms."""
+    hashes = iter([f"--hash=sha256:{hashlib.sha256(new.read_bytes()).hexdigest()}"])
+
+    def replace_hash(match: re.Match[str]) -> str:
+        new_hash = next(hashes, "")
+        return new_hash and f"{match['space']}{new_hash}"
+
+    def replace_line(match: re.Match[str]) -> str:
+        return f"./{VENDOR_FOLDER}/{new.name}{_HASH_OPTION.sub(replace_hash, match['options'])}"
+
+    return _WHEEL_LINE.sub(replace_line, requirements)
+
+
+def _format_changes(before: WheelContent, after: WheelContent, project: Path) -> Iterator[str]:
     """Yield one line for each config key and hook that differs between the versions."""
-    if before is None:
-        return
     own = read_config_constants(project / "config.py")
     for key in after.config_keys:
         if key not in before.config_keys:

@@ -362,3 +362,70 @@ def test_an_invalid_topic_is_refused_with_what_to_write(tmp_path: Path, value: s
 
     assert "NOTIFY" in str(raised.value)
     assert problem in str(raised.value)
+
+
+# Syntax errors
+
+
+def explain(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_settings(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "where"),
+    [
+        ("import {name}", "line 2"),
+        ("import os\n\nimport {name}", "line 4"),
+        ("import importlib\nimportlib.import_module('{name}')", "line 3"),
+        ("def load():\n    import {name}\n\nload()", "line 3"),
+    ],
+)
+def test_a_mistake_in_a_file_that_the_config_imports_is_reported_there(
+    tmp_path: Path, code: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"helper_{tmp_path.name}"
+    helper = tmp_path / f"{name}.py"
+    helper.write_text("a = 1\nb = 2\nc = 3\nd = 4\ne = = 5\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write_config(tmp_path, f"APP_NAME = 'A'\n{code.format(name=name)}\n")
+    remedy = f"correct this line or the one before it; config.py uses this file in {where}"
+    assert explain(path) == f"{helper}: line 5: this is not valid Python (invalid syntax); {remedy}"
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("Y = eval('1 +')", "invalid syntax"),
+        ("import null_bytes", "source code string cannot contain null bytes"),  # Python does not name the file
+    ],
+)
+def test_a_mistake_in_code_without_a_known_file_is_reported_in_the_line_that_uses_it(
+    tmp_path: Path, code: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "null_bytes.py").write_text("a = '\0'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write_config(tmp_path, f"X = 1\n{code}\n")
+    assert explain(path) == f"{path}: line 2: SyntaxError: {problem}; correct this line or what it uses"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"APP_NAME = 'a\0b'\n", "source code string cannot contain null bytes"),
+        (b"# -*- coding: klingon -*-\nAPP_NAME = 'A'\n", "unknown encoding: klingon"),
+    ],
+)
+def test_a_config_that_is_not_plain_text_is_reported_without_a_line(
+    tmp_path: Path, content: bytes, problem: str
+) -> None:
+    path = tmp_path / "config.py"
+    path.write_bytes(content)
+    assert explain(path) == f"{path}: this is not valid Python ({problem}); save it as plain text in UTF-8"
+
+
+def test_a_mistake_in_the_config_itself_is_reported_with_its_line(tmp_path: Path) -> None:
+    path = write_config(tmp_path, "APP_NAME = 'A'\nMEMORY = = 1\n")
+    remedy = "correct this line or the one before it"
+    assert explain(path) == f"{path}: line 2: this is not valid Python (invalid syntax); {remedy}"

@@ -156,6 +156,49 @@ def test_the_requirements_of_the_program_are_kept_under_another_name(project: Pa
     assert "./vendor/distributed_something-" in (project / "requirements.txt").read_text()
 
 
+def test_files_of_the_users_may_be_in_any_encoding(project: Path) -> None:
+    requirements, ignored = "# -*- coding: latin-1 -*-\n# für Bilder\nPillow\n", "été/\r\n*.pyc\r\n"
+    (project / "requirements.txt").write_bytes(requirements.encode("latin-1"))
+    (project / ".gitignore").write_bytes(ignored.encode("latin-1"))
+    outcome = run_command("--project", str(project), "upgrade")
+    assert (outcome.code, outcome.err) == (ExitCode.DONE, "")
+    assert (project / "program-requirements.txt").read_bytes() == requirements.encode("latin-1")
+    lines = (project / ".gitignore").read_bytes().splitlines()
+    assert lines[:2] == ignored.encode("latin-1").splitlines()
+    assert (lines.count(b"*.pyc"), b".venv" in lines) == (1, True)
+
+
+def test_a_gitignore_without_a_newline_at_its_end_keeps_its_last_line(project: Path) -> None:
+    (project / ".gitignore").write_text("local/\nmine")
+    run_command("--project", str(project), "upgrade")
+    assert "mine" in (project / ".gitignore").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", ["Makefile", "worker/Dockerfile"])
+def test_a_file_that_must_be_understood_is_checked_before_anything_changes(project: Path, name: str) -> None:
+    """Even if the record of shipped files does not name it."""
+    record = json.loads((project / ".machinery.json").read_text())
+    del record["files"][name]
+    (project / ".machinery.json").write_text(json.dumps(record))
+    (project / name).write_bytes((project / name).read_bytes() + "# für mich\n".encode("latin-1"))
+    before = {name: (project / name).read_bytes() for name in list_files(project)}
+    outcome = run_command("--project", str(project), "upgrade")
+    assert outcome.code == ExitCode.INPUT
+    assert f"{name}: byte " in outcome.err
+    assert "this is not UTF-8 text; save the file as UTF-8" in outcome.err
+    assert {name: (project / name).read_bytes() for name in list_files(project)} == before
+
+
+def test_requirements_that_were_kept_before_are_not_overwritten(project: Path) -> None:
+    (project / "requirements.txt").write_text("Pillow\n")
+    (project / "program-requirements.txt").write_text("numpy\n")
+    before = {name: (project / name).read_bytes() for name in list_files(project)}
+    outcome = run_command("--project", str(project), "upgrade")
+    problem = "requirements.txt must be renamed to program-requirements.txt, which exists already"
+    assert (outcome.code, problem in outcome.err) == (ExitCode.INPUT, True)
+    assert {name: (project / name).read_bytes() for name in list_files(project)} == before
+
+
 def test_a_dry_run_lists_the_files_to_delete_and_changes_nothing(project: Path, form: str) -> None:
     before = list_files(project)
     outcome = run_command("--project", str(project), "upgrade", "--dry-run")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import struct
 from pathlib import Path
@@ -231,6 +233,16 @@ def test_job_files_fleet_files_and_data_are_copied_and_everything_else_is_listed
     assert "get-data.sh" not in readme  # the example's own images
 
 
+def test_links_that_lead_to_themselves_are_left_out(tmp_path: Path, old: Path) -> None:
+    (old / "files" / "loop").symlink_to("loop")
+    (old / "files" / "ws" / "here").symlink_to("../ws")
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    lines = outcome.err.splitlines()
+    assert [line for line in lines if "loop" in line] == ["left out        files/loop: a link"]
+    assert "left out        files/ws/here: a link" in lines
+
+
 def list_edits(outcome: Outcome) -> list[str]:
     return [line.removeprefix("EDIT").strip() for line in outcome.err.splitlines() if line.startswith("EDIT")]
 
@@ -290,6 +302,36 @@ def test_the_readme_names_the_moved_job_files_and_fleet_file(tmp_path: Path, old
         assert f"python run.py {command}" in readme
     for name in ("example", "OurScreenFleet", "run.py fleetFile"):
         assert f"files/{name}" not in readme
+
+
+def test_only_constants_that_the_program_gets_are_reported_as_its_own(tmp_path: Path, old: Path) -> None:
+    lines = "_HELPER = 'x'\nÉTÉ = 'x'\nlower = 'x'\nMixed = 'x'\nTHREADS2 = 4\nTYPED: int = 1\n"
+    (old / "config.py").write_text(f"{CONFIG}{lines}", encoding="utf-8")
+    outcome = move_in(tmp_path)
+    assert outcome.code == 0, outcome.err
+    own = re.findall(r"^your own +(\w+):", outcome.err, flags=re.M)
+    assert own == ["LAB_NAME", "THREADS2", "TYPED"]
+    assert set(own) <= load_settings(tmp_path / "new" / "config.py").own.keys()
+    assert lines in (tmp_path / "new" / "config.py").read_text(encoding="utf-8")
+
+
+def test_the_readme_names_each_file_once_if_one_has_the_name_of_the_examples(tmp_path: Path, old: Path) -> None:
+    files = old / "files"
+    for name, copies in (("screenJob.json", ("a b.json", "exampleJob.json")), ("ourFleet.json", ("z.json",))):
+        for copied in copies:
+            shutil.copy(files / name, files / copied)
+    (files / "screenJob.json").unlink()
+    (files / "ourFleet.json").rename(files / "exampleFleet.json")
+    (files / "z.json").rename(files / "a fleet.json")
+    assert move_in(tmp_path).code == 0
+    readme = (tmp_path / "new" / "README.md").read_text()
+    assert "| `files/a b.json`, `files/exampleJob.json` | the jobs; `run.py makeJobs` lists many jobs |\n" in readme
+    assert "| `files/a fleet.json`, `files/exampleFleet.json` | machines, network, and roles on AWS |\n" in readme
+    commands = re.findall(r"^ {4}python run\.py (.*)$", readme, flags=re.M)
+    words = [shlex.split(command) for command in commands]
+    assert ["--local", "submitJob", "files/a b.json"] in words
+    assert ["--local", "startCluster", "files/a fleet.json"] in words
+    assert "`python run.py check 'files/a fleet.json'`" in readme
 
 
 def test_secrets_in_the_old_config_are_not_copied(tmp_path: Path, old: Path) -> None:

@@ -261,12 +261,46 @@ def test_a_command_without_an_output_folder_is_noted_with_what_to_write(
 
 
 @pytest.mark.parametrize(
-    ("command", "needs_shell"),
-    [("a | b", True), ("a>b", True), ("a 2>&1", True), ("a;b", True), ("a && b", True), ("a '|' b", False),
-     ("a -x b", False), ("a '{b}>c'", False), ('awk "{print $1 > 2}" x', False)],
+    "command",
+    [
+        "a | b", "a>b", "a 2>&1", "a;b", "a && b", "( a )", "a --color=#fff {file} | b", "a '#' | b", "a 'b' > 'c'",
+        "$HOME/a {file}", "a -t $THREADS {file}", "a -t ${{THREADS}}", "a ${THREADS:-4}", "a $(date)", "a `date`",
+        "a -F'|' {file} > b",
+    ],
 )  # fmt: skip
-def test_only_operators_outside_quotes_need_a_shell(command: str, needs_shell: bool) -> None:
-    assert has_shell_syntax(command) is needs_shell
+def test_operators_and_variables_outside_quotes_need_a_shell(command: str) -> None:
+    assert has_shell_syntax(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "a -x b", "a '|' b", "a '{b}>c'", 'awk "{print $1 > 2}" x', "awk -F'|' '{print $NF}' {file}", "a -e'b>c' x",
+        'a "b `c` $HOME"', "a \\| b", "a \\$HOME", "a $1", "a ${file}", "a --color=#fff {file}", "a 'b\"' \"c|'\"",
+    ],
+)  # fmt: skip
+def test_what_is_quoted_needs_no_shell(command: str) -> None:
+    assert not has_shell_syntax(command)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "count --color=#fff {input_dir}/{file} | sort > {output_dir}/{file}",
+        "$HOME/count {input_dir}/{file} {output_dir}/{file}",
+        "`which count` {input_dir}/{file} {output_dir}/{file}",
+    ],
+)
+def test_the_job_file_of_a_command_that_needs_a_shell_has_one(tmp_path: Path, program: str) -> None:
+    project = create_project(tmp_path / "mine", "--program", program)
+    job = json.loads((project / "files" / "exampleJob.json").read_text())
+    assert (job["command"], job.get("shell")) == (program, True)
+
+
+def test_a_quoted_operator_inside_a_word_gives_a_job_file_without_a_shell(tmp_path: Path) -> None:
+    program = "awk -F'|' -f {scripts_dir}/a.awk {input_dir}/{file} {output_dir}/{file}"
+    project = create_project(tmp_path / "mine", "--program", program)
+    assert "shell" not in json.loads((project / "files" / "exampleJob.json").read_text())
 
 
 def test_the_readme_names_only_pages_that_exist(project: Path) -> None:
@@ -354,6 +388,7 @@ def test_fetched_data_and_local_results_of_an_example_are_not_copied(
         (["--image", "seqtk"], "--image: 'seqtk' is not an image name; write user/project:tag"),
         (["--base", "a b"], "--base: 'a b' is not an image name"),
         (["--program", "a 'b"], '--program: "a \'b" is not a command'),
+        (["--program", "a \\"], "is not a command (No escaped character); remove the backslash at its end"),
         (["--program", " "], "--program: it is empty"),
         (
             ["--program", "awk '{print}' {input_dir}/{file}"],
@@ -407,10 +442,11 @@ def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    for name in ("mine", "file"):
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("mine", "file", "loop"):
         outcome = run_command("newProject", str(tmp_path / name))
         assert (outcome.code, "already exists and is not an empty folder" in outcome.err) == (ExitCode.INPUT, True)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "mine", "notes.txt"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "loop", "mine", "notes.txt"]
 
 
 def test_a_project_can_be_created_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from distributed_something.cli.context import ExitCode
-from distributed_something.core.errors import UserFacingError
+from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.project import upgrade
 from distributed_something.project.hook_signatures import format_hook_changes, parse_hooks, parse_settings_keys
 from tests.support.offline import run_command
@@ -120,10 +123,104 @@ def test_a_broken_wheel_is_reported(project: Path, content: bytes) -> None:
     assert f"{OLD_WHEEL}: this is not a wheel of distributed-something" in outcome.err
 
 
-def test_a_missing_wheel_is_replaced(project: Path) -> None:
+def damage_wheel(path: Path, part: str) -> None:
+    """Write the wheel again, with a part of its first file that contradicts the rest."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in (SETTINGS, WORKER)}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in content.items():
+            archive.writestr(name, text)
+        directory = archive.start_dir  # of the entries that describe the files: https://en.wikipedia.org/wiki/ZIP
+        data = len(SETTINGS) + 30
+    offset, value = {"encryption": (directory + 8, 1), "method": (directory + 10, 99), "data": (data, 0xFF)}[part]
+    damaged = bytearray(path.read_bytes())
+    damaged[offset] = value
+    path.write_bytes(damaged)
+
+
+@pytest.mark.parametrize("part", ["data", "method", "encryption"])
+def test_a_damaged_wheel_is_reported_in_one_line_and_nothing_changes(project: Path, part: str) -> None:
+    damage_wheel(project / "vendor" / OLD_WHEEL, part)
+    before = read_contents(project)
+    outcome = run_command("--project", str(project), "upgrade")
+    problem = "this is not a wheel of distributed-something, or it is damaged"
+    remedy = "restore it from the project's history, or delete it"
+    assert outcome.err == f"run.py: {project / 'vendor' / OLD_WHEEL}: {problem}; {remedy}\n"
+    assert outcome.code == ExitCode.INPUT
+    assert read_contents(project) == before
+
+
+def test_a_wheel_of_this_version_with_a_damaged_file_is_not_accepted_and_replaced_once_it_is_deleted(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "mine"
+    assert run_command("newProject", str(folder), "--image", "ada/mine:1").code == 0
+    (wheel,) = (folder / "vendor").iterdir()
+    intact = wheel.read_bytes()
+    with zipfile.ZipFile(wheel) as archive:
+        place = archive.getinfo("distributed_something/cli/main.py").header_offset + 200
+    wheel.write_bytes(intact[:place] + bytes([intact[place] ^ 0xFF]) + intact[place + 1 :])
+    outcome = run_command("--project", str(folder), "upgrade")
+    assert (outcome.code, "or it is damaged" in outcome.err) == (ExitCode.INPUT, True)
+    wheel.unlink()
+    assert run_command("--project", str(folder), "upgrade").code == ExitCode.DONE
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_missing_wheel_is_replaced_and_the_unknown_changes_are_mentioned(
+    project: Path, words: tuple[str, ...]
+) -> None:
     (project / "vendor" / OLD_WHEEL).unlink()
+    outcome = run_command("--project", str(project), "upgrade", *words)
+    assert outcome.code == ExitCode.DONE
+    assert len(list((project / "vendor").iterdir())) == (0 if words else 1)
+    unknown = f"changes of config keys and hooks, because vendor/{OLD_WHEEL} does not exist"
+    assert outcome.out.splitlines()[1] == f"unknown         {unknown}"
+
+
+HASH = f"--hash=sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("./{wheel}", "./{wheel}"),
+        ("{wheel} ; python_version > '3'", "./{wheel} ; python_version > '3'"),
+        ("./{wheel} " + HASH, "./{wheel} {hash}"),
+        ("./{wheel} " + HASH.replace("=sha", " sha"), "./{wheel} {hash}"),
+        # as pip-compile --generate-hashes writes it
+        ("./{wheel} \\\n    " + HASH + "\n    # via -r requirements.in",
+         "./{wheel} \\\n    {hash}\n    # via -r requirements.in"),
+        ("./{wheel} \\\n    " + HASH + " \\\n    " + HASH.replace("sha256", "sha512"), "./{wheel} \\\n    {hash}"),
+        ("./{wheel} \\\r\n    " + HASH, "./{wheel} \\\r\n    {hash}"),
+    ],
+)  # fmt: skip
+def test_the_hash_of_the_wheel_is_replaced_and_those_of_others_stay(project: Path, line: str, expected: str) -> None:
+    requirements, others = project / "requirements.txt", f"pandas==2 \\\n    {HASH}\n"
+    requirements.write_bytes(f"{others}{line.format(wheel=f'vendor/{OLD_WHEEL}')}\n{others}".encode())
     assert run_command("--project", str(project), "upgrade").code == ExitCode.DONE
-    assert len(list((project / "vendor").iterdir())) == 1
+    (wheel,) = (project / "vendor").iterdir()
+    digest = f"--hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    text = f"{others}{expected.format(wheel=f'vendor/{wheel.name}', hash=digest)}\n{others}"
+    assert requirements.read_bytes().decode() == text
+
+
+def test_pip_accepts_the_new_hash(project: Path) -> None:
+    (project / "requirements.txt").write_text(f"./vendor/{OLD_WHEEL} \\\n    {HASH}\n")
+    assert run_command("--project", str(project), "upgrade").code == ExitCode.DONE
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--no-index", "--require-hashes"]
+    command += ["--ignore-installed", "-r", "requirements.txt"]
+    completed = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+    assert completed.returncode == 0, completed.stderr
+    assert "Would install distributed-something-1.0.0" in completed.stdout
+
+
+@pytest.mark.parametrize("source", ["x = (", "-" * 100_000 + "1", "a = '\\0'"])
+def test_code_that_python_cannot_parse_is_an_error_of_the_wheel(source: str) -> None:
+    with pytest.raises(InputError, match="w: this is not valid Python"):
+        parse_hooks(source.replace("\\0", "\0"), Path("w"))
 
 
 def test_changes_of_hooks_are_described() -> None:
@@ -132,6 +229,28 @@ def test_changes_of_hooks_are_described() -> None:
     assert list(format_hook_changes(before, after)) == [
         "a(x) is now a(x, *, y=1)", "b() has a new description", "new() is new", "gone() was removed",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", ["OWNER = 'me'", "OWNER: str = 'me'", "OWNER, _HELPER = 'me', 1", "if 1: OWNER = 'me'"]
+)
+def test_a_new_key_that_the_config_already_sets_is_marked(project: Path, line: str) -> None:
+    config = project / "config.py"
+    text = "".join(row for row in config.read_text().splitlines(keepends=True) if not row.startswith("OWNER"))
+    config.write_text(f"{text}\n{line}\n")
+    lines = run_command("--project", str(project), "upgrade", "--dry-run").out.splitlines()
+    (new,) = [row for row in lines if row.startswith("config          new: OWNER")]
+    assert new.endswith("; your config already sets it, check its value")
+
+
+@pytest.mark.parametrize("line", ["OWNER: str", "print(OWNER)", "def set_owner():\n    OWNER = 'me'", "_OWNER = 1"])
+def test_a_new_key_that_the_config_does_not_set_is_not_marked(project: Path, line: str) -> None:
+    config = project / "config.py"
+    text = "".join(row for row in config.read_text().splitlines(keepends=True) if not row.startswith("OWNER"))
+    config.write_text(f"{text}\n{line}\n")
+    lines = run_command("--project", str(project), "upgrade", "--dry-run").out.splitlines()
+    (new,) = [row for row in lines if row.startswith("config          new: OWNER")]
+    assert "already sets" not in new
 
 
 def test_config_keys_are_the_upper_case_fields_of_the_settings() -> None:

@@ -16,9 +16,9 @@ from distributed_something.project.hook_signatures import read_config_constants
 from distributed_something.project.move_in.old_config import ConvertedConfig, OldConfig, convert_config
 from distributed_something.project.move_in.old_files import CopiedFiles, copy_old_files
 from distributed_something.project.move_in.plugins import MovedPlugins, move_plugins
+from distributed_something.project.starter import EXAMPLE_JOB
 from distributed_something.worker import show_name
 
-EXAMPLE_JOB = "exampleJob.json"
 # Parts of the published repositories, and what replaces them.
 _REPLACED_PARTS = {
     "run.py": "run.py in the project replaces it",
@@ -58,25 +58,6 @@ class MoveReport:
     plugins: MovedPlugins
     files: CopiedFiles | None
     other_parts: dict[str, str]
-
-
-def name_moved_files(readme: str, report: MoveReport, app_name: str) -> str:
-    """Return the project's README with the names of the moved Job files and Fleet files instead of the example's."""
-    job_files = sorted(report.files.job_files) if report.files else []
-    fleet_files = sorted(report.files.fleet_files) if report.files else []
-    if job_files:
-        names = ", ".join(f"`files/{name}`" for name in job_files)
-        readme = readme.replace(f"| `files/{EXAMPLE_JOB}` |", f"| {names} |")
-        readme = readme.replace(f"files/{EXAMPLE_JOB}", f"files/{job_files[0]}")
-    if fleet_files:
-        names = ", ".join(f"`files/{name}`" for name in fleet_files)
-        readme = readme.replace(
-            "| `config.py` |", f"| {names} | machines, network, and roles on AWS |\n| `config.py` |"
-        )
-        readme = readme.replace(" and `python run.py fleetFile`", "")
-        for name in ("exampleFleet.json", f"{app_name}Fleet.json"):
-            readme = readme.replace(f"files/{name}", f"files/{fleet_files[0]}")
-    return readme
 
 
 def check_old_files(files: Path) -> None:

@@ -17,7 +17,12 @@ from typing import Any
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import InputError
 from distributed_something.core.files import read_text_file
-from distributed_something.project.config_file import execute_config, find_computed_names, is_reserved_name
+from distributed_something.project.config_file import (
+    execute_config,
+    find_computed_names,
+    is_constant_name,
+    is_reserved_name,
+)
 from distributed_something.worker import has_secret, has_secret_in_prose
 
 _PLUGINS_REMEDY = "add the plugins at a fixed commit, and install what they need, in worker/Dockerfile"
@@ -42,7 +47,7 @@ _OFF_VALUES = ("", "false", "none", "0")
 class OldConfig:
     """A config that was read but not converted yet.
 
-    `values`: its uppercase constants. `secrets`: why names of any case must not be in the project's repository.
+    `values`: its constants. `secrets`: why names of any case must not be in the project's repository.
     """
 
     path: Path
@@ -80,7 +85,7 @@ def read_old_config(path: Path) -> OldConfig:
     reasons = dict.fromkeys(sorted(secrets), _SECRET_REMEDY)
     for name, source in find_computed_names(text, secrets).items():
         reasons[name] = f"it is computed from {source}, which is or looks like a secret"
-    return OldConfig(path, text, {name: value for name, value in names.items() if name.isupper()}, reasons)
+    return OldConfig(path, text, {name: value for name, value in names.items() if is_constant_name(name)}, reasons)
 
 
 def convert_config(config: OldConfig, new_values: Mapping[str, str], known: Collection[str]) -> ConvertedConfig:

@@ -54,7 +54,7 @@ def copy_old_files(folder: Path, target: Path, worker: Path, skipped: Iterable[P
     `skipped`: paths that are neither copied nor reported. Files that `target` contains already are replaced.
     """
     copied = CopiedFiles()
-    for name, path in _iter_files(folder, copied.left_out, {path.resolve() for path in skipped}):
+    for name, path in _iter_files(folder, copied.left_out, set(map(os.path.realpath, skipped))):
         goal = target / name
         goal.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -79,7 +79,7 @@ def _name_copied_file(error: InputError, target: Path) -> InputError:
     return InputError(file, error.key, problem, remedy)
 
 
-def _iter_files(folder: Path, left_out: dict[str, str], skipped: Collection[Path]) -> Iterator[tuple[str, Path]]:
+def _iter_files(folder: Path, left_out: dict[str, str], skipped: Collection[str]) -> Iterator[tuple[str, Path]]:
     """Yield the name and path of each file to copy, and add the others to `left_out`, except `skipped`."""
 
     def note_error(error: OSError) -> None:
@@ -89,7 +89,7 @@ def _iter_files(folder: Path, left_out: dict[str, str], skipped: Collection[Path
         for name in sorted([*folders, *names]):
             path = Path(root, name)
             relative = path.relative_to(folder).as_posix()
-            if path.resolve() in skipped:
+            if os.path.realpath(path) in skipped:  # unlike `resolve`, it accepts a link to itself
                 if name in folders:
                     folders.remove(name)
                 continue
