@@ -240,7 +240,7 @@ def list_unknown(report: Report) -> Iterator[Report]:
         for row in report.jobs.rows
     )
     yield replace(
-        report, verdict=verdict, timeline=None, program_seconds=None, peak_memory=None, cpu_efficiency=None,
+        report, verdict=verdict, timeline=None, program_seconds=None, peak_memory=None, processors=None,
         type_costs=(), suggestions=(), jobs=replace(report.jobs, rows=rows),
     )  # fmt: skip
     yield replace(report, verdict=verdict, failures=(), jobs=replace(report.jobs, rows=(), total=0))

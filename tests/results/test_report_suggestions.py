@@ -40,7 +40,7 @@ def build_document(name: str, **more: Any) -> MachineDocument:
 def suggest(
     lines: list[dict[str, Any]], *documents: MachineDocument, classes: tuple[str, ...] = (), codes: tuple[int, ...] = ()
 ) -> list[Suggestion]:
-    table = AttemptTable(START)
+    table = AttemptTable(START, START + 86_400)
     for line in lines:
         table.add_line(line)
     machines = build_machine_times(table, documents or (build_document("i-1"),), MachineFacts(2, 2, 12_000, True))
@@ -86,7 +86,7 @@ def test_less_memory_is_not_suggested_without_good_evidence(
 
 
 def test_programs_that_follow_one_another_do_not_add_up() -> None:
-    table = AttemptTable(START)
+    table = AttemptTable(START, START + 86_400)
     for n in range(3):
         table.add_line(build_program_line(f"j{n}", START + 100 * n, 100, peak_memory_bytes=7, slot=n, container="c"))
     assert find_highest_sum(table) == (7, 3)
