@@ -244,8 +244,8 @@ def test_paused_machines_are_named_where_idle_time_is_explained(run: RunDocument
     report = make_report(run, 1)
     assert [(paused.machine, paused.seconds) for paused in report.paused] == [("i-0000000b", 60), ("i-0000000a", 20)]
     assert (
-        "Part of the idle time may be pauses: i-0000000b took no jobs for 60 s (5 different jobs failed in a row),"
-        " i-0000000a took no jobs for 20 s (***)."
+        "Part of the idle time may be pauses: i-0000000b took no jobs for 60 s (5 different jobs failed in a row)"
+        " and i-0000000a took no jobs for 20 s (***)."
     ) in render_page(report).decode()
 
 
