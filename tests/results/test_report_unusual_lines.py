@@ -31,6 +31,7 @@ from distributed_something.results.report.numbers.machine_time import (
 )
 from distributed_something.results.report.numbers.timeline import build_timeline, find_job_ends
 from distributed_something.results.report.numbers.uses import compute_use_costs
+from distributed_something.results.status.progress import RunProgress
 from distributed_something.worker import RunKeys
 from tests.support.run_documents import START, build_program_line
 
@@ -123,6 +124,12 @@ def test_times_without_a_zone_are_in_utc() -> None:
     table = build_table(build_line("a") | {"program_started": "2026-11-23T10:45:10"})
     assert table.starts[0] == 10
     assert parse_machine_document("i-1", {"launched": "2026-11-23T10:45:10"}).launched == START + 10
+    progress, measurer = RunProgress(), JobMeasurer()
+    for reader in (progress.add_line, measurer.add_end):
+        reader(build_line("a") | {"started": "2026-11-23T10:45:10", "ended": "2026-11-23T10:45:30"})
+    measured = measurer.finish(0.0)
+    assert (progress.first_start, progress.last_end) == (START + 10, START + 30)
+    assert (measured.first_start, measured.last_end) == (START + 10, START + 30)
 
 
 @pytest.mark.parametrize(
