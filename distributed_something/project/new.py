@@ -111,7 +111,7 @@ def check_program_option(text: str) -> str:
     try:
         has_shell_syntax(text)
     except ValueError as error:
-        remedy = "close the quote" if "quot" in str(error) else "remove the backslash at its end"
+        remedy = "close the quote, or remove the backslash at its end"
         raise InputError("--program", "", f"{format_value(text)} is not a command ({error})", remedy) from None
     if not text.strip():
         raise InputError("--program", "", "it is empty", f"write a command such as {DEFAULT_PROGRAM!r}")

@@ -237,7 +237,7 @@ class EndedRun:
         """
         self._table = JobTable()  # a new one, in case reading was attempted before
         if self.tick.snapshot.totals.attempts <= self._max_attempts:
-            self.attempts = AttemptTable(self.file.MONITOR_START_TIME / 1000)
+            self.attempts = AttemptTable(self.file.MONITOR_START_TIME / 1000, self.tick.snapshot.at)
         snapshot, history, s3 = self.tick.snapshot, self.tick.history, self._clients.s3
         reader = SubmissionReader(s3, self.file.MONITOR_BUCKET_NAME, self.file.MONITOR_APP_NAME)
         if history.ended is None or history.start is None:

@@ -249,7 +249,7 @@ def test_a_job_whose_message_is_unknown_or_has_no_group_is_left_out(project: Pro
 
 
 @pytest.mark.parametrize(("peak", "advice"), [
-    (1500, "MEMORY = 3456 would probably have been enough (an estimate)."),
+    (1500, "MEMORY = 3712 would probably have been enough (an estimate)."),
     (1990, "They need more than that; try twice the limit, MEMORY = 4000."),
     (None, "They need more than that; try twice the limit, MEMORY = 4000."),
 ])  # fmt: skip

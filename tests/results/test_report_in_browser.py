@@ -168,6 +168,36 @@ def test_a_click_shows_earlier_attempts_the_record_and_the_command(browser: Any,
         assert visit.page.locator(".panel").count() == 0
 
 
+def test_addresses_are_correct_if_keys_of_groups_look_like_numbers(browser: Any, tmp_path: Path) -> None:
+    report = build_report(50)
+    group, address = {"plate": "P001", "1": "WELL7"}, "s3://bucket/P001/WELL7/"
+    rows = tuple(replace(row, group=group, output_location=address) for row in report.jobs.rows)
+    path = save_report(replace(report, jobs=replace(report.jobs, rows=rows)), tmp_path)
+    with visit_page(browser, path) as visit:
+        visit.page.locator(f"{ROWS} button.name").first.click()
+        assert address in visit.page.locator(".panel").inner_text()
+        visit.page.locator("input").fill("well7")
+        assert len(read_names(visit)) > 0
+
+
+def test_earlier_attempts_say_when_their_programs_began(browser: Any, small: Path) -> None:
+    row = next(row for row in build_report(50).jobs.rows if row.cause == CRASH)
+    with visit_page(browser, small) as visit:
+        visit.page.locator("input").fill(row.job)
+        visit.page.locator(f"{ROWS} button.name").click()
+        assert re.search("its program began .* into the run, on", visit.page.locator(".panel li").first.inner_text())
+
+
+def test_hidden_characters_are_escaped_as_in_the_static_table(browser: Any, tmp_path: Path) -> None:
+    report = build_report(50)
+    rows = tuple(replace(row, job=f"{row.job}\U000e0001\u202e\x85") for row in report.jobs.rows)
+    path = save_report(replace(report, jobs=replace(report.jobs, rows=rows)), tmp_path)
+    with visit_page(browser, path) as visit:
+        scripted = visit.page.locator(f"{ROWS} td.job").first.inner_text()
+        assert scripted.endswith(r"\U000e0001\u202e\x85")
+        assert scripted == visit.page.locator(".static tbody td code").first.text_content()
+
+
 def test_the_link_of_a_cause_selects_its_jobs(browser: Any, small: Path) -> None:
     expected = {row.job for row in build_report(50).jobs.rows if row.cause == OUT_OF_MEMORY}
     with visit_page(browser, small) as visit:
@@ -180,7 +210,9 @@ def test_a_tooltip_names_the_job_of_a_piece(browser: Any, small: Path) -> None:
         lanes = visit.page.locator("svg.lanes").first
         lanes.scroll_into_view_if_needed()
         lanes.hover(position={"x": 400, "y": 2})
-        assert "BR001170" in visit.page.locator(".tip").inner_text()
+        text = visit.page.locator(".tip").inner_text()
+        assert "BR001170" in text
+        assert ", began after " in text
 
 
 def test_the_copy_button_copies_the_command(browser: Any, small: Path) -> None:

@@ -52,7 +52,7 @@ def build_attempt(job: str, start: float | None, end: float | None, state: str =
 
 
 def build_table(*lines: dict[str, Any]) -> AttemptTable:
-    table = AttemptTable(START)
+    table = AttemptTable(START, START + 86_400)
     for line in lines:
         table.add_line(line)
     assert not table.problem
@@ -283,7 +283,7 @@ def test_type_costs_count_only_the_programs_of_jobs_that_were_done() -> None:
 
 
 def test_histograms_count_every_program_and_a_median_needs_ten() -> None:
-    lines = [build_attempt(f"a{n}", 0, 2**n, peak_memory_bytes=n * 100) for n in range(12)]
+    lines = [build_attempt(f"a{n}", 0, 2**n, peak_memory_bytes=(n + 1) * 100) for n in range(12)]
     lines += [build_attempt("bad", 0, 5, "failed", peak_memory_bytes=50)]
     table = build_table(*lines)
     for histogram in (build_time_histogram(table), build_memory_histogram(table)):

@@ -158,11 +158,11 @@ def test_the_header_has_the_counts_and_the_uses_add_up_to_the_cost(large: Report
 
 def test_the_data_of_the_script_is_that_of_the_report(large: Report) -> None:
     data = read_data(draw_page(large))
-    jobs, strings, keys = data["jobs"], data["strings"], list(data["jobs"]["groups"])
+    jobs, strings, groups = data["jobs"], data["strings"], data["jobs"]["groups"]
 
     def fill(text: str, number: int) -> str:
         marks = {"\x01": jobs["name"][number]}
-        marks.update({chr(2 + i): strings[jobs["groups"][key][number]] for i, key in enumerate(keys)})
+        marks.update({chr(2 + i): strings[column[number]] for i, (_, column) in enumerate(groups)})
         return "".join(marks.get(character, character) for character in text)
 
     for number, row in enumerate(large.jobs.rows):
@@ -240,7 +240,7 @@ def list_unknown(report: Report) -> Iterator[Report]:
         for row in report.jobs.rows
     )
     yield replace(
-        report, verdict=verdict, timeline=None, program_seconds=None, peak_memory=None, cpu_efficiency=None,
+        report, verdict=verdict, timeline=None, program_seconds=None, peak_memory=None, processors=None,
         type_costs=(), suggestions=(), jobs=replace(report.jobs, rows=rows),
     )  # fmt: skip
     yield replace(report, verdict=verdict, failures=(), jobs=replace(report.jobs, rows=(), total=0))

@@ -33,14 +33,15 @@ def build_lines(jobs: int = 400, peak: int | None = 500 * MIB, **more: Any) -> l
 
 
 def build_document(name: str, **more: Any) -> MachineDocument:
-    facts = {"type": "m5.large", "zone": "us-east-1a", "is_spot": True, "slots": 2, "price": 0.9} | more
-    return MachineDocument(name, launched=START, ended=START + 12_000, end_code="Client.User", **facts)
+    facts = {"type": "m5.large", "zone": "us-east-1a", "is_spot": True, "slots": 2, "price": 0.9,
+             "end_code": "Client.UserInitiatedShutdown"} | more  # fmt: skip
+    return MachineDocument(name, launched=START, ended=START + 12_000, **facts)
 
 
 def suggest(
     lines: list[dict[str, Any]], *documents: MachineDocument, classes: tuple[str, ...] = (), codes: tuple[int, ...] = ()
 ) -> list[Suggestion]:
-    table = AttemptTable(START)
+    table = AttemptTable(START, START + 86_400)
     for line in lines:
         table.add_line(line)
     machines = build_machine_times(table, documents or (build_document("i-1"),), MachineFacts(2, 2, 12_000, True))
@@ -57,10 +58,22 @@ def list_settings(suggestions: list[Suggestion]) -> list[str]:
 
 def test_less_memory_is_suggested_from_the_sum_of_the_programs_that_ran_together() -> None:
     (suggestion,) = suggest(build_lines())
-    # Two programs at once: 1,000 MiB, and 15 % more, is 1,152 MiB in steps of 64; the CPUs permit 4 containers.
-    assert suggestion.setting == "MEMORY = 1152, CPU_SHARES = 512, TASKS_PER_MACHINE = 4"
+    # Two programs at once: 1,000 MiB, and 15 % more, and 210 MiB for the worker, is 1,408 MiB in steps of 64; the CPUs
+    # permit 4 containers.
+    assert suggestion.setting == "MEMORY = 1408, CPU_SHARES = 512, TASKS_PER_MACHINE = 4"
     assert "1,000 of 4,000 MiB, of 400 programs" in suggestion.evidence
+    assert "the worker needs up to 210 MiB more" in suggestion.evidence
     assert suggestion.saved_cost == pytest.approx(3.0 * (1 - 2 / 4))
+
+
+@pytest.mark.parametrize("peak", [1, 5 * MIB])
+def test_a_container_of_small_programs_has_room_for_the_worker(peak: int) -> None:
+    (suggestion,) = suggest(build_lines(peak=peak))
+    assert suggestion.setting == "MEMORY = 256, CPU_SHARES = 512, TASKS_PER_MACHINE = 4"
+
+
+def test_nothing_is_suggested_from_peaks_of_zero_bytes() -> None:
+    assert suggest(build_lines(peak=0)) == []
 
 
 def test_a_failed_program_with_a_high_peak_counts() -> None:
@@ -86,7 +99,7 @@ def test_less_memory_is_not_suggested_without_good_evidence(
 
 
 def test_programs_that_follow_one_another_do_not_add_up() -> None:
-    table = AttemptTable(START)
+    table = AttemptTable(START, START + 86_400)
     for n in range(3):
         table.add_line(build_program_line(f"j{n}", START + 100 * n, 100, peak_memory_bytes=7, slot=n, container="c"))
     assert find_highest_sum(table) == (7, 3)
@@ -113,6 +126,38 @@ def test_a_shorter_time_limit_is_suggested_if_jobs_ran_into_a_much_longer_one() 
     ]  # fmt: skip
     settings = list_settings(suggest([*build_lines(), *late], classes=("time-out",)))
     assert settings == ["timeout_minutes = 3 in the Job file, instead of 60"]
+
+
+def build_late_lines() -> list[dict[str, Any]]:
+    return [
+        build_program_line(f"late-{n}", START + 12_000, 3600, "failed", time_limit_seconds=3600, slot=5 + n)
+        for n in range(3)
+    ]
+
+
+def test_time_that_costs_nothing_known_is_saved_without_an_amount() -> None:
+    (suggestion,) = suggest(
+        build_lines() + build_late_lines(), build_document("i-1", price=None), classes=("time-out",)
+    )
+    assert (suggestion.saved_cost, suggestion.saved_seconds) == (None, 3420)
+
+
+def test_a_time_limit_is_at_least_a_minute() -> None:
+    lines = [build_program_line(f"j{n}", START + 100, 0, time_limit_seconds=3600) for n in range(300)]
+    (suggestion,) = suggest(lines + build_late_lines(), classes=("time-out",))
+    assert suggestion.setting == "timeout_minutes = 1 in the Job file, instead of 60"
+
+
+@pytest.mark.parametrize(
+    "code", ["Server.SpotInstanceTermination", "Server.SpotInstanceShutdown", "Client.VolumeLimitExceeded"]
+)
+def test_fewer_machines_are_not_suggested_if_one_without_programs_was_interrupted_or_failed(code: str) -> None:
+    documents = [build_document("i-1"), build_document("i-2"), build_document("i-3", end_code=code)]
+    assert suggest(build_lines(400, 3900 * MIB), *documents) == []
+
+
+def test_fewer_machines_are_not_suggested_if_machines_were_replaced() -> None:
+    assert suggest(build_lines(400, 3900 * MIB), *(build_document(f"i-{n}") for n in range(1, 6))) == []
 
 
 def test_machines_that_ran_no_program_are_too_many() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -47,8 +47,23 @@ def end_job(run: RunDocuments, job: str, start: float, state: str = "done", **mo
     )
 
 
-def make_report(run: RunDocuments, submitted: int, left: int = 0, state: RunState = RunState.FAILED) -> Report:
-    table, clients = AttemptTable(START), SimpleNamespace(s3=run.s3)
+class CountingTable(AttemptTable):
+    """A table that counts the rows that are read from its file."""
+
+    read = 0
+
+    def iter_rows(self, is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, dict[str, Any]]]:
+        for row in super().iter_rows(is_wanted):
+            self.read += 1
+            yield row
+
+
+def make_report(
+    run: RunDocuments, submitted: int, left: int = 0, state: RunState = RunState.FAILED,
+    table: AttemptTable | None = None,
+) -> Report:  # fmt: skip
+    table = CountingTable(START, START + 3700) if table is None else table
+    clients = SimpleNamespace(s3=run.s3)
     outcome = load_run_outcome(run.s3, MONITOR_FILE, submitted, left, attempts=table)
     ended = START + 3600 if state.has_ended else None
     moment = RunMoment(state, START + 3700, ended, 0, 2.0, has_waiting=bool(left))
@@ -186,6 +201,32 @@ def test_a_large_run_says_how_many_of_its_failed_and_retried_jobs_are_listed(
     ) in render_page(report).decode()
 
 
+def test_a_large_run_with_few_programs_reads_the_names_of_those_only(
+    run: RunDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"MAX_ALL_ROWS": 20, "MAX_SAMPLED_ROWS": 5, "SLOWEST_ROWS": 1}.items():
+        monkeypatch.setattr(job_rows, name, value)
+    place = {"machine": "i-0000000a"}
+    lines = [end_job(run, f"j{n}", n, "skipped", **place, program_started=None, program_ended=None) for n in range(60)]
+    run.write_journal("c-1", end_job(run, "a", 100, **place), *lines, slots=2, **place)
+    table = CountingTable(START, START + 3700)
+    report = make_report(run, 61, table=table)
+    assert report.jobs.is_sample
+    assert report.timeline is not None
+    assert [piece.job for lane in report.timeline.lanes for piece in lane.pieces] == ["a"]
+    assert table.read == len(report.jobs.rows) + 1
+
+
+def test_a_line_that_cannot_be_read_is_named_in_the_page(run: RunDocuments) -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    table = CountingTable(START, START + 3700)
+    table.add_line({"job": "a", "state": "done", "group": {"x": nested}})
+    page = render_page(make_report(run, 1, table=table)).decode()
+    assert "1 record could not be read, so the numbers may be too low." in page
+
+
 def test_paused_machines_are_named_where_idle_time_is_explained(run: RunDocuments) -> None:
     run.write_journal("c-1", end_job(run, "a", 100, machine="i-0000000a"), machine="i-0000000a", slots=2)
     write_machine(run)
@@ -203,8 +244,8 @@ def test_paused_machines_are_named_where_idle_time_is_explained(run: RunDocument
     report = make_report(run, 1)
     assert [(paused.machine, paused.seconds) for paused in report.paused] == [("i-0000000b", 60), ("i-0000000a", 20)]
     assert (
-        "Part of the idle time may be pauses: i-0000000b took no jobs for 60 s (5 different jobs failed in a row),"
-        " i-0000000a took no jobs for 20 s (***)."
+        "Part of the idle time may be pauses: i-0000000b took no jobs for 60 s (5 different jobs failed in a row)"
+        " and i-0000000a took no jobs for 20 s (***)."
     ) in render_page(report).decode()
 
 

@@ -89,7 +89,7 @@ def build_report(jobs: int, seed: int = 1) -> Report:
         suggestions=_list_suggestions(jobs), timeline=_build_timeline(run, end, slots, factor),
         program_seconds=_build_histogram("seconds", run.rows, factor),
         peak_memory=_build_histogram("bytes", run.rows, factor),
-        cpu_efficiency=_build_histogram("share", run.rows, factor), type_costs=_list_type_costs(run, factor),
+        processors=_build_histogram("processors", run.rows, factor), type_costs=_list_type_costs(run, factor),
         jobs=JobRows(tuple(rows), jobs, factor > 1, *_count_retried(rows, factor)), provenance=_build_provenance(jobs),
         run_job_command="python run.py runJob files/atlasJob.json --id",
     )  # fmt: skip
@@ -286,7 +286,7 @@ def _build_histogram(unit: str, rows: Iterable[JobRow], factor: int) -> Histogra
         else:
             done[number] += factor
             values.append(value)
-    limits = {"seconds": None, "bytes": float(MEMORY_LIMIT), "share": 1.0}
+    limits = {"seconds": None, "bytes": float(MEMORY_LIMIT), "processors": 1.0}
     median = sorted(values)[len(values) // 2] if len(values) >= 20 else None
     return Histogram(unit, tuple(edges), tuple(done), tuple(failed), limits[unit], median)
 

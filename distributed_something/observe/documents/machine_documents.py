@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MAX_HEALTH_DOCUMENTS = 100
+MAX_SLOTS = 1000  # of a container; DOCKER_CORES is at most this
+MAX_PRICE = 1e6  # USD per hour; a larger number is a mistake
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,13 @@ def _read_content(s3: S3Client, bucket: str, key: str) -> dict[str, Any]:
 def parse_machine_document(machine: str, content: Mapping[str, Any]) -> MachineDocument:
     """Return what a document says. A value that is not valid is unknown."""
     is_spot, slots, price = content.get("spot"), content.get("slots"), content.get("price")
-    is_price = isinstance(price, int | float) and not isinstance(price, bool) and 0 <= price < float("inf")
+    is_price = isinstance(price, int | float) and not isinstance(price, bool) and 0 <= price < MAX_PRICE
     return MachineDocument(
         machine,
         _read_text(content, "type"), _read_text(content, "zone"),
         is_spot if isinstance(is_spot, bool) else None,
         _read_time(content, "launched"),
-        slots if isinstance(slots, int) and not isinstance(slots, bool) and slots > 0 else None,
+        slots if isinstance(slots, int) and not isinstance(slots, bool) and 0 < slots <= MAX_SLOTS else None,
         _read_time(content, "ended"), _read_text(content, "end_code"), _read_text(content, "end_reason"),
         float(price) if is_price and price is not None else None,
     )  # fmt: skip
@@ -127,7 +129,9 @@ def _read_text(content: Mapping[str, Any], key: str) -> str | None:
 
 
 def _read_time(content: Mapping[str, Any], key: str) -> float | None:
+    """Return a time in seconds since 1970; None if it is not valid. A time without a zone is in UTC."""
     try:
-        return datetime.fromisoformat(str(content.get(key))).timestamp()
+        time = datetime.fromisoformat(str(content.get(key)))
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None

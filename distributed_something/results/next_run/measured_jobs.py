@@ -7,8 +7,9 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
+
+from distributed_something.results.status.attempt_lines import parse_time, read_number
 
 SAMPLE_SIZE = 500  # jobs whose numbers are kept; more would hardly make the forecast narrower
 
@@ -114,11 +115,8 @@ def _hash_job(line: Mapping[str, Any]) -> int:
 
 
 def _parse_time(value: object) -> float | None:
-    try:
-        return datetime.fromisoformat(str(value)).timestamp()
-    except ValueError:
-        return None
+    return parse_time(value) or None
 
 
 def _read_number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+    return read_number(value) or 0.0

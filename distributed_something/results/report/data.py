@@ -62,7 +62,7 @@ class FailureCause:
     """A group of failed jobs with one cause. `jobs`: names, at most a few thousand of them.
 
     `attempts`: that failed. `lost`: how many of these were on machines that are not known, because their workers were
-    lost. `machines`: of the others.
+    lost. `machines`: of the others; 0 if unknown.
     """
 
     group: FailureGroup
@@ -151,7 +151,7 @@ class Timeline:
 class Histogram:
     """How a number is distributed over programs. `edges`: one more than `counts`. `failed_counts`: of failed programs.
 
-    `unit`: seconds, bytes, or share. `limit`: the limit of the number, or None. `median`: None with too few jobs.
+    `unit`: seconds, bytes, or processors. `limit`: the limit of the number, or None. `median`: None with too few jobs.
     """
 
     unit: str
@@ -276,7 +276,7 @@ class Report:
     timeline: Timeline | None
     program_seconds: Histogram | None
     peak_memory: Histogram | None
-    cpu_efficiency: Histogram | None
+    processors: Histogram | None
     type_costs: tuple[TypeCost, ...]
     jobs: JobRows
     provenance: Provenance

@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum
 from functools import partial
 from itertools import compress
@@ -25,6 +24,7 @@ from distributed_something.observe.documents.replacements import NO_REPLACEMENTS
 from distributed_something.observe.documents.run_start import list_runs
 from distributed_something.results.job_counter import FailedJob
 from distributed_something.results.outcome import read_record
+from distributed_something.results.status.attempt_lines import parse_time
 from distributed_something.worker import RunKeys
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class RetryReader:
         begun = 0.0
         for run in runs:
             record = self._read_record(run, job)
-            ended = _parse_time(record.get("ended"))
+            ended = parse_time(record.get("ended"))
             if record.get("state") in ("done", "skipped"):
                 return LaterEnds(is_success=True)
             if record.get("state") == "failed" and record.get("final", True):
@@ -243,13 +243,6 @@ def split_replaced_jobs(jobs: list[RetryJob]) -> tuple[list[RetryJob], list[Retr
     latest = max((job.sent for job in jobs), default=0.0)
     is_chosen = [job.sent == latest or job.state is RetryState.SENT for job in jobs]
     return list(compress(jobs, is_chosen)), list(compress(jobs, map(not_, is_chosen)))
-
-
-def _parse_time(value: object) -> float:
-    try:
-        return datetime.fromisoformat(str(value)).timestamp()
-    except ValueError:
-        return 0.0
 
 
 def _read_bytes(record: dict[str, Any], key: str) -> int | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from distributed_something.worker import mask_text
 
+MAX_NUMBER = 1e18  # a larger number in a line is a mistake, and calculations with it may fail
 Sending = tuple[int, str | None]  # when a message was sent (seconds since 1970), and its `submission`
 
 
@@ -69,16 +70,21 @@ def compute_line_seconds(line: Mapping[str, Any]) -> float | None:
 
 
 def parse_time(value: object) -> float:
-    """Return a time in seconds since 1970; 0 if there is none."""
+    """Return a time in seconds since 1970; 0 if it is earlier, or if there is none. A time without a zone is in UTC."""
     try:
-        return datetime.fromisoformat(str(value)).timestamp()
-    except ValueError:
+        time = datetime.fromisoformat(str(value))
+        return max(0.0, (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
         return 0.0
 
 
 def read_integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """Return an integer of at most MAX_NUMBER; None for any other value."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_NUMBER else None
 
 
 def read_number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """Return a number of at most MAX_NUMBER; None for any other value."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < MAX_NUMBER else None  # not NaN either

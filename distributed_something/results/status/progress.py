@@ -6,11 +6,11 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from statistics import median
 from typing import Any
 
 from distributed_something.results.job_counter import JobCounter
+from distributed_something.results.status.attempt_lines import parse_time
 
 BIN_SECONDS = 1  # ends of jobs are counted in bins of this length
 MAX_SLOWEST = 3
@@ -43,13 +43,13 @@ class RunProgress:
 
     def add_line(self, line: Mapping[str, Any]) -> None:
         self.counter.add_end(line)
-        ended = _parse_time(line.get("ended"))
-        if ended is None:
+        ended = parse_time(line.get("ended"))
+        if not ended:
             return
         self.last_end = ended if self.last_end is None else max(self.last_end, ended)
         if line.get("final"):
             (self._skips if line.get("state") == "skipped" else self._bins)[int(ended // BIN_SECONDS)] += 1
-        if line.get("state") != "skipped" and (started := _parse_time(line.get("started"))) is not None:
+        if line.get("state") != "skipped" and (started := parse_time(line.get("started"))):
             self.first_start = started if self.first_start is None else min(self.first_start, started)
         self._add_duration(line)
         if line.get("state") == "interrupted":
@@ -76,8 +76,8 @@ class RunProgress:
         return sum(count for number, count in bins if number >= first)
 
     def _add_duration(self, line: Mapping[str, Any]) -> None:
-        start, end = _parse_time(line.get("program_started")), _parse_time(line.get("program_ended"))
-        if start is None or end is None or line.get("state") not in ("done", "failed"):
+        start, end = parse_time(line.get("program_started")), parse_time(line.get("program_ended"))
+        if not start or not end or line.get("state") not in ("done", "failed"):
             return
         slow = SlowJob(max(0.0, end - start), str(line.get("job")))
         if len(self._slowest) < MAX_SLOWEST or slow > self._slowest[-1]:
@@ -91,10 +91,3 @@ class RunProgress:
             self._sample.append(slow.seconds)
         elif (place := self._random.randrange(self._timed_jobs)) < SAMPLE_SIZE:
             self._sample[place] = slow.seconds
-
-
-def _parse_time(value: object) -> float | None:
-    try:
-        return datetime.fromisoformat(str(value)).timestamp()
-    except ValueError:
-        return None

@@ -33,10 +33,10 @@ def load_report(clients: Clients, file: MonitorFile, line: CommandLine, now: flo
 
     AWS errors are not caught. Raise CloudError if the disk is full.
     """
-    table = AttemptTable(file.MONITOR_START_TIME / 1000)
+    summary = find_run_summary(clients.s3, file)
+    history, now = load_history(clients.s3, file, now)
+    table = AttemptTable(file.MONITOR_START_TIME / 1000, now)
     try:
-        summary = find_run_summary(clients.s3, file)
-        history, now = load_history(clients.s3, file, now)
         if summary is not None and summary.is_clean:
             outcome = load_ended_outcome(clients, file, summary, attempts=table)
             moment = _describe_end(file, summary, history, outcome, now)

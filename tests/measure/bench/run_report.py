@@ -55,7 +55,7 @@ def _measure_report(
 
 
 def _print_numbers(jobs: int) -> None:
-    clients, table = Clients(boto3.Session()), AttemptTable(START)
+    clients, table = Clients(boto3.Session()), AttemptTable(START, START + 86_400)
     outcome = load_run_outcome(clients.s3, MONITOR_FILE, submitted=jobs, left=0, attempts=table)
     moment = RunMoment(RunState.FAILED, START + 86_400, START + 43_200, 0, 10.0, has_waiting=False)
     report = build_report(gather_run_facts(clients, MONITOR_FILE, moment, CommandLine()), outcome, table)

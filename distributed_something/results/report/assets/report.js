@@ -14,8 +14,9 @@
   function cleanText(text) {
     const plain = String(text).replace(/\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]/g, "");
     return plain.replace(HIDDEN, (character) => {
-      const code = character.codePointAt(0);
-      return code < 256 ? "\\x" + code.toString(16).padStart(2, "0") : "\\u" + code.toString(16).padStart(4, "0");
+      const digits = character.codePointAt(0).toString(16);
+      const [letter, length] = digits.length < 3 ? ["x", 2] : digits.length < 5 ? ["u", 4] : ["U", 8];
+      return `\\${letter}${digits.padStart(length, "0")}`;
     });
   }
 
@@ -64,10 +65,9 @@
 
   // The program's name and group values are in its addresses as characters 1, 2, 3, …
   function fillTemplate(text, row) {
-    const keys = Object.keys(jobs.groups);
     return text.replace(/[\x01-\x09]/g, (mark) => {
       const number = mark.charCodeAt(0);
-      return number === 1 ? jobs.name[row] : strings[jobs.groups[keys[number - 2]][row]];
+      return number === 1 ? jobs.name[row] : strings[jobs.groups[number - 2][1][row]];
     });
   }
 
@@ -144,7 +144,7 @@
   const texts = new Array(count);
   function getSearchText(row) {
     if (texts[row] === undefined) {
-      const values = Object.values(jobs.groups).map((column) => (column[row] === null ? "" : strings[column[row]]));
+      const values = jobs.groups.map(([, column]) => (column[row] === null ? "" : strings[column[row]]));
       texts[row] = [jobs.name[row], strings[jobs.machine[row]], strings[jobs.state[row]], strings[jobs.cause[row]],
         describeCause(row), strings[jobs.reason[row]], ...values].join("\n").toLowerCase();
     }
@@ -263,7 +263,7 @@
       if (value) facts.append(makeElement("dt", "", name), makeElement("dd", "", value));
     };
     addFact("job", jobs.name[row]);
-    for (const [key, column] of Object.entries(jobs.groups)) {
+    for (const [key, column] of jobs.groups) {
       if (column[row] !== null) addFact(key, strings[column[row]]);
     }
     addFact("state", strings[jobs.state[row]]);
@@ -276,7 +276,7 @@
     if (earlier) {
       const items = earlier.map(([state, reason, started, seconds, machine, isProgram]) => makeElement("li", "",
         `${strings[state]} after ${formatSpan(seconds)}, ` +
-        `${isProgram ? "its program begun" : "taken by a worker"} ${formatSpan(started)} into the run, on ` +
+        `${isProgram ? "its program began" : "taken by a worker"} ${formatSpan(started)} into the run, on ` +
         `${strings[machine] || "an unknown machine"}${strings[reason] ? `: ${strings[reason]}` : ""}`));
       panel.append(makeElement("p", "muted", "Earlier attempts:"), makeElement("ol", "", ...items));
     } else {
@@ -418,7 +418,7 @@
       if (seconds >= start && seconds <= start + length) {
         const isRunning = strings[state] === "running";
         const job = row >= 0 ? jobs.name[row] : isRunning ? "a job that runs" : "a job that the table does not list";
-        return [job, `${strings[state]}, ${formatSpan(length)}, begun after ${formatSpan(start)}`, name];
+        return [job, `${strings[state]}, ${formatSpan(length)}, began after ${formatSpan(start)}`, name];
       }
     }
     const end = ended === null ? "" : `, ended after ${formatSpan(ended)}${strings[reason] ? `: ${strings[reason]}` : ""}`;

@@ -13,23 +13,30 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from datetime import datetime
 from typing import IO, Any
 
 from distributed_something.core.text import format_one_line
+from distributed_something.observe.documents.machine_documents import MAX_SLOTS
 from distributed_something.results.causes import find_cause
 from distributed_something.results.group_values import read_group_values
 from distributed_something.results.job_counter import (
     build_failed_job,
     compute_hash,
 )
-from distributed_something.results.status.attempt_lines import compute_line_seconds, is_lost_attempt
+from distributed_something.results.status.attempt_lines import (
+    compute_line_seconds,
+    is_lost_attempt,
+    parse_time,
+    read_integer,
+    read_number,
+)
 
 STATES = ("done", "failed", "interrupted", "skipped", "running")
 DONE, FAILED, INTERRUPTED, SKIPPED, RUNNING = range(5)
 UNKNOWN = math.nan
 MAX_REASON_CHARACTERS = 300
-MAX_YEARS = 100 * 366 * 86_400.0  # a time that is further from the run's start is a mistake
+# Times before the run's start and after now are mistakes of a clock, unless they differ by less than this.
+MAX_EARLY_SECONDS, MAX_LATE_SECONDS = 86_400.0, 3600.0
 _TEXT_KEYS = (
     "job", "state", "final", "attempts", "started", "ended", "exit_code", "machine", "peak_memory_bytes",
     "output_location", "sent",
@@ -47,26 +54,28 @@ class AttemptTable:
     `limits[n]` (of time), `peaks[n]` (bytes), and `cpu[n]` (seconds). `lost` has the numbers of the attempts whose
     worker was lost, so that their machine and their times are unknown.
 
-    If the disk is full, or if a line is not what it should be, there is no report, because the end of the run matters
-    more. `problem` then says why. `is_last_end`: as JobCounter's, once all lines have been added.
+    If the disk is full, there is no report, because the end of the run matters more. `problem` then says why. `unread`:
+    how many lines are left out because they are not what they should be. `is_last_end`: as JobCounter's, once all lines
+    have been added.
     """
 
-    def __init__(self, start: float) -> None:
-        self.start = start  # of the run, in seconds since 1970
+    def __init__(self, start: float, now: float) -> None:
+        """`start`: of the run. `now`: the current time. Both are in seconds since 1970."""
+        self.start, self._latest = start, now - start + MAX_LATE_SECONDS
         self.jobs, self.machines, self.places = array("q"), array("I"), array("I")
         self.states, self.finals, self.numbers = array("B"), array("B"), array("H")
         self.fetches, self.starts, self.ends, self.ended = array("d"), array("d"), array("d"), array("d")
         self.limits, self.peaks, self.cpu = array("d"), array("d"), array("d")
         self.lost: set[int] = set()
         self.machine_names: dict[str, int] = {}  # the index of each, in the order in which they were found
-        self.place_names: dict[tuple[str, object], int] = {}
+        self.place_names: dict[tuple[str, int | None], int] = {}
         self.slots: dict[str, int] = {}  # of one container, by machine
         self.memory_limits: dict[str, int] = {}  # in bytes, by container
         self.versions: dict[str, None] = {}  # of workers
         self._rows: gzip.GzipFile | None = None
         self._row_file: IO[bytes] | None = None
         self._files = ExitStack()
-        self.problem = ""
+        self.problem, self.unread = "", 0
         self.is_last_end: Callable[[Mapping[str, Any]], bool] = lambda line: bool(line.get("final"))
 
     def __len__(self) -> int:
@@ -85,12 +94,18 @@ class AttemptTable:
         if self.problem:
             return
         try:
-            self._write_row(_build_row(line))
-            self._add_numbers(line)
+            row, numbers = json.dumps(_build_row(line)), self._list_numbers(line)
+        except Exception:  # even a bug must not stop the reading of the run's outcome; the report counts these lines
+            self.unread += 1
+            return
+        try:
+            self._write_row(row)
         except OSError as error:
             self._stop(f"a temporary file: {error}")
-        except Exception as error:  # even a bug must not stop the reading of the run's outcome; the report names it
-            self._stop(f"{type(error).__name__}: {error}")
+            return
+        self._add_facts(line)
+        for column, number in numbers:
+            column.append(number)
 
     def iter_rows(self, is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the number and the text of each wanted attempt, in order. OSError is not caught.
@@ -112,48 +127,48 @@ class AttemptTable:
             if self._rows is not None:
                 self._rows.close()
 
-    def _add_numbers(self, line: Mapping[str, Any]) -> None:
-        machine, container = str(line.get("machine") or ""), str(line.get("container") or "")
+    def read_time(self, value: object) -> float:
+        """Return a time of a line in seconds since the run's start; NaN if it is unknown or cannot be right."""
+        seconds = parse_time(value) - self.start
+        return seconds if -MAX_EARLY_SECONDS <= seconds <= self._latest else UNKNOWN
+
+    def _list_numbers(self, line: Mapping[str, Any]) -> list[tuple[array[Any], float]]:
+        """Return the columns with the attempt's numbers."""
+        place, state, attempts = _find_place(line), str(line["state"]), read_integer(line.get("attempts"))
+        return [
+            (self.jobs, compute_hash(line["job"])),
+            (self.machines, self.machine_names.setdefault(_find_machine(line), len(self.machine_names))),
+            (self.places, self.place_names.setdefault(place, len(self.place_names))),
+            (self.states, STATES.index(state)),
+            (self.finals, bool(line.get("final", True)) and state != "interrupted"),
+            (self.numbers, min(max(attempts or 0, 0), 65_535)),
+            (self.fetches, self.read_time(line.get("fetch_started"))),
+            (self.starts, self.read_time(line.get("program_started"))),
+            (self.ends, self.read_time(line.get("program_ended"))),
+            (self.ended, self.read_time(line.get("ended"))),
+            (self.limits, _read_amount(line.get("time_limit_seconds"))),
+            (self.peaks, _read_amount(line.get("peak_memory_bytes")) or UNKNOWN),  # a program cannot use no memory
+            (self.cpu, _read_amount(line.get("cpu_seconds"))),
+        ]
+
+    def _add_facts(self, line: Mapping[str, Any]) -> None:
         if is_lost_attempt(line):
             self.lost.add(len(self.jobs))
-        self.jobs.append(compute_hash(line["job"]))
-        self.machines.append(self.machine_names.setdefault(machine, len(self.machine_names)))
-        place = (container or machine, line.get("slot") if isinstance(line.get("slot"), int) else None)
-        self.places.append(self.place_names.setdefault(place, len(self.place_names)))
-        self.states.append(STATES.index(str(line["state"])))
-        self.finals.append(bool(line.get("final", True)) and line["state"] != "interrupted")
-        number = line.get("attempts")
-        self.numbers.append(min(max(number, 0), 65_535) if isinstance(number, int) else 0)
-        for key, values in (("fetch_started", self.fetches), ("program_started", self.starts),
-                            ("program_ended", self.ends), ("ended", self.ended)):  # fmt: skip
-            values.append(self._read_time(line.get(key)))
-        for key, values in (("time_limit_seconds", self.limits), ("peak_memory_bytes", self.peaks),
-                            ("cpu_seconds", self.cpu)):  # fmt: skip
-            values.append(_read_number(line.get(key)))
-        self._add_facts(line, machine, place[0])
-
-    def _add_facts(self, line: Mapping[str, Any], machine: str, container: str) -> None:
         slots, limit, version = (line.get(key) for key in ("slots", "memory_limit_bytes", "worker_version"))
-        if isinstance(slots, int) and 0 < slots < 10_000:
-            self.slots[machine] = max(slots, self.slots.get(machine, 0))
-        if isinstance(limit, int) and limit > 0:
-            self.memory_limits[container] = limit
+        if (count := read_integer(slots)) is not None and 0 < count <= MAX_SLOTS:
+            machine = _find_machine(line)
+            self.slots[machine] = max(count, self.slots.get(machine, 0))
+        if (size := read_integer(limit)) is not None and size > 0:
+            self.memory_limits[_find_place(line)[0]] = size
         if isinstance(version, str) and len(self.versions) < 10:
             self.versions[version] = None
 
-    def _read_time(self, value: object) -> float:
-        try:
-            seconds = datetime.fromisoformat(str(value)).timestamp() - self.start
-        except (ValueError, OverflowError):
-            return UNKNOWN
-        return seconds if abs(seconds) < MAX_YEARS else UNKNOWN
-
-    def _write_row(self, row: Mapping[str, Any]) -> None:
+    def _write_row(self, row: str) -> None:
         if self._rows is None:
             # Compressed, because a Lambda function has only 512 MB of disk space.
             self._row_file = self._open_file()
             self._rows = gzip.GzipFile(fileobj=self._row_file, mode="wb", compresslevel=1)
-        self._rows.write(json.dumps(row).encode() + b"\n")
+        self._rows.write(row.encode() + b"\n")
 
     def _open_file(self) -> IO[bytes]:
         return self._files.enter_context(tempfile.TemporaryFile())
@@ -165,6 +180,7 @@ class AttemptTable:
 
 def _build_row(line: Mapping[str, Any]) -> dict[str, Any]:
     row = {key: line.get(key) for key in _TEXT_KEYS} | {"seconds": compute_line_seconds(line)}
+    row["final"] = bool(line.get("final", True))  # records of older workers do not say so
     if line.get("reason"):
         row["reason"] = format_one_line(str(line["reason"])[:MAX_REASON_CHARACTERS])
     if line.get("state") == "failed":
@@ -174,6 +190,16 @@ def _build_row(line: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _read_number(value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value < 1e18 else UNKNOWN  # type: ignore[operator, arg-type]
+def _find_machine(line: Mapping[str, Any]) -> str:
+    return str(line.get("machine") or "")
+
+
+def _find_place(line: Mapping[str, Any]) -> tuple[str, int | None]:
+    """Return the container and the slot."""
+    slot = line.get("slot")
+    return str(line.get("container") or "") or _find_machine(line), slot if isinstance(slot, int) else None
+
+
+def _read_amount(value: object) -> float:
+    number = read_number(value)
+    return UNKNOWN if number is None or number < 0 else number

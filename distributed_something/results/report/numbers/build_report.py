@@ -24,8 +24,8 @@ from distributed_something.results.report.data import (
 from distributed_something.results.report.numbers.attempts import AttemptTable
 from distributed_something.results.report.numbers.failure_causes import build_failure_causes
 from distributed_something.results.report.numbers.histograms import (
-    build_cpu_histogram,
     build_memory_histogram,
+    build_processor_histogram,
     build_time_histogram,
 )
 from distributed_something.results.report.numbers.job_rows import (
@@ -101,7 +101,8 @@ def build_report(facts: RunFacts, outcome: RunOutcome, table: AttemptTable) -> R
     failures, left_out = build_failure_causes(
         table, outcome.groups, machines if has_cost else None, facts.format_retry, facts.mask
     )
-    ends, jobs = find_job_ends(table), _count_jobs(outcome, table)
+    latest = max((machine.ended for machine in machines), default=machine_facts.now)
+    ends, jobs = find_job_ends(table, latest), _count_jobs(outcome, table)
     source = RowSource(table, file.keys, table.is_last_end, facts.mask)
     rows, names = build_job_rows(source, outcome.counts.ended - outcome.counts.repeated - outcome.counts.replaced)
     type_costs, recovered = compute_type_costs(table, machines), count_recovered_jobs(table)
@@ -112,12 +113,12 @@ def build_report(facts: RunFacts, outcome: RunOutcome, table: AttemptTable) -> R
     )  # fmt: skip
     return Report(
         app=file.MONITOR_APP_NAME, run=file.run, region=facts.region, made=facts.at,
-        verdict=_build_verdict(facts, outcome, machines, ends, cost, uses),
+        verdict=_build_verdict(facts, outcome, table, machines, ends, cost, uses),
         failures=failures, failures_left_out=left_out, recovered=recovered, lost=count_lost_jobs(table),
         suggestions=list_suggestions(evidence) if facts.ended is not None else (),
         timeline=_build_timeline(table, machines, ends, jobs, rows, names),
         program_seconds=build_time_histogram(table), peak_memory=build_memory_histogram(table),
-        cpu_efficiency=build_cpu_histogram(table, _find_slot_cpus(evidence)),
+        processors=build_processor_histogram(table, _find_slot_cpus(evidence)),
         type_costs=type_costs, jobs=rows, provenance=_add_assumptions(facts.provenance, machines),
         run_job_command=facts.run_job_command, paused=list_paused_machines(facts, machines),
     )  # fmt: skip
@@ -158,8 +159,8 @@ def _count_jobs(outcome: RunOutcome, table: AttemptTable) -> int:
 
 
 def _build_verdict(
-    facts: RunFacts, outcome: RunOutcome, machines: Sequence[MachineTime], ends: JobEnds, cost: float | None,
-    uses: UseAmounts | None,
+    facts: RunFacts, outcome: RunOutcome, table: AttemptTable, machines: Sequence[MachineTime], ends: JobEnds,
+    cost: float | None, uses: UseAmounts | None,
 ) -> Verdict:  # fmt: skip
     counts, end = outcome.counts, facts.ended if facts.ended is not None else facts.at
     count_at_99 = -(-len(ends.run) * 99 // 100)
@@ -172,7 +173,7 @@ def _build_verdict(
         elapsed_seconds=max(0.0, end - facts.started), cost=cost,
         is_cost_estimated=any(machine.is_estimated for machine in machines), uses=uses,
         machines=max(len(machines), outcome.machines), interruptions=len(list_interruptions(machines)),
-        seconds_to_99_percent=ends.run[count_at_99 - 1] if has_quantile else None, unread=outcome.unread,
+        seconds_to_99_percent=ends.run[count_at_99 - 1] if has_quantile else None, unread=outcome.unread + table.unread,
     )  # fmt: skip
 
 
@@ -183,7 +184,8 @@ def _build_timeline(
     """Return the timeline with a lane for each slot, unless there are too many lanes or programs."""
     has_lanes = count_lanes(machines) <= MAX_LANES and count_pieces(machines) <= MAX_PIECES
     if has_lanes and rows.is_sample:  # then the names of the other jobs are not known yet
-        names = {number: str(text["job"]) for number, text in table.iter_rows(lambda _: True)}
+        shown = {number for machine in machines for lane in machine.lanes for number in lane}
+        names = {number: str(text["job"]) for number, text in table.iter_rows(shown.__contains__)}
     return build_timeline(table, machines, ends, jobs, names if has_lanes else None)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from distributed_something.results.causes import FailureGroup
 from distributed_something.results.job_counter import FailedJob, compute_hash
 from distributed_something.results.report.data import FailureCause
-from distributed_something.results.report.numbers.attempts import FAILED, INTERRUPTED, AttemptTable
+from distributed_something.results.report.numbers.attempts import FAILED, AttemptTable
 from distributed_something.results.report.numbers.machine_time import MachineTime
 from distributed_something.results.report.numbers.uses import iter_lost_costs
 
@@ -38,13 +38,14 @@ def build_failure_causes(
     shown = groups[:MAX_CAUSES]
     totals = [_Totals() for _ in shown]
     places = {compute_hash(failed.job): number for number, group in enumerate(shown) for failed in group.jobs}
+    unknown = table.machine_names.get("")
     for number in range(len(table)):
         place = places.get(table.jobs[number])
-        if place is not None and table.states[number] in (FAILED, INTERRUPTED):
-            totals[place].attempts += table.states[number] == FAILED
+        if place is not None and table.states[number] == FAILED:
+            totals[place].attempts += 1
             if number in table.lost:
                 totals[place].lost += 1
-            else:
+            elif table.machines[number] != unknown:
                 totals[place].machines.add(table.machines[number])
     for attempt, amount in iter_lost_costs(table, machines or ()):
         if (place := places.get(table.jobs[attempt])) is not None:

@@ -35,15 +35,15 @@ def build_memory_histogram(table: AttemptTable) -> Histogram | None:
     return _build_linear("bytes", done, failed, float(limits.pop()) if len(limits) == 1 else None)
 
 
-def build_cpu_histogram(table: AttemptTable, slot_cpus: float | None) -> Histogram | None:
-    """Return the CPU time of programs, divided by their time and by the CPUs that a slot has (`slot_cpus`)."""
+def build_processor_histogram(table: AttemptTable, slot_cpus: float | None) -> Histogram | None:
+    """Return how many processors each program used on average. `slot_cpus`: those of a slot, or None if unknown."""
+    done, failed = (_list_values(table, state, _find_processors) for state in (DONE, FAILED))
+    return _build_linear("processors", done, failed, slot_cpus)
 
-    def find_share(table: AttemptTable, number: int) -> float:
-        seconds = _find_seconds(table, number)
-        return table.cpu[number] / (seconds * (slot_cpus or 1.0)) if seconds >= MIN_PROGRAM_SECONDS else math.nan
 
-    done, failed = (_list_values(table, state, find_share) for state in (DONE, FAILED))
-    return _build_linear("share", done, failed, 1.0 if slot_cpus else None)
+def _find_processors(table: AttemptTable, number: int) -> float:
+    seconds = _find_seconds(table, number)
+    return table.cpu[number] / seconds if seconds >= MIN_PROGRAM_SECONDS else math.nan
 
 
 def _find_seconds(table: AttemptTable, number: int) -> float:

@@ -6,9 +6,9 @@ import heapq
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
+from distributed_something.core.text import shorten_text
 from distributed_something.results.report.data import EarlierAttempt, JobRow, JobRows
 from distributed_something.results.report.numbers.attempts import DONE, FAILED, AttemptTable
 from distributed_something.results.status.attempt_lines import read_integer
@@ -18,7 +18,7 @@ MAX_ALL_ROWS = 12_000  # up to this number, all jobs are listed
 MAX_SAMPLED_ROWS = 10_000
 MAX_FAILED_ROWS, MAX_RETRIED_ROWS, SLOWEST_ROWS = 3_000, 3_000, 1_000
 MAX_EARLIER_ATTEMPTS = 20
-MAX_GROUP_VALUES = 20
+MAX_GROUP_VALUES, MAX_VALUE_COLUMNS = 20, 100
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def build_job_rows(source: RowSource, total: int) -> tuple[JobRows, dict[int, st
     names: dict[int, str] = {}
     for number, text in table.iter_rows(lambda n: chosen is None or table.jobs[n] in chosen):
         text["number"] = number
+        text["group"] = _read_group(source, text.get("group"))  # shortened now, because all texts are in memory
         texts.setdefault(str(text["job"]), []).append(text)
         names[number] = str(text["job"])
     rows = [row for job, attempts in texts.items() if (row := _build_row(source, job, attempts)) is not None]
@@ -110,12 +111,12 @@ def _take(table: AttemptTable, numbers: Iterable[int], count: int) -> set[int]:
 
 def _build_row(source: RowSource, job: str, attempts: list[dict[str, Any]]) -> JobRow | None:
     """Return the row of a job; None if the job has not ended."""
-    ends = [text for text in attempts if text.get("final", True) and text.get("state") != "interrupted"]
+    ends = [text for text in attempts if text["final"] and text.get("state") != "interrupted"]
     last = next((text for text in reversed(ends) if source.is_last_end(text)), None)
     if last is None:
         return None
     earlier = [text for text in attempts if text is not last][-MAX_EARLIER_ATTEMPTS:]
-    group, (started, is_program_start) = last.get("group"), _find_start(source.table, last)
+    started, is_program_start = _find_start(source.table, last)
     return JobRow(
         job=job,
         state=str(last.get("state")),
@@ -123,13 +124,13 @@ def _build_row(source: RowSource, job: str, attempts: list[dict[str, Any]]) -> J
         started=started,
         seconds=last.get("seconds"),
         exit_code=convert_exit_code(read_integer(last.get("exit_code"))),
-        peak_memory_bytes=read_integer(last.get("peak_memory_bytes")),
+        peak_memory_bytes=read_integer(last.get("peak_memory_bytes")) or None,
         machine=str(last.get("machine") or ""),
         cause=str(last.get("cause") or ""),
         reason=source.mask(str(last.get("reason") or "")),
         output_location=source.mask(str(last.get("output_location") or "")),
         record_key=source.keys.record(job),
-        group=_read_group(source, group) if isinstance(group, dict) else {},
+        group=last["group"],
         earlier=tuple(_build_earlier(source, text) for text in earlier),
         is_program_start=is_program_start,
         ended=_find_end(source.table, last),
@@ -137,8 +138,10 @@ def _build_row(source: RowSource, job: str, attempts: list[dict[str, Any]]) -> J
     )
 
 
-def _read_group(source: RowSource, group: Mapping[str, str]) -> dict[str, str]:
-    return {key: source.mask(value) for key, value in list(group.items())[:MAX_GROUP_VALUES]}
+def _read_group(source: RowSource, group: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the values to show. A value may be a list that is as long as a message."""
+    values = list((group or {}).items())[:MAX_GROUP_VALUES]
+    return {key: shorten_text(source.mask(value), MAX_VALUE_COLUMNS) for key, value in values}
 
 
 def _build_earlier(source: RowSource, text: Mapping[str, Any]) -> EarlierAttempt:
@@ -160,10 +163,8 @@ def _find_start(table: AttemptTable, text: Mapping[str, Any]) -> tuple[float | N
         return table.starts[number], True
     if number in table.lost:
         return None, False
-    try:
-        return datetime.fromisoformat(str(text.get("started"))).timestamp() - table.start, False
-    except (ValueError, OverflowError):
-        return None, False
+    taken = table.read_time(text.get("started"))
+    return None if math.isnan(taken) else taken, False
 
 
 def _find_end(table: AttemptTable, text: Mapping[str, Any]) -> float | None:

@@ -7,12 +7,16 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from distributed_something.core.aws_errors import is_spot_interruption
 from distributed_something.observe.documents.machine_documents import MachineDocument
 from distributed_something.results.report.numbers.attempts import DONE, FAILED, RUNNING, AttemptTable
 
 # EC2 does not charge a spot machine that it takes back in its first hour.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html
 RECLAIMED_CODE, FREE_SECONDS = "Server.SpotInstanceTermination", 3600.0
+# A container may take two minutes to stop after its machine began to end, and clocks differ. If an attempt was later
+# than that, the worker's clock was wrong.
+MAX_LATE_SECONDS = 180.0
 _OVERLAP_SECONDS = 0.001  # times in records have three decimals
 
 
@@ -33,8 +37,9 @@ class Segment:
 class MachineTime:
     """A machine of the run. Times are in seconds since the run's start.
 
-    `price`: USD per hour, or None if it is unknown. `is_estimated`: whether its times or its price are assumed.
-    `is_free`: whether EC2 did not charge it. `lanes`: for each slot, the numbers of its attempts, in order.
+    `launched` and `ended` are EC2's if they are known, because workers' clocks may be wrong. `price`: USD per hour, or
+    None if it is unknown. `is_estimated`: whether its times or its price are assumed, or its times are not those of its
+    attempts. `is_free`: whether EC2 did not charge it. `lanes`: for each slot, the numbers of its attempts, in order.
     """
 
     document: MachineDocument
@@ -116,16 +121,20 @@ def _find_program(table: AttemptTable, lane: Sequence[int], first: int) -> int:
 
 
 def iter_segments(table: AttemptTable, machine: MachineTime, lane: Sequence[int]) -> Iterator[Segment]:
-    """Yield what a slot did, from the machine's launch to its end, without gaps."""
+    """Yield what a slot did, from the machine's launch to its end, without gaps.
+
+    If a worker's clock was wrong, the times before the launch and after the end are left out.
+    """
     now, is_started, following = machine.launched, False, 0
     for place, number in enumerate(lane):
         if has_program(table, number):
-            start, end = max(now, table.starts[number]), max(now, table.ends[number])
+            start, end = table.starts[number], table.ends[number]
         else:
             following = _find_program(table, lane, max(following, place + 1))
-            start = max(now, table.fetches[number])
+            start = table.fetches[number]
             latest = table.starts[lane[following]] if following < len(lane) else math.inf
             end = max(start, min(table.ended[number], latest))
+        start, end = (min(max(now, time), machine.ended) for time in (start, end))
         if not is_started:
             if start > now:
                 yield Segment("startup", now, start)
@@ -224,16 +233,17 @@ def _build_machine(
     table: AttemptTable, document: MachineDocument, span: tuple[float, float] | None, facts: MachineFacts
 ) -> MachineTime:
     first, last = span or (facts.now, 0.0)
-    launched = first if document.launched is None else min(first, document.launched - table.start)
+    launched = first if document.launched is None else document.launched - table.start
     launched = max(0.0, launched)  # EC2's times are whole seconds
     has_ended = document.ended is not None or document.end_code is not None or facts.has_ended
     if document.ended is not None:
         ended = document.ended - table.start
     else:
         # If nobody saw when a machine ended, it was paid for at least until its last attempt.
-        ended = last if facts.has_ended or document.end_code is not None else facts.now
-    ended = max(ended, last, launched)
-    is_estimated = document.launched is None or (document.ended is None and has_ended)
+        ended = min(last, facts.now) if has_ended else facts.now
+    ended = max(ended, launched)
+    is_contradicted = first < launched - MAX_LATE_SECONDS or last > ended + MAX_LATE_SECONDS
+    is_estimated = document.launched is None or (document.ended is None and has_ended) or is_contradicted
     is_free = document.end_code == RECLAIMED_CODE and ended - launched < FREE_SECONDS
     return MachineTime(document, launched, ended, has_ended, document.price, is_estimated, is_free)
 
@@ -252,7 +262,7 @@ def _add_unknown_prices(machines: Sequence[MachineTime], facts: MachineFacts) ->
 
 def list_interruptions(machines: Sequence[MachineTime]) -> tuple[float, ...]:
     """Return when EC2 took machines back, in seconds since the run's start, in order."""
-    return tuple(sorted(machine.ended for machine in machines if machine.document.end_code == RECLAIMED_CODE))
+    return tuple(sorted(machine.ended for machine in machines if is_spot_interruption(machine.document.end_code or "")))
 
 
 def find_rates(table: AttemptTable, machines: Sequence[MachineTime]) -> Mapping[int, float]:

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from distributed_something.core.aws_errors import is_faulty_end, is_spot_interruption
 from distributed_something.core.text import format_count
 from distributed_something.results.report.data import Suggestion, TypeCost
 from distributed_something.results.report.numbers.attempts import DONE, FAILED, INTERRUPTED, AttemptTable
 from distributed_something.results.report.numbers.machine_time import MachineTime, has_program
+from distributed_something.results.retry.memory_advice import MIB, WORKER_MIB, estimate_container_memory
 
 MIN_SAVED_SHARE, MIN_SAVED_USD, MIN_SAVED_SECONDS = 0.02, 0.10, 300.0
 MIN_JOBS = 200  # from this number on, the largest of the values says something about further jobs
 MIN_JOBS_OF_TYPE = 100
-MIB = 2**20
-MEMORY_STEP, MEMORY_RESERVE = 64, 1.15  # in MiB; the peak is sampled only once a second
 TIME_RESERVE, MAX_TIMEOUT_SHARE = 1.4, 0.9  # of the longest job; of the present limit
 MIN_TIMEOUTS, MIN_FINAL_FAILURES = 1, 5
 MIN_PRICE_RATIO = 1.1
@@ -31,8 +31,9 @@ MEMORY_EXIT_CODES = (137, -9)
 class Evidence:
     """What the suggestions are made from. `cost`: of the machines, in USD. `rates`: as `find_rates` returns them.
 
-    `config`: the config's values as they were when the run started; {} if they are unknown. `reason_classes` and
-    `exit_codes`: of the failed jobs. `has_ended`: whether the run has.
+    `rates` is {} and `cost` is 0 if the cost is unknown. `config`: the config's values as they were when the run
+    started; {} if they are unknown. `reason_classes` and `exit_codes`: of the failed jobs. `recovered`: how many jobs
+    were done after an attempt at them had failed.
     """
 
     table: AttemptTable
@@ -103,7 +104,7 @@ def _suggest_memory(evidence: Evidence) -> Iterator[Suggestion]:
     ran_out = "out of memory" in evidence.reason_classes or evidence.exit_codes.intersection(MEMORY_EXIT_CODES)
     if not (memory and shares and tasks and slots and found) or ran_out or found[1] < MIN_JOBS:
         return
-    needed = math.ceil(found[0] * MEMORY_RESERVE / MIB / MEMORY_STEP) * MEMORY_STEP
+    needed = estimate_container_memory(found[0])
     used = _find_cpu_use(evidence.table, shares / 1024, int(slots))
     more = 0 if used is None else min(int(memory * tasks // needed), int(tasks / used))
     if used is None or more <= tasks or needed >= memory:
@@ -112,7 +113,8 @@ def _suggest_memory(evidence: Evidence) -> Iterator[Suggestion]:
     yield Suggestion(
         f"MEMORY = {needed}, CPU_SHARES = {int(shares * tasks / more)}, TASKS_PER_MACHINE = {more}",
         f"The highest peak of {what} was {found[0] / MIB:,.0f} of {memory:,.0f} MiB, of {found[1]:,} programs, failed "
-        f"ones included; they used {100 * used:.0f} % of their CPUs.",
+        f"ones included; the worker needs up to {WORKER_MIB} MiB more. The programs used {100 * used:.0f} % of their"
+        " CPUs.",
         "Larger inputs need more memory, and programs that share processors are slower.",
         saved_cost=evidence.cost * (1 - tasks / more),
     )
@@ -166,33 +168,39 @@ def _suggest_timeout(evidence: Evidence) -> Iterator[Suggestion]:
     if len(done) < MIN_JOBS or len(late) < MIN_TIMEOUTS or "time-out" not in evidence.reason_classes:
         return
     longest, limit = max(table.ends[n] - table.starts[n] for n in done), min(table.limits[n] for n in late)
-    minutes = math.ceil(longest * TIME_RESERVE / 60)
+    minutes = max(1, math.ceil(longest * TIME_RESERVE / 60))
     if minutes * 60 > MAX_TIMEOUT_SHARE * limit:
         return
     saved = [limit - minutes * 60 for _ in late]
     last_done = max(table.ends[n] for n in done)
     waited = max(table.ends[n] for n in late) - last_done  # for nothing but these jobs
+    saved_cost = sum(evidence.rates.get(table.machines[n], 0.0) * part for n, part in zip(late, saved, strict=True))
     yield Suggestion(
         f"timeout_minutes = {minutes} in the Job file, instead of {limit / 60:g}",
         f"The longest program of {len(done):,} jobs that were done took {longest / 60:,.1f} minutes;"
         f" {format_count(len({table.jobs[n] for n in late}), 'job')} ran into the limit"
         f" {format_count(len(late), 'time')}.",
         "A job that needs longer than all of these would then fail.",
-        saved_cost=sum(
-            evidence.rates.get(table.machines[n], 0.0) * seconds for n, seconds in zip(late, saved, strict=True)
-        ),
+        saved_cost=saved_cost or None,
         saved_seconds=min(max(0.0, waited), max(saved)) or None,
     )
 
 
 def _suggest_fewer_machines(evidence: Evidence) -> Iterator[Suggestion]:
-    """Suggest fewer machines if some did not run a single program, although none of them was taken back."""
+    """Suggest fewer machines if some did not run a single program.
+
+    If EC2 interrupted one of these, if one failed, or if other machines replaced some, this says nothing about how many
+    were needed.
+    """
     wanted = evidence.get_number("CLUSTER_MACHINES")
     useless = [
         machine for machine in evidence.machines if machine.has_ended and not any(machine.lanes) and machine.cost
     ]
     useful = len(evidence.machines) - len(useless)
-    if not useless or not useful or not wanted or useful >= wanted:
+    if not useless or not useful or not wanted or useful >= wanted or len(evidence.machines) > wanted:
+        return
+    codes = [machine.document.end_code or "" for machine in useless]
+    if any(is_spot_interruption(code) or is_faulty_end(code) for code in codes):
         return
     yield Suggestion(
         f"CLUSTER_MACHINES = {useful}, instead of {wanted:.0f}",

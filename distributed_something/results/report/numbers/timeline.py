@@ -56,19 +56,23 @@ class JobEnds:
     run: Sequence[float]
 
 
-def find_job_ends(table: AttemptTable) -> JobEnds:
-    """Return when jobs ended; a job that was sent several times counts once, with its last end."""
+def find_job_ends(table: AttemptTable, latest: float = math.inf) -> JobEnds:
+    """Return when jobs ended; a job that was sent several times counts once, with its last end.
+
+    `latest`: when the last machine ended. A later time is that of a wrong clock, so this replaces it.
+    """
     numbers = array("I", (n for n in range(len(table)) if table.finals[n] and not math.isnan(table.ended[n])))
     repeated = _find_repeated_jobs(table, numbers)
     last: dict[int, int] = {}  # the number of the last end of each of these
     for number in numbers:
         if (job := table.jobs[number]) in repeated and table.ended[number] > table.ended[last.setdefault(job, number)]:
             last[job] = number
-    ends = array("d", (table.ended[n] for n in numbers if last.get(table.jobs[n], n) == n))
-    run_ends = array(
-        "d", (table.ended[n] for n in numbers if last.get(table.jobs[n], n) == n and table.states[n] != SKIPPED)
+    numbers = array("I", (n for n in numbers if last.get(table.jobs[n], n) == n))
+    ends, run_ends = (
+        array("d", sorted(min(table.ended[n], latest) for n in numbers if table.states[n] not in left_out))
+        for left_out in ((), (SKIPPED,))
     )
-    return JobEnds(array("d", sorted(ends)), array("d", sorted(run_ends)))
+    return JobEnds(ends, run_ends)
 
 
 def _find_repeated_jobs(table: AttemptTable, numbers: Sequence[int]) -> set[int]:

@@ -119,8 +119,8 @@ def list_linear_marks(start: float, end: float, most: int = 4, base: int = 10) -
 
 
 def format_list(words: Sequence[str]) -> str:
-    """Return words as "a, b, and c"."""
-    return ", ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])}, and {words[-1]}"
+    """Return words as "a", "a and b", or "a, b, and c"."""
+    return " and ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])}, and {words[-1]}"
 
 
 def _round_half_up(number: float) -> int:

@@ -45,7 +45,7 @@ def draw_distributions(report: Report) -> Html:
     charts = [
         _draw_histogram("Time of the program", report.program_seconds, format_span),
         _draw_histogram("Peak memory", report.peak_memory, format_bytes),
-        _draw_histogram("Processors in use", report.cpu_efficiency, _format_processors),
+        _draw_histogram("Processors in use", report.processors, _format_processors),
     ]
     if not any(charts) and not report.type_costs:
         lead = make_tag("p", "How long programs took is unknown.", class_="lead")
@@ -60,7 +60,7 @@ def draw_distributions(report: Report) -> Html:
 
 
 def _list_histograms(report: Report) -> list[Histogram | None]:
-    return [report.program_seconds, report.peak_memory, report.cpu_efficiency]
+    return [report.program_seconds, report.peak_memory, report.processors]
 
 
 def _describe_times(histogram: Histogram | None) -> str:
@@ -176,8 +176,8 @@ def _describe_histogram(title: str, histogram: Histogram, format_number: Callabl
     return f"{title} of {sum(histogram.counts):,} programs{median}"
 
 
-def _format_processors(share: float) -> str:
-    return f"{share:.2f}".rstrip("0").rstrip(".") or "0"
+def _format_processors(number: float) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".") or "0"
 
 
 def _draw_type_costs(costs: tuple[TypeCost, ...]) -> Html:

@@ -90,7 +90,8 @@ def _list_sentences(cause: FailureCause, *, is_free: bool) -> list[object]:
 
 
 def _describe_attempts(cause: FailureCause) -> str:
-    attempts, machines = count_noun(cause.attempts, "attempt"), count_noun(cause.machines, "machine")
+    attempts = count_noun(cause.attempts, "attempt")
+    machines = count_noun(cause.machines, "machine") if cause.machines else "unknown machines"
     if not cause.lost:
         return f"{attempts} on {machines}. "
     lost = "a worker that was lost" if cause.lost == 1 else "workers that were lost"

@@ -25,7 +25,7 @@ MAX_PAGE_BYTES = 1_900_000
 MIN_ROW_CHARACTERS = 200_000  # for the rows, also if the rest of the page is very large
 _PIECE_CHARACTERS, _OTHER_CHARACTERS = 20, 60_000  # of a program in a lane; of everything else that follows the rows
 MAX_REASON_CHARACTERS = 160
-_ROW_OVERHEAD = 50  # characters of a row's numbers
+_ROW_OVERHEAD, _NUMBER_CHARACTERS = 50, 7  # of a row's other numbers; of the number of a string
 _JOB_MARK, _FIRST_GROUP_MARK, _MAX_GROUP_KEYS = "\x01", 2, 8
 _WITHOUT_MARKS = dict.fromkeys(range(1, _FIRST_GROUP_MARK + _MAX_GROUP_KEYS))
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})  # so that no text can end the script block
@@ -63,10 +63,12 @@ def select_rows(rows: Sequence[JobRow], budget: int) -> list[JobRow]:
     for number in sorted(range(len(rows)), key=lambda number: (_rank_row(rows[number]), number)):
         row = rows[number]
         texts = {_shorten_reason(row), _make_template(row.output_location, row), _make_template(row.record_key, row)}
-        texts.update(_shorten(attempt.reason) for attempt in row.earlier)
+        texts |= {name_machine(row), *row.group.values()}
+        texts.update(text for attempt in row.earlier for text in (_shorten(attempt.reason), attempt.machine))
         size += (
             len(json.dumps(row.job))
             + _ROW_OVERHEAD * (1 + len(row.earlier))
+            + _NUMBER_CHARACTERS * len(row.group)
             + sum(len(json.dumps(text)) for text in texts - known)
         )
         if size > budget:
@@ -122,7 +124,8 @@ def _list_columns(rows: Sequence[JobRow], strings: StringTable) -> dict[str, Any
         "reason": [add(_shorten_reason(row)) for row in rows],
         "output": [add(_make_template(row.output_location, row, keys)) for row in rows],
         "record": [add(_make_template(row.record_key, row, keys)) for row in rows],
-        "groups": {key: [add(row.group[key]) if key in row.group else None for row in rows] for key in keys},
+        # A list, because JavaScript moves the keys of an object that look like integers to its beginning.
+        "groups": [[key, [add(row.group[key]) if key in row.group else None for row in rows]] for key in keys],
     }
 
 

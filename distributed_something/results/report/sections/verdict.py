@@ -68,7 +68,7 @@ def describe_left(verdict: Verdict) -> str:
     waiting = max(0, verdict.left - verdict.running)
     parts = [f"{verdict.running:,} {'is' if verdict.running == 1 else 'are'} running"] if verdict.running else []
     parts += [f"{waiting:,} {'is' if waiting == 1 else 'are'} waiting"] if waiting else []
-    return f"{format_list(parts).replace(', ', ' and ')}."
+    return f"{format_list(parts)}."
 
 
 def _draw_names(report: Report) -> Html:
