@@ -388,7 +388,10 @@ def test_fetched_data_and_local_results_of_an_example_are_not_copied(
         (["--image", "seqtk"], "--image: 'seqtk' is not an image name; write user/project:tag"),
         (["--base", "a b"], "--base: 'a b' is not an image name"),
         (["--program", "a 'b"], '--program: "a \'b" is not a command'),
-        (["--program", "a \\"], "is not a command (No escaped character); close the quote, or remove the backslash at its end"),
+        (
+            ["--program", "a \\"],
+            "is not a command (No escaped character); close the quote, or remove the backslash at its end",
+        ),
         (["--program", " "], "--program: it is empty"),
         (
             ["--program", "awk '{print}' {input_dir}/{file}"],
