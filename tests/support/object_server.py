@@ -33,16 +33,20 @@ class SeenRequest:
 class ObjectServer:
     """The objects of one bucket, and how the server responds to a request for one.
 
-    `misbehave` may return one of "hang" (until `released` is set), "cut", "short", "wrong checksum", or an HTTP status;
-    for an upload, one of "hang", "hold" (store and respond once `released` is set), "cut" (after it was stored), or an
-    HTTP status. `listed_etags` are the ETags in listings, if they differ.
+    `misbehave` may return one of "hang" (until `released` is set), "cut", "short", "wrong checksum", "damaged" (other
+    bytes, and the right headers), "other version" (as if there were no condition), or an HTTP status; for an upload,
+    one of "hang", "hold" (store and respond once `released` is set), "cut" (after it was stored), or an HTTP status.
+    `listed_etags` are the ETags in listings, if they differ. `checksums`: the headers that say an object's checksum,
+    if they differ. HEAD requests are in `heads`, and all others in `requests`.
     """
 
     url: str = ""
     objects: dict[str, bytes] = field(default_factory=dict)
     listed_etags: dict[str, str] = field(default_factory=dict)
+    checksums: dict[str, dict[str, str]] = field(default_factory=dict)
     misbehave: Callable[[SeenRequest], Any] = lambda request: None
     requests: list[SeenRequest] = field(default_factory=list)
+    heads: list[SeenRequest] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
 
     def list_crt_keys(self) -> list[str]:
@@ -52,6 +56,10 @@ class ObjectServer:
     def list_boto3_keys(self) -> list[str]:
         """Return the keys that boto3 asked for, in order."""
         return [request.key for request in self.requests if not request.is_crt]
+
+
+def build_crc32(content: bytes) -> str:
+    return base64.b64encode(zlib.crc32(content).to_bytes(4)).decode()
 
 
 def build_etag(content: bytes) -> str:
@@ -92,10 +100,23 @@ class _ObjectHandler(BaseHTTPRequestHandler):
             self._send_error(fault, "Fault")
         elif request.key not in state.objects:
             self._send_error(404, "NoSuchKey")
-        elif request.headers.get("if-match", etag := build_etag(state.objects[request.key])) != etag:
+        elif not self._is_version(request) and fault != "other version":
             self._send_error(412, "PreconditionFailed")
         else:
             self._send_object(state.objects[request.key], request, fault)
+
+    def do_HEAD(self) -> None:
+        state, request = self.server_state, self._parse_request()
+        state.heads.append(request)
+        fault = state.misbehave(request)
+        status = fault if isinstance(fault, int) else 200 if self._is_version(request) else 412
+        content = state.objects[request.key]
+        usual = {"x-amz-checksum-crc32": build_crc32(content), "x-amz-checksum-type": "FULL_OBJECT"}
+        self.send_response_only(status)
+        for name, value in {"ETag": build_etag(content), **state.checksums.get(request.key, usual)}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
 
     def do_PUT(self) -> None:
         state, content = self.server_state, self.rfile.read(int(self.headers["Content-Length"]))
@@ -120,11 +141,18 @@ class _ObjectHandler(BaseHTTPRequestHandler):
             else:
                 self._send(200, b"", {"ETag": build_etag(content)})
 
-    def _record_request(self) -> tuple[SeenRequest, object]:
+    def _parse_request(self) -> SeenRequest:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = SeenRequest(unquote(urlsplit(self.path).path).split("/", 2)[2], headers, self.command)
+        return SeenRequest(unquote(urlsplit(self.path).path).split("/", 2)[2], headers, self.command)
+
+    def _record_request(self) -> tuple[SeenRequest, object]:
+        request = self._parse_request()
         self.server_state.requests.append(request)
         return request, self.server_state.misbehave(request)
+
+    def _is_version(self, request: SeenRequest) -> bool:
+        etag = build_etag(self.server_state.objects[request.key])
+        return request.headers.get("if-match", etag) == etag
 
     def _send_object(self, content: bytes, request: SeenRequest, fault: object) -> None:
         headers, status, body = {"ETag": build_etag(content)}, 200, content
@@ -133,8 +161,9 @@ class _ObjectHandler(BaseHTTPRequestHandler):
             body, status = content[first : last + 1], 206
             headers["Content-Range"] = f"bytes {first}-{first + len(body) - 1}/{len(content)}"
         else:
-            checksum = zlib.crc32(content) + (fault == "wrong checksum")
-            headers["x-amz-checksum-crc32"] = base64.b64encode((checksum % 2**32).to_bytes(4)).decode()
+            headers["x-amz-checksum-crc32"] = build_crc32(content + b"x" * (fault == "wrong checksum"))
+        if fault == "damaged":
+            body = bytes(len(body))
         self._send(status, body, headers, fault)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], fault: object = None) -> None:

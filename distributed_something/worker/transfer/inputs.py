@@ -38,6 +38,7 @@ from distributed_something.worker.transfer.s3_file import (
     list_remaining_parts,
 )
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
+from distributed_something.worker.transfer.stored_checksum import is_file_intact
 from distributed_something.worker.transfer.web import (
     ForbiddenAddress,
     MissingWebFile,
@@ -194,27 +195,42 @@ class _InputFetcher:
                 path: RemoteObject(*source, listed.size, listed.etag)
                 for path, source in sources.items()
                 if (listed := self._listed.get(source))
-            }
+            },
+            pool,
         )
         if self._source.transfers is not None:
             firsts = self._fetch_first_parts(_leave_out(sources, fetched), pool, only_small=True)
             large = {path: remote for path, remote in firsts.items() if is_in_parts(remote)}
-            fetched |= _leave_out(firsts, large) | self._fetch_quickly(large)
+            fetched |= _leave_out(firsts, large) | self._fetch_quickly(large, pool)
         firsts = self._fetch_first_parts(_leave_out(sources, fetched), pool)
         parts = [(path, start) for path, remote in firsts.items() for start in list_remaining_parts(remote)]
         for _ in pool.map(lambda part: self._fetch_part(firsts[part[0]], part[1], part[0]), parts):
             pass
+        for path in self._find_damaged_files({path: firsts[path] for path, _ in parts}, pool):
+            raise Failed(f"the input {_format_address(*sources[path])} arrived damaged: S3 has another checksum", "aws")
         fetched |= firsts
         return [_describe_file(fetched[path]) for path in sources]
 
-    def _fetch_quickly(self, remotes: dict[Path, RemoteObject]) -> dict[Path, RemoteObject]:
+    def _fetch_quickly(self, remotes: dict[Path, RemoteObject], pool: Executor) -> dict[Path, RemoteObject]:
         """Fetch what awscrt can fetch, and return it."""
         downloads = list_downloads(remotes)
         if self._source.transfers is None or not downloads:
             return {}
         with check_requests(self._check):
             failed = set(self._source.transfers.fetch_objects(downloads, self._arguments, self._check))
-        return {download.path: download.remote for download in downloads if download not in failed}
+        done = [download for download in downloads if download not in failed]
+        damaged = self._find_damaged_files({item.path: item.remote for item in done if item.is_large}, pool)
+        return {item.path: item.remote for item in done if item.path not in damaged}
+
+    def _find_damaged_files(self, remotes: Mapping[Path, RemoteObject], pool: Executor) -> list[Path]:
+        """Return which files that were fetched in parts differ from their objects in S3."""
+
+        def is_intact(path: Path) -> bool:
+            remote = remotes[path]
+            compare = partial(is_file_intact, self._s3, remote, path, self._check, self._arguments)
+            return self._fetch_with_retries(remote.bucket, remote.key, compare)
+
+        return [path for path, intact in zip(remotes, pool.map(is_intact, remotes), strict=True) if not intact]
 
     def _fetch_first_parts(
         self, sources: Mapping[Path, tuple[str, str]], pool: Executor, *, only_small: bool = False

@@ -3,11 +3,11 @@ larger ones, and one very large file. Processor seconds are given too, because t
 
 The emulator is roto, because it is the faster of our two emulators and leaves more processor time for the programs
 being measured. The three programs take turns. Each one is a process that starts, transfers the files, and exits. The
-worker's process is `python -m tests.measure.bench.transfer up|down FOLDER PREFIX`. It prints the seconds of the whole
-fetch or upload, with all listings. They do not contain the start of Python, because a container starts once for all its
-jobs.
+time that starting takes is left out, because a container starts once for all its jobs. The worker's process, `python -m
+tests.measure.bench.transfer up|down FOLDER PREFIX`, prints the seconds of the whole fetch or upload, with all listings.
 
-All files are in memory if there is room: how long a disk takes varies more than what is measured.
+All files are in memory if there is room, because how long a disk takes varies more than what is measured. The larger
+files are then transferred on disk, too.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import boto3
@@ -49,51 +48,64 @@ _TOOL_FOLDER = Path(sysconfig.get_path("scripts"))
 
 def measure_transfers(folder: Path, files: int, large_bytes: int, rounds: int) -> list[Measurement]:
     """Measure the seconds that all three programs take, and the ratios of the worker's time to the time of a tool."""
+    medium = {f"{MEDIUM_FILES} x 50 MB": (MEDIUM_FILES, MEDIUM_BYTES)}
     sources = {
         f"{files:,} x 100 kB": (files, SMALL_BYTES),
-        f"{MEDIUM_FILES} x 50 MB": (MEDIUM_FILES, MEDIUM_BYTES),
+        **medium,
         f"1 x {large_bytes / 2**30:g} GiB": (1, large_bytes),
     }
     # The emulator keeps each program's upload, and the largest files are in two folders besides.
     needed = (len(_COMMANDS) + 2) * sum(count * size for count, size in sources.values())
-    measurements: list[Measurement] = []
-    with _make_data_folder(folder, needed) as data, run_roto(data) as url:
+    if not _has_memory(needed):
+        return _measure_sources(folder, "on disk", sources, rounds)
+    in_memory = _measure_sources(MEMORY_FOLDER, "in memory", sources, rounds)
+    return in_memory + _measure_sources(folder, "on disk", medium, rounds)
+
+
+def _has_memory(size: int) -> bool:
+    """Return whether there is room for files of `size` bytes in memory."""
+    if not MEMORY_FOLDER.is_dir():
+        return False
+    return size < min(shutil.disk_usage(MEMORY_FOLDER).free, psutil.virtual_memory().available)
+
+
+def _measure_sources(
+    folder: Path, where: str, sources: Mapping[str, tuple[int, int]], rounds: int
+) -> list[Measurement]:
+    """Measure the transfers of files in `folder`. `sources`: the number of files, and the bytes of each."""
+    measurements = [Measurement(f"transfers, wall/processor seconds, files {where}", "")]
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=folder) as name, run_roto(data := Path(name)) as url:
         env = child.build_environment(
             **KEYS, AWS_ENDPOINT_URL=url, S3_ENDPOINT_URL=url, AWS_EC2_METADATA_DISABLED="true", BOTO_DISABLE_CRT="true"
         )
         session = boto3.Session("test", "test", region_name="us-east-1")
         session.client("s3", endpoint_url=url).create_bucket(Bucket=BUCKET)
-        where = "on disk" if data.is_relative_to(folder) else "in memory"
-        measurements.append(Measurement(f"transfers, wall/processor seconds, files {where}", ""))
-        for name, (count, size) in sources.items():
+        for title, (count, size) in sources.items():
             source = data / f"{count}-files"
             _write_files(source, count, size)
-            measurements += _compare_tools(name, source, data / "down", env, rounds)
+            measurements += _compare_tools(title, source, data / "down", env, rounds)
             shutil.rmtree(source)
     return measurements
 
 
-@contextmanager
-def _make_data_folder(folder: Path, size: int) -> Iterator[Path]:
-    """Yield a new folder for `size` bytes: in memory if there is room, else in `folder`. It is removed at the end."""
-    has_room = MEMORY_FOLDER.is_dir() and size < min(
-        shutil.disk_usage(MEMORY_FOLDER).free, psutil.virtual_memory().available
-    )
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=MEMORY_FOLDER if has_room else folder) as name:
-        yield Path(name)
-
-
 def _compare_tools(name: str, source: Path, down: Path, env: Mapping[str, str], rounds: int) -> list[Measurement]:
     seconds: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    starts = {tool: _time_command(command, env) for tool, command in _START_COMMANDS.items()}
+
+    def time_transfer(tool: str, direction: str, folder: Path, prefix: str) -> None:
+        wall, processor = _time_command(_COMMANDS[tool](direction, folder, prefix), env)
+        start_wall, start_processor = starts.get(tool, (0.0, 0.0))
+        seconds.setdefault((tool, direction), []).append((wall - start_wall, processor - start_processor))
+
     for number in range(rounds):
-        tools = list(_COMMANDS.items())
+        tools = list(_COMMANDS)
         # Alternate the order, because the first program has the advantage of an idle disk.
-        for tool, command in tools[:: -1 if number % 2 else 1]:
+        for tool in tools[:: -1 if number % 2 else 1]:
             prefix = f"{tool}/{source.name}/"
-            seconds.setdefault((tool, "up"), []).append(_time_command(command("up", source, prefix), env))
+            time_transfer(tool, "up", source, prefix)
             shutil.rmtree(down, ignore_errors=True)
             down.mkdir()
-            seconds.setdefault((tool, "down"), []).append(_time_command(command("down", down, prefix), env))
+            time_transfer(tool, "down", down, prefix)
             _check_sizes(source, down)
     shutil.rmtree(down)
     return [_build_measurement(name, direction, seconds) for direction in ("up", "down")]
@@ -136,12 +148,15 @@ _COMMANDS: dict[str, Callable[[str, Path, str], list[str]]] = {
 }
 
 
+_START_COMMANDS = {"s5cmd": [str(_TOOL_FOLDER / "s5cmd"), "version"], "aws": [str(_TOOL_FOLDER / "aws"), "--version"]}
+
+
 def _time_command(command: list[str], env: Mapping[str, str]) -> tuple[float, float]:
     """Return the wall seconds and the processor seconds that the program prints, or else those of its process."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     output = subprocess.run(command, env=dict(env), cwd=child.ROOT, check=True, capture_output=True).stdout
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if output:
+    if output.startswith(b"["):
         wall, processor = json.loads(output)
         return wall, processor
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -12,9 +12,11 @@ import sys
 import threading
 from pathlib import Path
 
+from distributed_something.worker.container.serve import limit_arenas  # first: it decides how boto3 signs requests
+
+# isort: split
 import boto3
 
-from distributed_something.worker.container.serve import limit_arenas
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.results import ResultDestination, upload_results

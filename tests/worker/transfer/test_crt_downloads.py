@@ -9,13 +9,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import CredentialRetrievalError
 from botocore.httpsession import get_cert_path
 
-from distributed_something.worker.job.failures import LostLease, MissingInput
+from distributed_something.worker.job.failures import Failed, LostLease, MissingInput
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.transfer.crt import transfer_batch
 from distributed_something.worker.transfer.crt import transfers as transfers_module
@@ -26,7 +30,9 @@ from distributed_something.worker.transfer.crt.transfer_items import (
     MAX_SMALL_DOWNLOADS,
     MAX_WHOLE_BYTES,
     Download,
+    TransferEvents,
     TransferLimits,
+    Upload,
 )
 from distributed_something.worker.transfer.crt.transfers import CrtTransfers, build_transfers
 from distributed_something.worker.transfer.inputs import InputFile, InputSource, fetch_inputs
@@ -98,6 +104,38 @@ def test_a_large_object_is_fetched_in_parts_of_the_same_version(lab: FetchLab) -
     assert len(parts) == 3
     assert {request.headers["if-match"] for request in parts} == {build_etag(LARGE)}
     assert all("range" in request.headers and request.is_crt for request in parts)
+
+
+def test_a_large_object_is_compared_with_the_checksum_that_s3_stores_of_it(lab: FetchLab) -> None:
+    lab.server.objects = {"p/large": LARGE, "p/small": b"small"}
+    lab.fetch()
+    (head,) = lab.server.heads
+    assert (head.key, head.headers["if-match"]) == ("p/large", build_etag(LARGE))
+    assert head.headers["x-amz-checksum-mode"] == "ENABLED"
+
+
+def test_a_large_object_that_arrives_damaged_is_fetched_again_by_boto3(lab: FetchLab) -> None:
+    lab.server.objects = {"p/1": LARGE, "p/2": b"2"}
+    lab.fail_first("damaged")
+    lab.fetch()
+    assert lab.server.list_boto3_keys() == ["p/1"]
+
+
+@pytest.mark.parametrize("inputs", ["p/", "p/1"])
+def test_a_job_gets_no_large_object_that_arrives_damaged_every_time(lab: FetchLab, inputs: str) -> None:
+    lab.server.objects = {"p/1": LARGE * 2}
+    lab.server.misbehave = lambda request: "damaged" if request.method == "GET" else None
+    with pytest.raises(Failed, match="s3://ours/p/1 arrived damaged: S3 has another checksum") as failed:
+        lab.fetch(inputs)
+    assert failed.value.reason_class == "aws"
+
+
+def test_a_small_object_of_another_version_is_not_taken_for_the_listed_one(lab: FetchLab) -> None:
+    lab.server.objects = {"p/1": b"new", "p/2": b"2"}
+    lab.server.listed_etags = {"p/1": '"old"'}
+    lab.fail_first("other version")  # the server does not know `If-Match`
+    lab.fetch()
+    assert lab.server.list_boto3_keys() == ["p/1"]
 
 
 def test_the_first_request_for_an_object_of_unknown_size_is_boto3s(lab: FetchLab) -> None:
@@ -319,18 +357,65 @@ def test_several_large_objects_of_a_job_are_fetched_side_by_side(lab: FetchLab) 
         lab.fetch(check=check)
 
 
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_only_a_server_with_a_trusted_certificate_gets_requests(
-    lab: FetchLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: FetchLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     lab.server.objects = {"p/1": b"1"}
     download = Download(tmp_path / "1", RemoteObject("ours", "p/1", 1, build_etag(b"1")))
     with run_tls_proxy(lab.server.url, tmp_path) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         for bundle, expected in ((str(get_cert_path(True)), [download]), (str(proxy.ca_file), [])):
-            monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
+            monkeypatch.setenv(variable, bundle)
             clients = Clients(1, "us-east-1")
             transfers = clients.create_transfers(clients("s3"))
             assert transfers is not None
             assert lab.server.requests == []
             assert transfers.fetch_objects([download], {}, lambda: None) == expected
     assert lab.server.list_crt_keys() == ["p/1"]
+
+
+def test_after_a_tls_failure_the_bucket_is_left_to_boto3_because_the_failure_takes_long(lab: FetchLab) -> None:
+    refused: list[str] = []
+
+    class UntrustedServer(Exception):
+        name = transfer_batch.TLS_FAILURE
+
+    def refuse(place: object, download: Download, payer: str, events: TransferEvents) -> Any:
+        refused.append(download.remote.key)
+        events.on_done(UntrustedServer())
+        return MagicMock()
+
+    lab.server.objects = {f"p/{number}": b"x" for number in range(40)}
+    assert lab.transfers is not None
+    lab.transfers._clients.start_download = refuse
+    lab.fetch()
+    before = len(refused)
+    assert before <= MAX_SMALL_DOWNLOADS  # those that were under way
+    lab.folder = lab.folder / "again"
+    lab.fetch()
+    assert len(refused) == before
+    result = lab.folder / "result"
+    result.write_bytes(b"1")
+    assert lab.transfers.send_files([Upload(result, "ours", "out", 1, {})], {}, lambda: None) == {}
+    assert lab.server.list_crt_keys() == []
+
+
+def test_credentials_that_cannot_be_renewed_now_are_left_to_boto3_which_tries_again(lab: FetchLab) -> None:
+    lab.server.objects = {"p/1": b"1"}
+    renewals = iter([True])
+
+    def renew() -> dict[str, str]:
+        if next(renewals, False):
+            raise CredentialRetrievalError(provider="test", error_msg="the metadata service did not answer")
+        expires = datetime.now(UTC) + timedelta(hours=1)
+        return {"access_key": "new", "secret_key": "s", "token": "t", "expiry_time": expires.isoformat()}
+
+    old = datetime.now(UTC) + timedelta(seconds=1)
+    credentials = RefreshableCredentials("old", "s", "t", old, renew, "test")
+    lab.clients._botocore_session._credentials = credentials
+    assert lab.transfers is not None
+    download = Download(lab.folder / "1", RemoteObject("ours", "p/1", 1, build_etag(b"1")))
+    assert lab.transfers.fetch_objects([download], {}, lambda: None) == [download]
+    assert lab.transfers.fetch_objects([download], {}, lambda: None) == []

@@ -225,7 +225,7 @@ def test_a_large_input_is_fetched_completely_in_parts(s3: Any, tmp_path: Path) -
     calls = Calls(s3)
     assert get_size(fetch_inputs(InputSource(s3, "ours"), ["big"], tmp_path)) == len(content)
     assert (tmp_path / "big").read_bytes() == content
-    assert calls.names == ["GetObject"] * 3
+    assert calls.names == ["GetObject"] * 3 + ["HeadObject"]
 
 
 def test_an_input_is_fetched_again_if_the_connection_breaks(
@@ -320,8 +320,8 @@ def test_every_request_for_the_inputs_of_a_requester_pays_bucket_says_who_pays(s
     put_objects(s3, "p/1", "a")
     s3.put_object(Bucket="ours", Key="big", Body=bytes(11 * 1024 * 1024))
     requests = list_payers(s3, {"RequestPayer": "requester"}, tmp_path / "paid")
-    assert {name for name, _ in requests} == {"ListObjectsV2", "GetObject"}
-    assert len(requests) == 1 + 1 + 1 + 3
+    assert {name for name, _ in requests} == {"ListObjectsV2", "GetObject", "HeadObject"}
+    assert len(requests) == 1 + 1 + 1 + 3 + 1  # HeadObject for the checksum of the large file
     assert {payer for _, payer in requests} == {"requester"}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from awscrt import auth, http, io, s3
 from botocore.httpsession import get_cert_path
 from botocore.utils import percent_encode
 
+from distributed_something.worker.job.failures import AWS_ERRORS
 from distributed_something.worker.processors import on_all_processors
 from distributed_something.worker.transfer.crt.places import BucketPlace
 from distributed_something.worker.transfer.crt.transfer_items import (
@@ -42,6 +44,7 @@ _WHOLE = {
 }  # fmt: skip
 _PARTS = {"type": s3.S3RequestType.GET_OBJECT}
 _CONDITION_HEADERS = {"IfMatch": "If-Match", "IfNoneMatch": "If-None-Match"}
+log = logging.getLogger("worker")
 _PUT = {"type": s3.S3RequestType.DEFAULT, "operation_name": "PutObject"}
 
 
@@ -60,6 +63,10 @@ def _build_path(place: BucketPlace, key: str) -> str:
     return f"{place.path}{percent_encode(key, safe='/~')}"
 
 
+def _find_etag(headers: list[tuple[str, str]]) -> str:
+    return next((value for name, value in headers if name.lower() == "etag"), "")
+
+
 class CrtClients:
     """The clients of this process: one for each scheme, region, and port, which is one for all ordinary buckets.
 
@@ -75,11 +82,16 @@ class CrtClients:
     def is_usable(self) -> bool:
         """Return whether this process can use awscrt: in a forked process, the parent's clients would hang.
 
-        Credentials that expire soon are renewed here, because awscrt's only thread asks for them while it transfers.
+        Credentials that expire soon are renewed here, because awscrt's only thread asks for them while it transfers. If
+        that fails, boto3 tries it again for its own requests.
         """
         if os.getpid() != self._process or (credentials := self._session.get_credentials()) is None:
             return False
-        credentials.get_frozen_credentials()
+        try:
+            credentials.get_frozen_credentials()
+        except AWS_ERRORS as error:
+            log.info("the credentials could not be renewed; trying again: %s", error)
+            return False
         return True
 
     def start_download(self, place: BucketPlace, download: Download, payer: str, events: TransferEvents) -> Any:
@@ -91,22 +103,28 @@ class CrtClients:
         headers = [("Host", place.host), ("If-Match", remote.etag)]
         headers += [("x-amz-request-payer", payer)] if payer else []
         headers += [("Range", f"bytes=0-{remote.size - 1}")] if download.is_large else []
-        received = 0
+        received, etag = 0, ""
 
         def record_progress(size: int) -> None:
             nonlocal received
             received += size
             events.on_progress(size)
 
+        def keep_etag(headers: list[tuple[str, str]], **_: Any) -> None:
+            nonlocal etag
+            etag = _find_etag(headers)
+
         def end(error: Exception | None = None, **_: Any) -> None:
             # The file's size does not show that a response was complete, because each part has its own position.
             if error is None and received != remote.size:
                 error = IncompleteTransfer(f"{received} of {remote.size} bytes arrived")
+            if error is None and etag != remote.etag:  # not every server compares the condition
+                error = IncompleteTransfer(f"the server sent the object {etag}, not {remote.etag}")
             events.on_done(error)
 
         return client.make_request(
             request=http.HttpRequest("GET", _build_path(place, remote.key), http.HttpHeaders(headers)),
-            recv_filepath=str(download.path), on_progress=record_progress, on_done=end,
+            recv_filepath=str(download.path), on_headers=keep_etag, on_progress=record_progress, on_done=end,
             max_active_connections_override=download.connections, **(_PARTS if download.is_large else _WHOLE),
         )  # fmt: skip
 
@@ -130,7 +148,7 @@ class CrtClients:
 
         def keep_etag(headers: list[tuple[str, str]], **_: Any) -> None:
             nonlocal etag
-            etag = next((value for name, value in headers if name.lower() == "etag"), "")
+            etag = _find_etag(headers)
 
         def end(error: Exception | None = None, **_: Any) -> None:
             file.close()
@@ -169,8 +187,10 @@ class CrtClients:
     def _build_tls_options(self) -> Any:
         """Trust the certificates that boto3 trusts, because the image may have none of its own."""
         options = io.TlsContextOptions()
-        bundle = self._session.get_config_variable("ca_bundle") or get_cert_path(True)
-        options.override_default_trust_store_from_path(ca_filepath=str(bundle))
+        named = self._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+        bundle = str(named or get_cert_path(True))
+        is_folder = os.path.isdir(bundle)
+        options.override_default_trust_store_from_path(**{"ca_dirpath" if is_folder else "ca_filepath": bundle})
         return io.ClientTlsContext(options).new_connection_options()
 
     def _read_credentials(self) -> Any:

@@ -26,6 +26,7 @@ STALL_SECONDS = 60.0
 WAIT_SECONDS = 5.0  # for the transfers of other jobs; then boto3 transfers the objects
 CANCEL_SECONDS = 5.0  # a canceled request normally ends at once
 MAX_FAILURES = 3  # of one batch; then boto3 transfers the other objects, because S3 or the network has a problem
+TLS_FAILURE = "AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE"  # awscrt's name of the error
 log = logging.getLogger("worker")
 _T = TypeVar("_T", bound=Transfer)
 
@@ -54,6 +55,8 @@ class TransferBatch(Generic[_T]):
         self._active: dict[int, _ActiveTransfer[_T]] = {}
         self._done: SimpleQueue[tuple[int, Exception | None]] = SimpleQueue()
         self._started, self._last_active = 0, now()
+        # Whether awscrt and the server could not agree on TLS. awscrt takes up to 20 s to find that out.
+        self.has_tls_failure = False
 
     def run(self) -> list[_T]:
         """Transfer the objects and return those that could not be transferred."""
@@ -64,22 +67,26 @@ class TransferBatch(Generic[_T]):
                     return self._failed
                 self._await_end(CHECK_SECONDS)
                 self._check()
-                self._cancel_stalled()
+                self._cancel_hopeless()
         finally:
             self._cancel_all()
 
     def _start_transfers(self) -> None:
         """Start as many transfers as the limits permit. Leave the rest to boto3 after failures or a long wait."""
-        while self._waiting and len(self._failed) < MAX_FAILURES:
+        while self._waiting and not self._must_give_up:
             self._check()
             if not self._limits.try_start(self._waiting[0]):
                 break
             self._start_transfer(self._waiting.popleft())
         if self._active:
             self._last_active = self._now()
-        if len(self._failed) >= MAX_FAILURES or self._now() - self._last_active >= WAIT_SECONDS:
+        if self._must_give_up or self._now() - self._last_active >= WAIT_SECONDS:
             self._failed += self._waiting
             self._waiting.clear()
+
+    @property
+    def _must_give_up(self) -> bool:
+        return self.has_tls_failure or len(self._failed) >= MAX_FAILURES
 
     def _start_transfer(self, transfer: _T) -> None:
         self._started = number = self._started + 1
@@ -110,13 +117,14 @@ class TransferBatch(Generic[_T]):
         transfer = self._active.pop(number).transfer
         self._limits.end(transfer)
         if error is not None:
+            self.has_tls_failure |= getattr(error, "name", "") == TLS_FAILURE
             log.info("%s: %s; trying again", transfer.address, error)
             self._failed.append(transfer)
 
-    def _cancel_stalled(self) -> None:
-        """Cancel the transfers whose bytes do not arrive. They then end with an error."""
+    def _cancel_hopeless(self) -> None:
+        """Cancel the transfers whose bytes do not arrive, and all after a TLS failure. They then end with an error."""
         for active in self._active.values():
-            if self._now() - active.last_progress >= STALL_SECONDS:
+            if self.has_tls_failure or self._now() - active.last_progress >= STALL_SECONDS:
                 active.request.cancel()
 
     def _cancel_all(self) -> None:

@@ -31,6 +31,7 @@ class CrtTransfers:
         self._download_limits, self._upload_limits = TransferLimits(MAX_SMALL_DOWNLOADS), TransferLimits(MAX_UPLOADS)
         self._lock = threading.Lock()
         self._places: dict[str, BucketPlace | None] = {}
+        self._left_buckets: set[str] = set()  # left to boto3, because awscrt cannot open TLS connections to them
 
     def fetch_objects(
         self, downloads: Iterable[Download], arguments: S3Arguments, check: Callable[[], None]
@@ -49,9 +50,10 @@ class CrtTransfers:
             place = self._find_place(download.remote.bucket)
             return place and self._clients.start_download(place, download, payer, events)
 
-        failed = TransferBatch(downloads, start, self._download_limits, check, self._now).run()
+        batch = TransferBatch(downloads, start, self._download_limits, check, self._now)
+        failed = batch.run()
         for bucket in {download.remote.bucket for download in failed}:
-            self._forget_place(bucket)
+            self._forget_place(bucket, has_tls_failure=batch.has_tls_failure)
         return failed
 
     def send_files(
@@ -65,27 +67,37 @@ class CrtTransfers:
         sent: dict[Upload, SentObject] = {}
         if not uploads or not self._clients.is_usable():
             return sent
-        place = find_upload_place(self._s3, uploads[0].bucket, arguments)
+        bucket = uploads[0].bucket
+        place = None if bucket in self._left_buckets else find_upload_place(self._s3, bucket, arguments)
         if place is None:
             return sent
 
         def start(upload: Upload, events: TransferEvents) -> Any:
             return self._clients.start_upload(place, upload, check, events, partial(sent.__setitem__, upload))
 
-        TransferBatch(uploads, start, self._upload_limits, check, self._now).run()
+        batch = TransferBatch(uploads, start, self._upload_limits, check, self._now)
+        batch.run()
+        if batch.has_tls_failure:
+            self._forget_place(bucket, has_tls_failure=True)
         return sent
 
     def _find_place(self, bucket: str) -> BucketPlace | None:
         """Return where the requests for a bucket are sent, or None if only boto3 can send them."""
         with self._lock:
             if bucket not in self._places:
-                self._places[bucket] = find_bucket_place(self._s3, bucket)
+                is_left = bucket in self._left_buckets
+                self._places[bucket] = None if is_left else find_bucket_place(self._s3, bucket)
             return self._places[bucket]
 
-    def _forget_place(self, bucket: str) -> None:
-        """Find the place again for the next request, because boto3 may learn that the bucket is in another region."""
+    def _forget_place(self, bucket: str, *, has_tls_failure: bool) -> None:
+        """Find the place again for the next request, because boto3 may learn that the bucket is in another region.
+
+        After a TLS failure, leave the bucket to boto3.
+        """
         with self._lock:
             self._places.pop(bucket, None)
+            if has_tls_failure:
+                self._left_buckets.add(bucket)
 
 
 def build_transfers(s3: Any, session: Any) -> CrtTransfers | None:
