@@ -54,23 +54,9 @@ from distributed_something.results.status.advice_text import format_advice
 from distributed_something.worker import ForeignResponseError
 from tests.support.account import Account, emulate_account
 from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START, build_queue_counts
+from tests.support.healthy_run import HEALTHY, IDLE, NO_MACHINE, NOW, RUNNING_MACHINE
 
-NOW = START + 3600
 SUBJECT = build_subject_from_run(MONITOR_FILE)
-RUNNING_MACHINE = ObservedMachine("i-1", "running", NOW - 3000)
-HEALTHY = Evidence(
-    at=NOW,
-    subject=SUBJECT,
-    counts=QueueCounts(100, 4),
-    fleet=FleetState("active", 1, ("i-1",)),
-    machines=(RUNNING_MACHINE,),
-    registered_count=1,
-    cluster_machines=(ClusterMachine("i-1", True, 2),),
-    service=ServiceState(2, 2, 0),
-    log_tail=LogTail(NOW - 30, ("a line",)),
-)
-IDLE = replace(HEALTHY, counts=QueueCounts(100, 0), service=ServiceState(2, 0, 0))
-NO_MACHINE = replace(IDLE, fleet=FleetState("active", 3, ()), machines=(), registered_count=0, cluster_machines=())
 
 
 def find_first_cause(evidence: Evidence) -> Cause:

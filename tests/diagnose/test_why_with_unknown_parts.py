@@ -22,7 +22,6 @@ from distributed_something.observe.evidence import (
     Evidence,
     SpotQuota,
     build_subject_from_config,
-    build_subject_from_run,
 )
 from distributed_something.observe.machines import ObservedMachine
 from distributed_something.observe.queue import QueueCounts
@@ -31,28 +30,16 @@ from distributed_something.results.causes import group_failures
 from distributed_something.results.command_line import CommandLine
 from distributed_something.results.job_counter import FailedJob, JobCounts
 from distributed_something.results.outcome import RunOutcome
-from tests.support.fakes import MONITOR_FILE, SETTINGS, START
+from tests.support import healthy_run
+from tests.support.fakes import SETTINGS
+from tests.support.healthy_run import IDLE, NO_MACHINE, NOW, RUNNING_MACHINE
 
-NOW = START + 3600
 DENIED = "needs a permission"
-RUNNING_MACHINE = ObservedMachine("i-1", "running", NOW - 3000)
 NEW_MACHINE = ObservedMachine("i-3", "running", NOW - 480)
 RECLAIMED = ObservedMachine(
     "i-2", "terminated", NOW - 3000, end_reason="Spot instance termination", end_code="Server.SpotInstanceTermination"
 )
-HEALTHY = Evidence(
-    at=NOW,
-    subject=build_subject_from_run(MONITOR_FILE),
-    counts=QueueCounts(0, 5),
-    fleet=FleetState("active", 1, ("i-1",)),
-    machines=(RUNNING_MACHINE,),
-    registered_count=1,
-    cluster_machines=(ClusterMachine("i-1", True, 2),),
-    service=ServiceState(2, 2, 0),
-    log_tail=LogTail(NOW - 30, ("a line",)),
-)
-IDLE = replace(HEALTHY, counts=QueueCounts(100, 0), service=ServiceState(2, 0, 0))
-NO_MACHINE = replace(IDLE, fleet=FleetState("active", 3, ()), machines=(), registered_count=0, cluster_machines=())
+HEALTHY = replace(healthy_run.HEALTHY, counts=QueueCounts(0, 5))
 REPLACING = replace(
     IDLE,
     fleet=FleetState("active", 2, ("i-1", "i-3")),

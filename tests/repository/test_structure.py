@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from itertools import pairwise
 
 from tests.support.imports import PACKAGE, Import, get_package, iter_imports, list_modules
@@ -53,6 +54,12 @@ def test_every_package_imports_only_from_lower_layers() -> None:
         if (problem := find_import_problem(item))
     ]
     assert not problems, "\n".join(problems)
+
+
+def test_no_two_test_modules_have_the_same_name() -> None:
+    """Otherwise, pytest cannot collect both in one run, as `make check-long` does."""
+    counts = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in counts.items() if count > 1] == []
 
 
 def test_modules_are_imported_by_name_and_only_from_the_package() -> None:
