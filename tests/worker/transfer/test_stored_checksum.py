@@ -71,7 +71,15 @@ def test_a_file_of_several_blocks_is_compared_as_a_whole(path: Path) -> None:
     assert not is_intact(stored, path)
 
 
-@pytest.mark.parametrize("response", [{}, {"ChecksumCRC32": "2jmj7w==-3"}, {"ChecksumXXHASH3": "2jmj7w=="}])
+@pytest.mark.parametrize(
+    "response",
+    [
+        {},
+        {"ChecksumCRC32": "2jmj7w==-3"},
+        {"ChecksumCRC32": "2jmj7w==", "ChecksumType": "COMPOSITE"},
+        {"ChecksumXXHASH3": "2jmj7w=="},
+    ],
+)
 def test_without_a_checksum_of_the_whole_object_the_file_counts_as_intact(response: dict[str, str], path: Path) -> None:
     assert is_intact(response, path)
 
