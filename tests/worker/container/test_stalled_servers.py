@@ -97,14 +97,22 @@ def lab(cloud: str, tmp_path: Path) -> Iterator[WorkerLab]:
 
 
 def stop_worker(lab: WorkerLab, stop_seconds: float, return_seconds: float) -> None:
-    """Stop the worker, and check that its messages return in time, and that it ends in time with exit code 0."""
+    """Stop the worker, and check that its messages return in time, and that it ends in time with exit code 0.
+
+    A poll that is under way may receive a returned message once more. It returns at once, so both counts must agree
+    at some time, and when the worker has ended.
+    """
     (worker,) = lab.workers
-    hidden, start = lab.count_messages(hidden=True), time.monotonic()
-    assert hidden, "the worker has taken no job"
+    taken, start = lab.count_messages(hidden=True), time.monotonic()
+    assert taken, "the worker has taken no job"
     worker.send_signal(signal.SIGTERM)
-    wait_until(lambda: not lab.count_messages(hidden=True), f"messages are hidden: {lab.read_log()}", return_seconds)
-    assert lab.count_messages() == hidden
+
+    def have_returned() -> bool:
+        return lab.count_messages() == taken and lab.count_messages(hidden=True) == 0
+
+    wait_until(have_returned, f"messages are hidden: {lab.read_log()}", return_seconds)
     assert worker.wait(timeout=max(0.1, start + stop_seconds - time.monotonic())) == 0, lab.read_log()
+    assert have_returned(), "a message was received by the worker as it ended"
 
 
 @pytest.mark.parametrize("request_start", [b"GET /LAB?list-type=2", b"GET /LAB/in/a", b""], ids=["list", "get", "all"])
