@@ -1,5 +1,6 @@
 """Settings for all tests: a slow computer or a start in the background must not make a test fail."""
 
+import gc
 import os
 import signal
 from functools import lru_cache
@@ -18,6 +19,14 @@ import botocore.session  # noqa: E402  which looks at this variable
 
 # All sessions share the descriptions of AWS's services. Reading them took half of the time of all tests.
 botocore.session.create_loader = lru_cache(botocore.session.create_loader)
+
+# The imported modules stay in memory in any case, and searching them for garbage takes a tenth of the processor time.
+gc.set_threshold(50_000)
+
+
+def pytest_collection_finish() -> None:
+    """Leave everything that exists before the first test out of garbage collection."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -139,6 +139,7 @@ def test_jobs_whose_messages_were_lost_with_the_queue_are_sent_again(project: Pr
     assert len(project.sent) == 6
 
 
+@pytest.mark.long
 def test_an_interrupted_retry_is_continued_by_the_same_command(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,7 +51,8 @@ def test_a_wrong_command_in_the_queue_is_replaced(project: Project) -> None:
     assert sorted(project.read_results().values()) == sorted(f"{number}\n" for number in range(JOB_COUNT))
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(JOB_COUNT, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("count", [3, JOB_COUNT])
 def test_after_a_retry_in_which_everything_failed_only_its_jobs_run_again(
     project: Project, tmp_path: Path, count: int
 ) -> None:

@@ -26,6 +26,7 @@ def count_machines(project: Project) -> int:
     return sum(machine["State"]["Name"] in ("pending", "running") for machine in machines)
 
 
+@pytest.mark.long
 def test_a_worker_that_cannot_be_imported_ends_the_run_with_its_last_lines_and_no_job_is_lost(tmp_path: Path) -> None:
     with create_project(tmp_path / "p") as project:
         worker = project.folder / "worker" / "generic-worker.py"

@@ -86,6 +86,7 @@ def check_run_document(document: dict[str, Any], clone: Path) -> None:
 DELIVERIES = 6
 
 
+@pytest.mark.long
 def test_a_run_with_200_jobs_survives_killed_workers_a_killed_monitor_aws_errors_and_duplicate_messages(
     tmp_path: Path,
 ) -> None:
@@ -123,6 +124,7 @@ def send_duplicates(test_project: Project, job_file: Path, numbers: list[int]) -
         sqs.send_message(QueueUrl=url, MessageBody=json.dumps({**content, "group": groups[number]}))
 
 
+@pytest.mark.long
 def test_a_job_that_always_fails_is_reported_with_its_reason_and_kept_in_its_record(tmp_path: Path) -> None:
     script = "import sys; print('well', sys.argv[1], 'is empty'); sys.exit(7 * (sys.argv[1] == 'B2'))"
     with create_project(tmp_path / "p") as test_project:

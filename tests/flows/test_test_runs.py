@@ -132,6 +132,7 @@ def test_a_test_run_passes_removes_everything_and_leaves_a_real_run_alone(tmp_pa
         assert groups == ["Tryout", "Tryout_perInstance"]
 
 
+@pytest.mark.long
 def test_a_machine_that_never_joins_is_named_with_the_remedy(tmp_path: Path) -> None:
     with create_project(tmp_path / "p") as project, pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCALCLOUD_NOT_JOINING", "9")
@@ -221,6 +222,7 @@ def test_a_bucket_that_is_gone_is_named_and_nothing_is_created(lab: Lab) -> None
     assert (outcome.remaining, lab.list_rest()) == ([], [])
 
 
+@pytest.mark.long
 def test_a_bucket_that_is_deleted_while_the_machine_starts_is_named_with_the_remedy(lab: Lab) -> None:
     try:
         outcome = lab.test(IMPATIENT_PACE, view=type("View", (_BucketRemovingView,), {"lab": lab}))
@@ -329,6 +331,7 @@ def test_a_closed_terminal_or_pipe_does_not_keep_anything_from_being_removed(lab
     assert (outcome.remaining, lab.list_rest()) == ([], [])
 
 
+@pytest.mark.long
 def test_a_second_test_run_of_the_same_app_is_refused_and_removes_nothing(lab: Lab) -> None:
     view = type("View", (_SecondRunView,), {"lab": lab, "outcomes": []})
 

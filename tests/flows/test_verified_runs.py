@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.project import MONITOR_FILE, create_project
 
 BUCKET = "tryout-bucket"
 LARGE = 17_000_000  # bytes; uploaded in two parts
 
 
+@pytest.mark.long
 def test_verify_finds_what_happened_to_results(tmp_path: Path) -> None:
     with create_project(tmp_path / "p") as app:
         app.run("setup")

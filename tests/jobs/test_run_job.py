@@ -117,6 +117,7 @@ def test_files_that_are_left_out_are_not_counted(local_project: Project) -> None
     assert (code, "output          1 file, 0 bytes" in output) == (0, True), output
 
 
+@pytest.mark.long
 def test_a_job_that_is_run_again_starts_with_an_empty_folder(local_project: Project) -> None:
     content = {"command": "sh -c 'test ! -e {output_dir}/x && touch {output_dir}/x here'"}
     assert run_one_job(local_project, **content)[0] == 0
@@ -162,6 +163,7 @@ def test_the_program_has_the_environment_of_the_runs_containers(local_project: P
     assert ONE_JOB_VARIABLE not in actual
 
 
+@pytest.mark.long
 def test_a_job_can_be_selected_by_number_or_id(local_project: Project) -> None:
     groups = [{"n": number} for number in range(1, 6)]
     content: dict[str, object] = {"command": "echo number {n}", "groups": groups}

@@ -88,6 +88,7 @@ def test_the_state_file_of_an_older_version_is_accepted(tmp_path: Path) -> None:
     assert "a copy of another folder" in describe(tmp_path)
 
 
+@pytest.mark.long
 def test_commands_in_a_copied_project_neither_use_nor_stop_the_originals_local_cloud(
     plums: Project, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_stop_in_a_fresh_copy_changes_nothing_in_the_original(plums: Project, tm
     assert plums.get_local_cloud().state == original
 
 
+@pytest.mark.long
 def test_a_project_that_is_renamed_while_its_run_is_in_progress_says_so_and_leaves_nothing_behind(
     own_lab: Lab, tmp_path: Path
 ) -> None:
@@ -159,6 +161,7 @@ def test_objects_that_are_written_while_a_project_is_renamed_are_in_the_new_fold
         stop_local_cloud(renamed)
 
 
+@pytest.mark.long
 def test_the_command_after_a_crash_says_that_jobs_may_be_lost(plums: Project) -> None:
     plums.run("setup")
     os.kill(plums.get_local_cloud().state.pid, signal.SIGKILL)

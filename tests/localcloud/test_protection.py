@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from distributed_something.localcloud.base.endpoints import AGENT_PATH
 from distributed_something.localcloud.daemon.ecs_agent import PROTECTION_STATE_PATH, AgentEndpoint
 from distributed_something.localcloud.play.services import RunningTask
@@ -21,6 +23,7 @@ def has_replaced(lab: Lab, task_arn: str, tasks: int) -> bool:
     return task_arn not in task_arns and len(task_arns) == tasks
 
 
+@pytest.mark.long
 def test_lowering_the_desired_count_stops_only_unprotected_tasks(lab: Lab) -> None:
     lab.create_service(3)
     lab.request_fleet(2)
@@ -148,6 +151,7 @@ def test_a_draining_machine_gets_no_new_tasks_and_keeps_only_protected_ones(lab:
     assert len(lab.list_task_arns()) == 4
 
 
+@pytest.mark.long
 def test_protected_tasks_stop_when_their_machine_is_terminated(lab: Lab) -> None:
     lab.create_service(1)
     lab.request_fleet(1)

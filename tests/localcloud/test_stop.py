@@ -83,6 +83,7 @@ def is_running(project: Project) -> bool:
     return find_local_cloud(project.folder) is not None
 
 
+@pytest.mark.long
 def test_stop_is_silent_if_nothing_is_lost(plums: Project) -> None:
     plums.run("setup")
     assert plums.run("stop").stderr == "the local cloud is stopped\n"
@@ -117,6 +118,7 @@ def list_sleeping_programs() -> list[int]:
     return list_processes_with("7654")
 
 
+@pytest.mark.long
 def test_in_a_terminal_stop_asks_first_and_only_yes_stops(plums: Project) -> None:
     submit_jobs(plums, 1)
     for answer, expected_code in ((b"\n", 2), (b"n\n", 2), (b"\x03", 130)):
@@ -139,6 +141,7 @@ def test_in_a_terminal_stop_does_not_ask_with_yes_or_if_nothing_is_lost(plums: P
     assert (code, text.splitlines()) == (0, ["the local cloud is stopped"])
 
 
+@pytest.mark.long
 def test_stop_works_if_an_emulator_hangs(
     plums: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,6 +166,7 @@ def test_stop_works_if_the_daemon_was_killed_and_says_what_was_lost(plums: Proje
     assert plums.run("stop").stderr == "this project's local cloud was not running\n"
 
 
+@pytest.mark.long
 def test_stop_goes_on_if_the_results_cannot_be_exported(plums: Project) -> None:
     submit_jobs(plums, 1)
     plums.build_client("s3").put_object(Bucket="tryout-bucket", Key="a", Body=b"1")

@@ -73,6 +73,7 @@ def find_site_packages(environment: Path) -> Path:
     return next((environment / "lib").glob("python3*")) / "site-packages"
 
 
+@pytest.mark.long
 def test_the_wheel_alone_runs_a_project_and_creates_another_one(tmp_path: Path, environment: Path) -> None:
     """`.ci/new-project` does the same with `make venv`, in a container that has nothing else."""
     project, second = create_project(tmp_path / "mine"), tmp_path / "second"

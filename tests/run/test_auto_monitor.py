@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.gates import Gates, get_target_capacity, list_running_machines
 from tests.support.project import MONITOR_FILE, Project, create_project, list_project_processes, wait_until
 
@@ -46,6 +48,7 @@ def test_the_auto_monitor_scales_a_run_down_and_cleans_up_by_itself(tmp_path: Pa
     assert list_project_processes(app.folder) == []
 
 
+@pytest.mark.long
 def test_start_cluster_fails_if_setup_aws_has_not_created_the_auto_monitor(tmp_path: Path) -> None:
     with create_project(tmp_path / "p", AUTO_MONITOR="True") as app:
         app.run("setup")
