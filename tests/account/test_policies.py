@@ -319,14 +319,8 @@ def test_no_statement_can_be_removed() -> None:
             assert is_required or needed - list_actions(reduced), f"{name}: nothing needs {statement['Sid']}"
 
 
-@pytest.mark.parametrize(
-    "owner",
-    [
-        "a user",
-        "a container",
-        *(pytest.param(owner, marks=pytest.mark.long) for owner in ("setupAWS", "the auto-monitor")),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("owner", ["a user", "setupAWS", "the auto-monitor", "a container"])
 def test_every_granted_permission_is_needed(owner: str) -> None:
     granted, needed = {
         "a user": (CONTROL, permissions.find_permissions([*permissions.list_source_files(*COMMANDS), *ACCOUNT_FILES])),

@@ -204,6 +204,7 @@ def count_dead_letters(project: Project) -> int:
     return int(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
 
 
+@pytest.mark.long
 def test_an_outage_of_a_second_does_not_use_up_all_attempts(tmp_path: Path) -> None:
     """Four jobs fail until a file exists, which is created as soon as each of them has failed once."""
     with create_project(tmp_path / "p", JOB_RETRIES=4, DOCKER_CORES=4) as project:

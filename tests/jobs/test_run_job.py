@@ -124,6 +124,7 @@ def test_a_job_that_is_run_again_starts_with_an_empty_folder(local_project: Proj
     assert run_one_job(local_project, **content)[0] == 0
 
 
+@pytest.mark.long
 def test_inputs_are_read_from_the_bucket_to_which_upload_copies_files(local_project: Project) -> None:
     (local_project.folder / "files" / "data").mkdir()
     (local_project.folder / "files" / "data" / "a.txt").write_text("pear\n")
@@ -308,6 +309,7 @@ def test_in_a_container_a_job_runs_as_the_images_user_and_its_folder_is_copied_b
     run_docker("rmi", image)
 
 
+@pytest.mark.long
 @pytest.mark.containers
 def test_in_a_container_a_job_can_read_the_mounted_bucket(tmp_path: Path) -> None:
     with create_project(

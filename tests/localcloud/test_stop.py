@@ -90,6 +90,7 @@ def test_stop_is_silent_if_nothing_is_lost(plums: Project) -> None:
     assert plums.run("stop").stderr == "this project's local cloud was not running\n"
 
 
+@pytest.mark.long
 def test_without_a_terminal_stop_reports_the_lost_jobs_exports_the_results_and_goes_on(plums: Project) -> None:
     submit_jobs(plums, 3)
     plums.build_client("s3").put_object(Bucket="tryout-bucket", Key="results/1/a", Body=b"found")

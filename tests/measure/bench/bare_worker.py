@@ -22,14 +22,14 @@ from tests.measure.bench.worker_speed import COMMAND, OUTPUT
 
 
 class BareWorker:
-    """The clients, the temporary folder, and the job count that the threads share."""
+    """The clients, the folder for the jobs' files, and the job count that the threads share."""
 
-    def __init__(self, queue_url: str, bucket: str, jobs: int) -> None:
+    def __init__(self, queue_url: str, bucket: str, jobs: int, folder: Path) -> None:
         session = boto3.Session()
         self._sqs, self._s3 = session.client("sqs"), session.client("s3")
         self._queue_url, self._bucket, self._remaining_jobs = queue_url, bucket, jobs
         self._lock = threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="bare-"))
+        self._folder = folder
 
     def run_jobs(self) -> None:
         while self._claim_job():
@@ -56,14 +56,15 @@ class BareWorker:
 
 
 def main(queue_url: str, bucket: str, jobs: str, slots: str) -> None:
-    worker = BareWorker(queue_url, bucket, int(jobs))
-    threads = [threading.Thread(target=worker.run_jobs) for _ in range(int(slots))]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    print(time.perf_counter() - start)
+    with tempfile.TemporaryDirectory(prefix="bare-") as folder:
+        worker = BareWorker(queue_url, bucket, int(jobs), Path(folder))
+        threads = [threading.Thread(target=worker.run_jobs) for _ in range(int(slots))]
+        start = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print(time.perf_counter() - start)
 
 
 if __name__ == "__main__":
