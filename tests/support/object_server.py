@@ -34,7 +34,8 @@ class ObjectServer:
     """The objects of one bucket, and how the server responds to a request for one.
 
     `misbehave` may return one of "hang" (until `released` is set), "cut", "short", "wrong checksum", "damaged" (other
-    bytes, and the right headers), "other version" (as if there were no condition), or an HTTP status; for an upload,
+    bytes, and the right headers), "chunked" (without a length), "other version" (as if there were no condition), or an
+    HTTP status; for an upload,
     one of "hang", "hold" (store and respond once `released` is set), "cut" (after it was stored), or an HTTP status.
     `listed_etags` are the ETags in listings, if they differ. `checksums`: the headers that say an object's checksum,
     if they differ. HEAD requests are in `heads`, and all others in `requests`.
@@ -74,8 +75,7 @@ def run_object_server() -> Iterator[ObjectServer]:
     class Handler(_ObjectHandler):
         server_state = state
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads, server.block_on_close = True, False
+    with _Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         state.url = f"http://127.0.0.1:{server.server_port}"
         try:
@@ -83,6 +83,11 @@ def run_object_server() -> Iterator[ObjectServer]:
         finally:
             state.released.set()
             server.shutdown()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads, block_on_close = True, False
+    request_queue_size = 128  # clients connect many times at once
 
 
 class _ObjectHandler(BaseHTTPRequestHandler):
@@ -161,7 +166,8 @@ class _ObjectHandler(BaseHTTPRequestHandler):
             body, status = content[first : last + 1], 206
             headers["Content-Range"] = f"bytes {first}-{first + len(body) - 1}/{len(content)}"
         else:
-            headers["x-amz-checksum-crc32"] = build_crc32(content + b"x" * (fault == "wrong checksum"))
+            usual = {"x-amz-checksum-crc32": build_crc32(content + b"x" * (fault == "wrong checksum"))}
+            headers |= self.server_state.checksums.get(request.key, usual)
         if fault == "damaged":
             body = bytes(len(body))
         self._send(status, body, headers, fault)
@@ -171,7 +177,12 @@ class _ObjectHandler(BaseHTTPRequestHandler):
         if fault == "short":
             body = body[: len(body) // 2]
             headers.pop("x-amz-checksum-crc32", None)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        if fault == "chunked":
+            headers["Transfer-Encoding"] = "chunked"
+            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        else:
+            headers["Content-Length"] = str(len(body))
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         if fault in ("cut", "hang"):

@@ -227,8 +227,9 @@ class _InputFetcher:
 
         def is_intact(path: Path) -> bool:
             remote = remotes[path]
-            compare = partial(is_file_intact, self._s3, remote, path, self._check, self._arguments)
-            return self._fetch_with_retries(remote.bucket, remote.key, compare)
+            place = (remote.bucket, remote.key)
+            compare = partial(is_file_intact, self._s3, *place, remote.etag, path, self._check, self._arguments)
+            return self._fetch_with_retries(*place, compare)
 
         return [path for path, intact in zip(remotes, pool.map(is_intact, remotes), strict=True) if not intact]
 

@@ -14,16 +14,18 @@ import io
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
+from botocore.httpchecksum import StreamingChecksumBody
 
 from distributed_something.worker.job.failures import get_error_code
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments, select_payer_arguments
 from distributed_something.worker.processors import use_all_processors
 from distributed_something.worker.transfer.retry import IncompleteTransfer, check_requests, watch_requests
+from distributed_something.worker.transfer.stored_checksum import StoredChecksum, read_stored_checksum
 
 MAX_PARALLEL_REQUESTS = 16  # per job and direction
 PART_BYTES = 16 * 1024 * 1024
@@ -65,17 +67,22 @@ def fetch_object(
 ) -> RemoteObject:  # fmt: skip
     """Fetch an object, or only the first part if the response shows that the object is large, in one request.
 
-    With `only_small`, read nothing of a large object.
+    With `only_small`, read nothing of a large object. Raise FlexibleChecksumError, as botocore does, if the bytes of an
+    object that is not large do not have the checksum that S3 stores.
     """
     response = s3.get_object(Bucket=bucket, Key=key, **arguments)
     check()  # before the file is created, because the job's folder may no longer exist
-    remote = RemoteObject(bucket, key, response["ContentLength"], response.get("ETag", ""))
+    size = response.get("ContentLength")  # missing if a server sends an object in chunks
+    remote = RemoteObject(bucket, key, size or 0, response.get("ETag", ""))
     with closing(response["Body"]) as body, path.open("wb") as file:
         if is_in_parts(remote):
             _copy_body(body, file, 0 if only_small else PART_BYTES, check, read_to_end=False)
-        else:
-            _copy_body(body, file, remote.size, check)
-    return remote
+            return remote
+        checksum = None if isinstance(body, StreamingChecksumBody) else read_stored_checksum(response)
+        received = _copy_body(body, file, size, check, checksum=checksum)
+    if checksum is not None and not checksum.matches():
+        raise FlexibleChecksumError(error_msg="the bytes that arrived do not have the checksum that S3 stores")
+    return replace(remote, size=received)
 
 
 def is_in_parts(remote: RemoteObject) -> bool:
@@ -105,17 +112,26 @@ def fetch_object_part(
         _copy_body(body, file, end - start, check)
 
 
-def _copy_body(body: Any, file: BinaryIO, size: int, check: Callable[[], None], read_to_end: bool = True) -> None:
-    """Copy `size` bytes. With `read_to_end`, also read the end of the body, so that botocore compares the checksum and
-    releases the connection. Raise IncompleteTransfer if bytes are missing."""
+def _copy_body(
+    body: Any, file: BinaryIO, size: int | None, check: Callable[[], None], *, read_to_end: bool = True,
+    checksum: StoredChecksum | None = None,
+) -> int:  # fmt: skip
+    """Copy `size` bytes (None: all that arrive), add them to `checksum`, and return how many they were.
+
+    With `read_to_end`, also read the end of the body, so that botocore compares the checksum and releases the
+    connection. Raise IncompleteTransfer if bytes are missing.
+    """
     received = 0
     _return_reads_early(body)
-    while chunk := body.read(CHUNK_BYTES if read_to_end else min(CHUNK_BYTES, size - received)):
+    while chunk := body.read(CHUNK_BYTES if read_to_end else min(CHUNK_BYTES, (size or 0) - received)):
         check()
         received += len(chunk)
         file.write(chunk)
-    if received != size:
+        if checksum is not None:
+            checksum.update(chunk)
+    if size is not None and received != size:
         raise IncompleteTransfer(f"{received} of {size} bytes arrived")
+    return received
 
 
 class _EarlyReader:

@@ -12,6 +12,7 @@ files are then transferred on disk, too.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import resource
@@ -42,6 +43,7 @@ BLOCK_BYTES = 16 * 1024 * 1024
 MEDIUM_FILES, MEDIUM_BYTES = 20, 50_000_000
 # Goals: the worker's wall time as a multiple of s5cmd's or, for one large file up, of the faster tool's.
 MAX_DOWN_RATIO, MAX_UP_RATIO, MAX_LARGE_UP_RATIO = 1.3, 1.5, 1.1
+START_ROUNDS = 3
 MEMORY_FOLDER = Path("/dev/shm")  # Linux keeps its files in memory
 _TOOL_FOLDER = Path(sysconfig.get_path("scripts"))
 
@@ -90,7 +92,7 @@ def _measure_sources(
 
 def _compare_tools(name: str, source: Path, down: Path, env: Mapping[str, str], rounds: int) -> list[Measurement]:
     seconds: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    starts = {tool: _time_command(command, env) for tool, command in _START_COMMANDS.items()}
+    starts = {tool: _measure_start(command, env) for tool, command in _START_COMMANDS.items()}
 
     def time_transfer(tool: str, direction: str, folder: Path, prefix: str) -> None:
         wall, processor = _time_command(_COMMANDS[tool](direction, folder, prefix), env)
@@ -106,7 +108,7 @@ def _compare_tools(name: str, source: Path, down: Path, env: Mapping[str, str], 
             shutil.rmtree(down, ignore_errors=True)
             down.mkdir()
             time_transfer(tool, "down", down, prefix)
-            _check_sizes(source, down)
+            _check_files(source, down)
     shutil.rmtree(down)
     return [_build_measurement(name, direction, seconds) for direction in ("up", "down")]
 
@@ -151,6 +153,13 @@ _COMMANDS: dict[str, Callable[[str, Path, str], list[str]]] = {
 _START_COMMANDS = {"s5cmd": [str(_TOOL_FOLDER / "s5cmd"), "version"], "aws": [str(_TOOL_FOLDER / "aws"), "--version"]}
 
 
+def _measure_start(command: list[str], env: Mapping[str, str]) -> tuple[float, float]:
+    """Return the medians of the seconds that a program takes to start, once its files are in memory."""
+    seconds = [_time_command(command, env) for _ in range(1 + START_ROUNDS)][1:]
+    wall, processor = zip(*seconds, strict=True)
+    return statistics.median(wall), statistics.median(processor)
+
+
 def _time_command(command: list[str], env: Mapping[str, str]) -> tuple[float, float]:
     """Return the wall seconds and the processor seconds that the program prints, or else those of its process."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -170,9 +179,11 @@ def _write_files(folder: Path, files: int, size: int) -> None:
                 file.write(os.urandom(min(BLOCK_BYTES, size - first)))
 
 
-def _check_sizes(source: Path, down: Path) -> None:
-    sizes = [{path.name: path.stat().st_size for path in folder.iterdir()} for folder in (source, down)]
-    assert sizes[0] == sizes[1], "files are missing or have the wrong size"
+def _check_files(source: Path, down: Path) -> None:
+    names = os.listdir(source)
+    assert sorted(names) == sorted(os.listdir(down)), "there are other files"
+    equal, _, _ = filecmp.cmpfiles(source, down, names, shallow=False)
+    assert len(equal) == len(names), "files have other bytes"
 
 
 def main(direction: str, folder: str, prefix: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import os
 import subprocess
@@ -42,7 +44,7 @@ from tests.support.object_server import ObjectServer, SeenRequest, build_etag, r
 from tests.support.paths import ROOT
 from tests.support.tls_proxy import run_tls_proxy
 
-pytest.importorskip("awscrt")
+checksums = pytest.importorskip("awscrt.checksums")
 
 
 @dataclass
@@ -128,6 +130,44 @@ def test_a_job_gets_no_large_object_that_arrives_damaged_every_time(lab: FetchLa
     with pytest.raises(Failed, match="s3://ours/p/1 arrived damaged: S3 has another checksum") as failed:
         lab.fetch(inputs)
     assert failed.value.reason_class == "aws"
+
+
+def build_checksum_headers(name: str, content: bytes) -> dict[str, str]:
+    """Return the headers with which S3 says an object's checksum."""
+    compute = {
+        "crc64nvme": lambda: checksums.crc64nvme(content).to_bytes(8),
+        "crc32c": lambda: checksums.crc32c(content).to_bytes(4),
+        "sha256": lambda: hashlib.sha256(content).digest(),
+    }[name]
+    checksum = base64.b64encode(compute()).decode()
+    return {f"x-amz-checksum-{name}": checksum, "x-amz-checksum-type": "FULL_OBJECT"}
+
+
+@pytest.mark.parametrize("name", ["crc64nvme", "crc32c", "sha256"])
+@pytest.mark.parametrize("inputs", ["p/", "p/1"])
+def test_a_job_gets_no_small_object_that_arrives_damaged_every_time(lab: FetchLab, name: str, inputs: str) -> None:
+    """S3 stores CRC-64/NVME unless a client asks for another one. boto3 cannot compute the CRCs without awscrt."""
+    lab.server.objects = {"p/1": b"content"}
+    lab.server.checksums = {"p/1": build_checksum_headers(name, b"content")}
+    assert lab.fetch(inputs)
+    (lab.folder / "1").unlink()
+    lab.server.misbehave = lambda request: "damaged"
+    with pytest.raises(Failed, match=r"the input s3://ours/p/1 could not be fetched: .*checksum") as failed:
+        lab.fetch(inputs)
+    assert failed.value.reason_class == "aws"
+
+
+def test_a_checksum_of_the_parts_checksums_is_not_compared_with_the_object(lab: FetchLab) -> None:
+    lab.server.objects = {"p/1": b"content"}
+    lab.server.checksums = {"p/1": {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA=", "x-amz-checksum-type": "COMPOSITE"}}
+    assert lab.fetch("p/1")
+
+
+@pytest.mark.parametrize("inputs", ["p/", "p/1"])
+def test_a_response_that_does_not_say_its_length_is_read_to_its_end(lab: FetchLab, inputs: str) -> None:
+    lab.server.objects = {"p/1": b"content"}
+    lab.server.misbehave = lambda request: "chunked" if request.method == "GET" else None
+    assert [file.size for file in lab.fetch(inputs)] == [len(b"content")]
 
 
 def test_a_small_object_of_another_version_is_not_taken_for_the_listed_one(lab: FetchLab) -> None:

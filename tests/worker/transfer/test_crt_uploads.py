@@ -8,22 +8,25 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distributed_something.worker.job.failures import LostLease
+from distributed_something.worker.job.failures import Failed, LostLease
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.transfer.crt import transfer_batch
-from distributed_something.worker.transfer.crt.transfer_items import MAX_UPLOADS
+from distributed_something.worker.transfer.crt.transfer_items import MAX_SMALL_DOWNLOADS, MAX_UPLOADS
+from distributed_something.worker.transfer.inputs import InputSource, fetch_inputs
 from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
 from tests.support.emulator import KEYS
 from tests.support.object_server import ObjectServer, SeenRequest, build_etag, run_object_server
 from tests.support.paths import ROOT
 
 pytest.importorskip("awscrt")
+CONNECTIONS = 25  # of a client of awscrt
 # Headers of boto3's requests that awscrt does not send, and the reverse. The other headers must be equal.
 OWN_HEADERS = {
     "authorization", "x-amz-date", "x-amz-content-sha256", "user-agent", "expect", "accept-encoding", "amz-sdk-request",
@@ -236,6 +239,37 @@ def test_a_job_that_must_stop_leaves_no_upload_under_way_even_if_the_server_hang
     assert vars(lab.transfers._upload_limits)["_small"] == 0
     assert len(lab.server.requests) == MAX_UPLOADS
     assert lab.server.objects == {}
+
+
+def test_uploads_wait_for_no_connection_while_downloads_use_all_of_theirs(lab: UploadLab, tmp_path: Path) -> None:
+    """An upload that waits inside awscrt could be sent after the lease has ended."""
+    lab.write_files(*(f"{number:03}" for number in range(MAX_UPLOADS)))
+    lab.server.objects = {f"in/{number:03}": b"x" for number in range(MAX_SMALL_DOWNLOADS)}
+    are_downloading, are_uploading = threading.Event(), threading.Event()
+
+    def hold(request: SeenRequest) -> str:
+        if len(lab.server.requests) >= CONNECTIONS:
+            are_downloading.set()
+        if len(lab.list_puts(is_crt=True)) == MAX_UPLOADS:
+            are_uploading.set()
+        return "hold" if request.method == "PUT" else "hang"
+
+    def fetch() -> None:
+        with suppress(Failed):
+            fetch_inputs(InputSource(lab.s3, "ours", {}, transfers=lab.transfers), ["in/"], tmp_path, lambda: None)
+
+    lab.server.misbehave = hold
+    threads = [threading.Thread(target=fetch), threading.Thread(target=lab.upload)]
+    try:
+        threads[0].start()
+        assert are_downloading.wait(30)
+        threads[1].start()
+        assert are_uploading.wait(30), f"{len(lab.list_puts(is_crt=True))} uploads were sent"
+    finally:
+        lab.server.misbehave = lambda request: None
+        lab.server.released.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_a_worker_that_was_frozen_until_its_lease_ended_starts_no_upload(lab: UploadLab, tmp_path: Path) -> None:

@@ -12,12 +12,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from distributed_something.worker.job.failures import LostLease
-from distributed_something.worker.transfer.s3_file import RemoteObject
 from distributed_something.worker.transfer.stored_checksum import READ_BYTES, is_file_intact
 from tests.worker.transfer.s3_calls import build_s3_error
 
 CONTENT = os.urandom(READ_BYTES + 1)
-REMOTE = RemoteObject("ours", "in/a", len(CONTENT), '"etag"')
+OBJECT = ("ours", "in/a", '"etag"')
 
 
 class HeadOnlyS3:
@@ -40,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def is_intact(response: dict[str, str] | Exception, path: Path) -> bool:
-    return is_file_intact(HeadOnlyS3(response), REMOTE, path, lambda: None)
+    return is_file_intact(HeadOnlyS3(response), *OBJECT, path, lambda: None)
 
 
 # S3 says these of the text "123456789", which is the usual check value of the CRCs.
@@ -96,10 +95,16 @@ def test_a_temporary_error_is_the_callers_to_retry(path: Path) -> None:
 
 def test_the_request_is_about_the_fetched_version_and_says_who_pays(path: Path) -> None:
     s3 = HeadOnlyS3({})
-    is_file_intact(s3, REMOTE, path, lambda: None, {"RequestPayer": "requester"})
+    is_file_intact(s3, *OBJECT, path, lambda: None, {"RequestPayer": "requester"})
     assert s3.calls == [
         {"Bucket": "ours", "Key": "in/a", "IfMatch": '"etag"', "ChecksumMode": "ENABLED", "RequestPayer": "requester"}
     ]
+
+
+def test_an_object_that_was_replaced_is_fetched_again_if_the_server_ignores_conditions(path: Path) -> None:
+    stored = {"ChecksumSHA256": base64.b64encode(hashlib.sha256(CONTENT).digest()).decode()}
+    assert is_intact(stored | {"ETag": OBJECT[2]}, path)
+    assert not is_intact(stored | {"ETag": '"another"'}, path)
 
 
 def test_check_can_end_the_comparison(path: Path) -> None:
@@ -107,4 +112,4 @@ def test_check_can_end_the_comparison(path: Path) -> None:
         raise LostLease
 
     with pytest.raises(LostLease):
-        is_file_intact(HeadOnlyS3({"ChecksumCRC32": "AAAAAA=="}), REMOTE, path, lose_lease)
+        is_file_intact(HeadOnlyS3({"ChecksumCRC32": "AAAAAA=="}), *OBJECT, path, lose_lease)

@@ -22,7 +22,6 @@ from distributed_something.worker.job.failures import AWS_ERRORS
 from distributed_something.worker.processors import on_all_processors
 from distributed_something.worker.transfer.crt.places import BucketPlace
 from distributed_something.worker.transfer.crt.transfer_items import (
-    MAX_CONNECTIONS,
     Download,
     SentObject,
     TransferEvents,
@@ -35,6 +34,9 @@ PART_BYTES = 8 * 1024 * 1024
 # awscrt accepts no lower limit for its buffers. The limits on downloads keep it from being reached.
 BUFFER_BYTES = 256 * 1024 * 1024
 CONNECT_TIMEOUT_MS = 5000
+# With this throughput, awscrt opens up to 25 connections, on all types of machines. Uploads have a client of their own,
+# with a connection for each: an upload that waited for a connection could be sent after the lease has ended.
+THROUGHPUT_GBPS = 10.0
 MAX_EVENT_LOOPS = 4
 # One request, whose checksum awscrt compares; or parallel requests for the parts of a large object. awscrt writes the
 # file itself, because passing the bytes to Python would take more than twice the processor time.
@@ -68,15 +70,16 @@ def _find_etag(headers: list[tuple[str, str]]) -> str:
 
 
 class CrtClients:
-    """The clients of this process: one for each scheme, region, and port, which is one for all ordinary buckets.
+    """The clients of this process: for each scheme, region, and port, one for downloads and one for uploads.
 
-    A client is created when it is first needed. `session` is the botocore session with the credentials.
+    All ordinary buckets share them. A client is created when it is first needed. `session` is the botocore session with
+    the credentials.
     """
 
     def __init__(self, session: Any) -> None:
         self._session, self._process = session, os.getpid()
         self._lock = threading.Lock()
-        self._clients: dict[tuple[str, str, int | None], Any] = {}
+        self._clients: dict[tuple[str, str, int | None, bool], Any] = {}
         self._bootstrap: Any = None
 
     def is_usable(self) -> bool:
@@ -99,7 +102,7 @@ class CrtClients:
 
         Raise an exception if the file cannot be opened or awscrt does not accept the request.
         """
-        client, remote = self._get_client(place), download.remote
+        client, remote = self._get_client(place, is_upload=False), download.remote
         headers = [("Host", place.host), ("If-Match", remote.etag)]
         headers += [("x-amz-request-payer", payer)] if payer else []
         headers += [("Range", f"bytes=0-{remote.size - 1}")] if download.is_large else []
@@ -138,7 +141,7 @@ class CrtClients:
         `events.on_done` if S3 stored the file, or refused it because of its condition. Raise an exception if the file
         cannot be read or awscrt does not accept the request.
         """
-        client, file = self._get_client(place), upload.path.open("rb")
+        client, file = self._get_client(place, is_upload=True), upload.path.open("rb")
         digest, etag = hashlib.file_digest(file, "sha256"), ""
         headers = [
             ("Host", place.host), ("Content-Length", str(upload.size)), *place.headers,
@@ -161,8 +164,8 @@ class CrtClients:
         request = http.HttpRequest("PUT", _build_path(place, upload.key), http.HttpHeaders(headers), body)
         return client.make_request(request=request, on_headers=keep_etag, on_done=end, **_PUT)
 
-    def _get_client(self, place: BucketPlace) -> Any:
-        key = (place.scheme, place.region, place.port)  # awscrt confuses two ports of one host
+    def _get_client(self, place: BucketPlace, *, is_upload: bool) -> Any:
+        key = (place.scheme, place.region, place.port, is_upload)  # awscrt confuses two ports of one host
         with self._lock:
             if key not in self._clients:
                 with on_all_processors():
@@ -180,7 +183,7 @@ class CrtClients:
             tls_mode=s3.S3RequestTlsMode.ENABLED if is_tls else s3.S3RequestTlsMode.DISABLED,
             tls_connection_options=self._build_tls_options() if is_tls else None,
             signing_config=s3.create_default_s3_signing_config(region=place.region, credential_provider=provider),
-            part_size=PART_BYTES, memory_limit=BUFFER_BYTES, max_active_connections_override=MAX_CONNECTIONS,
+            part_size=PART_BYTES, memory_limit=BUFFER_BYTES, throughput_target_gbps=THROUGHPUT_GBPS,
             retry_config=s3.S3RetryConfig(retry_mode=s3.S3RetryMode.NONE), connect_timeout_ms=CONNECT_TIMEOUT_MS,
         )  # fmt: skip
 

@@ -18,8 +18,6 @@ MAX_SMALL_DOWNLOADS, MAX_UPLOADS, MAX_SMALL_BYTES = 32, 24, 16 * 1024 * 1024
 MAX_LARGE_DOWNLOADS = 2
 # Connections for large objects together; with more, awscrt needs more memory and is not faster here.
 LARGE_CONNECTIONS = 6
-# A request that waited for a connection inside awscrt could be sent after the lease has ended.
-MAX_CONNECTIONS = MAX_SMALL_DOWNLOADS + MAX_UPLOADS + MAX_LARGE_DOWNLOADS * LARGE_CONNECTIONS
 
 
 class Transfer(Protocol):
