@@ -17,6 +17,7 @@ def image() -> str:
     return build_worker_image(ROOT / "worker", IMAGE, BASE_IMAGE="debian:bookworm-slim")
 
 
+@pytest.mark.long
 @pytest.mark.containers
 def test_the_four_commands_run_every_job_in_containers_with_the_image(image: str, tmp_path: Path) -> None:
     with create_project(tmp_path / "p", DOCKERHUB_TAG=image, GREETING="hello") as test_project:

@@ -40,6 +40,7 @@ def run_until_nothing_works(project: Project) -> list[list[str]]:
     return [command[len(prefix) :] for command in words]
 
 
+@pytest.mark.long
 def test_a_wrong_command_in_the_queue_is_replaced(project: Project) -> None:
     project.write_job_file(command="no-such-program {n}", **JOBS)
     commands = run_until_nothing_works(project)

@@ -869,6 +869,7 @@ def test_a_killed_submission_can_be_resumed_without_losing_jobs_or_repeating_ack
     assert not submission.journal.exists()
 
 
+@pytest.mark.long
 def test_a_second_process_is_rejected_while_the_first_one_sends(home: Path, cloud: str) -> None:
     submission = SubmitProcess(home, cloud, 3000)
     link = home / "link"

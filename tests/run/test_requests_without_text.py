@@ -287,6 +287,7 @@ def replace_texts() -> Iterator[int]:
         yield len(formatters)
 
 
+@pytest.mark.long
 def test_the_same_requests_are_sent_without_text_for_people(tmp_path: Path) -> None:
     """The commands include cleanups with machines outside the fleet, failed jobs, and orphans from older runs."""
     expected, output = rehearse(tmp_path / "with")
