@@ -35,10 +35,9 @@ class ObjectServer:
 
     `misbehave` may return one of "hang" (until `released` is set), "cut", "short", "wrong checksum", "damaged" (other
     bytes, and the right headers), "chunked" (without a length), "other version" (as if there were no condition), or an
-    HTTP status; for an upload,
-    one of "hang", "hold" (store and respond once `released` is set), "cut" (after it was stored), or an HTTP status.
-    `listed_etags` are the ETags in listings, if they differ. `checksums`: the headers that say an object's checksum,
-    if they differ. HEAD requests are in `heads`, and all others in `requests`.
+    HTTP status; for an upload, one of "hang", "hold" (store and respond once `released` is set), "cut" (after it was
+    stored), or an HTTP status. `listed_etags` are the ETags in listings, if they differ. `checksums`: the headers that
+    say an object's checksum, if they differ. HEAD requests are in `heads`, and all others in `requests`.
     """
 
     url: str = ""

@@ -80,7 +80,6 @@ def is_file_intact(
     """Return whether a file has the checksum that S3 stores; True if there is none that can be compared.
 
     `etag` is the object's when its fetch began. Return False, too, if it has changed and the server ignores conditions.
-
     `arguments` are extra arguments for the request. `check` is called while the file is read, and can end this by
     raising an exception. Raise an AWS error if a retry of the request may succeed.
     """

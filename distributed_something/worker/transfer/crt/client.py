@@ -34,8 +34,8 @@ PART_BYTES = 8 * 1024 * 1024
 # awscrt accepts no lower limit for its buffers. The limits on downloads keep it from being reached.
 BUFFER_BYTES = 256 * 1024 * 1024
 CONNECT_TIMEOUT_MS = 5000
-# With this throughput, awscrt opens up to 25 connections, on all types of machines. Uploads have a client of their own,
-# with a connection for each: an upload that waited for a connection could be sent after the lease has ended.
+# With this throughput, a client of awscrt 0.38.1 opens up to 25 connections (measured). Uploads have a client of their
+# own, with a connection for each: an upload that waited for a connection could be sent after the lease has ended.
 THROUGHPUT_GBPS = 10.0
 MAX_EVENT_LOOPS = 4
 # One request, whose checksum awscrt compares; or parallel requests for the parts of a large object. awscrt writes the

@@ -13,7 +13,8 @@ from distributed_something.worker.transfer.s3_file import RemoteObject
 MAX_WHOLE_BYTES = 8 * 1024 * 1024  # an object up to this size is one request, whose response awscrt holds in memory
 MAX_UPLOAD_BYTES = 2 * 1024 * 1024  # for larger files, awscrt would save little, because boto3's cost is per request
 # Of all jobs of a container together; the bytes are those of one direction. awscrt frees a buffer when its request has
-# ended, so these limit the memory: with 48 MiB, the jobs of 16 slots need 80 MB more.
+# ended, so these limit the memory: with 48 MiB, the jobs of 16 slots need 80 MB more. MAX_UPLOADS must not exceed the
+# connections of a client (see client.py).
 MAX_SMALL_DOWNLOADS, MAX_UPLOADS, MAX_SMALL_BYTES = 32, 24, 16 * 1024 * 1024
 MAX_LARGE_DOWNLOADS = 2
 # Connections for large objects together; with more, awscrt needs more memory and is not faster here.
