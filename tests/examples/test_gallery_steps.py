@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from distributed_something.jobs.job_file import load_job_file
-from distributed_something.worker.job.job import parse_message
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message.job_template import parse_message
 from tests.examples import example, example_hooks
 from tests.support.offline import run_command
 from tests.support.project import ROOT
@@ -123,7 +123,8 @@ def test_a_steps_one_job_file_does_for_four_plates_what_the_published_messages_d
     groups = list(list_groups(step.level, "ABCDEFGHIJKLMNOP", 24, 9))
     assert len(messages) == len(groups) == 4 * {"plate": 1, "well": 384, "site": 384 * 9}[step.level]
     assert len({job_id(message) for message in messages}) == len(messages)
-    for message, group in zip(messages, groups, strict=True):
+    stride = 11 if len(messages) > 1000 else 1  # other than a divisor of 9 sites and 24 columns
+    for message, group in list(zip(messages, groups, strict=True))[::stride]:
         published = build_published_message(step, group)
         description = describe_job(cellprofiler, tmp_path, message)
         assert description == describe_job(cellprofiler, tmp_path, parse_message(json.dumps(published)))

@@ -33,6 +33,7 @@ def test_two_groups_produce_two_greetings(tmp_path: Path) -> None:
         assert len(example.list_result_files()) == 2
 
 
+@pytest.mark.long
 @pytest.mark.containers
 def test_jobs_in_containers_write_the_same_greetings(tmp_path: Path) -> None:
     require_engine()
