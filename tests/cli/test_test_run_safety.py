@@ -15,8 +15,8 @@ from moto import mock_aws
 
 from distributed_something.aws.clients import Clients
 from distributed_something.cli.context import Context
+from distributed_something.cli.interrupts import postpone_interrupts, raise_interrupts
 from distributed_something.cli.test_run.command import NO_MACHINE_TEXT, _format_cost
-from distributed_something.cli.test_run.interrupts import postpone_interrupts, raise_interrupts
 from distributed_something.cli.test_run.lock import TestRunLock
 from distributed_something.cli.test_run.plan import TEST_INPUT, PlannedTest, build_test_plan
 from distributed_something.cli.test_run.removal import remove_killed_test_run

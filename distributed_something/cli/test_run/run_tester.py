@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from distributed_something.aws.cloudwatch_logs import ensure_log_groups
 from distributed_something.aws.sts import resolve_owner
+from distributed_something.cli.interrupts import postpone_interrupts, raise_interrupts
 from distributed_something.cli.test_run.explanation import Explanation, explain_stop
-from distributed_something.cli.test_run.interrupts import postpone_interrupts, raise_interrupts
 from distributed_something.cli.test_run.lock import TestRunLock
 from distributed_something.cli.test_run.plan import TEST_INPUT, TEST_JOBS
 from distributed_something.cli.test_run.removal import (

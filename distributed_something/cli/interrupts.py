@@ -1,4 +1,4 @@
-"""Ctrl-C and other signals during a test run: none of them may leave a machine behind."""
+"""Ctrl-C and other signals: none of them may leave a machine, a process, or a file behind."""
 
 from __future__ import annotations
 
