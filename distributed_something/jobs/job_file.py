@@ -105,7 +105,7 @@ class JobFile:
 
     def iter_bodies(self) -> Iterator[str]:
         """Yield the body of each message. Raise InputError at the first invalid group."""
-        start = self._build_body_start()
+        start = self.build_body_start()
         for group in self.groups():
             yield f"{start}{json.dumps(group)}}}"
 
@@ -120,7 +120,7 @@ class JobFile:
         has_command = "command" in self.shared
         for number, body, group in self._iter_messages(self.groups.read, on_problem):
             message: dict[str, Any] = {**self.shared, "group": group} if "@" in body else {}
-            if hide_message_credentials(message) != message:
+            if message and hide_message_credentials(message) != message:
                 problem = f"the address of an input {CREDENTIALS_PROBLEM}"
                 place = self.format_place(number)
                 on_problem(InputError(self.path, place, problem, "correct the job file or its table"))
@@ -129,12 +129,13 @@ class JobFile:
                 yield CheckedMessage(number, body, identifier.build_id(group))
                 continue
             try:
-                job = template.build_job(group)
+                job = template.build_outline(group)
             except BadMessage as error:
                 problem = str(error)
             else:
-                places = (job.output_bucket, job.output_location, job.input_bucket, tuple(job.inputs))
-                yield CheckedMessage(number, body, job.id, *places)
+                yield CheckedMessage(
+                    number, body, job.id, job.output_bucket, job.output_location, job.input_bucket, tuple(job.inputs)
+                )
                 continue
             if problem not in shared_problems:
                 if _is_shared_problem(problem, template, group):
@@ -158,7 +159,7 @@ class JobFile:
 
     def _iter_messages(self, read: GroupReader, on_problem: ProblemHandler) -> Iterator[tuple[int, str, JobGroup]]:
         """Yield the number, body, and group of each message that is not too large and has no unfilled placeholder."""
-        placeholders, start = self._map_placeholders(), self._build_body_start()
+        placeholders, start = self._map_placeholders(), self.build_body_start()
         skipped = 0
 
         def skip_group(error: InputError) -> None:
@@ -181,7 +182,7 @@ class JobFile:
             elif can_fill[keys]:
                 yield number, body, group
 
-    def _build_body_start(self) -> str:
+    def build_body_start(self) -> str:
         """Return the text with which every body begins.
 
         It is built once, so that the shared keys are encoded only once.

@@ -38,9 +38,10 @@ if TYPE_CHECKING:
         is_access_denied,
         is_missing_object,
     )
-    from .job.job import BadMessage, Folders, Job, JobTemplate, fill_key, job_from_message, upload_arguments
+    from .job.job import BadMessage, Folders, Job
     from .job.job_id import JobIdentifier, job_id, remove_hash
-    from .job.message_keys import MAX_JOB_SECONDS, hide_message_credentials
+    from .job.message.job_template import JobTemplate, fill_key, job_from_message, upload_arguments
+    from .job.message.message_keys import MAX_JOB_SECONDS, hide_message_credentials
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result, convert_exit_code
     from .job.run_keys import RUNS_PREFIX, AppKeys, RunKeys
@@ -75,9 +76,10 @@ _MODULES = {
     "job.checks": "EXIT_CODE_ACCEPTED missing_files missing_key missing_text usual_failure wrong_text",
     "job.failures": "Failed find_named_permission find_permission_in_text get_error_code is_access_denied"
     " is_missing_object",
-    "job.job": "BadMessage Folders Job JobTemplate job_from_message fill_key upload_arguments",
+    "job.job": "BadMessage Folders Job",
+    "job.message.job_template": "JobTemplate job_from_message fill_key upload_arguments",
     "job.job_id": "JobIdentifier job_id remove_hash",
-    "job.message_keys": "MAX_JOB_SECONDS hide_message_credentials",
+    "job.message.message_keys": "MAX_JOB_SECONDS hide_message_credentials",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
     "job.program_result": "Result convert_exit_code",
     "job.shell.shell_values": "fill_shell",

@@ -158,14 +158,12 @@ def _iter_rows(lines: _RecordLines, dialect: _Dialect, on_error: ErrorHandler) -
     names = _read_names(lines, reader, dialect)
     width = len(names)
     while (row := _read_record(lines, reader, dialect)) is not None:
-        if len(row) != width:
-            if not any(map(str.strip, row)):  # spreadsheets leave empty lines, and lines with commas only
-                continue
-            if any(map(str.strip, row[width:])) or len(row) < width:
-                on_error(_build_width_error(lines.first, len(row), names))
-                continue
-        if any(map(str.strip, row)):
-            yield TableRow(lines.first, dict(zip(names, row[:width], strict=True)))
+        if not any(map(str.strip, row)):  # spreadsheets leave empty lines, and lines with commas only
+            continue
+        if len(row) != width and (len(row) < width or any(map(str.strip, row[width:]))):
+            on_error(_build_width_error(lines.first, len(row), names))
+            continue
+        yield TableRow(lines.first, dict(zip(names, row)))  # noqa: B905 - cells after the last name are empty
 
 
 def _build_width_error(line: int, count: int, names: list[str]) -> TableError:

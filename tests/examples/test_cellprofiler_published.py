@@ -13,7 +13,7 @@ import pytest
 
 from distributed_something.worker.admission.health import UNRELATED_REASON_CLASSES
 from distributed_something.worker.attempt.outcomes import FINAL_REASON_CLASSES
-from distributed_something.worker.job.job import parse_message
+from distributed_something.worker.job.message.job_template import parse_message
 from tests.examples import example_hooks
 
 SHARED = {"pipeline": "w/a.cppipe", "data_file": "w/l.csv", "input": "w/in", "output": "w/out"}

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributed_something.worker.job.checks import find_failure
-from distributed_something.worker.job.job import parse_message
+from distributed_something.worker.job.message.job_template import parse_message
 from tests.examples import example_hooks
 from tests.support.paths import ROOT
 

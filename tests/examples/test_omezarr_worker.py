@@ -18,7 +18,7 @@ import pytest
 import zarr
 from PIL import Image
 
-from distributed_something.worker.job.job import parse_message
+from distributed_something.worker.job.message.job_template import parse_message
 from distributed_something.worker.program.explanations.telling_line import find_telling_line
 from tests.examples import example_hooks
 from tests.support.project import ROOT

@@ -19,7 +19,8 @@ from distributed_something.core.text import format_count
 from distributed_something.jobs.filename_pattern import NamePattern
 from distributed_something.jobs.make_jobs import MakeJobsOptions, build_job_file, save_job_file
 from distributed_something.jobs.plates import PLATE_SIZES, BadRange, expand_ranges, expand_wells
-from distributed_something.worker.job.job import Folders, job_from_message
+from distributed_something.worker.job.job import Folders
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.job.worker_settings import JobDefaults
 from tests.support.offline import run_command, write_project
 

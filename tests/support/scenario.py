@@ -102,7 +102,7 @@ from distributed_something.worker.container import container
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS
 from distributed_something.worker.job.checks import usual_failure
-from distributed_something.worker.job.job import job_from_message
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.machine.idle_alarm import build_alarm_request
 from tests.support.emulator import wait_until

@@ -48,9 +48,10 @@ from distributed_something.worker.job.failures import (
     StaleMessage,
     UploadError,
 )
-from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job, parse_message
+from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job
 from distributed_something.worker.job.job_id import job_id
-from distributed_something.worker.job.message_keys import MAX_JOB_SECONDS, hide_message_credentials
+from distributed_something.worker.job.message.job_template import parse_message
+from distributed_something.worker.job.message.message_keys import MAX_JOB_SECONDS, hide_message_credentials
 from distributed_something.worker.logs.capped_log import remove_middle
 from distributed_something.worker.machine.times import format_duration
 from distributed_something.worker.program.privileges import choose_home

@@ -11,7 +11,11 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
+import signal
 import sys
+import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -23,14 +27,16 @@ from typing import Any
 from distributed_something.worker.hooks.hook_calls import check_destination, confine_job
 from distributed_something.worker.job.addresses import is_url, parse_input_address
 from distributed_something.worker.job.failures import AWS_ERRORS, Failed
-from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job, job_from_message, parse_message
+from distributed_something.worker.job.job import BadMessage, Folders, Inputs, Job
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message.job_template import job_from_message, parse_message
 from distributed_something.worker.job.worker_settings import Settings
 
 CHECK_VARIABLE = "CHECK_MESSAGES_FOLDER"  # the worker's environment variable for the folder that contains MESSAGES_FILE
 MESSAGES_FILE, VERDICTS_FILE = "messages.jsonl", "verdicts.jsonl"
 FILES_FILE = "files.json"  # [endpoint, address, path] of each file that `submitJob` needed; the path is null without it
 NUMBER_FILE = "number.txt"  # the number of the last message that was given to `make_job`, for one that crashes Python
+PARENT_CHECK_SECONDS = 0.5  # how often to check whether `submitJob` was killed
 MAX_VERDICTS = 100  # after that many messages that were not accepted, the others are not checked
 
 MakeJob = Callable[[dict[str, Any], Folders, Settings], Job]
@@ -184,6 +190,7 @@ def _complete_address(text: str, bucket: str) -> str:
 
 def run_worker(script: str, folder: Path) -> None:
     """Run a generic-worker.py, which calls `serve`, as a container would. Write a verdict if it fails before that."""
+    threading.Thread(target=_end_with_parent, args=(folder, os.getppid()), daemon=True).start()
     sys.argv = [script]
     sys.path[0] = str(Path(script).parent)
     try:
@@ -192,6 +199,14 @@ def run_worker(script: str, folder: Path) -> None:
         has_succeeded = isinstance(error, SystemExit) and error.code in (None, 0)
         if not has_succeeded and not (folder / VERDICTS_FILE).exists():
             _write_verdict(folder, describe_hook_error(error) | {"number": None})
+
+
+def _end_with_parent(folder: Path, parent: int) -> None:
+    """If `submitJob` is killed, remove the folder, and end this process and whatever the hooks have started."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)  # this process began a session of its own
 
 
 def describe_hook_error(error: BaseException) -> dict[str, Any]:

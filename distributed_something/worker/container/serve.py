@@ -28,7 +28,8 @@ from distributed_something.worker.container.test_job import TEST_RUN_VARIABLE, m
 from distributed_something.worker.hooks.delivery import Delivery
 from distributed_something.worker.hooks.hook_calls import Hooks
 from distributed_something.worker.job.checks import usual_failure
-from distributed_something.worker.job.job import Folders, Job, job_from_message
+from distributed_something.worker.job.job import Folders, Job
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import BadEnvironment, Settings, read_worker_settings
 from distributed_something.worker.machine.metadata import InstanceMetadata, get_machine_id

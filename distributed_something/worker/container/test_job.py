@@ -10,7 +10,8 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from distributed_something.worker.job.job import Folders, Job, job_from_message
+from distributed_something.worker.job.job import Folders, Job
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.program.launcher import UTF8_OPTIONS, get_loader_command
 

@@ -79,15 +79,19 @@ def is_bucket_name(name: str) -> bool:
 
 def remove_mount_folder(path: str) -> str:
     """Return the key of a path in the mounted bucket, whether or not it is mounted; any other text unchanged."""
+    if not path.startswith("/"):
+        return path
     inside = path.removeprefix(MOUNT_FOLDER)
     return inside.lstrip("/") if inside != path and inside[:1] in ("", "/") else path
 
 
 def is_whole_bucket(text: str) -> bool:
     """Return whether an input address stands for all objects in a bucket."""
+    if not text.startswith(("s3://", "/")):
+        return False
     if text.startswith(MOUNT_FOLDER):
         return not remove_mount_folder(text).strip()
-    if not text.startswith("s3://"):
+    if text.startswith("/"):
         return False
     bucket, _, key = text.removeprefix("s3://").partition("/")
     return bool(bucket) and not key.strip("/ ")
@@ -202,6 +206,15 @@ def _check_credentials(text: str) -> None:
         raise BadAddress(f"the input {hide_credentials(text)!r} {CREDENTIALS_PROBLEM}")
 
 
+def _check_scheme(text: str) -> None:
+    """Raise BadAddress if the address has a user name or password, or begins with a scheme that is not possible."""
+    _check_credentials(text)
+    if (scheme := _SCHEME.match(text)) and scheme[1] not in _SCHEMES:
+        name = scheme[1].lower()
+        remedy = f"write {name}://" if name in _SCHEMES else "use https://, or copy the file to S3"
+        raise BadAddress(f"the input {text!r} begins with {scheme[0]}, which is not possible; {remedy}")
+
+
 def check_input_address(text: str, bucket: str) -> None:
     """Raise BadAddress if `text` is not a valid input address. If `text` is only a key, it belongs to `bucket`."""
     if not is_url(text):
@@ -225,15 +238,12 @@ def parse_input_address(text: str, bucket: str) -> tuple[str, str]:
     `s3://bucket/`.
     """
     key, slash = remove_mount_folder(text), "/"
-    if text.startswith("s3://"):
-        bucket, slash, key = text.removeprefix("s3://").partition("/")
     if not text.replace("/", " ").strip():
         raise BadAddress(f"the input {text!r} is blank")
-    _check_credentials(text)
-    if "://" in text and (scheme := _SCHEME.match(text)) and scheme[1] not in _SCHEMES:
-        name = scheme[1].lower()
-        remedy = f"write {name}://" if name in _SCHEMES else "use https://, or copy the file to S3"
-        raise BadAddress(f"the input {text!r} begins with {scheme[0]}, which is not possible; {remedy}")
+    if "://" in text:  # seldom; submitJob checks the addresses of up to a million jobs
+        _check_scheme(text)
+        if text.startswith("s3://"):
+            bucket, slash, key = text.removeprefix("s3://").partition("/")
     if not is_bucket_name(bucket):
         raise BadAddress(f"the input {text!r} has no valid bucket: {bucket!r} is not a bucket name")
     if not slash or (key and not key.strip()):

@@ -1,16 +1,14 @@
-"""Builds jobs from messages. All placeholders are filled, and no output path can leave its prefix."""
+"""The job, and the folders of an attempt. No output path can leave its prefix."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from distributed_something.worker.job.addresses import (
     MAX_KEY_BYTES,
@@ -20,34 +18,15 @@ from distributed_something.worker.job.addresses import (
     count_key_bytes,
     is_bucket_name,
     is_url,
-    remove_mount_folder,
 )
-from distributed_something.worker.job.job_id import ALTERNATIVE_GROUP_KEYS, JobIdentifier, add_missing_group
-from distributed_something.worker.job.message_keys import (
+from distributed_something.worker.job.message.message_keys import (
     MAX_JOB_SECONDS,
-    BadValue,
-    parse_inputs,
-    read_boolean,
-    read_endpoint,
-    read_file_count,
-    read_text,
-    read_text_list,
-    read_timeout_seconds,
 )
-from distributed_something.worker.job.placeholders import (
-    TemplateError,
-    ValueTexts,
-    merge_values,
-    parse_template,
-)
-from distributed_something.worker.job.shell.command_builder import Command, parse_command
-from distributed_something.worker.job.upload_flags import BadFlags, parse_upload_flags
-from distributed_something.worker.job.worker_settings import JobDefaults
+from distributed_something.worker.job.shell.command_builder import Command
 from distributed_something.worker.safe_path import SafePath
 
 CommandCheck = Callable[[], str | None]  # returns why the job failed, or None
 Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
-FieldBuilder = Callable[[ValueTexts], Any]
 _REFUSED_PARTS = frozenset({"", ".", ".."})  # of an output location, between slashes
 SHORT_TEMP_DIR, MAX_TEMP_DIR_BYTES = Path("/tmp"), 64  # 43 bytes remain for a socket's name
 
@@ -168,33 +147,12 @@ class Job:
     upload_results: bool = True
 
     def __post_init__(self) -> None:
-        if not _REFUSED_PARTS.isdisjoint(self.output_location.split("/")):
-            problem = 'which has an empty part, ".", or ".." between slashes'
-            raise BadMessage(f"`output_location` is {self.output_location!r}, {problem}")
-        # A result adds at least a slash and one character.
-        if (length := count_key_bytes(self.output_location) + 2) > MAX_KEY_BYTES:
-            start = self.output_location[:100]
-            problem = f"makes keys of at least {length:,} bytes, but S3 allows only {MAX_KEY_BYTES:,}: {start}…"
-            raise BadMessage(f"`output_location` {problem}")
-        commands = self.commands
-        if not all(commands):
-            raise BadMessage("`command` is empty")
-        if "\0" in "".join(map("".join, commands)):
-            raise BadMessage("`command` contains a null byte")
-        self._check_buckets()
-
-    def _check_buckets(self) -> None:
-        if not is_bucket_name(self.output_bucket):
-            raise BadMessage(f"`output_bucket` is {self.output_bucket!r}, which is not a bucket name")
         try:
             for endpoint in filter(None, (self.input_endpoint, self.output_endpoint)):
                 check_endpoint(endpoint, allow_unsafe=True)  # the worker applies its own rule before it connects
-            for text in (*self.inputs, *self.shared_inputs):
-                check_input_address(text, self.input_bucket)
         except BadAddress as error:
             raise BadMessage(str(error)) from None
-        for text in filter(is_url, self.shared_inputs):  # not every web server says whether a file has changed
-            raise BadMessage(f"the shared input {text!r} is not in S3; copy it there, or write it in `inputs`")
+        check_outline(self)
 
     @property
     def needs_done_document(self) -> bool:
@@ -209,178 +167,54 @@ class Job:
     @property
     def commands(self) -> list[Command]:
         """The commands to run, in order: the lists in `command`, or `command` itself."""
-        if isinstance(self.command, str):
-            return [self.command]
-        word_lists = [command for command in self.command if isinstance(command, list)]
-        return list(word_lists) or [cast("Command", self.command)]
+        return _list_commands(self.command)
 
 
-def parse_message(body: str) -> dict[str, Any]:
-    """Return the message in an SQS body. Raise BadMessage if it is not a JSON object with a `group`.
+class JobOutline(NamedTuple):
+    """The fields of Job that differ between the jobs of a Job file."""
 
-    In messages of published implementations, the group may also be under `Metadata` or `plate`.
-    """
+    id: str
+    command: Command | list[list[str]]
+    inputs: Inputs
+    shared_inputs: Inputs
+    input_bucket: str
+    output_bucket: str
+    output_location: str
+
+
+def _list_commands(command: Command | list[list[str]]) -> list[Command]:
+    if isinstance(command, str):
+        return [command]
+    if command and isinstance(command[0], str):
+        return [cast("Command", command)]
+    word_lists = [part for part in command if isinstance(part, list)]
+    return list(word_lists) or [cast("Command", command)]
+
+
+def check_outline(job: Job | JobOutline) -> None:
+    """Raise BadMessage if the output location, a bucket, an input, or the command is invalid."""
+    location = job.output_location
+    if not _REFUSED_PARTS.isdisjoint(location.split("/")):
+        problem = 'which has an empty part, ".", or ".." between slashes'
+        raise BadMessage(f"`output_location` is {location!r}, {problem}")
+    # A result adds at least a slash and one character.
+    if (length := count_key_bytes(location) + 2) > MAX_KEY_BYTES:
+        problem = f"makes keys of at least {length:,} bytes, but S3 allows only {MAX_KEY_BYTES:,}: {location[:100]}…"
+        raise BadMessage(f"`output_location` {problem}")
+    for command in _list_commands(job.command):
+        if not command:
+            raise BadMessage("`command` is empty")
+        if "\0" in "".join(command):
+            raise BadMessage("`command` contains a null byte")
+    if not is_bucket_name(job.output_bucket):
+        raise BadMessage(f"`output_bucket` is {job.output_bucket!r}, which is not a bucket name")
     try:
-        message = json.loads(body, object_hook=JobMessage)
-        # This rejects lone surrogates ("\ud800"), which UTF-8 cannot encode.
-        json.dumps(message, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise BadMessage(f"the message is not valid JSON in UTF-8 ({error})") from None
-    if not isinstance(message, dict):
-        raise BadMessage("the message is not a JSON object")
-    for name in [name for name in message if "_comment" in name]:  # as in Job files
-        del message[name]
-    add_missing_group(message)
-    if not isinstance(message.get("group"), (dict, str)):
-        written = [name for name in ("group", *ALTERNATIVE_GROUP_KEYS) if name in message]
-        what = f"`{written[0]}` is neither an object nor a string" if written else "`group` is missing from the message"
-        raise BadMessage(what)
-    return message
-
-
-def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: JobDefaults, **overrides: Any) -> Job:
-    """Return the job for a message that has the usual keys of a job file.
-
-    `overrides` are fields of Job that replace the message's values: `job_from_message(…, command=[…])`. Raise
-    BadMessage if the message is invalid.
-    """
-    return JobTemplate(message, folders, defaults, **overrides).build_job(message["group"])
-
-
-class JobTemplate:
-    """Builds the jobs of messages that have the same shared keys.
-
-    The shared keys are read, and placeholders are looked for, only once, because submitJob checks up to a million jobs.
-    The worker uses the same class, so that both accept the same messages.
-    """
-
-    def __init__(self, shared: Mapping[str, Any], folders: Folders, defaults: JobDefaults, **overrides: Any) -> None:
-        """`shared`: a message, or its shared keys; its `group` is ignored. The others: as in `job_from_message`."""
-        self._identifier, self._shared = JobIdentifier(shared), dict(shared)
-        self._worker_values = _list_worker_values(shared, folders)
-        self._fields, self._builders, self._problem = dict[str, Any](overrides), dict[str, FieldBuilder](), ""
-        try:
-            self._read_fields(shared, defaults)
-            self._parse_templates(shared, defaults)
-        except (BadMessage, BadAddress, BadValue, TemplateError) as error:
-            self._problem = str(error)
-
-    def build_job(self, group: Any) -> Job:
-        """Return the job with this group. Raise BadMessage if its message is invalid."""
-        if self._problem:
-            raise BadMessage(self._problem)
-        identity = self._identifier.build_id(group)
-        own_values = {**self._worker_values, "job": identity}
-        texts = ValueTexts({**merge_values(self._shared, group), **own_values}, own_values)
-        try:
-            return Job(**self._fields, **{name: build(texts) for name, build in self._builders.items()})
-        except (BadAddress, TemplateError) as error:
-            raise BadMessage(str(error)) from None
-
-    def _read_fields(self, shared: Mapping[str, Any], defaults: JobDefaults) -> None:
-        """Read the fields that are the same for all jobs."""
-        is_shared = read_boolean(shared, "shared_location")  # is refused even if it is overridden
-        readers: dict[str, Callable[[], Any]] = {
-            "shared_location": lambda: is_shared,
-            "shell": lambda: shared.get("shell") is True,
-            "timeout_seconds": lambda: read_timeout_seconds(shared),
-            "expected_files": lambda: read_file_count(shared, "expected_files"),
-            "keep_failed": lambda: shared.get("keep_failed") is True,
-            "leave_out": lambda: read_text_list(shared, "leave_out"),
-            "upload_arguments": lambda: upload_arguments(shared.get("upload_flags")),
-            "requester_pays": lambda: read_boolean(shared, "requester_pays"),
-            **{
-                key: partial(read_endpoint, shared, key, allow_unsafe=defaults.allow_unsafe_inputs)
-                for key in ("input_endpoint", "output_endpoint")
-            },
-        }
-        self._fields |= {name: read() for name, read in readers.items() if name not in self._fields}
-
-    def _parse_templates(self, shared: Mapping[str, Any], defaults: JobDefaults) -> None:
-        """Parse the templates of the fields that depend on the job's group."""
-        is_shared = self._fields["shared_location"]
-        parsers: dict[str, Callable[[], FieldBuilder]] = {
-            "id": lambda: lambda texts: texts["job"],
-            "command": lambda: parse_command(shared),
-            "inputs": lambda: parse_inputs(shared, "inputs", allow_unsafe=defaults.allow_unsafe_inputs),
-            # Web addresses are refused here, so there are no unsafe ones.
-            "shared_inputs": lambda: parse_inputs(shared, "shared_inputs", allow_unsafe=True),
-            "input_bucket": lambda: parse_template(read_text(shared, "input_bucket", defaults.aws_bucket)).fill,
-            "output_bucket": lambda: parse_template(read_text(shared, "output_bucket", defaults.aws_bucket)).fill,
-            "output_location": lambda: _parse_location(
-                read_text(shared, "output_location", defaults.app_name), is_shared=is_shared
-            ),
-        }
-        self._builders = {name: parse() for name, parse in parsers.items() if name not in self._fields}
-
-
-def fill_key(message: Mapping[str, Any], key: str, values: Mapping[str, object] | None = None) -> str:
-    """Return the text of a key with its placeholders filled: with `values`, else the group's values or shared keys.
-
-    For the keys that only a generic-worker.py knows. Raise BadMessage if the key is not a non-empty string, if nothing
-    fills a placeholder, or if a part of a path between slashes would be blank.
-    """
-    try:
-        template = read_text(message, key, "")
-    except BadValue as error:
+        for text in job.inputs:
+            check_input_address(text, job.input_bucket)
+        for text in job.shared_inputs:
+            check_input_address(text, job.input_bucket)
+    except BadAddress as error:
         raise BadMessage(str(error)) from None
-    texts = ValueTexts({**merge_values(message, message.get("group")), **(values or {})})
-    parsed = parse_template(template)
-    try:
-        filled = parsed.fill(texts)
-    except TemplateError as error:
-        raise BadMessage(f"`{key}`: {error}") from None
-    if blank := parsed.describe_blank_parts(texts):
-        raise BadMessage(f"`{key}` is {template!r}, but {blank}")
-    return filled
-
-
-def upload_arguments(flags: object, name: str = "`upload_flags`") -> dict[str, object]:
-    """Return the S3 request arguments for `aws s3 cp` flags, such as `--acl bucket-owner-full-control`.
-
-    The result is empty for "", false, and null. Raise BadMessage if the flags are invalid. `name`: where the flags are
-    written, for this error.
-    """
-    try:
-        return parse_upload_flags(flags)
-    except BadFlags as error:
-        raise BadMessage(f"{name}: {error}") from None
-
-
-def _list_worker_values(shared: Mapping[str, Any], folders: Folders) -> dict[str, str]:
-    """Return the worker's own placeholder values, except the job's id."""
-    return {
-        "input_dir": str(folders.input_dir),
-        "output_dir": str(folders.output_dir),
-        "scripts_dir": _get_scripts_folder(),
-        # Otherwise, this may be a name of the user's own.
-        **({"shared_dir": str(folders.shared_dir)} if shared.get("shared_inputs") else {}),
-    }
-
-
-@lru_cache(maxsize=1)
-def _get_scripts_folder() -> str:
-    """Return the developer's scripts folder: `scripts`, next to generic-worker.py.
-
-    The local cloud sets WORKER_SCRIPTS_DIR, because a project may have its own scripts but use the template's
-    generic-worker.py.
-    """
-    return os.environ.get("WORKER_SCRIPTS_DIR") or str(Path(sys.argv[0]).resolve().parent / "scripts")
-
-
-def _parse_location(text: str, *, is_shared: bool) -> Callable[[ValueTexts], str]:
-    """Return a function that builds the prefix of the job's results.
-
-    It always contains the job id, so two jobs never share a prefix, unless `is_shared`.
-    """
-    given = parse_template(text)
-    is_complete = is_shared or "job" in given.names
-    template = given if is_complete else parse_template(f"{text.rstrip('/')}/{{job}}")
-
-    def build_location(texts: ValueTexts) -> str:
-        location = template.fill(texts)
-        if blank := given.describe_blank_parts(texts):
-            raise BadMessage(f"`output_location` is {text!r}, but {blank}")
-        return remove_mount_folder(location).strip("/")
-
-    return build_location
+    for text in job.shared_inputs:
+        if is_url(text):  # not every web server says whether a file has changed
+            raise BadMessage(f"the shared input {text!r} is not in S3; copy it there, or write it in `inputs`")

@@ -30,6 +30,8 @@ class ValueTexts(dict[str, str]):
     among those used so far, whose text is blank: white space and slashes are not text.
     """
 
+    __slots__ = ("blank_names", "values_by_name")  # submitJob makes one for each of up to a million jobs
+
     def __init__(self, values: Mapping[str, object], known: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__(known)
         self.values_by_name, self.blank_names = values, set[str]()
@@ -65,7 +67,7 @@ class Template(NamedTuple):
 
         Call this after `fill`.
         """
-        if self.names.isdisjoint(texts.blank_names):  # almost always
+        if not texts.blank_names or self.names.isdisjoint(texts.blank_names):  # almost always
             return None
         parts = dict.fromkeys(part for part in self.text.split("/") if parse_template(part).names)
         blank = [part for part in parts if _is_blank(parse_template(part).fill(texts))]

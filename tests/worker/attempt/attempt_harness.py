@@ -16,8 +16,9 @@ from distributed_something.worker.attempt.handler import Hooks, JobHandler
 from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
 from distributed_something.worker.container.stop import StopRequest
-from distributed_something.worker.job.job import Folders, Job, job_from_message
+from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.machine.clock import Clock

@@ -13,7 +13,8 @@ import pytest
 from distributed_something.worker.attempt.done_document import read_done_document
 from distributed_something.worker.hooks import hook_calls
 from distributed_something.worker.hooks.delivery import Delivery, describe_delivery, list_results
-from distributed_something.worker.job.job import Folders, Job, job_from_message
+from distributed_something.worker.job.job import Folders, Job
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.job.run_keys import AppKeys
 from distributed_something.worker.machine.clock import Clock
 from tests.worker.attempt.attempt_harness import JOB_ID, MESSAGE, AttemptHarness, build_message

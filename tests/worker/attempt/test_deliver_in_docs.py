@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distributed_something.worker.job.job import job_from_message
+from distributed_something.worker.job.message.job_template import job_from_message
 from tests.support.paths import ROOT
 from tests.worker.attempt.attempt_harness import MESSAGE, AttemptHarness
 

@@ -14,8 +14,9 @@ from distributed_something.worker.attempt.handler import UPLOAD_RESERVE_SECONDS
 from distributed_something.worker.attempt.lease import MAX_LEASE_SECONDS
 from distributed_something.worker.job.checks import EXIT_CODE_ACCEPTED, usual_failure
 from distributed_something.worker.job.failures import Failed
-from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message
+from distributed_something.worker.job.job import BadMessage, Folders, Job
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.clock import Clock

@@ -15,8 +15,9 @@ import pytest
 
 from distributed_something.worker.hooks import hook_calls
 from distributed_something.worker.job.checks import EXIT_CODE_ACCEPTED, missing_files
-from distributed_something.worker.job.job import Folders, Job, job_from_message
+from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.machine.clock import Clock
 from tests.support.objects import list_sizes
 from tests.worker.attempt.attempt_harness import JOB_ID, MESSAGE, AttemptHarness

@@ -16,8 +16,9 @@ from distributed_something.worker.attempt.job_record import write_record
 from distributed_something.worker.container.stop import StopRequest
 from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.failures import Interruption, StaleMessage
-from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message
+from distributed_something.worker.job.job import BadMessage, Folders, Job
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.job.worker_settings import Settings
 from tests.support.fakes import build_client_error
 from tests.support.objects import list_sizes, put_objects

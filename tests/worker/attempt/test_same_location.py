@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from distributed_something.worker.job.job import Folders, Job, job_from_message
+from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.program.launcher import LauncherPool
 from tests.support.objects import list_sizes

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from distributed_something.worker.attempt.job_record import CLAIM_REASON, build_record_key
-from distributed_something.worker.job.job import job_from_message
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message.job_template import job_from_message
 from tests.support.objects import list_sizes, put_objects
 from tests.worker.attempt.attempt_harness import AttemptHarness, InterceptedS3
 

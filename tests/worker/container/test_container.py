@@ -17,8 +17,8 @@ from distributed_something.worker.attempt.handler import Hooks, JobHandler
 from distributed_something.worker.container import container
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS
-from distributed_something.worker.job.job import job_from_message
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.job.run_keys import RunKeys
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.machine import spot_notice

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distributed_something.worker.job.job import BadMessage, Folders, job_from_message
-from distributed_something.worker.job.placeholders import TemplateError
-from distributed_something.worker.job.shell.shell_values import fill_shell, fill_words
+from distributed_something.worker.job.job import BadMessage, Folders
+from distributed_something.worker.job.message.job_template import job_from_message
+from distributed_something.worker.job.placeholders import TemplateError, ValueTexts
+from distributed_something.worker.job.shell.shell_values import fill_shell, parse_words
 from distributed_something.worker.job.worker_settings import JobDefaults
 
 SHELLS = [shell for shell in ("/bin/sh", "/bin/dash", "/bin/bash") if shutil.which(shell)]
@@ -81,6 +82,10 @@ OTHERS = [
     "echo \"echo {v}\" > r; perl -e 'system \"sh r\"'", "echo \"echo {v}\" > r; awk 'BEGIN { system(\"sh r\") }'",
     "bash --rcfile <(echo {v}) -i",
 ]  # fmt: skip
+
+
+def fill_words(words: list[str], values: dict[str, str]) -> list[str]:
+    return parse_words(words)(ValueTexts(values))
 
 
 def run(shell: str, command: str) -> bool:

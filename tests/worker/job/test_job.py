@@ -11,16 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributed_something.worker.job.job import (
-    BadMessage,
-    Folders,
-    Job,
-    JobTemplate,
-    fill_key,
-    job_from_message,
-    parse_message,
-)
+from distributed_something.worker.job.job import BadMessage, Folders, Job, JobOutline
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message.job_template import JobTemplate, fill_key, job_from_message, parse_message
 from distributed_something.worker.job.worker_settings import JobDefaults
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -70,6 +63,26 @@ def test_a_template_for_many_groups_accepts_the_same_messages_as_the_worker(
     for group in groups:
         expected = build(job_from_message, {**shared, "group": group}, FOLDERS, DEFAULTS)
         assert build(template.build_job, group) == expected
+        outline = build(template.build_outline, group)
+        parts = [getattr(expected, name) for name in JobOutline._fields] if isinstance(expected, Job) else ()
+        assert outline == (JobOutline(*parts) if parts else expected)
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        ({"inputs": ["a/{v}"], "output_location": "{v}/{v}"}, "the input 'a/{v}' has no address: {v} is blank"),
+        ({"command": "run {w}", "inputs": ["a/{v}"]}, "the placeholder {w} has no value; available: "),
+        ({"shared_inputs": ["https://h.org/x", "s3://b"]}, "the input 's3://b' has no valid bucket"),
+        ({"output_location": "a//b", "output_bucket": "!"}, "`output_location` is 'a//b/job-"),
+    ],
+)
+def test_of_several_problems_of_a_job_the_first_one_in_the_order_of_its_life_is_named(
+    message: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(BadMessage) as caught:
+        build_job(group={"v": " "}, **message)
+    assert str(caught.value).startswith(problem)
 
 
 @given(VALUES, st.lists(st.sampled_from(["%s", "%%", "%(v)d", "%", "(", ")"])).map("".join))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distributed_something.worker.job.job import BadMessage, Folders, job_from_message
+from distributed_something.worker.job.job import BadMessage, Folders
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.message.job_template import job_from_message
 from distributed_something.worker.job.worker_settings import JobDefaults
 from tests.support.emulator import WorkerLab, run_ministack, run_roto, wait_until
 

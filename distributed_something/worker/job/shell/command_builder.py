@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from distributed_something.worker.job.placeholders import TemplateError, ValueTexts, split_command
-from distributed_something.worker.job.shell.shell_values import fill_shell, fill_words
+from distributed_something.worker.job.shell.shell_values import fill_shell, parse_words
 
 Command = list[str] | str  # words, or one string for a shell
 CommandBuilder = Callable[[ValueTexts], Command | list[list[str]]]
@@ -37,10 +37,10 @@ def _parse_words(command: object) -> Callable[[ValueTexts], list[str]]:
     parts: Iterable[object] = (
         split_command(command) if isinstance(command, str) else command if isinstance(command, list) else ()
     )
-    words = tuple(part if isinstance(part, str) else json.dumps(part) for part in parts)
+    fill_words = parse_words([part if isinstance(part, str) else json.dumps(part) for part in parts])
 
     def build_words(texts: ValueTexts) -> list[str]:
-        filled = fill_words(words, texts)
+        filled = fill_words(texts)
         if not filled or not filled[0]:
             raise TemplateError("`command` is missing from the message or empty")
         return filled

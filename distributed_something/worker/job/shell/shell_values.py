@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import reprlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from distributed_something.worker.job.placeholders import (
@@ -77,16 +77,24 @@ def _is_harmless(slot: Slot, text: str, command: str) -> bool:
     return _HARMLESS.fullmatch(text) is not None and text not in RESERVED_WORDS
 
 
-def fill_words(words: Sequence[str], values: Mapping[str, object]) -> list[str]:
-    """Return the words of a command that no shell reads, with their placeholders replaced.
+def parse_words(words: Sequence[str]) -> Callable[[ValueTexts], list[str]]:
+    """Return a function that returns the words of a command that no shell reads, with their placeholders replaced.
 
-    Raise TemplateError if a placeholder has no value, or if a shell that the command starts could execute it.
+    It raises TemplateError if a placeholder has no value, or if a shell that the command starts could execute it.
     """
-    texts = values if isinstance(values, ValueTexts) else ValueTexts(values)
-    for token, executor in find_executed_words(tuple(words)).items():
-        for executed in _list_tokens(" ".join(words)) if token == ANY else [token]:
-            _check_plain(executed, parse_template(executed).fill(texts), executor)
-    return [parse_template(word).fill(texts) for word in words]
+    templates = [parse_template(word) for word in words]
+    executed = [
+        (executed, executor)
+        for token, executor in find_executed_words(tuple(words)).items()
+        for executed in (_list_tokens(" ".join(words)) if token == ANY else [token])
+    ]
+
+    def fill_words(texts: ValueTexts) -> list[str]:
+        for token, executor in executed:
+            _check_plain(token, parse_template(token).fill(texts), executor)
+        return [template.form % texts if template.names else template.form for template in templates]
+
+    return fill_words
 
 
 def _list_tokens(text: str) -> list[str]:

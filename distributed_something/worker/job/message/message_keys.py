@@ -39,8 +39,11 @@ def parse_inputs(message: Mapping[str, Any], key: str, *, allow_unsafe: bool) ->
     `allow_unsafe`: as ALLOW_UNSAFE_INPUTS in the config. Both functions raise BadAddress if an address, a path, or the
     key itself is invalid, and TemplateError if a placeholder cannot be filled.
     """
+    given = message.get(key, [])
+    if given == []:
+        return lambda _: []
     try:
-        fill = _parse_templates(message.get(key, []), key)
+        fill = _parse_templates(given, key)
     except BadAddress as error:
         raise BadAddress(hide_credentials(str(error))) from None
 
@@ -49,9 +52,10 @@ def parse_inputs(message: Mapping[str, Any], key: str, *, allow_unsafe: bool) ->
             inputs = fill(texts)
         except BadAddress as error:
             raise BadAddress(hide_credentials(str(error))) from None
-        for text in inputs:
-            if not allow_unsafe and is_url(text):
-                _check_web_address(text)
+        if not allow_unsafe:
+            for text in inputs:
+                if is_url(text):
+                    _check_web_address(text)
         return inputs
 
     return build_inputs
@@ -114,6 +118,8 @@ def _expand_input(template: Template, texts: ValueTexts) -> list[str]:
 
 def _fill_input(template: Template, texts: ValueTexts) -> str:
     """Return the address of an input. Raise BadAddress if a blank value would make it the address of more than that."""
+    if not template.names:
+        return template.form
     address = template.fill(texts)
     if blank := template.describe_blank_parts(texts):
         raise BadAddress(f"the input {template.text!r} has no address: {blank}")
