@@ -20,15 +20,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from distributed_something.core.errors import InputError, InputProblems
 from distributed_something.jobs.job_file import JobFile
 from distributed_something.jobs.run_job import SCRIPTS_VARIABLE, build_process_environment, find_worker_files
+from distributed_something.jobs.submission.plan import SubmissionPlan, build_space_error
 from distributed_something.worker import CHECK_VARIABLE, FILES_FILE, MESSAGES_FILE, NUMBER_FILE, VERDICTS_FILE
 
 CHECK_MODULE = "distributed_something.worker.container.check_messages"
@@ -77,46 +78,109 @@ class IncompleteCheck:
     detail: str
 
 
-def check_jobs(
-    worker: OwnWorker, job_file: JobFile, count: int, seconds: float = TIME_LIMIT_SECONDS,
-    fetch: FileFetcher = lambda endpoint, address, path: False,
-    on_note: Callable[[str], None] = lambda text: None,
-) -> IncompleteCheck | None:  # fmt: skip
-    """Raise InputError with every problem that the project's own `make_job`, or its hook `check`, has with the jobs of
-    a valid Job file.
+class OwnWorkerCheck:
+    """A check of a Job file's jobs with the project's own `make_job` and its hook `check`, if any.
 
-    Return None if all jobs were checked; otherwise, return why not. `count`: the number of jobs. `seconds`: the time
-    limit of each round, which is longer for very many jobs. `fetch`: gets the files that `check` needs. `on_note`: gets
-    each warning of `check`, which is not a reason to refuse the jobs.
+    Inside `with`, the worker's process starts with the first job, which takes about half a second. Meanwhile, the
+    caller can check the jobs in its own way. `seconds`: how long `complete` waits in each round, which is longer for
+    very many jobs. `fetch`: gets the files that `check` needs. `on_note`: gets each warning of `check`, which is not a
+    reason to refuse the jobs.
     """
-    with tempfile.TemporaryDirectory(prefix="submitJob-") as name:
-        folder = Path(name).resolve()
-        files, wanted = _FetchedFiles(folder, fetch), 1
-        given = _write_messages(folder / MESSAGES_FILE, job_file, wanted)
-        exit_code, verdicts = _run_round(worker, folder, seconds)
-        if count > 1 and any(verdict["state"] == "checked" and not verdict["is_usual"] for verdict in verdicts):
-            wanted = count
-            given = _write_messages(folder / MESSAGES_FILE, job_file, wanted)
-            seconds = max(seconds, given * TIME_LIMIT_SECONDS_PER_JOB)
-            exit_code, verdicts = _run_round(worker, folder, seconds)
+
+    def __init__(
+        self, worker: OwnWorker, job_file: JobFile, seconds: float = TIME_LIMIT_SECONDS,
+        fetch: FileFetcher = lambda endpoint, address, path: False,
+        on_note: Callable[[str], None] = lambda text: None,
+    ) -> None:  # fmt: skip
+        self._worker, self._job_file, self._seconds = worker, job_file, seconds
+        self._fetch, self._on_note = fetch, on_note
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._temporary = tempfile.TemporaryDirectory(prefix="submitJob-")
+        except OSError as error:
+            raise build_space_error(error) from None
+        self._folder = Path(self._temporary.name).resolve()
+        try:
+            with suppress(InputError):  # the caller's own check may find more; otherwise, it is raised in `complete`
+                self._begin_round((message.body for message in self._job_file.iter_checked_messages()), 1)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kill_process()
+        self._temporary.cleanup()
+
+    def complete(self, plan: SubmissionPlan) -> IncompleteCheck | None:
+        """Raise InputError with every problem that the project's worker has with the jobs of a valid Job file.
+
+        Return None if all jobs were checked; otherwise, return why not.
+        """
+        files, wanted, given = _FetchedFiles(self._folder, self._fetch), 1, 1
+        if self._process is None:
+            self._begin_round(plan.bodies, 1)
+        exit_code, verdicts = self._end_round()
+        if plan.count > 1 and any(verdict["state"] == "checked" and not verdict["is_usual"] for verdict in verdicts):
+            wanted, given = plan.count, self._begin_round(plan.bodies, plan.count)
+            self._seconds = max(self._seconds, given * TIME_LIMIT_SECONDS_PER_JOB)
+            exit_code, verdicts = self._end_round()
         for _ in range(_MAX_ROUNDS):
             if not files.fetch_needed(verdicts):
                 break
-            exit_code, verdicts = _run_round(worker, folder, seconds)
-        number = _read_last_number(folder)
-    for text in (verdict["text"] for verdict in verdicts if verdict["state"] == "note"):
-        on_note(text)
-    problems = InputProblems()
-    is_complete = any(verdict["state"] == "checked" for verdict in verdicts)
-    if exit_code is not None and -exit_code in _CRASH_SIGNALS and number and not is_complete:
-        problems.add(_build_crash_error(worker, job_file.format_place(int(number)), signal.Signals(-exit_code)))
-    for problem in _iter_problems(worker, job_file, verdicts):
-        problems.add(problem)
-    problems.raise_if_any()
-    incomplete = _explain_incomplete_check(verdicts, exit_code, seconds)
-    if incomplete is None and files.missing_address:
-        return IncompleteCheck("no file", files.missing_address)
-    return IncompleteCheck("many jobs", f"{given:,}") if incomplete is None and given < wanted else incomplete
+            self._start_process()
+            exit_code, verdicts = self._end_round()
+        for text in (verdict["text"] for verdict in verdicts if verdict["state"] == "note"):
+            self._on_note(text)
+        self._raise_problems(exit_code, verdicts)
+        incomplete = _explain_incomplete_check(verdicts, exit_code, self._seconds)
+        if incomplete is None and files.missing_address:
+            return IncompleteCheck("no file", files.missing_address)
+        return IncompleteCheck("many jobs", f"{given:,}") if incomplete is None and given < wanted else incomplete
+
+    def _begin_round(self, bodies: Iterable[str], count: int) -> int:
+        """Start the worker with the first `count` messages, and return how many of them it gets.
+
+        Raise InputError if there is no worker.
+        """
+        given = _write_messages(self._folder / MESSAGES_FILE, bodies, count)
+        self._start_process()
+        return given
+
+    def _end_round(self) -> tuple[int | None, list[dict[str, Any]]]:
+        """Wait for the worker; return its exit code, or None if it took too long, and its verdicts."""
+        assert self._process is not None  # _start_process() was called first
+        try:
+            exit_code = self._process.wait(self._seconds)
+        except subprocess.TimeoutExpired:
+            exit_code = None
+        finally:
+            self._kill_process()
+        return exit_code, _read_verdicts(self._folder / VERDICTS_FILE)
+
+    def _start_process(self) -> None:
+        (self._folder / VERDICTS_FILE).unlink(missing_ok=True)
+        self._process = _start_worker(self._worker, self._folder)
+
+    def _kill_process(self) -> None:
+        """End the worker and whatever its hooks have started, also after Ctrl-C."""
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(ProcessLookupError, PermissionError):  # everything has ended
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _raise_problems(self, exit_code: int | None, verdicts: Sequence[Mapping[str, Any]]) -> None:
+        problems, number = InputProblems(), _read_last_number(self._folder)
+        is_complete = any(verdict["state"] == "checked" for verdict in verdicts)
+        if exit_code is not None and -exit_code in _CRASH_SIGNALS and number and not is_complete:
+            place = self._job_file.format_place(int(number))
+            problems.add(_build_crash_error(self._worker, place, signal.Signals(-exit_code)))
+        for problem in _iter_problems(self._worker, self._job_file, verdicts):
+            problems.add(problem)
+        problems.raise_if_any()
 
 
 class _FetchedFiles:
@@ -143,20 +207,17 @@ class _FetchedFiles:
         return bool(needed)
 
 
-def _run_round(worker: OwnWorker, folder: Path, seconds: float) -> tuple[int | None, list[dict[str, Any]]]:
-    """Run the worker's check; return its exit code, or None if it took too long, and its verdicts."""
-    (folder / VERDICTS_FILE).unlink(missing_ok=True)
-    return _run_check(worker, folder, seconds), _read_verdicts(folder / VERDICTS_FILE)
-
-
-def _write_messages(path: Path, job_file: JobFile, count: int) -> int:
+def _write_messages(path: Path, bodies: Iterable[str], count: int) -> int:
     """Write the first `count` messages or, if these are too many, every second, third, … of them; return how many."""
     step, size, written = -(-count // MAX_CHECKED_JOBS), 0, 0
-    with path.open("w", encoding="utf-8") as file:
-        for index, body in enumerate(itertools.islice(job_file.iter_bodies(), count)):
-            if index % step == 0 and size < MAX_CHECKED_BYTES:
-                written += 1
-                size += file.write(json.dumps({"number": index + 1, "body": body}) + "\n")
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            for index, body in enumerate(itertools.islice(bodies, count)):
+                if index % step == 0 and size < MAX_CHECKED_BYTES:
+                    written += 1
+                    size += file.write(json.dumps({"number": index + 1, "body": body}) + "\n")
+    except OSError as error:
+        raise build_space_error(error) from None
     return written
 
 
@@ -166,11 +227,8 @@ def _read_last_number(folder: Path) -> str:
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
-def _run_check(worker: OwnWorker, folder: Path, seconds: float) -> int | None:
-    """Run the worker's check and return its exit code, or None if it took too long.
-
-    Raise InputError if there is no worker.
-    """
+def _start_worker(worker: OwnWorker, folder: Path) -> subprocess.Popen[bytes]:
+    """Start the worker's check of the messages in `folder`. Raise InputError if there is no worker."""
     script, scripts = find_worker_files(worker.folder.resolve(), worker.default_folder)
     if not script.exists():
         problem = "this file does not exist, and workers cannot start without it"
@@ -180,23 +238,10 @@ def _run_check(worker: OwnWorker, folder: Path, seconds: float) -> int | None:
     }  # fmt: skip
     if worker.has_image:
         del env[SCRIPTS_VARIABLE]  # which only workers without an image have
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", CHECK_MODULE, str(script)], cwd=folder, env=env, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        _kill_group(process)
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End the check and whatever its hooks have started, also after Ctrl-C."""
-    with suppress(ProcessLookupError, PermissionError):  # everything has ended
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _read_verdicts(path: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """The sources of the jobs in a Job file: a list, a table, all combinations of some values, or the objects in a bucket.
 
-A source can be read any number of times and always yields the same groups: the first pass checks them, and the second
-one sends them. A table with a million rows is never loaded into memory as a whole.
+A source can be read any number of times. A table with a million rows is never loaded into memory as a whole.
 """
 
 from __future__ import annotations
@@ -261,7 +260,7 @@ def _build_bucket_source(groups: dict[str, Any], key: str, job_file: Path, list_
     spools: list[IO[str]] = []
 
     def read(_: ProblemHandler) -> Iterator[JobGroup]:
-        # List the bucket once and save the list in a file, because the bucket may change between the two passes.
+        # List the bucket once and save the list in a file, because the bucket may change before it is read again.
         if not spools:
             spools.append(_spool_groups(_iter_matching_groups(list_objects(bucket, prefix), prefix, match)))
         spools[0].seek(0)

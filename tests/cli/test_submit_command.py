@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -88,6 +90,21 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 # Checks before anything is sent
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_during_the_check_leaves_no_file_behind_and_sends_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    folder = project.folder / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)  # as if started without nohup
+    project.write_worker(f"import os, time; os.kill(os.getppid(), {int(number)}); time.sleep(600)")
+    code, text = project.submit()
+    assert (code, text.strip()) == (130, "run.py: interrupted; to continue, run the same command again")
+    assert list(folder.iterdir()) == []
+    assert project.sqs.received == []
 
 
 class Server:

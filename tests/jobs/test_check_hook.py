@@ -13,7 +13,7 @@ import pytest
 
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.jobs.job_file import load_job_file
-from distributed_something.jobs.own_worker import IncompleteCheck, OwnWorker, check_jobs
+from distributed_something.jobs.own_worker import IncompleteCheck, OwnWorker, OwnWorkerCheck
 from distributed_something.jobs.run_job import build_one_job_container
 from distributed_something.jobs.submission.plan import plan_submission
 from distributed_something.jobs.uploads.checked_files import MAX_FILE_BYTES, CheckedFiles
@@ -53,7 +53,8 @@ def check(
     bucket.objects = {name: text.encode() for name, text in files.items()}
     source = CheckedFiles("app-bucket", job_file.uploads, get_s3 or (lambda endpoint: build_s3(bucket)))
     worker = OwnWorker(folder / "worker", ROOT / "worker", build_one_job_container(SETTINGS))
-    return check_jobs(worker, job_file, plan_submission(job_file).count, fetch=source.fetch, on_note=on_note)
+    with OwnWorkerCheck(worker, job_file, fetch=source.fetch, on_note=on_note) as check:
+        return check.complete(plan_submission(job_file))
 
 
 def build_s3(bucket: FakeBucket, size: int = 1) -> Any:

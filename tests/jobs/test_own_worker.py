@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,12 @@ import pytest
 
 from distributed_something.core.errors import InputError
 from distributed_something.jobs import own_worker
-from distributed_something.jobs.job_file import load_job_file
-from distributed_something.jobs.own_worker import IncompleteCheck, OwnWorker, check_jobs
-from distributed_something.jobs.run_job import build_one_job_container
+from distributed_something.jobs.job_file import JobFile, load_job_file
+from distributed_something.jobs.own_worker import CHECK_MODULE, IncompleteCheck, OwnWorker, OwnWorkerCheck
+from distributed_something.jobs.run_job import build_one_job_container, get_container_environment
 from distributed_something.jobs.submission.plan import plan_submission
+from distributed_something.worker import CHECK_VARIABLE, MESSAGES_FILE
+from tests.support.emulator import wait_until
 from tests.support.fakes import SETTINGS
 from tests.support.paths import ROOT
 
@@ -47,12 +52,21 @@ class Project:
         self, content: dict[str, Any] = JOB, seconds: float = 60, *, has_image: bool = True, **constants: str
     ) -> IncompleteCheck | None:
         """Check the Job file with this content. `constants`: the user's own constants in the config."""
+        job_file = self.load_jobs(content)
+        with self.open_check(job_file, seconds, has_image=has_image, **constants) as check:
+            return check.complete(plan_submission(job_file))
+
+    def load_jobs(self, content: dict[str, Any] = JOB) -> JobFile:
         path = self.folder / "job.json"
         path.write_text(json.dumps(content))
-        job_file = load_job_file(path, lambda bucket, prefix: [])
+        return load_job_file(path, lambda bucket, prefix: [])
+
+    def open_check(
+        self, job_file: JobFile, seconds: float = 60, *, has_image: bool = True, **constants: str
+    ) -> OwnWorkerCheck:
         settings = SETTINGS.model_copy(update={"own": constants})
         worker = OwnWorker(self.code.parent, self.default_folder, build_one_job_container(settings), has_image)
-        return check_jobs(worker, job_file, plan_submission(job_file).count, seconds)
+        return OwnWorkerCheck(worker, job_file, seconds)
 
     def find_problems(self, content: dict[str, Any] = JOB, **constants: str) -> list[tuple[str, str, str]]:
         """Return the file's name, the key, and the problem of each error."""
@@ -275,7 +289,8 @@ def test_the_worker_of_each_example_accepts_its_job_files(tmp_path: Path, name: 
         copy = tmp_path / path.name
         copy.write_text(json.dumps(content))
         job_file = load_job_file(copy, lambda bucket, prefix: [])
-        incomplete = check_jobs(worker, job_file, plan_submission(job_file).count)
+        with OwnWorkerCheck(worker, job_file) as check:
+            incomplete = check.complete(plan_submission(job_file))
         assert incomplete is None or incomplete.state == "no file"  # the data is not in a bucket
 
 
@@ -287,3 +302,80 @@ def test_jobs_whose_results_nothing_would_send_are_refused(tmp_path: Path) -> No
     code = project.code.read_text().replace("make_job=make_job)", "make_job=make_job, deliver=lambda job, folders: [])")
     project.code.write_text(code)
     assert project.check() is None
+
+
+def test_the_worker_starts_while_the_caller_checks_the_jobs(project: Project) -> None:
+    begun = project.folder / "begun"
+    project.write_hook(f"Path({str(begun)!r}).touch()")
+    job_file = project.load_jobs()
+    with project.open_check(job_file) as check:
+        wait_until(begun.exists, "make_job was not called")
+        begun.unlink()
+        assert check.complete(plan_submission(job_file)) is None
+    assert begun.exists()  # all jobs were given to it, because it is the project's own
+
+
+def test_if_the_caller_finds_a_problem_no_process_and_no_folder_remains(project: Project) -> None:
+    place = project.folder / "place"
+    project.write_hook(
+        f"Path({str(place)!r}).with_suffix('.new').write_text(f'{{os.getpid()}} {{folders.root}}')",
+        f"Path({str(place)!r}).with_suffix('.new').rename({str(place)!r})",
+        "import time; time.sleep(600)",
+    )
+
+    def find_problem() -> None:
+        with project.open_check(project.load_jobs()):
+            wait_until(place.exists, "make_job was not called")
+            raise InputError("job.json", "", "no such column", "")
+
+    with pytest.raises(InputError, match="no such column"):
+        find_problem()
+    process, folder = place.read_text().split(" ", 1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(process), 0)
+    assert not Path(folder).parent.exists()
+
+
+def test_a_first_job_that_cannot_be_read_is_reported_by_the_callers_own_check(project: Project) -> None:
+    (project.folder / "jobs.csv").write_text("well,site\nA01\n")
+    job_file = project.load_jobs({"command": "work {well}", "groups": "jobs.csv"})
+    with project.open_check(job_file) as check, pytest.raises(InputError, match="1 cell, but the header has 2"):
+        check.complete(plan_submission(job_file))
+
+
+def test_a_worker_whose_submit_job_is_killed_ends_with_its_hooks_and_removes_its_folder(project: Project) -> None:
+    place, folder = project.folder / "place", project.folder / "check"
+    folder.mkdir()
+    (folder / MESSAGES_FILE).write_text(json.dumps({"number": 1, "body": '{"command": "work", "group": "x"}'}) + "\n")
+    project.write_hook(
+        "import subprocess, time",
+        "child = subprocess.Popen(['sleep', '600'])",
+        f"Path({str(place)!r}).with_suffix('.new').write_text(f'{{os.getpid()}} {{child.pid}}')",
+        f"Path({str(place)!r}).with_suffix('.new').rename({str(place)!r})",
+        "time.sleep(600)",
+    )
+    start = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]], start_new_session=True)"
+    env = os.environ | {CHECK_VARIABLE: str(folder), **get_container_environment(build_one_job_container(SETTINGS))}
+    parent = subprocess.Popen([sys.executable, "-c", start, "-m", CHECK_MODULE, str(project.code)], env=env, cwd=ROOT)
+    wait_until(place.exists, "make_job was not called")
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not folder.exists(), "the folder was not removed")
+    for process in map(int, place.read_text().split()):
+        wait_until(lambda process=process: has_ended(process), f"process {process} has not ended")
+
+
+def has_ended(process: int) -> bool:
+    """Return whether a process is gone, or only waits for init to notice its end."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_a_full_disk_is_named_if_the_messages_for_the_worker_do_not_fit(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_worker, "MESSAGES_FILE", "/dev/full")
+    with pytest.raises(InputError, match=r"the messages cannot be kept here .* \(No space left on device\); make room"):
+        project.check()

@@ -191,7 +191,7 @@ class RetryPlanner:
 
         The file is also checked if there is nothing to send, with the groups of all selected jobs.
         """
-        from distributed_something.cli.submit.submit_command import check_own_worker
+        from distributed_something.cli.submit.submit_command import open_worker_check
         from distributed_something.jobs.job_file import JobFile
         from distributed_something.jobs.submission.retry import has_group
 
@@ -200,7 +200,8 @@ class RetryPlanner:
         with_groups = [job for job in self.jobs if job.message is not None and has_group(job.message)]
         batch = self.batch if self.to_send else self._build_batch(with_groups)
         if isinstance(batch.source, JobFile):
-            check_own_worker(self.context, batch.source, batch.plan.count)
+            with open_worker_check(self.context, batch.source) as complete_check:
+                complete_check(batch.plan)
 
     def _check_messages(self) -> None:
         """Raise InputError if there is nothing to send, although jobs failed or have no record."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from distributed_something.cli.completion.values import ProjectFile
 from distributed_something.cli.console import Console
 from distributed_something.cli.context import Context, shorten_path
 from distributed_something.cli.group import Command
+from distributed_something.cli.interrupts import raise_interrupts
 from distributed_something.core.text import (
     LABEL_COLUMNS,
     TERMINAL_COLUMNS,
@@ -129,9 +130,12 @@ def _plan_jobs(context: Context, path: Path, *, is_sent: bool) -> tuple[JobFile,
         loaded = load_job_file(
             path, context.list_objects, own_names, allow_unsafe_inputs=allow_unsafe, on_misspelled=problems.add
         )
-        plan = plan_submission(loaded)
-        if worker_settings is not None:
-            check_own_worker(context, loaded, plan.count, with_aws=settings is not None)
+        if worker_settings is None:
+            plan = plan_submission(loaded)
+        else:
+            with open_worker_check(context, loaded, with_aws=settings is not None) as complete_check:
+                plan = plan_submission(loaded)
+                complete_check(plan)
     if is_sent and settings is not None and (problems.has_any or not _has_queue(context)):
         with problems.collect():
             context.check_setup()
@@ -200,14 +204,17 @@ class SubmitView:
             self._bar.stop()
 
 
-def check_own_worker(context: Context, job_file: JobFile, count: int, *, with_aws: bool = True) -> None:
-    """Give the file's `count` messages to the project's own `make_job`, and their jobs to its hook `check`, if any.
+@contextmanager
+def open_worker_check(
+    context: Context, job_file: JobFile, *, with_aws: bool = True
+) -> Iterator[Callable[[SubmissionPlan], None]]:
+    """Start the project's own worker, and yield a function that completes its check of the jobs that are planned.
 
-    Print the warnings of `check`, and a note if this check is incomplete. Raise InputError with all problems if one of
-    them refuses a message or cannot handle it. `with_aws`: whether files may be fetched, which the config's
-    placeholders do not allow.
+    The messages are given to `make_job`, and their jobs to the hook `check`, if any. The function prints the warnings
+    of `check`, and a note if this check is incomplete. It raises InputError with all problems if one of them refuses a
+    message or cannot handle it. `with_aws`: whether files may be fetched, which the config's placeholders do not allow.
     """
-    from distributed_something.jobs.own_worker import OwnWorker, check_jobs
+    from distributed_something.jobs.own_worker import OwnWorker, OwnWorkerCheck
     from distributed_something.jobs.run_job import build_one_job_container, get_container_environment
     from distributed_something.jobs.uploads.checked_files import CheckedFiles
     from distributed_something.project.template import find_template_file
@@ -220,12 +227,19 @@ def check_own_worker(context: Context, job_file: JobFile, count: int, *, with_aw
     get_s3 = cache(find_s3 if with_aws else lambda endpoint: None)
     files = CheckedFiles(settings.AWS_BUCKET, job_file.uploads, get_s3)
     print_progress = context.console.print_progress
-    incomplete = check_jobs(
-        worker, job_file, count, fetch=files.fetch, on_note=lambda text: print_progress(f"note: {text}")
-    )
-    if incomplete and with_aws:
-        text = f"note: {folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
-        print_progress(text.format(detail=incomplete.detail))
+
+    def print_note(text: str) -> None:
+        print_progress(f"note: {text}")
+
+    with raise_interrupts(), OwnWorkerCheck(worker, job_file, fetch=files.fetch, on_note=print_note) as check:
+
+        def complete_check(plan: SubmissionPlan) -> None:
+            incomplete = check.complete(plan)
+            if incomplete and with_aws:
+                text = f"{folder / 'generic-worker.py'}: {_INCOMPLETE_CHECKS[incomplete.state]}"
+                print_note(text.format(detail=incomplete.detail))
+
+        yield complete_check
 
 
 def _find_s3(context: Context) -> S3Client | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,11 +65,7 @@ class RetrySource:
     """Messages to send again, in the form in which `submit_jobs` expects a Job file. `path`: for error messages."""
 
     path: Path
-    bodies: tuple[str, ...]
     uploads: dict[Path, str] = field(default_factory=dict)
-
-    def iter_bodies(self) -> Iterator[str]:
-        return iter(self.bodies)
 
 
 @dataclass(frozen=True)
@@ -110,8 +106,8 @@ def repeat_messages(
     """Return the original messages with, if given, another time limit, which is not part of a job's ID."""
     bodies = tuple(_encode_message(job.message, timeout_minutes) for job in failed)
     digest = hashlib.sha256("".join(bodies).encode()).hexdigest()
-    plan = SubmissionPlan(len(bodies), bodies[0] if bodies else "", digest)
-    return RetryBatch(keys, RetrySource(path, bodies), plan, tuple(failed), {job.job: job.job for job in failed})
+    plan = SubmissionPlan(len(bodies), bodies[0] if bodies else "", digest, bodies=bodies)
+    return RetryBatch(keys, RetrySource(path), plan, tuple(failed), {job.job: job.job for job in failed})
 
 
 def correct_messages(
@@ -137,14 +133,14 @@ def correct_messages(
     first_jobs = tuple(jobs[0].job for jobs in by_group.values())
     corrected = parse_job_file(job_file, content | {"groups": groups}, list_objects, own_names, failed_jobs=first_jobs)
     plan = plan_submission(corrected)
-    new_ids = (job_id(json.loads(body)) for body in corrected.iter_bodies())
+    new_ids = (job_id(json.loads(body)) for body in plan.bodies)
     jobs = {job.job: new_id for same, new_id in zip(by_group.values(), new_ids, strict=True) for job in same}
     return RetryBatch(keys, corrected, plan, tuple(same[0] for same in by_group.values()), jobs)
 
 
 def count_unchanged_messages(batch: RetryBatch) -> int:
     """Return how many of the messages are the ones that failed."""
-    bodies = zip(batch.source.iter_bodies(), batch.sent, strict=True)
+    bodies = zip(batch.plan.bodies, batch.sent, strict=True)
     return sum(json.loads(body) == failed.message for body, failed in bodies)
 
 

@@ -42,11 +42,12 @@ def iter_message_batches(
     `max_bytes`: the queue's limit for a message. SQS's limit for a batch is the same number for new queues.
     """
     batch: list[NumberedMessage] = []
-    size = 0
+    attributes, attribute_bytes, size = None, 0, 0
     for number, body in numbered:
-        attributes = build_attributes(number) if build_attributes else {}
-        # Bodies are ASCII: json.dumps escapes all other characters.
-        message_bytes = len(body) + (_count_attribute_bytes(attributes) if attributes else 0)
+        previous, attributes = attributes, build_attributes(number) if build_attributes else None
+        if attributes is not previous:  # seldom: all messages of a Job file have the same ones
+            attribute_bytes = _count_attribute_bytes(attributes or {})
+        message_bytes = len(body) + attribute_bytes  # bodies are ASCII: json.dumps escapes all other characters
         if batch and (len(batch) == MAX_BATCH_MESSAGES or size + message_bytes > max_bytes):
             yield batch
             batch, size = [], 0

@@ -7,7 +7,6 @@ if the process dies between SQS's response and the line in the journal; workers 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from distributed_something.jobs.job_file import RESERVED_BYTES, JobFile
 from distributed_something.jobs.submission.document import DocumentWriter
 from distributed_something.jobs.submission.input_files import keep_input_files
 from distributed_something.jobs.submission.journal import SubmissionJournal
-from distributed_something.jobs.submission.plan import SubmissionPlan
+from distributed_something.jobs.submission.plan import SubmissionPlan, read_file_state
 from distributed_something.jobs.submission.retry import RetryBatch, RetrySource, select_sent_jobs, write_retry_list
 from distributed_something.jobs.submission.send_batches import (
     AttributeBuilder,
@@ -88,11 +87,18 @@ class Submission:
 
     @property
     def input_files(self) -> list[Path]:
-        """The Job file and its table; none for messages that `retry` repeats unchanged."""
+        """The Job file and its table, unless that has changed since it was read; none for messages that `retry` repeats
+        unchanged."""
         if isinstance(self.job_file, RetrySource):
             return []
         table = self.job_file.groups.file
-        return [self.job_file.path, *([table] if table else [])]
+        return [self.job_file.path, *([table] if table and not self.has_changed_table else [])]
+
+    @property
+    def has_changed_table(self) -> bool:
+        """Whether the table is no longer the one whose jobs were checked, and will be sent."""
+        table = None if isinstance(self.job_file, RetrySource) else self.job_file.groups.file
+        return read_file_state(table) != self.plan.table
 
     @property
     def is_resumable(self) -> bool:
@@ -124,17 +130,6 @@ class SubmissionError(CloudError):
         return f"{self.cause}; {format_submission_progress(self.sent, self.total, is_resumable=self.is_resumable)}"
 
 
-class ChangedTableError(UserFacingError):
-    """Raised if the jobs sent are not the jobs checked, because their table has changed."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("its table changed while its jobs were being sent; not all of them were checked")
-        self.path = path
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.problem}"
-
-
 def submit_jobs(
     clients: Clients,
     settings: Settings,
@@ -148,8 +143,7 @@ def submit_jobs(
 
     Raise InputError if `--resume` is missing or not possible, if another process sends this job file, or if a message
     is too large for the queue. Raise CloudError if the queue cannot be used or the submission's document cannot be
-    written, SubmissionError if an upload or a send fails, SubmissionInterruption after Ctrl-C, and ChangedTableError if
-    the table has changed.
+    written, SubmissionError if an upload or a send fails, and SubmissionInterruption after Ctrl-C.
     """
     journal, total = submission.journal, submission.plan.count
     journal.lock()
@@ -160,7 +154,7 @@ def submit_jobs(
         _check_message_sizes(submission, settings.SQS_QUEUE_NAME, max_bytes)
         resumed = journal.read(submission.plan, url)
         _check_resumption(submission, resumed)
-        for note in submission.notes:
+        for note in (*submission.notes, *_describe_changed_table(submission)):
             print_progress(note)
         before = journal.done
         try:
@@ -184,6 +178,13 @@ def _upload_folders(
     if not upload_folders(clients.s3, bucket, submission.job_file.uploads, print_progress):
         for note in submission.unchanged_notes:
             print_progress(note)
+
+
+def _describe_changed_table(submission: Submission) -> list[str]:
+    if not submission.has_changed_table:
+        return []
+    text = "the table changed after its jobs were checked; what was checked is sent, and no copy of the table is kept"
+    return format_wrapped_row("note", text).splitlines()
 
 
 class _Queue(NamedTuple):
@@ -347,7 +348,7 @@ def _check_message_sizes(submission: Submission, queue: str, max_bytes: int) -> 
     if max_bytes >= MAX_MESSAGE_BYTES:
         return
     problems, allowed = InputProblems(), max_bytes - RESERVED_BYTES
-    for number, body in enumerate(submission.job_file.iter_bodies(), 1):
+    for number, body in enumerate(submission.plan.bodies, 1):
         if len(body) > allowed and not problems.is_full:
             problem = f"its message has {len(body):,} bytes, but the queue {queue} accepts only {allowed:,}"
             remedy = f"run setup, which raises the queue's limit of {max_bytes:,} bytes, or shorten it"
@@ -374,14 +375,6 @@ def format_submission_progress(sent: int, total: int, *, is_resumable: bool = Tr
 
 
 def _iter_unsent_jobs(submission: Submission) -> Iterator[NumberedMessage]:
-    """Yield the jobs that are not in the journal.
-
-    Raise ChangedTableError at the end if the jobs have changed since they were checked.
-    """
-    digest = hashlib.sha256()
-    for number, body in enumerate(submission.job_file.iter_bodies()):
-        digest.update(body.encode())
-        if not submission.journal.is_sent(number):
-            yield number, body
-    if digest.hexdigest() != submission.plan.digest:
-        raise ChangedTableError(submission.job_file.path)
+    """Yield the jobs that are not in the journal."""
+    is_sent = submission.journal.is_sent
+    return ((number, body) for number, body in enumerate(submission.plan.bodies) if not is_sent(number))
