@@ -50,6 +50,7 @@ def test_24_jobs_align_the_reads_of_phage_lambda_and_one_job_merges_the_alignmen
     assert list_project_processes(clone.home) == []
 
 
+@pytest.mark.long
 @pytest.mark.containers
 def test_an_image_that_contains_only_the_programs_produces_the_same_counts(tmp_path: Path) -> None:
     require_engine()
