@@ -123,7 +123,8 @@ def test_a_steps_one_job_file_does_for_four_plates_what_the_published_messages_d
     groups = list(list_groups(step.level, "ABCDEFGHIJKLMNOP", 24, 9))
     assert len(messages) == len(groups) == 4 * {"plate": 1, "well": 384, "site": 384 * 9}[step.level]
     assert len({job_id(message) for message in messages}) == len(messages)
-    stride = 11 if len(messages) > 1000 else 1  # other than a divisor of 9 sites and 24 columns
+    # Of very many jobs, every 11th: all sites, columns, and rows occur, because 11 divides neither 9 nor 24.
+    stride = 11 if len(messages) > 1000 else 1
     for message, group in list(zip(messages, groups, strict=True))[::stride]:
         published = build_published_message(step, group)
         description = describe_job(cellprofiler, tmp_path, message)

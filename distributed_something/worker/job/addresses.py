@@ -87,11 +87,9 @@ def remove_mount_folder(path: str) -> str:
 
 def is_whole_bucket(text: str) -> bool:
     """Return whether an input address stands for all objects in a bucket."""
-    if not text.startswith(("s3://", "/")):
-        return False
     if text.startswith(MOUNT_FOLDER):
         return not remove_mount_folder(text).strip()
-    if text.startswith("/"):
+    if not text.startswith("s3://"):
         return False
     bucket, _, key = text.removeprefix("s3://").partition("/")
     return bool(bucket) and not key.strip("/ ")

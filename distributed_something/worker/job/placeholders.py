@@ -67,7 +67,7 @@ class Template(NamedTuple):
 
         Call this after `fill`.
         """
-        if not texts.blank_names or self.names.isdisjoint(texts.blank_names):  # almost always
+        if self.names.isdisjoint(texts.blank_names):  # almost always
             return None
         parts = dict.fromkeys(part for part in self.text.split("/") if parse_template(part).names)
         blank = [part for part in parts if _is_blank(parse_template(part).fill(texts))]
