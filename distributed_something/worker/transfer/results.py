@@ -141,6 +141,7 @@ class ResultUpload:
         self._prefix, self._replaceable = f"{destination.location}/", destination.replaceable
         self.address = f"s3://{destination.bucket}/{destination.location}"
         self.uploaded: dict[str, ResultFile] = {}
+        self._confirmed_keys: set[str] = set()  # of files whose content S3 confirmed in its responses
 
     def send_missing_files(self) -> None:
         """Send the files that are not in S3 yet, and stop at the first error."""
@@ -184,8 +185,10 @@ class ResultUpload:
         except ClientError as error:
             if not is_precondition_error(error):
                 raise
-            sent = UploadedFile(self._check_same_content(key, path), "")
-        self.uploaded[key] = ResultFile(self._bucket, key, size, *sent)
+            sent = UploadedFile(self._check_same_content(key, path), "", size)
+        self.uploaded[key] = ResultFile(self._bucket, key, sent.size, sent.sha256, sent.etag, sent.crc32)
+        if sent.is_confirmed:
+            self._confirmed_keys.add(key)
 
     def _check_same_content(self, key: str, path: Path) -> str:
         """Return the SHA-256 of `path` if the object at `key` has the same content.
@@ -211,9 +214,16 @@ class ResultUpload:
     def verify_files(self) -> None:
         """Compare the uploaded files with a listing of the destination.
 
+        A single file whose content S3 has confirmed needs no listing: S3 stores an object completely or not at all, and
+        every later request sees it. If another attempt replaces the file, it has claimed the job before, so this
+        attempt's record will be rejected. Source: "Amazon S3 data consistency model" in the S3 User Guide.
+
         Raise UploadError if files are missing or have the wrong size; the next retry sends these files again. Raise
         LostLease or SharedByOtherJob if another worker has replaced a file with different content.
         """
+        if len(self.files) == 1 and self._confirmed_keys:
+            self.check()
+            return
         listed = self._list_destination() if self.files else {}
         for key, path in self.files.items():
             if key in listed and listed[key].etag != self.uploaded[key].etag:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -41,14 +41,17 @@ def create_transfer_pool() -> ThreadPoolExecutor:
 
 
 class UploadedFile(NamedTuple):
-    """A file that was uploaded: its SHA-256 (hexadecimal) and its ETag.
+    """A file that was uploaded: its SHA-256 (hexadecimal), its ETag, and its size in bytes.
 
     `crc32`: S3's checksum of a file that was uploaded in parts, such as `2jmj7w==-3`; "" for other files.
+    `is_confirmed`: whether the response shows that S3 has stored this content.
     """
 
     sha256: str
     etag: str
+    size: int
     crc32: str = ""
+    is_confirmed: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,17 +242,25 @@ def upload_open_file(
     **condition: str,
 ) -> UploadedFile:
     """Upload a file that is open at its start, as `upload_whole_file` does."""
-    body: Any = file.read(SMALL_FILE_BYTES + 1)
-    if len(body) <= SMALL_FILE_BYTES:
-        digest = hashlib.sha256(body)
+    content = file.read(SMALL_FILE_BYTES + 1)
+    body: Any = content
+    if len(content) <= SMALL_FILE_BYTES:
+        size, digest = len(content), hashlib.sha256(content)
     else:
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256")
-        body = CheckedBody(file, 0, file.tell(), check)
+        size = file.tell()
+        body = CheckedBody(file, 0, size, check)
     checksum = base64.b64encode(digest.digest()).decode()
     with check_requests(check):
         response = s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **condition)
-    return UploadedFile(digest.hexdigest(), response.get("ETag", ""))
+    is_confirmed = response.get("ChecksumSHA256") == checksum or (body is content and _is_md5_etag(response, content))
+    return UploadedFile(digest.hexdigest(), response.get("ETag", ""), size, is_confirmed=is_confirmed)
+
+
+def _is_md5_etag(response: Mapping[str, Any], content: bytes) -> bool:
+    """Return whether the ETag is the content's MD5, as on servers that do not return the SHA-256."""
+    return bool(response.get("ETag") == f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"')
 
 
 def upload_file_parts(
@@ -279,7 +290,7 @@ def upload_file_parts(
         watch_requests(s3)  # the completion request has no `CheckedBody`
         with check_requests(check):
             response = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
-        return UploadedFile(digest, response.get("ETag", ""), response.get("ChecksumCRC32", ""))
+        return UploadedFile(digest, response.get("ETag", ""), size, response.get("ChecksumCRC32", ""))
     except BaseException:  # whatever it is, uploaded parts would cost money until they are removed
         _abort_upload(s3, upload, [digest_future, *part_futures])
         raise

@@ -119,7 +119,7 @@ class _SharedUpload(ResultUpload):
             if not is_precondition_error(error) and not is_missing_object(error):
                 raise
             return False
-        self.uploaded[key] = ResultFile(self._bucket, key, size, *sent)
+        self.uploaded[key] = ResultFile(self._bucket, key, sent.size, sent.sha256, sent.etag, sent.crc32)
         return True
 
     def _keep_or_reserve(self, key: str, size: int, stored: StoredResult, replaced_jobs: set[str]) -> bool:

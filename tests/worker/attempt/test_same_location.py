@@ -90,7 +90,7 @@ def test_a_job_replaces_the_files_that_another_job_uploads_while_it_runs_and_nam
     assert {read_text(harness, key) for key in keys} == {"one"}
 
 
-def test_a_job_whose_file_another_job_replaces_before_it_is_verified_is_done(
+def test_a_job_whose_file_another_job_replaces_before_it_is_recorded_is_done(
     harness: AttemptHarness, other: AttemptHarness
 ) -> None:
     def finish_second() -> None:
@@ -101,8 +101,8 @@ def test_a_job_whose_file_another_job_replaces_before_it_is_verified_is_done(
     records = [harness.read_record(job_id(message)) for message in (FIRST, SECOND)]
     assert [record["state"] for record in records] == ["done", "done"]
     assert (harness.queue.calls, other.queue.calls) == (["deleted"], ["deleted"])
-    assert [entry["job"] for record in records for entry in record["overwritten"]] == [job_id(SECOND), job_id(FIRST)]
-    assert read_text(harness) == "one"
+    assert [record["overwritten"] for record in records] == [[], [{"key": "plate/a", "job": job_id(FIRST)}]]
+    assert read_text(harness) == "two"
 
 
 def test_a_job_names_the_files_of_an_earlier_job_of_the_run_that_it_replaces(harness: AttemptHarness) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -62,11 +63,88 @@ def test_an_upload_to_a_missing_bucket_fails(
         upload_results(s3, tmp_path, ResultDestination("gone", "out"))
 
 
+def change_responses(s3: Any, **changes: str) -> None:
+    """Let S3's responses to uploads have no SHA-256, another ETag than the content's MD5, and `changes`."""
+
+    def change(parsed: dict[str, Any], **_: Any) -> None:
+        parsed.pop("ChecksumSHA256", None)
+        parsed.update({"ETag": '"0123-1"', **changes})
+
+    s3.meta.events.register("after-call.s3.PutObject", change)
+
+
 def test_an_incomplete_upload_fails(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_responses(s3)
     (tmp_path / "a").write_text("two")
     monkeypatch.setattr(results, "list_s3_objects", lambda *_: {"out/a": ListedObject(2, "", datetime.now(UTC))})
     with pytest.raises(UploadError, match="1 of 1 files are missing or incomplete in S3, such as out/a"):
         upload_results(s3, tmp_path, OUT, sleep=lambda seconds: None)
+
+
+SHA256 = base64.b64encode(hashlib.sha256(b"two").digest()).decode()
+
+
+@pytest.mark.parametrize(
+    "response",
+    [{"ETag": f'"{hashlib.md5(b"two").hexdigest()}"'}, {"ChecksumSHA256": SHA256}],
+    ids=["its MD5 is the ETag", "its SHA-256"],
+)
+def test_a_single_file_is_not_listed_if_the_response_to_its_upload_shows_its_content(
+    s3: Any, output_folder: Path, response: dict[str, str]
+) -> None:
+    change_responses(s3, **response)
+    (output_folder / "a").write_text("two")
+    calls = Calls(s3)
+    (output,) = upload_results(s3, output_folder, replace(HERE, replaceable={}))
+    assert calls.names == ["PutObject"]
+    assert (output.size, output.checksum_sha256) == (3, hashlib.sha256(b"two").hexdigest())
+
+
+@pytest.mark.parametrize("response", [{}, {"ETag": ""}, {"ChecksumSHA256": SHA256.lower()}])
+def test_a_single_file_is_listed_if_the_response_to_its_upload_does_not_show_its_content(
+    s3: Any, output_folder: Path, response: dict[str, str]
+) -> None:
+    change_responses(s3, **response)
+    (output_folder / "a").write_text("two")
+    calls = Calls(s3)
+    upload_results(s3, output_folder, replace(HERE, replaceable={}))
+    assert calls.names[:2] == ["PutObject", "ListObjectsV2"]
+
+
+def test_several_files_are_listed(s3: Any, output_folder: Path) -> None:
+    for name in "ab":
+        (output_folder / name).write_text(name)
+    calls = Calls(s3)
+    upload_results(s3, output_folder, replace(HERE, replaceable={}))
+    assert sorted(calls.names) == ["ListObjectsV2", "PutObject", "PutObject"]
+
+
+def test_a_file_that_grows_before_it_is_read_is_recorded_with_the_size_that_was_sent(
+    s3: Any, output_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (output_folder / "a").write_text("two")
+
+    def grow_and_upload(s3: Any, path: Path, *arguments: Any, **options: Any) -> s3_file.UploadedFile:
+        Path(path).write_text("three")
+        return s3_file.upload_whole_file(s3, path, *arguments, **options)
+
+    monkeypatch.setattr(results, "upload_whole_file", grow_and_upload)
+    (output,) = upload_results(s3, output_folder, HERE)
+    assert (output.size, output.checksum_sha256) == (5, hashlib.sha256(b"three").hexdigest())
+    assert list_sizes(s3, "here/") == {"here/a": 5}
+
+
+def test_the_lease_is_checked_after_the_last_request(s3: Any, output_folder: Path) -> None:
+    (output_folder / "a").write_text("two")
+    is_lost: list[bool] = []
+
+    def check() -> None:
+        if is_lost:
+            raise LostLease
+
+    s3.meta.events.register("after-call.s3.PutObject", lambda **_: is_lost.append(True))
+    with pytest.raises(LostLease):
+        upload_results(s3, output_folder, replace(HERE, replaceable={}), check=check)
 
 
 def test_results_are_unchanged_until_a_file_is_replaced(s3: Any, tmp_path: Path) -> None:
@@ -93,7 +171,7 @@ def test_a_request_is_retried_after_a_temporary_error(s3: Any, output_folder: Pa
     (output_folder / "a").touch()
     calls = Calls(s3, fail_first_calls(1, "PutObject", build_s3_error(code, status)))
     upload_results(s3, output_folder, ResultDestination("ours", "here", replaceable={}), sleep=no_sleep)
-    assert calls.names == ["PutObject", "PutObject", "ListObjectsV2"]
+    assert calls.names == ["PutObject", "PutObject"]
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -244,6 +322,7 @@ def test_the_lease_is_lost_if_another_worker_replaces_a_file_before_it_is_verifi
     s3: Any, output_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (output_folder / "a").write_text("ours")
+    (output_folder / "b").write_text("ours")  # a single file would not be listed
     replacements = [b"ours", b"that"]
 
     def replace_and_list(*arguments: Any) -> dict[str, ListedObject]:
@@ -251,8 +330,8 @@ def test_the_lease_is_lost_if_another_worker_replaces_a_file_before_it_is_verifi
         return list_s3_objects(*arguments)
 
     monkeypatch.setattr(results, "list_s3_objects", replace_and_list)
-    (output,) = upload_results(s3, output_folder, replace(HERE, replaceable={}))
-    assert has_unchanged_results(s3, "here", [output])
+    outputs = upload_results(s3, output_folder, replace(HERE, replaceable={}))
+    assert has_unchanged_results(s3, "here", outputs)
     replacements.pop(0)
     with pytest.raises(LostLease):
         upload_results(s3, output_folder, replace(HERE, replaceable=list_s3_objects(s3, "ours", "here/")))
