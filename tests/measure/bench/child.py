@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.measure.bench import starter
 from tests.support.paths import ROOT
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB on Linux
@@ -31,17 +32,20 @@ class ProcessResult:
 
 def run_python(arguments: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT) -> ProcessResult:
     """Run `python ARGUMENTS…` until it exits. Raise RuntimeError if its exit code is not 0."""
-    start, pipe = time.perf_counter(), subprocess.PIPE
+    read_end, write_end = os.pipe()
     command = [sys.executable, *arguments]
-    with subprocess.Popen(command, env=dict(env), cwd=cwd, stdout=pipe, stderr=subprocess.STDOUT) as process:
-        assert process.stdout is not None
-        output = process.stdout.read().decode()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}: {output}")
-    return ProcessResult(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT, output)
+    process = subprocess.run(
+        [sys.executable, "-I", "-S", starter.__file__, str(write_end), *command], env=dict(env), cwd=cwd, check=True, pass_fds=[write_end], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    os.close(write_end)
+    with open(read_end, "rb") as file:
+        numbers = json.load(file)
+    output = process.stdout.decode()
+    if numbers["exit_code"]:
+        raise RuntimeError(f"{' '.join(command)}: exit code {numbers['exit_code']}: {output}")
+    peak_bytes = numbers["max_rss"] * _RSS_UNIT
+    return ProcessResult(numbers["seconds"], numbers["processor_seconds"], peak_bytes, output)
 
 
 def build_environment(**variables: str) -> dict[str, str]:
