@@ -87,7 +87,8 @@ def test_at_max_cost_running_jobs_finish_no_new_jobs_start_and_startcluster_cont
         assert monitor.poll() is None
         second_start = test_project.run("startCluster", "files/fleet.json", check=False)
         assert second_start.returncode == 2
-        assert "watch it with monitor and this file" in second_start.stderr
+        assert "is already running" in second_start.stderr
+        assert f"monitor {MONITOR_FILE}" in second_start.stderr
 
         gates.open_gate("first")
         stdout, stderr = monitor.communicate(timeout=120)

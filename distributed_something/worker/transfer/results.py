@@ -67,6 +67,7 @@ class ResultDestination:
     `arguments` are extra arguments for the S3 requests, such as `ACL`. `replaceable` contains the objects that may be
     replaced: all that existed at the destination when it was last certain that no other attempt had finished. If
     `replaceable` is None, the destination is listed when the upload begins. `owner` is written to each file's metadata.
+    `is_aws`: whether the server is AWS's, whose responses show what it has stored.
     """
 
     bucket: str
@@ -74,6 +75,7 @@ class ResultDestination:
     arguments: S3Arguments = field(default_factory=dict)
     replaceable: dict[str, ListedObject] | None = None
     owner: ResultOwner | None = None
+    is_aws: bool = False
 
 
 def upload_results(
@@ -137,7 +139,7 @@ class ResultUpload:
     ) -> None:  # fmt: skip
         self._s3, self.files, self.check, self._transfers = s3, files, check, transfers
         self._bucket, self._arguments = destination.bucket, _add_metadata(destination, len(files))
-        self._destination_owner = destination.owner
+        self._destination_owner, self._is_aws = destination.owner, destination.is_aws
         self._prefix, self._replaceable = f"{destination.location}/", destination.replaceable
         self.address = f"s3://{destination.bucket}/{destination.location}"
         self.uploaded: dict[str, ResultFile] = {}
@@ -214,14 +216,14 @@ class ResultUpload:
     def verify_files(self) -> None:
         """Compare the uploaded files with a listing of the destination.
 
-        A single file whose content S3 has confirmed needs no listing: S3 stores an object completely or not at all, and
-        every later request sees it. If another attempt replaces the file, it has claimed the job before, so this
-        attempt's record will be rejected. Source: "Amazon S3 data consistency model" in the S3 User Guide.
+        A single file whose content AWS has confirmed is not listed. AWS stores an object completely or not at all, and
+        each later request sees it (source: "Amazon S3 data consistency model" in the S3 User Guide). A listing would be
+        just as old as the upload's response is now when the record is written, so it would reveal nothing more.
 
         Raise UploadError if files are missing or have the wrong size; the next retry sends these files again. Raise
-        LostLease or SharedByOtherJob if another worker has replaced a file with different content.
+        LostLease or SharedByOtherJob if the listing shows that another worker has replaced a file with other content.
         """
-        if len(self.files) == 1 and self._confirmed_keys:
+        if self._is_aws and len(self.files) == 1 and self._confirmed_keys:
             self.check()
             return
         listed = self._list_destination() if self.files else {}

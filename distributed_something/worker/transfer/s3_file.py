@@ -44,7 +44,7 @@ class UploadedFile(NamedTuple):
     """A file that was uploaded: its SHA-256 (hexadecimal), its ETag, and its size in bytes.
 
     `crc32`: S3's checksum of a file that was uploaded in parts, such as `2jmj7w==-3`; "" for other files.
-    `is_confirmed`: whether the response shows that S3 has stored this content.
+    `is_confirmed`: whether the response contains the content's SHA-256 or, as the ETag, the MD5 of a small file.
     """
 
     sha256: str
@@ -259,7 +259,7 @@ def upload_open_file(
 
 
 def _is_md5_etag(response: Mapping[str, Any], content: bytes) -> bool:
-    """Return whether the ETag is the content's MD5, as on servers that do not return the SHA-256."""
+    """Return whether the ETag is the content's MD5, as on AWS without a customer key. Emulators return no SHA-256."""
     return bool(response.get("ETag") == f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"')
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.handler import UPLOAD_RESERVE_SECONDS
 from distributed_something.worker.attempt.lease import MAX_LEASE_SECONDS
 from distributed_something.worker.job.checks import EXIT_CODE_ACCEPTED, usual_failure
@@ -23,7 +24,7 @@ from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.program.memory import OomKills
 from tests.support.fakes import FakeTime
 from tests.support.objects import put_objects
-from tests.worker.attempt.attempt_harness import HOUR, AttemptHarness, build_message, failing_hook
+from tests.worker.attempt.attempt_harness import HOUR, MESSAGE, AttemptHarness, build_message, failing_hook
 
 
 def exiting_hook(*_: Any) -> Any:
@@ -388,6 +389,19 @@ def test_a_job_whose_folder_cannot_be_created_is_returned_at_once_with_reason_cl
     (failure,) = harness.callback_calls
     assert failure.startswith("this machine: [Errno 2] No such file")
     assert failure.endswith(": machine")
+
+
+def test_a_job_with_one_result_takes_three_requests_and_on_another_server_a_listing_more(
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WorkerContext, "get_s3", lambda context, endpoint: context.s3)
+    requests: list[str] = []
+    harness.s3.meta.events.register("before-call.s3", lambda model, **_: requests.append(model.name))
+    harness.handle()
+    assert requests == ["ListObjectsV2", "PutObject", "PutObject"]
+    requests.clear()
+    harness.handle(MESSAGE | {"group": "other", "output_endpoint": "https://s3.example.org"})
+    assert requests == ["ListObjectsV2", "PutObject", "ListObjectsV2", "PutObject"]
 
 
 def test_a_job_that_is_already_done_is_skipped_with_two_requests(harness: AttemptHarness) -> None:

@@ -18,7 +18,7 @@ from distributed_something.worker.job.failures import Failed, LostLease, UploadE
 from distributed_something.worker.transfer import results, s3_file
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
 from distributed_something.worker.transfer.retry import RETRY_PAUSES_SECONDS
-from distributed_something.worker.transfer.s3_file import CheckedBody, upload_file_parts
+from distributed_something.worker.transfer.s3_file import SMALL_FILE_BYTES, CheckedBody, upload_file_parts
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 from tests.support.objects import list_sizes
 from tests.worker.transfer.s3_calls import (
@@ -33,6 +33,7 @@ from tests.worker.transfer.s3_calls import (
 
 OUT = ResultDestination("ours", "out")
 HERE = ResultDestination("ours", "here")
+FRESH = replace(HERE, replaceable={}, is_aws=True)  # where nothing has been uploaded yet
 
 
 def test_an_upload_to_an_invalid_bucket_name_is_not_retried(s3: Any, tmp_path: Path) -> None:
@@ -81,41 +82,67 @@ def test_an_incomplete_upload_fails(s3: Any, tmp_path: Path, monkeypatch: pytest
         upload_results(s3, tmp_path, OUT, sleep=lambda seconds: None)
 
 
-SHA256 = base64.b64encode(hashlib.sha256(b"two").digest()).decode()
+def build_responses(content: bytes) -> dict[str, dict[str, str]]:
+    """Return responses to the upload of a file: with its SHA-256, with its MD5, and with neither."""
+    sha256 = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    return {
+        "sha256": {"ChecksumSHA256": sha256},
+        "md5": {"ETag": f'"{hashlib.md5(content).hexdigest()}"'},
+        "other sha256": {"ChecksumSHA256": sha256.swapcase()},
+        "no etag": {"ETag": ""},
+        "neither": {},
+    }
 
 
 @pytest.mark.parametrize(
-    "response",
-    [{"ETag": f'"{hashlib.md5(b"two").hexdigest()}"'}, {"ChecksumSHA256": SHA256}],
-    ids=["its MD5 is the ETag", "its SHA-256"],
+    ("size", "response"),
+    [(3, "sha256"), (3, "md5"), (0, "md5"), (SMALL_FILE_BYTES, "md5"), (SMALL_FILE_BYTES + 2, "sha256")],
 )
-def test_a_single_file_is_not_listed_if_the_response_to_its_upload_shows_its_content(
-    s3: Any, output_folder: Path, response: dict[str, str]
+def test_a_single_file_is_not_listed_if_awss_response_shows_its_content(
+    s3: Any, output_folder: Path, size: int, response: str
 ) -> None:
-    change_responses(s3, **response)
-    (output_folder / "a").write_text("two")
+    content = b"2" * size
+    change_responses(s3, **build_responses(content)[response])
+    (output_folder / "a").write_bytes(content)
     calls = Calls(s3)
-    (output,) = upload_results(s3, output_folder, replace(HERE, replaceable={}))
+    (output,) = upload_results(s3, output_folder, FRESH)
     assert calls.names == ["PutObject"]
-    assert (output.size, output.checksum_sha256) == (3, hashlib.sha256(b"two").hexdigest())
+    assert (output.size, output.checksum_sha256) == (size, hashlib.sha256(content).hexdigest())
+    assert s3.get_object(Bucket="ours", Key="here/a")["Body"].read() == content
 
 
-@pytest.mark.parametrize("response", [{}, {"ETag": ""}, {"ChecksumSHA256": SHA256.lower()}])
-def test_a_single_file_is_listed_if_the_response_to_its_upload_does_not_show_its_content(
-    s3: Any, output_folder: Path, response: dict[str, str]
+@pytest.mark.parametrize(
+    ("size", "response"),
+    [(3, "other sha256"), (3, "no etag"), (3, "neither"), (SMALL_FILE_BYTES + 2, "md5"), (17, "part")],
+)
+def test_a_single_file_is_listed_if_awss_response_does_not_show_its_content(
+    s3: Any, output_folder: Path, monkeypatch: pytest.MonkeyPatch, size: int, response: str
 ) -> None:
-    change_responses(s3, **response)
-    (output_folder / "a").write_text("two")
+    content = b"2" * size
+    if response == "part":
+        monkeypatch.setattr(results, "MAX_INLINE_BYTES", 1)
+        monkeypatch.setattr(results, "MAX_SINGLE_PUT_BYTES", 1)
+    change_responses(s3, **build_responses(content).get(response, {}))
+    (output_folder / "a").write_bytes(content)
     calls = Calls(s3)
-    upload_results(s3, output_folder, replace(HERE, replaceable={}))
+    upload_results(s3, output_folder, FRESH)
+    assert "ListObjectsV2" in calls.names
+
+
+def test_a_single_file_on_another_server_is_listed(s3: Any, output_folder: Path) -> None:
+    (output_folder / "a").write_text("two")
+    change_responses(s3, **build_responses(b"two")["sha256"])
+    calls = Calls(s3)
+    (output,) = upload_results(s3, output_folder, replace(FRESH, is_aws=False))
     assert calls.names[:2] == ["PutObject", "ListObjectsV2"]
+    assert has_unchanged_results(s3, "here", [output])  # the ETag is the one in the listing
 
 
 def test_several_files_are_listed(s3: Any, output_folder: Path) -> None:
     for name in "ab":
         (output_folder / name).write_text(name)
     calls = Calls(s3)
-    upload_results(s3, output_folder, replace(HERE, replaceable={}))
+    upload_results(s3, output_folder, FRESH)
     assert sorted(calls.names) == ["ListObjectsV2", "PutObject", "PutObject"]
 
 
@@ -129,7 +156,7 @@ def test_a_file_that_grows_before_it_is_read_is_recorded_with_the_size_that_was_
         return s3_file.upload_whole_file(s3, path, *arguments, **options)
 
     monkeypatch.setattr(results, "upload_whole_file", grow_and_upload)
-    (output,) = upload_results(s3, output_folder, HERE)
+    (output,) = upload_results(s3, output_folder, replace(HERE, is_aws=True))
     assert (output.size, output.checksum_sha256) == (5, hashlib.sha256(b"three").hexdigest())
     assert list_sizes(s3, "here/") == {"here/a": 5}
 
@@ -144,7 +171,7 @@ def test_the_lease_is_checked_after_the_last_request(s3: Any, output_folder: Pat
 
     s3.meta.events.register("after-call.s3.PutObject", lambda **_: is_lost.append(True))
     with pytest.raises(LostLease):
-        upload_results(s3, output_folder, replace(HERE, replaceable={}), check=check)
+        upload_results(s3, output_folder, FRESH, check=check)
 
 
 def test_results_are_unchanged_until_a_file_is_replaced(s3: Any, tmp_path: Path) -> None:
@@ -171,7 +198,7 @@ def test_a_request_is_retried_after_a_temporary_error(s3: Any, output_folder: Pa
     (output_folder / "a").touch()
     calls = Calls(s3, fail_first_calls(1, "PutObject", build_s3_error(code, status)))
     upload_results(s3, output_folder, ResultDestination("ours", "here", replaceable={}), sleep=no_sleep)
-    assert calls.names == ["PutObject", "PutObject"]
+    assert calls.names == ["PutObject", "PutObject", "ListObjectsV2"]
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -321,8 +348,8 @@ def test_a_retried_request_checks_the_lease_again(output_folder: Path) -> None:
 def test_the_lease_is_lost_if_another_worker_replaces_a_file_before_it_is_verified(
     s3: Any, output_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    change_responses(s3)
     (output_folder / "a").write_text("ours")
-    (output_folder / "b").write_text("ours")  # a single file would not be listed
     replacements = [b"ours", b"that"]
 
     def replace_and_list(*arguments: Any) -> dict[str, ListedObject]:
@@ -330,8 +357,8 @@ def test_the_lease_is_lost_if_another_worker_replaces_a_file_before_it_is_verifi
         return list_s3_objects(*arguments)
 
     monkeypatch.setattr(results, "list_s3_objects", replace_and_list)
-    outputs = upload_results(s3, output_folder, replace(HERE, replaceable={}))
-    assert has_unchanged_results(s3, "here", outputs)
+    (output,) = upload_results(s3, output_folder, FRESH)
+    assert has_unchanged_results(s3, "here", [output])
     replacements.pop(0)
     with pytest.raises(LostLease):
-        upload_results(s3, output_folder, replace(HERE, replaceable=list_s3_objects(s3, "ours", "here/")))
+        upload_results(s3, output_folder, replace(FRESH, replaceable=list_s3_objects(s3, "ours", "here/")))

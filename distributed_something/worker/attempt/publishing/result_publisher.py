@@ -109,7 +109,10 @@ class ResultPublisher:
 
     def _build_destination(self, job: Job, replaceable: dict[str, ListedObject]) -> ResultDestination:
         owner = ResultOwner(job.id, self._context.settings.run)
-        return ResultDestination(job.output_bucket, job.output_location, job.upload_arguments, replaceable, owner)
+        return ResultDestination(
+            job.output_bucket, job.output_location, job.upload_arguments, replaceable, owner,
+            is_aws=not job.output_endpoint,
+        )  # fmt: skip
 
     def _claim_results(self, attempt: Attempt) -> None:
         """Reserve the job's results for this attempt.
