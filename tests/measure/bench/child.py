@@ -34,9 +34,10 @@ def run_python(arguments: Sequence[str], env: Mapping[str, str], cwd: Path = ROO
     """Run `python ARGUMENTS…` until it exits. Raise RuntimeError if its exit code is not 0."""
     read_end, write_end = os.pipe()
     command = [sys.executable, *arguments]
+    starter_command = [sys.executable, "-I", "-S", starter.__file__, str(write_end)]
     process = subprocess.run(
-        [sys.executable, "-I", "-S", starter.__file__, str(write_end), *command], env=dict(env), cwd=cwd, check=True, pass_fds=[write_end], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        [*starter_command, *command], env=dict(env), cwd=cwd, check=True, pass_fds=[write_end],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     os.close(write_end)
     with open(read_end, "rb") as file:
