@@ -8,6 +8,7 @@ are listed, and the newest five are read).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,12 +97,18 @@ class RunSnapshot:
 
 
 def observe_run(
-    clients: Clients, file: MonitorFile, start: RunStart | None, caches: RunCaches, now: float
+    clients: Clients, file: MonitorFile, start: RunStart | None, caches: RunCaches, now: float, until: float = math.inf
 ) -> RunSnapshot:
-    """Return a snapshot of the run. `start`: None if it is unknown. AWS errors are not caught."""
+    """Return a snapshot of the run. `start`: None if it is unknown. AWS errors are not caught.
+
+    `until`: when the run ended (seconds since 1970). A queue that was created later, and jobs that were submitted
+    later, belong to another run.
+    """
     queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
+    if queue is not None and queue.created > until:
+        queue = None
     totals = caches.journals.read_totals()
-    submitted = observe_submitted_jobs(caches.submissions, file, start, now) if start else None
+    submitted = observe_submitted_jobs(caches.submissions, file, start, now, until) if start else None
     fleet = observe_fleet(clients.ec2, file.MONITOR_FLEET_ID)
     if fleet is not None:
         totals = caches.journals.find_lost_programs(totals, fleet.machines, file.MONITOR_TASKS_PER_MACHINE)

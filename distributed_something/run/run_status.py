@@ -84,7 +84,8 @@ def observe_status(view: RunView, now: float) -> RunStatus:
     history, now = load_history(clients.s3, file, now)
     if summary is not None and summary.is_clean:
         return _build_ended_status(view, summary, history, now)
-    snapshot = observe_run(clients, file, history.start, view.caches, now)
+    until = math.inf if history.ended is None else history.ended
+    snapshot = observe_run(clients, file, history.start, view.caches, now, until)
     status = build_current_status(view, snapshot, history)
     return _add_unwatched_end(view, status, snapshot, history, now) if status.state.has_ended else status
 
@@ -209,7 +210,8 @@ def choose_current_state(snapshot: RunSnapshot, history: RunHistory) -> RunState
     fleet = snapshot.fleet
     is_removed = snapshot.queue is None and (fleet is None or not (fleet.is_active or fleet.machines))
     # A monitor that has removed everything saves a summary soon, unless it was killed.
-    if is_removed and (history.ended is None or snapshot.at - history.ended > SUMMARY_SECONDS):
+    is_unwatched = history.ended is None or history.stopped or snapshot.at - history.ended > SUMMARY_SECONDS
+    if is_removed and is_unwatched:
         return _choose_stopped_state(snapshot)
     if history.ended is not None or history.empty_looks:
         return RunState.ENDING
@@ -225,7 +227,10 @@ def _choose_stopped_state(snapshot: RunSnapshot) -> RunState:
 
 
 def _find_end(history: RunHistory, progress: RunProgress) -> float:
-    """Return when a run ended that nobody watched to its end: when a monitor or a worker last reported."""
+    """Return when a run ended that nobody watched to its end: when `cleanup` ended it, or else when a monitor or a
+    worker last reported."""
+    if history.stopped and history.ended is not None:
+        return history.ended
     return max(history.at or 0.0, progress.last_end or 0.0)
 
 

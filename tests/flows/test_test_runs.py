@@ -29,6 +29,7 @@ from distributed_something.fleet.fleet_file import load_fleet_file
 from distributed_something.project.config_file import load_settings
 from distributed_something.results.command_line import CommandLine
 from distributed_something.run.run_context import RunContext
+from tests.support.engine import require_engine
 from tests.support.fakes import SETTINGS, FakeOutput
 from tests.support.project import Project, create_project, join_commands
 
@@ -166,6 +167,7 @@ def test_a_refused_protection_is_named_with_the_remedy(tmp_path: Path) -> None:
 
 @pytest.mark.containers
 def test_a_missing_image_is_named_with_the_remedy(tmp_path: Path) -> None:
+    require_engine()
     with create_project(tmp_path / "p", DOCKERHUB_TAG="tests/no-such-image:1") as project:
         result = project.run("--containers", "testRun", check=False)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 import boto3
 import pytest
@@ -31,6 +31,7 @@ from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.core.text import shorten_start
 from distributed_something.jobs.job_file import load_job_file
+from distributed_something.jobs.submission import journal as journal_module
 from distributed_something.jobs.submission import waiting_jobs
 from distributed_something.jobs.submission.document import find_git_commit
 from distributed_something.jobs.submission.journal import SubmissionJournal
@@ -739,6 +740,43 @@ def test_jobs_can_be_sent_from_a_file_system_without_locks(tmp_path: Path, monke
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     assert Sender(tmp_path, 30, FakeSqs()).send() == 30
+
+
+class FullDisk:
+    """An open journal on a disk that has room for `lines` more lines."""
+
+    def __init__(self, file: TextIO, lines: int) -> None:
+        self._file, self._lines = file, lines
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        self._lines -= 1
+        if self._lines < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._file.write(text)
+
+    def close(self) -> None:
+        self._file.close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("lines", [0, 1, 3])
+def test_if_the_disk_is_full_the_error_says_how_many_jobs_are_in_the_queue_and_the_others_can_be_sent_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int
+) -> None:
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    open_journal = journal_module._open_locked
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module, "_open_locked", lambda path: FullDisk(open_journal(path), lines))
+        with pytest.raises(
+            SubmissionError, match=r"cannot be written \(No space left on device\); make room"
+        ) as caught:
+            sender.send()
+    assert caught.value.sent == len(sender.sqs.received)
+    sender.send(resume=sender.journal.exists())
+    assert set(map(parse_number, sender.sqs.received)) == set(range(2000))
 
 
 def test_a_journal_that_cannot_be_written_is_reported_before_anything_is_sent(tmp_path: Path) -> None:

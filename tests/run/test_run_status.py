@@ -21,6 +21,7 @@ from distributed_something.core.submission import (
 from distributed_something.core.text import measure_columns
 from distributed_something.jobs.submission.retry import write_retry_list
 from distributed_something.observe.containers import StartFailure
+from distributed_something.observe.documents.run_start import RunStart
 from distributed_something.observe.snapshot import observe_run
 from distributed_something.results import status as status_package
 from distributed_something.results.advice import Recipe
@@ -34,7 +35,7 @@ from distributed_something.results.status.document import (
 )
 from distributed_something.results.status.forecast import Estimate
 from distributed_something.results.summary import RunSummary, save_run_summary
-from distributed_something.run.monitor.history import RunHistory, load_history, save_history
+from distributed_something.run.monitor.history import RunHistory, load_history, open_history, record_stop, save_history
 from distributed_something.run.run_outcome import load_current_outcome
 from distributed_something.run.run_status import (
     RunView,
@@ -250,6 +251,39 @@ def test_a_run_that_was_cleaned_up_without_a_summary_has_stopped(run: Run, fleet
     run.account.has_queue = False
     status = run.observe()
     assert (status.state, status.has_failures) == (RunState.STOPPED, True)
+
+
+@pytest.mark.parametrize("has_queue", [False, True])
+def test_jobs_that_are_submitted_after_a_cleanup_are_another_runs(run: Run, has_queue: bool) -> None:
+    """Another queue with the same name has been created after the cleanup, and perhaps deleted again."""
+    run.account.account.responses |= {
+        "ec2.DescribeSpotFleetRequests": {"SpotFleetRequestConfigs": []},
+        "ec2.DescribeSpotFleetInstances": {"ActiveInstances": []},
+    }
+    run.begin(5)
+    run.write_journal(2, 0)
+    record_stop(run.account.clients.s3, run.file, START + 90)
+    counts = build_queue_counts(7) | {"CreatedTimestamp": str(START + 400)}
+    run.account.account.responses["sqs.GetQueueAttributes"] = {"Attributes": counts}
+    run.account.has_queue = has_queue
+    run.submit(START + 410, 7)
+    status = run.observe(START + 420)
+    assert (status.state, status.jobs) == (RunState.STOPPED, JobNumbers(5, 2, 0, 0, unaccounted=3))
+    assert status.elapsed == 90
+    assert load_current_outcome(run.account.clients, run.file, START + 420).submitted == 5
+
+
+def test_only_the_first_cleanup_of_a_run_that_has_begun_ends_it(run: Run) -> None:
+    s3 = run.account.clients.s3
+    record_stop(s3, run.file, START + 10)
+    assert run.file.keys.history not in run.account.bucket.objects
+    run.begin(5)
+    for seconds in (90, 500):
+        record_stop(s3, run.file, START + seconds)
+    assert load_history(s3, run.file, START)[0].ended == START + 90
+    open_history(s3, run.file, lambda now: RunStart(now, 0, 0))
+    history = load_history(s3, run.file, START)[0]
+    assert (history.ended, history.stopped) == (None, False)
 
 
 def test_jobs_that_were_lost_with_their_queue_do_not_wait_and_are_submitted_again(run: Run) -> None:

@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from distributed_something.core.errors import InputError
+from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.submission import SubmissionDocument, parse_submission_object
 from distributed_something.core.text import format_count
 from distributed_something.jobs.submission.plan import SubmissionPlan
@@ -150,19 +150,21 @@ class SubmissionJournal:
         self._file.truncate(0)
 
     def start(self, plan: SubmissionPlan, url: str, document: SubmissionDocument) -> None:
-        """Write the document to the journal, either to a new one or to the one that was read."""
+        """Write the document to the journal, either to a new one or to the one that was read.
+
+        Raise CloudError if the disk is full, as `write_document` and `add` do.
+        """
         assert self._file is not None  # lock() was called first
         header: dict[str, Any] = {"submission": asdict(document)}
         if not self.resume:
             self._file.truncate(0)
             header = _build_header(plan, url) | header
-        self._file.write(json.dumps(header) + "\n")
+        self._write_line(json.dumps(header))
         self._is_started = True
 
     def write_document(self, document: SubmissionDocument) -> None:
         """Write a newer version of the document to the journal."""
-        assert self._file is not None
-        self._file.write(json.dumps({"submission": asdict(document)}) + "\n")
+        self._write_line(json.dumps({"submission": asdict(document)}))
 
     def is_sent(self, number: int) -> bool:
         return bool(self._sent[number])
@@ -170,9 +172,16 @@ class SubmissionJournal:
     def add(self, numbers: list[int]) -> None:
         """Record that SQS has acknowledged these jobs."""
         with self._lock:
-            assert self._file is not None  # open() was called first
-            self._file.write(" ".join(map(str, numbers)) + "\n")
-            self._mark_sent(numbers)
+            self._mark_sent(numbers)  # also if the disk is full: they are in the queue
+            self._write_line(" ".join(map(str, numbers)))
+
+    def _write_line(self, line: str) -> None:
+        assert self._file is not None  # lock() was called first
+        try:
+            self._file.write(f"{line}\n")
+        except OSError as error:
+            problem = f"{self._path} cannot be written ({error.strerror}); make room on the disk"
+            raise CloudError(problem, action="noting which jobs were sent") from error
 
     def close(self) -> None:
         """Release the lock. Keep the journal for `--resume`, unless no job or every job has been sent."""
@@ -181,8 +190,9 @@ class SubmissionJournal:
         is_empty = not os.fstat(self._file.fileno()).st_size
         if is_empty or (self._is_started and self.done in (0, self.total)):
             self._path.unlink(missing_ok=True)  # before the lock is released, so that it is not another process's
-        self._file.close()
-        self._file = None
+        file, self._file = self._file, None
+        with suppress(OSError):  # the disk is full: the error that this caused is already on its way
+            file.close()
 
     def _check_existence(self) -> None:
         is_interrupted = self.is_interrupted

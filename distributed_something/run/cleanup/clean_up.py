@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from distributed_something.run.cleanup.orphans import (
 )
 from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_resources
 from distributed_something.run.cleanup.report import format_cleanup_report
+from distributed_something.run.monitor.history import record_stop
 from distributed_something.run.run_outcome import load_recorded_failures
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ def clean_up_and_verify(
         file, dead_letter_queue, pause=context.pause, whole_app=run is None, failed_too=failed_too,
         count_recorded_failures=lambda: load_recorded_failures(clients, file, clock.now()),
     )  # fmt: skip
+    with suppress(*AWSError):  # what costs money is removed all the same
+        record_stop(clients.s3, file, clock.now())
     report = delete_run_resources(clients, request, clock.sleep)
     context.output.print_result(format_cleanup_report(report))
     inventory = wait_for_removal(clients, RunNames(file, dead_letter_queue), clock.sleep, pause=context.pause)

@@ -45,7 +45,8 @@ class RunHistory:
     is disconnected, and since when. `unusable_…`: terminated machines, as in `unusable.py`. `machines`: the most
     that the fleet had at once in a snapshot. `fleet`: the machines that the fleet had, without those whose end is in
     their documents. `ended`: when the run had no jobs left. From then on, the run is cleaned up even if new jobs appear
-    under the same names. `notified`: the kinds of notifications that need not be sent again.
+    under the same names. `stopped`: whether `cleanup` ended the run then, with the jobs that it had left. `notified`:
+    the kinds of notifications that need not be sent again.
     """
 
     at: float | None = None
@@ -73,6 +74,7 @@ class RunHistory:
     machines: int = 0
     fleet: tuple[str, ...] = ()
     ended: float | None = None
+    stopped: bool = False
     notified: tuple[str, ...] = ()
 
     @property
@@ -206,7 +208,17 @@ def open_history(s3: S3Client, file: MonitorFile, observe_start: Callable[[float
     history, now = load_history(s3, file, file.MONITOR_START_TIME / 1000)
     if history.start is None:
         history = replace(history, **asdict(observe_start(now)))
-    save_history(s3, file, replace(history, ended=None, empty_since=None, empty_looks=0))
+    save_history(s3, file, replace(history, ended=None, stopped=False, empty_since=None, empty_looks=0))
+
+
+def record_stop(s3: S3Client, file: MonitorFile, now: float) -> None:
+    """Save in the history that the run ends now, because `cleanup` removes it, unless it has not begun or has ended.
+
+    What is submitted from now on belongs to another run. AWS errors are not caught.
+    """
+    history, now = load_history(s3, file, now)
+    if history.start is not None and history.ended is None:
+        save_history(s3, file, replace(history, ended=now, stopped=True))
 
 
 def _parse_history(content: Any, default: RunHistory) -> RunHistory:
