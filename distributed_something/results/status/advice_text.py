@@ -265,7 +265,7 @@ def _explain_batch(advice: Advice) -> str:
 
 
 def _explain_program(advice: Advice, line: CommandLine) -> str:
-    code = advice.example.exit_code if advice.example else None
+    code, owner = advice.example.exit_code if advice.example else None, "Its"
     if advice.cause is AdviceCause.NO_PROGRAM:
         place = "in the image" if line.has_image else "on this computer"
         problem = f"The program {_describe_start_error(advice, place)}."
@@ -275,8 +275,10 @@ def _explain_program(advice: Advice, line: CommandLine) -> str:
     else:
         end = f"The program fails with {format_exit_code(code)}." if code else ""
         problem = end or f"The jobs fail{_format_reason(advice)}."
+        if len(advice.groups) > 1:  # the example is a job of one of them
+            problem, owner = "The program fails in different ways.", "One"
         correction = "correct the program in the image" if line.has_image else "correct the program"
-    log = f" Its log: {advice.example.log}" if advice.example and advice.example.log else ""
+    log = f" {owner} log: {advice.example.log}" if advice.example and advice.example.log else ""
     return f"{problem}{log} {_format_choice(advice, line, correction)}"
 
 
