@@ -604,7 +604,10 @@ def test_the_advice_names_the_groups_that_it_is_about_if_there_are_others() -> N
     assert advice is not None
     assert len(advice.groups) == 5
     text = " ".join(format_advice(advice, LOCAL).split())
-    assert f"what to do {', '.join(advice.groups[:3])}, 2 more causes (5 jobs): The program fails in different ways." in text
+    assert (
+        f"what to do {', '.join(advice.groups[:3])}, 2 more causes (5 jobs): The program fails in different ways."
+        in text
+    )
     assert list_commands(outcome, is_hopeless=False)[0] == f"{RETRY} --with files/job.json"
     single = choose_advice(build_outcome(("program", 1), ("program", 1)), is_hopeless=False)
     assert single is not None
