@@ -19,6 +19,7 @@ from distributed_something.results.job_counter import JobCounts
 from distributed_something.results.job_source import JobSource, find_job_source
 from distributed_something.results.outcome import RunOutcome
 from distributed_something.results.summary import RunSummary, save_run_summary
+from distributed_something.run.monitor.history import RunHistory, save_history
 from distributed_something.worker import AppKeys, job_id
 from tests.support.failed_run import BUCKET, LATER, Project, open_project
 from tests.support.fakes import MONITOR_FILE
@@ -188,6 +189,24 @@ def test_status_and_its_document_add_yes_while_the_queue_holds_jobs(
     assert " --yes --only " in document["failures"][0]["retry"]
     _, output, error = project.run_command("why", "files/AppSpotFleetRequestId.json")
     assert "--yes" in output, error
+
+
+def test_why_names_no_job_file_that_was_submitted_after_a_cleanup(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_history: dict[str, Any] = {"HistoryRecords": []}
+    monkeypatch.setattr(project.clients.ec2, "describe_spot_fleet_request_history", lambda **_: no_history)
+    project.fail_jobs(2)
+    start = MONITOR_FILE.MONITOR_START_TIME / 1000
+    history = RunHistory(at=start, submissions_since=start, other_jobs=0, ended=start + 60, stopped=True)
+    save_history(project.clients.s3, MONITOR_FILE, history)
+    for seconds, path in ((10, "a.json"), (70, "b.json")):
+        time = build_submission_time(start + seconds)
+        document = SubmissionDocument("App", "AppQueue", time, path, "d", 2, 2, time, path=path)
+        project.run.put_object(AppKeys("App").submission(time), build_submission(document))
+    _, output, error = project.run_command("why", "files/AppSpotFleetRequestId.json")
+    assert "a.json" in output, error
+    assert "b.json" not in output, error
 
 
 @pytest.mark.parametrize("started", ["/somewhere/project/run.py", "../project/run.py", "run.py"])
