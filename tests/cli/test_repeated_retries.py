@@ -35,6 +35,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         yield project
 
 
+@pytest.fixture
+def fleet_without_problems(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_history: dict[str, Any] = {"HistoryRecords": []}
+    monkeypatch.setattr(project.clients.ec2, "describe_spot_fleet_request_history", lambda **_: no_history)
+
+
 def write_fix(project: Project, name: str = "fix.json", **more: Any) -> Path:
     path = project.folder / name
     content = {"command": "work better {n}", "output_location": "results/{job}", "groups": [{"n": 0}]}
@@ -172,11 +178,8 @@ def test_the_submissions_say_which_job_files_a_run_had(project: Project) -> None
     assert source.sent == 4
 
 
-def test_status_and_its_document_add_yes_while_the_queue_holds_jobs(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    no_history: dict[str, Any] = {"HistoryRecords": []}
-    monkeypatch.setattr(project.clients.ec2, "describe_spot_fleet_request_history", lambda **_: no_history)
+@pytest.mark.usefixtures("fleet_without_problems")
+def test_status_and_its_document_add_yes_while_the_queue_holds_jobs(project: Project) -> None:
     project.fail_jobs(2)
     outcome = RunOutcome(5, JobCounts(failed=2), 3, [], 1)
     save_run_summary(project.clients.s3, MONITOR_FILE, RunSummary("cost", True, False, "text"), outcome)
@@ -191,11 +194,8 @@ def test_status_and_its_document_add_yes_while_the_queue_holds_jobs(
     assert "--yes" in output, error
 
 
-def test_why_names_no_job_file_that_was_submitted_after_a_cleanup(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    no_history: dict[str, Any] = {"HistoryRecords": []}
-    monkeypatch.setattr(project.clients.ec2, "describe_spot_fleet_request_history", lambda **_: no_history)
+@pytest.mark.usefixtures("fleet_without_problems")
+def test_why_names_no_job_file_that_was_submitted_after_a_cleanup(project: Project) -> None:
     project.fail_jobs(2)
     start = MONITOR_FILE.MONITOR_START_TIME / 1000
     history = RunHistory(at=start, submissions_since=start, other_jobs=0, ended=start + 60, stopped=True)
