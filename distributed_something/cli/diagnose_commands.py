@@ -252,7 +252,7 @@ def _load_current_jobs(context: Context, run: MonitorFile, evidence: Evidence, h
     from distributed_something.run.run_outcome import load_current_outcome
 
     clients, counts = context.clients, evidence.counts
-    source = find_job_source(clients, run, evidence.at if history.ended is None else history.ended, evidence.at)
+    source = find_job_source(clients, run, min(history.until, evidence.at), evidence.at)
     if is_everything_gone(evidence):
         outcome = load_current_outcome(clients, run, evidence.at)
         return JobEvidence(outcome, source, has_ended=True, is_regular=True)

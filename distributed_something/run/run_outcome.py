@@ -91,8 +91,8 @@ def load_current_outcome(
     history, now = load_history(clients.s3, file, now)
     left = 0 if history.ended is not None else count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
-    until = math.inf if history.ended is None else history.ended
-    submitted = observe_submitted_jobs(reader, file, history.start, now, until).count if history.start else None
+    start, until = history.start, history.until
+    submitted = observe_submitted_jobs(reader, file, start, now, until).count if start else None
     return load_run_outcome(
         clients.s3, file, submitted, left, attempts=attempts,
         replacements=find_replacements(reader, file, now, until),
@@ -121,7 +121,7 @@ def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> i
     if history.start is None:
         return 0
     reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
-    submitted = observe_submitted_jobs(reader, file, history.start, now).count
+    submitted = observe_submitted_jobs(reader, file, history.start, now, history.until).count
     left = count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     return _count_recorded_failures(load_run_outcome(clients.s3, file, submitted, left), history)
 

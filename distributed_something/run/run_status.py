@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -84,8 +83,7 @@ def observe_status(view: RunView, now: float) -> RunStatus:
     history, now = load_history(clients.s3, file, now)
     if summary is not None and summary.is_clean:
         return _build_ended_status(view, summary, history, now)
-    until = math.inf if history.ended is None else history.ended
-    snapshot = observe_run(clients, file, history.start, view.caches, now, until)
+    snapshot = observe_run(clients, file, history.start, view.caches, now, history.until)
     status = build_current_status(view, snapshot, history)
     return _add_unwatched_end(view, status, snapshot, history, now) if status.state.has_ended else status
 
@@ -122,8 +120,7 @@ def build_current_status(view: RunView, snapshot: RunSnapshot, history: RunHisto
     for line in view.caches.journals.iter_new_lines():
         progress.add_line(line)
     start, state = file.MONITOR_START_TIME / 1000, choose_current_state(snapshot, history)
-    until = history.ended or math.inf
-    progress.counter.replacements = find_replacements(view.caches.submissions, file, snapshot.at, until)
+    progress.counter.replacements = find_replacements(view.caches.submissions, file, snapshot.at, history.until)
     failures = progress.counter.list_failed_jobs()
     retried = select_retried_jobs(failures, _find_retries(view, history) if failures else {})
     machines = _count_machines(file, snapshot, progress)

@@ -8,6 +8,7 @@ AWS's clock.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,11 @@ class RunHistory:
         if self.submissions_since is None or self.other_jobs is None:
             return None
         return RunStart(self.submissions_since, self.other_jobs, self.dead_letters or 0, self.unfinished)
+
+    @property
+    def until(self) -> float:
+        """Until when what is submitted belongs to this run (seconds since 1970): its end, if it has ended."""
+        return math.inf if self.ended is None else self.ended
 
     @property
     def most_jobs(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import CloudError, UserFacingError, translate_aws_errors
@@ -113,8 +112,7 @@ def _describe_end(
 def _observe_moment(
     clients: Clients, file: MonitorFile, history: RunHistory, outcome: RunOutcome, table: AttemptTable, now: float
 ) -> RunMoment:
-    until = math.inf if history.ended is None else history.ended
-    snapshot = observe_run(clients, file, history.start, RunCaches(clients.s3, file), now, until)
+    snapshot = observe_run(clients, file, history.start, RunCaches(clients.s3, file), now, history.until)
     state, ended = choose_current_state(snapshot, history), None
     if state.has_ended:  # nobody watched the run to its end
         ended = max([history.at or 0.0, *(table.start + time for time in table.ended if time == time)])
