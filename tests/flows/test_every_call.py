@@ -7,7 +7,9 @@ with every call that the code makes, and checks each request against both.
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -85,7 +87,7 @@ from distributed_something.worker.container.intake import JobIntake
 from distributed_something.worker.job.job import Folders
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.machine.idle_alarm import build_alarm_request
-from distributed_something.worker.transfer.s3_file import PART_BYTES, build_write_condition, upload_file_parts
+from distributed_something.worker.transfer.s3_file import UPLOAD_PART_BYTES, build_write_condition, upload_file_parts
 from tests.support.account import create_clients
 from tests.support.fakes import (
     ANY,
@@ -795,13 +797,15 @@ def test_a_large_file_is_uploaded_in_parts_and_does_not_replace_an_existing_obje
 ) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
-        file.truncate(PART_BYTES + 1)
+        file.truncate(UPLOAD_PART_BYTES + 1)
     target = {"Bucket": "app-bucket", "Key": "out/large"}
     aws.expect_call("s3.create_multipart_upload", target | {"ChecksumAlgorithm": "CRC32"}, UploadId="u")
     target |= {"UploadId": "u"}
-    parts = [{"PartNumber": n, "ETag": f"e{n}", "ChecksumCRC32": f"c{n}"} for n in (1, 2)]
+    crcs = [zlib.crc32(bytes(UPLOAD_PART_BYTES)), zlib.crc32(bytes(1))]
+    checksums = [base64.b64encode(crc.to_bytes(4)).decode() for crc in crcs]
+    parts = [{"PartNumber": n, "ETag": f"e{n}", "ChecksumCRC32": checksum} for n, checksum in enumerate(checksums, 1)]
     for part in parts:
-        request = target | {"PartNumber": part["PartNumber"], "Body": ANY, "ChecksumAlgorithm": "CRC32"}
+        request = target | {name: part[name] for name in ("PartNumber", "ChecksumCRC32")} | {"Body": ANY}
         aws.expect_call("s3.upload_part", request, ETag=part["ETag"], ChecksumCRC32=part["ChecksumCRC32"])
     completion = target | {"MultipartUpload": {"Parts": parts}, "IfNoneMatch": "*"}
     aws.expect_call("s3.complete_multipart_upload", completion)
@@ -818,7 +822,7 @@ def test_a_failed_multipart_upload_is_aborted(aws: ExactClients, tmp_path: Path)
     target = {"Bucket": "app-bucket", "Key": "out/large"}
     aws.expect_call("s3.create_multipart_upload", target | {"ChecksumAlgorithm": "CRC32"}, UploadId="u")
     target |= {"UploadId": "u"}
-    request = target | {"PartNumber": 1, "Body": ANY, "ChecksumAlgorithm": "CRC32"}
+    request = target | {"PartNumber": 1, "Body": ANY, "ChecksumCRC32": ANY}
     aws.expect_error("s3.upload_part", "AccessDenied", request=request)
     aws.expect_call("s3.abort_multipart_upload", target)
 

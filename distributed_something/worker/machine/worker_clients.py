@@ -25,6 +25,9 @@ MAX_TRANSFERS_PER_SLOT = 2 * MAX_PARALLEL_REQUESTS  # one job's inputs are fetch
 # A call that extends a lease times out after a sixth of the lease's duration. The first call starts after a third, so
 # two hung calls still leave time for another one.
 LEASE_DIVISOR = 6
+# Each upload contains a checksum, which S3 verifies and TLS protects. Signing the SHA-256 of its body, too, would read
+# every byte once more. botocore leaves this out by itself only if it computes the checksum.
+_UNSIGNED_BODIES = Config(s3={"payload_signing_enabled": False})
 
 
 class Clients:
@@ -56,6 +59,8 @@ class Clients:
         config = self._logs_config if service == "logs" else self._config
         if timeout < READ_TIMEOUT_SECONDS:
             config = config.merge(Config(connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout), read_timeout=timeout))
+        if service == "s3":
+            config = config.merge(_UNSIGNED_BODIES)
         client = self._session.client(service, config=config)  # type: ignore[call-overload]
         if service == "s3":
             _disable_expect_header(client)

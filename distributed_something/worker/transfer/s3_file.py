@@ -11,7 +11,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -26,9 +28,11 @@ from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Argume
 from distributed_something.worker.processors import use_all_processors
 from distributed_something.worker.transfer.retry import IncompleteTransfer, check_requests, watch_requests
 from distributed_something.worker.transfer.stored_checksum import StoredChecksum, read_stored_checksum
+from distributed_something.worker.visible_text import show_name
 
 MAX_PARALLEL_REQUESTS = 16  # per job and direction
 PART_BYTES = 16 * 1024 * 1024
+UPLOAD_PART_BYTES = 8 * 1024 * 1024  # the default of boto3 and the AWS CLI; larger parts gained nothing
 MAX_PARTS = 10_000  # S3's limit for one upload
 LARGE_FILE_BYTES = 2 * PART_BYTES  # larger files are fetched in parts
 SMALL_FILE_BYTES = 64 * 1024  # smaller files are read at once, in few system calls, and sent in one
@@ -269,57 +273,82 @@ def upload_file_parts(
 ) -> UploadedFile:  # fmt: skip
     """Upload a large file in parts.
 
-    S3 verifies the CRC-32 of each part. If anything fails, the upload is aborted, so that S3 does not keep its parts.
-    `condition` is the result of `build_write_condition`. Do not call this function from a thread in `pool`, because it
-    waits for work in `pool`.
+    S3 verifies the CRC-32 of each part, which is computed together with the SHA-256: if the file changes in between, S3
+    rejects the part. If anything fails, the upload is aborted, so that S3 does not keep its parts. `condition` is the
+    result of `build_write_condition`. Do not call this function from a thread in `pool`, because it waits for work in
+    `pool`.
     """
     size = path.stat().st_size
-    length = max(PART_BYTES, -(-size // MAX_PARTS))
     upload = {"Bucket": bucket, "Key": key} | select_payer_arguments(arguments)
     check()
     created = s3.create_multipart_upload(**(upload | dict(arguments)), ChecksumAlgorithm="CRC32")
     upload["UploadId"] = created["UploadId"]
-    digest_future = pool.submit(_hash_file, path, check)
-    part_futures = [
-        pool.submit(_upload_part, s3, upload, number, path, start, min(length, size - start), check)
-        for number, start in enumerate(range(0, size, length), 1)
-    ]
+    digest, futures = hashlib.sha256(), deque[Future[dict[str, Any]]]()
+    sent_parts: list[dict[str, Any]] = []
     try:
-        parts = [future.result() for future in part_futures]
-        digest = digest_future.result()
+        for part in _split_file(path, size):
+            checksum = pool.submit(_hash_part, part, digest, check).result()
+            futures.append(pool.submit(_upload_part, s3, upload, part, checksum, check))
+            while futures and futures[0].done():  # so that a part that failed ends the loop
+                sent_parts.append(futures.popleft().result())
+        sent_parts += [future.result() for future in futures]
         watch_requests(s3)  # the completion request has no `CheckedBody`
         with check_requests(check):
-            response = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
-        return UploadedFile(digest, response.get("ETag", ""), size, response.get("ChecksumCRC32", ""))
+            response = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent_parts}, **condition)
+        return UploadedFile(digest.hexdigest(), response.get("ETag", ""), size, response.get("ChecksumCRC32", ""))
     except BaseException:  # whatever it is, uploaded parts would cost money until they are removed
-        _abort_upload(s3, upload, [digest_future, *part_futures])
+        _abort_upload(s3, upload, futures)
         raise
 
 
+class _FilePart(NamedTuple):
+    """A part of a file: its number, from 1, and its start and size in bytes."""
+
+    path: Path
+    number: int
+    start: int
+    size: int
+
+
+def _split_file(path: Path, size: int) -> Iterator[_FilePart]:
+    length = max(UPLOAD_PART_BYTES, -(-size // MAX_PARTS))
+    for number, start in enumerate(range(0, size, length), 1):
+        yield _FilePart(path, number, start, min(length, size - start))
+
+
+def _hash_part(part: _FilePart, digest: Any, check: Callable[[], None]) -> str:
+    """Add the part's bytes to `digest`, and return their CRC-32 as S3 expects it.
+
+    Raise IncompleteTransfer if the file has become shorter.
+    """
+    crc32, remaining = 0, part.size
+    with part.path.open("rb") as file:
+        file.seek(part.start)
+        while chunk := file.read(min(CHUNK_BYTES, remaining)):
+            check()
+            digest.update(chunk)
+            crc32 = zlib.crc32(chunk, crc32)
+            remaining -= len(chunk)
+    if remaining:
+        raise IncompleteTransfer(f"the file '{show_name(part.path.name)}' became shorter while it was uploaded")
+    return base64.b64encode(crc32.to_bytes(4)).decode()
+
+
 def _upload_part(
-    s3: Any, upload: dict[str, Any], number: int, path: Path, start: int, size: int, check: Callable[[], None]
+    s3: Any, upload: dict[str, Any], part: _FilePart, checksum: str, check: Callable[[], None]
 ) -> dict[str, Any]:
-    with path.open("rb") as file:
-        body = CheckedBody(file, start, size, check)
+    with part.path.open("rb") as file:
+        body = CheckedBody(file, part.start, part.size, check)
         with check_requests(check):
-            response = s3.upload_part(**upload, PartNumber=number, Body=body, ChecksumAlgorithm="CRC32")
-    checksum = {"ChecksumCRC32": response["ChecksumCRC32"]} if "ChecksumCRC32" in response else {}
-    return {"PartNumber": number, "ETag": response["ETag"], **checksum}
+            response = s3.upload_part(**upload, PartNumber=part.number, Body=body, ChecksumCRC32=checksum)
+    stored = {"ChecksumCRC32": response["ChecksumCRC32"]} if "ChecksumCRC32" in response else {}
+    return {"PartNumber": part.number, "ETag": response["ETag"], **stored}
 
 
-def _abort_upload(s3: Any, upload: dict[str, Any], futures: list[Future[Any]]) -> None:
+def _abort_upload(s3: Any, upload: dict[str, Any], futures: Iterable[Future[Any]]) -> None:
     """Wait for requests in progress, then abort the upload. A part that arrived after the abort would stay in S3."""
     for future in futures:
         future.cancel()
     wait(futures)
     with suppress(ClientError, BotoCoreError):
         s3.abort_multipart_upload(**upload)
-
-
-def _hash_file(path: Path, check: Callable[[], None]) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(PART_BYTES // 16):
-            check()
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +15,10 @@ from botocore.utils import parse_timestamp
 
 from distributed_something.core.config_settings import MIN_LEASE_SECONDS
 from distributed_something.worker.machine.worker_clients import Clients, parse_aws_time
+from distributed_something.worker.transfer.endpoints.credentials import EndpointCredentials
 from tests.support.emulator import KEYS
+
+SHA256 = base64.b64encode(hashlib.sha256(b"x").digest()).decode()
 
 
 @pytest.fixture
@@ -23,20 +28,39 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Clients:
     return Clients(2, "us-east-1")
 
 
-def test_an_upload_is_sent_in_one_round_trip(clients: Clients) -> None:
-    s3, headers = clients("s3"), list[Any]()
+class SentError(Exception):
+    """Raised instead of sending a request."""
 
-    class SentError(Exception):
-        pass
+
+def upload_and_return_headers(s3: Any) -> dict[str, str]:
+    """Upload a file with its checksum, and return the request's headers, with names in lowercase."""
+    headers = dict[str, str]()
 
     def record_headers(request: Any, **_: Any) -> None:
-        headers.append({name.lower() for name in request.headers})
+        for name, value in request.headers.items():
+            headers[name.lower()] = value.decode() if isinstance(value, bytes) else value
         raise SentError
 
     s3.meta.events.register("before-send.s3", record_headers)
     with pytest.raises(SentError):
-        s3.put_object(Bucket="bucket", Key="key", Body=io.BytesIO(b"x"))
-    assert "expect" not in headers[0]
+        s3.put_object(Bucket="bucket", Key="key", Body=io.BytesIO(b"x"), ChecksumSHA256=SHA256)
+    return headers
+
+
+def test_an_upload_is_sent_in_one_round_trip(clients: Clients) -> None:
+    assert "expect" not in upload_and_return_headers(clients("s3"))
+
+
+def test_an_upload_to_aws_is_not_read_once_more_for_its_signature(clients: Clients) -> None:
+    headers = upload_and_return_headers(clients("s3"))
+    assert headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+    assert headers["x-amz-checksum-sha256"] == SHA256
+    assert "x-amz-checksum-sha256" in headers["authorization"]  # it is signed
+
+
+def test_an_upload_to_another_server_is_signed_because_the_connection_may_not_be_encrypted(clients: Clients) -> None:
+    s3 = clients.create_endpoint_client("http://storage.example", EndpointCredentials("key", "secret", "us-east-1"))
+    assert upload_and_return_headers(s3)["x-amz-content-sha256"] == hashlib.sha256(b"x").hexdigest()
 
 
 def test_log_calls_retry_less_and_time_out_earlier_than_others(clients: Clients) -> None:

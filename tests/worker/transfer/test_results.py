@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -300,6 +302,63 @@ def test_an_upload_is_aborted_if_a_part_fails(s3: Any, output_folder: Path) -> N
     assert s3.list_multipart_uploads(Bucket="ours").get("Uploads", []) == []
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_a_part_that_fails_ends_the_upload_before_the_rest_of_the_file_is_read(
+    s3: Any, output_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (output_folder / "big").write_bytes(b"0" * 30 * 1024 * 1024)
+    monkeypatch.setattr(s3_file, "MAX_PARALLEL_REQUESTS", 1)
+    calls = Calls(s3, fail_first_calls(1, "UploadPart", build_s3_error("AccessDenied", 403)))
+    with pytest.raises(UploadError, match="AccessDenied"):
+        upload_results(s3, output_folder, HERE, sleep=never_sleep)
+    assert calls.count("UploadPart") <= 2
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_file_that_becomes_shorter_while_its_parts_are_sent_is_uploaded_as_it_is_then(
+    s3: Any, output_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, length = output_folder / "big", 11 * 1024 * 1024
+    path.write_bytes(b"0" * (length + 1))
+    monkeypatch.setattr(s3_file, "MAX_PARALLEL_REQUESTS", 1)
+    s3.meta.events.register("before-call.s3.UploadPart", lambda **_: os.truncate(path, length))
+    sleeps: list[float] = []
+    (output,) = upload_results(s3, output_folder, HERE, sleep=sleeps.append)
+    assert (output.size, output.checksum_sha256) == (length, hashlib.sha256(b"0" * length).hexdigest())
+    assert list_sizes(s3, "here/") == {"here/big": length}
+    assert sum(sleeps) == RETRY_PAUSES_SECONDS[0]
+
+
+def compute_crc32(content: bytes) -> str:
+    """Return the checksum as it is in S3's headers."""
+    return base64.b64encode(zlib.crc32(content).to_bytes(4)).decode()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_part_that_changes_after_it_was_read_for_the_record_is_rejected_and_sent_again(
+    s3: Any, output_folder: Path
+) -> None:
+    path, sizes = output_folder / "big", list[int]()
+    path.write_bytes(b"old" * 2 * 1024 * 1024)
+
+    def change_file_and_compare_checksum(params: Any, **_: Any) -> None:
+        if not sizes:
+            with path.open("r+b") as file:
+                file.write(b"new")
+        body = params["body"]
+        content = body.read()
+        body.seek(0)
+        sizes.append(len(content))
+        if params["headers"]["x-amz-checksum-crc32"] != compute_crc32(content):
+            raise build_s3_error("BadDigest", 400)
+
+    s3.meta.events.register("before-call.s3.UploadPart", change_file_and_compare_checksum)
+    (output,) = upload_results(s3, output_folder, HERE, sleep=no_sleep)
+    stored = s3.get_object(Bucket="ours", Key="here/big")["Body"].read()
+    assert (len(sizes), stored[:6]) == (4, b"newold")
+    assert output.checksum_sha256 == hashlib.sha256(stored).hexdigest()
+
+
 class PartsInProgress:
     """An S3 client whose first part fails while the second is still being sent. It records the order of the ends."""
 
@@ -327,7 +386,7 @@ class PartsInProgress:
 def test_an_upload_is_aborted_only_after_its_parts_in_progress_because_later_ones_would_stay_in_s3(
     s3: Any, tmp_path: Path
 ) -> None:
-    (tmp_path / "big").write_bytes(b"0" * (s3_file.PART_BYTES + 1))
+    (tmp_path / "big").write_bytes(b"0" * (s3_file.UPLOAD_PART_BYTES + 1))
     parts = PartsInProgress(s3)
     with ThreadPoolExecutor(3) as pool, pytest.raises(ClientError):
         upload_file_parts(parts, tmp_path / "big", "ours", "big", lambda: None, pool)

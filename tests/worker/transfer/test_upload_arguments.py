@@ -46,7 +46,7 @@ def test_every_upload_request_contains_the_arguments_from_the_flags(
     stubber.add_response("put_object", {}, small | OWNER | condition | metadata | {"Body": ANY, "ChecksumSHA256": ANY})
     creation = large | OWNER | metadata | {"ChecksumAlgorithm": "CRC32"}
     stubber.add_response("create_multipart_upload", {"UploadId": "u"}, creation)
-    part = {"PartNumber": 1, "Body": ANY, "ChecksumAlgorithm": "CRC32"}
+    part = {"PartNumber": 1, "Body": ANY, "ChecksumCRC32": ANY}
     stubber.add_response("upload_part", {"ETag": "e"}, large | {"UploadId": "u"} | part)
     parts = {"Parts": [{"PartNumber": 1, "ETag": "e"}]}
     stubber.add_response(
