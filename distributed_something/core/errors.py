@@ -56,6 +56,7 @@ _REMEDIES: dict[str, tuple[str, ...]] = {
         "MissingAuthenticationToken", "NoAuthTokenError", "NoCredentialsError", "PartialCredentialsError",
     ),
     "set AWS_PROFILE to a profile in ~/.aws/config, or add --local to run without AWS": ("ProfileNotFound",),
+    "make room on it": ("InsufficientStorage",),  # only from the local cloud
     "correct your profile in ~/.aws/config (aws configure)": (
         "ConfigNotFound", "ConfigParseError", "InfiniteLoopConfigError", "InvalidConfigError",
     ),

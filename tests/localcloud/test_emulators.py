@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from distributed_something.localcloud.emulators import ministack_server
 from distributed_something.localcloud.emulators.faults import (
     NOT_JOINING_VARIABLE,
     RATE_VARIABLE,
@@ -36,6 +41,56 @@ def test_the_source_queues_of_a_dead_letter_queue_are_listed(lab: Lab) -> None:
     assert sqs.list_dead_letter_source_queues(QueueUrl=dead_letter_url)["queueUrls"] == [source_url]
     with pytest.raises(sqs.exceptions.QueueDoesNotExist):
         sqs.list_dead_letter_source_queues(QueueUrl=f"{dead_letter_url}-missing")
+
+
+def ask_ministack(method: str, query: str, length: int, service: str = "s3") -> tuple[int, bytes]:
+    """Return the status and the body of ministack's answer to a request about an object."""
+    headers = {"authorization": f"Credential=test/20261201/us-east-1/{service}/aws4_request", "content-length": length}
+    scope = {"type": "http", "method": method, "path": "/no-such-bucket/key", "query_string": query.encode(),
+             "headers": [(name.encode(), str(value).encode()) for name, value in headers.items()]}  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(ministack_server.serve_with_faults(scope, receive, send))
+    return sent[0]["status"], sent[1]["body"]
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "length", "is_refused"),
+    [
+        ("PUT", "", 1000, False),
+        ("PUT", "", 1001, True),
+        ("PUT", "partNumber=1&uploadId=u", 1001, True),
+        ("POST", "uploads", 0, False),
+        ("POST", "delete", 1001, False),
+        ("DELETE", "", 1001, False),
+        ("GET", "", 1001, False),
+    ],
+)
+def test_an_object_for_which_the_disk_has_no_room_is_refused(
+    monkeypatch: pytest.MonkeyPatch, method: str, query: str, length: int, *, is_refused: bool
+) -> None:
+    """ministack would accept it, and lose it when it ends."""
+    usage = SimpleNamespace(free=ministack_server.MIN_FREE_BYTES + 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    status, body = ask_ministack(method, query, length)
+    assert (status == 507) is is_refused
+    assert (b"the disk of this computer is full: 67 MB are left" in body) is is_refused
+
+
+def test_parts_of_unfinished_uploads_need_room_too_because_they_are_in_memory_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usage = SimpleNamespace(free=ministack_server.MIN_FREE_BYTES + 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    monkeypatch.setitem(ministack_server.s3._multipart_uploads, "u", {"parts": {1: {"body": bytes(1001)}}})
+    assert ask_ministack("POST", "uploadId=u", 0)[0] == 507
+    assert ask_ministack("POST", "", 0, service="sns")[0] != 507
 
 
 def draw_faults(rate: str, seed: str, count: int = 2000) -> list[Fault]:

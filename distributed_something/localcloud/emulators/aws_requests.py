@@ -84,6 +84,12 @@ class AwsRequest:
         return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", self.text) is not None
 
 
+def find_service(headers: Mapping[str, str]) -> str:
+    """Return the service that the signature names, or "" if there is none. `headers`: keyed by lower-case names."""
+    credential = _CREDENTIAL_PATTERN.search(headers.get("authorization", ""))
+    return credential.group(3) if credential else ""
+
+
 def parse_request(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> AwsRequest | None:
     """Return the request, or None if its operation is not known. `headers`: keyed by lower-case names."""
     credential = _CREDENTIAL_PATTERN.search(headers.get("authorization", ""))

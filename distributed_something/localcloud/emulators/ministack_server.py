@@ -1,17 +1,25 @@
-"""Runs ministack with injected faults, difficult answers, and an SQS operation that ministack lacks."""
+"""Runs ministack with injected faults, difficult answers, an SQS operation that ministack lacks, and refusals if the
+disk is full: ministack itself accepts objects that it cannot write, and loses them when it ends."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from xml.sax.saxutils import escape
 
 import ministack.app
-from ministack.services import sqs
+from ministack.services import s3, sqs
 
 from distributed_something.localcloud.base.mode import is_strict
-from distributed_something.localcloud.emulators.aws_requests import Answer, parse_request
+from distributed_something.localcloud.emulators.aws_requests import (
+    Answer,
+    build_xml_answer,
+    find_service,
+    parse_request,
+)
 from distributed_something.localcloud.emulators.faults import Fault, FaultGenerator
 from distributed_something.localcloud.emulators.strict import StrictAnswers
 
@@ -19,6 +27,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
+MIN_FREE_BYTES = 64 * 1024 * 1024  # for what is written at the same time, also by others
+_FULL_DISK_STATUS = 507  # "Insufficient Storage"
 _ministack_app = ministack.app.app
 _fault_generator = FaultGenerator()
 _strict_answers = StrictAnswers() if is_strict() else None
@@ -43,6 +53,10 @@ async def serve_with_faults(scope: Scope, receive: Receive, send: Send) -> None:
     path = str(scope.get("path", ""))
     fault = Fault.NONE if scope["type"] != "http" or path.startswith("/_ministack") else _fault_generator.draw_fault()
     if fault is Fault.NONE:
+        if (refusal := _refuse_without_room(scope)) is not None:
+            await _read_body(receive)
+            await _send_answer(send, refusal)
+            return
         serve = _serve_strictly if _strict_answers and scope["type"] == "http" else _ministack_app
         await serve(scope, receive, send)
         return
@@ -53,6 +67,22 @@ async def serve_with_faults(scope: Scope, receive: Receive, send: Send) -> None:
     is_json = any(name == b"x-amz-target" for name, _ in scope["headers"])
     status, content_type, content = _fault_generator.build_error_response(is_json=is_json)
     await _send_answer(send, Answer(status, (("content-type", content_type),), content))
+
+
+def _refuse_without_room(scope: Scope) -> Answer | None:
+    """Return the answer to an S3 request that stores something if the disk has no room for it."""
+    if scope["type"] != "http" or scope["method"] not in ("PUT", "POST") or b"delete" in scope.get("query_string", b""):
+        return None
+    headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
+    if find_service(headers) != "s3":
+        return None
+    parts = sum(len(part["body"]) for upload in s3._multipart_uploads.values() for part in upload["parts"].values())
+    free = shutil.disk_usage(".").free  # objects are below the current folder
+    if free >= int(headers.get("content-length") or 0) + parts + MIN_FREE_BYTES:
+        return None
+    message = f"the disk of this computer is full: {free / 1e6:,.0f} MB are left"
+    error = f"<Error><Code>InsufficientStorage</Code><Message>{escape(message)}</Message></Error>"
+    return build_xml_answer(error, _FULL_DISK_STATUS)
 
 
 async def _discard_message(_message: Any) -> None:
