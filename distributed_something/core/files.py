@@ -7,13 +7,13 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distributed_something.core.errors import MAX_PROBLEMS_SHOWN, InputError, merge_input_errors
-from distributed_something.core.text import format_value
+from distributed_something.core.text import format_json, format_value
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -287,18 +287,20 @@ def build_value_error(remedy: str, problem: str = "is not valid") -> PydanticCus
     return PydanticCustomError(_VALUE_ERROR_TYPE, "{problem}; {remedy}", {"problem": problem, "remedy": remedy})
 
 
-def explain_validation_error(path: Path | str, error: ValidationError) -> InputError:
-    """Return all problems that pydantic found, as one InputError."""
+def explain_validation_error(path: Path | str, error: ValidationError, *, is_json: bool) -> InputError:
+    """Return all problems that pydantic found, as one InputError. `is_json`: whether the file is JSON or Python."""
     all_details = error.errors(include_url=False)
     # Pydantic does not compute a default that depends on an invalid field; that is not a separate problem.
     return merge_input_errors(
-        _explain_error_details(path, details)
+        _explain_error_details(path, details, format_json if is_json else format_value)
         for details in all_details
         if details["type"] != "default_factory_not_called"
     )
 
 
-def _explain_error_details(path: Path | str, details: ErrorDetails) -> InputError:
+def _explain_error_details(
+    path: Path | str, details: ErrorDetails, format_input: Callable[[object], str]
+) -> InputError:
     parts = (f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in details["loc"])
     key = "".join(parts).lstrip(".") or "the file"
     if details["type"] == "missing":
@@ -311,7 +313,7 @@ def _explain_error_details(path: Path | str, details: ErrorDetails) -> InputErro
     else:
         message = details["msg"]
         problem, remedy = "is not valid", message[:1].lower() + message[1:]
-    return InputError(path, key, f"{format_value(details['input'])} {problem}", remedy)
+    return InputError(path, key, f"{format_input(details['input'])} {problem}", remedy)
 
 
 def write_json_atomically(path: Path, value: object) -> None:

@@ -28,7 +28,7 @@ from distributed_something.core.names import (
     TYPED_TEXT_FORMAT,
     AppNames,
 )
-from distributed_something.core.text import format_value
+from distributed_something.core.text import find_similar_name, format_json
 from distributed_something.worker import RunKeys
 
 if TYPE_CHECKING:
@@ -169,16 +169,21 @@ def load_monitor_file(path: Path) -> MonitorFile:
 def parse_monitor_file(content: dict[str, Any], path: Path | str) -> MonitorFile:
     """Return the monitor file that `content` represents. Unknown keys are ignored.
 
-    Raise InputError if keys are missing, if values are invalid, or if this is another kind of file.
+    Raise InputError if keys are missing or misspelled, if values are invalid, or if this is another kind of file.
     """
     check_file_kind(path, content, "monitor file")
     problems, values = InputProblems(), {}
+    names = {field.name for field in fields(MonitorFile)}
     for field in fields(MonitorFile):
         if field.name in content:
             with problems.collect():
                 values[field.name] = _parse_value(field.name, str(field.type), content[field.name], path)
         elif field.default is MISSING:
             problems.add(InputError(path, field.name, "this key is missing", "add it, or run startCluster again"))
+    for key in content:
+        if key not in names and (similar := find_similar_name(key, names - content.keys())):
+            problem = f"nothing uses this key, whose name is similar to {similar}"
+            problems.add(InputError(path, key, problem, f"write {similar}"))
     problems.raise_if_any()
     return MonitorFile(**values)
 
@@ -189,7 +194,7 @@ def _parse_value(key: str, type_name: str, value: Any, path: Path | str) -> Any:
         value = {"true": True, "false": False}.get(value.strip().lower(), value)
     if not _is_valid_value(key, type_name, value):
         problem, remedy = _explain_invalid_value(key, type_name, value)
-        raise InputError(path, key, f"{format_value(value)} {problem}", remedy)
+        raise InputError(path, key, f"{format_json(value)} {problem}", remedy)
     return value
 
 

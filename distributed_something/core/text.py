@@ -5,6 +5,7 @@ Also finds names that are probably misspelled.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -38,6 +39,14 @@ def format_value(value: object) -> str:
     except (ValueError, RecursionError):  # for example an integer with more than 4,300 digits
         text = f"this {type(value).__name__}"
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+
+
+def format_json(value: object) -> str:
+    """Return a value from a JSON file as the file says it, and texts in Python's quotes, shortened as above."""
+    if isinstance(value, (bool, dict, list)) or value is None:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+    return format_value(value)
 
 
 def format_row(label: str, text: object, columns: int = LABEL_COLUMNS) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.utils import parse_to_aware_datetime
 
-from distributed_something.core.text import format_value
+from distributed_something.core.text import find_similar_name, format_json
 
 if TYPE_CHECKING:
     from botocore.model import Shape
@@ -91,7 +91,7 @@ def _find_form_faults(node: _Node) -> Iterator[RequestFault]:
     value, shape, path = node
     if not _has_expected_type(node):
         _, name, remedy = _TYPES[shape.type_name]
-        yield RequestFault(_format_key(path), f"{format_value(value)} is not {name}", remedy)
+        yield RequestFault(_format_key(path), f"{format_json(value)} is not {name}", remedy)
     elif shape.type_name == "structure":
         yield from _find_key_faults(node)
     else:
@@ -105,10 +105,10 @@ def _find_size_fault(node: _Node) -> Iterator[RequestFault]:
         return
     if shape.type_name in _NUMBER_TYPES and value < least:
         remedy = f"write a number that is at least {least}"
-        yield RequestFault(_format_key(path), f"{format_value(value)} is too small", remedy)
+        yield RequestFault(_format_key(path), f"{format_json(value)} is too small", remedy)
     if shape.type_name in ("list", "string") and len(value) < least:
         remedy = f"list at least {least}" if shape.type_name == "list" else f"write at least {least} character(s)"
-        yield RequestFault(_format_key(path), f"{format_value(value)} is too short", remedy)
+        yield RequestFault(_format_key(path), f"{format_json(value)} is too short", remedy)
 
 
 def _find_key_faults(node: _Node) -> Iterator[RequestFault]:
@@ -118,7 +118,8 @@ def _find_key_faults(node: _Node) -> Iterator[RequestFault]:
             yield RequestFault(_format_key(f"{path}.{name}"), "this key is missing", "add it")
     for name in value:
         if name not in shape.members:
-            remedy = f"use one of {', '.join(shape.members)}"
+            similar = find_similar_name(name, shape.members)
+            remedy = f"write {similar}" if similar else f"use one of {', '.join(shape.members)}"
             yield RequestFault(_format_key(f"{path}.{name}"), UNKNOWN_KEY_PROBLEM, remedy)
 
 
@@ -128,7 +129,7 @@ def _find_unknown_value(node: _Node) -> Iterator[RequestFault]:
     if not choices or value in choices or shape.name in _GROWING_ENUMS or not _has_expected_type(node):
         return
     shown = choices if len(choices) <= MAX_CHOICES_SHOWN else [*choices[:MAX_CHOICES_SHOWN], "…"]
-    problem = f"AWS does not accept {format_value(value)}"
+    problem = f"AWS does not accept {format_json(value)}"
     yield RequestFault(_format_key(path), problem, f"write one of {', '.join(shown)}")
 
 

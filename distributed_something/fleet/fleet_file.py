@@ -18,7 +18,7 @@ from distributed_something.core.errors import InputError, merge_input_errors
 from distributed_something.core.files import check_file_kind, drop_comments, read_json_object
 from distributed_something.core.monitor_file import build_run_name
 from distributed_something.core.tags import build_tags
-from distributed_something.core.text import format_value
+from distributed_something.core.text import format_json
 from distributed_something.fleet.api_shapes import UNKNOWN_KEY_PROBLEM, find_request_faults
 from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
 from distributed_something.fleet.launch_specs import (
@@ -59,7 +59,7 @@ def load_fleet_file(path: Path, *, settings: Settings | None = None, is_local: b
     check_file_kind(path, content, "Fleet file")
     fleet: JsonObject = _drop_empty_values(content)
     errors = list(_iter_form_errors(fleet, path))
-    if errors or settings is None:
+    if errors or settings is None or is_local:  # the local cloud replaces values before they are checked later
         wrong_keys = [error.key for error in errors]
         errors += [] if is_local else _iter_placeholder_errors(fleet, path)
         errors += _iter_config_conflicts(settings, fleet, path) if settings is not None else []
@@ -131,12 +131,12 @@ def _iter_form_errors(fleet: JsonObject, path: Path) -> Iterator[InputError]:
     if "IamFleetRole" not in fleet:
         yield InputError(path, "IamFleetRole", "this key is missing", remedy)
     elif not isinstance(role, str):
-        yield InputError(path, "IamFleetRole", f"{format_value(role)} is not a string", remedy)
+        yield InputError(path, "IamFleetRole", f"{format_json(role)} is not a string", remedy)
 
 
 def _iter_specification_list_errors(specifications: object, path: Path) -> Iterator[InputError]:
     if not isinstance(specifications, list) or not specifications:
-        problem = f"{format_value(specifications)} is not a list of launch specifications"
+        problem = f"{format_json(specifications)} is not a list of launch specifications"
         remedy = "list one; it is used for each MACHINE_TYPE in the config"
         yield InputError(path, LAUNCH_SPECIFICATIONS_KEY, problem, remedy)
         return
@@ -145,7 +145,7 @@ def _iter_specification_list_errors(specifications: object, path: Path) -> Itera
         if isinstance(specification, dict):
             yield from _iter_specification_errors(specification, key, path)
         else:
-            problem = f"{format_value(specification)} is not an object"
+            problem = f"{format_json(specification)} is not an object"
             yield InputError(path, key, problem, "write one launch specification: { … }")
 
 
@@ -157,7 +157,7 @@ def _iter_specification_errors(specification: JsonObject, key: str, path: Path) 
             lists[name] = []
     for number, mapping in enumerate(lists["BlockDeviceMappings"]):
         if not isinstance(mapping.get("Ebs", {}), dict):
-            problem = f"{format_value(mapping['Ebs'])} is not an object"
+            problem = f"{format_json(mapping['Ebs'])} is not an object"
             yield InputError(path, f"{key}.BlockDeviceMappings[{number}].Ebs", problem, "write { … }")
     for number, tagged in enumerate(lists["TagSpecifications"]):
         if not _is_object_list(tagged.get("Tags", [])):
@@ -185,7 +185,7 @@ def _iter_network_errors(
 def _iter_subnet_errors(owner: JsonObject, key: str, path: Path) -> Iterator[InputError]:
     subnets = owner.get("SubnetId", "")
     if not isinstance(subnets, str):
-        yield InputError(path, f"{key}.SubnetId", f"{format_value(subnets)} is not a string", _SUBNET_REMEDY)
+        yield InputError(path, f"{key}.SubnetId", f"{format_json(subnets)} is not a string", _SUBNET_REMEDY)
 
 
 def _iter_template_config_errors(configs: object, path: Path) -> Iterator[InputError]:
@@ -219,7 +219,7 @@ def _iter_override_errors(overrides: object, key: str, path: Path) -> Iterator[I
 def _iter_weight_errors(owner: JsonObject, key: str, path: Path) -> Iterator[InputError]:
     weight = owner.get("WeightedCapacity", 1)
     if weight != 1:
-        problem = f"{format_value(weight)} is not 1, but CLUSTER_MACHINES counts every machine as one"
+        problem = f"{format_json(weight)} is not 1, but CLUSTER_MACHINES counts every machine as one"
         yield InputError(path, f"{key}.WeightedCapacity", problem, "remove this key")
 
 
@@ -228,7 +228,7 @@ def _is_object_list(value: object) -> bool:
 
 
 def _build_object_list_error(value: object, key: str, path: Path) -> InputError:
-    return InputError(path, key, f"{format_value(value)} is not a list of objects", "write [{ … }]")
+    return InputError(path, key, f"{format_json(value)} is not a list of objects", "write [{ … }]")
 
 
 def list_fleet_placeholders(path: Path) -> list[InputError]:
@@ -278,7 +278,7 @@ def _iter_content_errors(
     The request's structure must be valid.
     """
     if fleet.get("Type", "maintain") != "maintain":
-        problem = f"the monitor cannot scale a fleet of type {format_value(fleet['Type'])}"
+        problem = f"the monitor cannot scale a fleet of type {format_json(fleet['Type'])}"
         yield InputError(path, "Type", problem, "write 'maintain', or remove this key")
     yield from _iter_tag_errors(fleet, "", ("spot-fleet-request",), path)
     for number, specification in enumerate(fleet.get(LAUNCH_SPECIFICATIONS_KEY, [])):
@@ -292,7 +292,7 @@ def _iter_tag_errors(tagged: JsonObject, prefix: str, accepted: tuple[str, ...],
         resource_type = specification.get("ResourceType")
         if resource_type not in accepted:
             key = f"{prefix}TagSpecifications[{number}].ResourceType"
-            problem = f"EC2 does not tag {format_value(resource_type)} here" if resource_type else "this key is missing"
+            problem = f"EC2 does not tag {format_json(resource_type)} here" if resource_type else "this key is missing"
             yield InputError(path, key, problem, f"write {' or '.join(map(repr, accepted))}")
 
 

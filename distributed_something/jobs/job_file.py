@@ -23,7 +23,7 @@ from distributed_something.core.files import (
     explain_validation_error,
     read_json_object,
 )
-from distributed_something.core.text import format_value
+from distributed_something.core.text import format_json
 from distributed_something.jobs.job_keys import (
     GROUPS_KEYS,
     UPLOAD_KEY,
@@ -304,7 +304,7 @@ def _parse_shared_keys(path: Path, shared: dict[str, Any], uploads: object) -> d
         KnownJobKeys(**shared)
     except ValidationError as error:
         wrong_keys = {str(details["loc"][0]) for details in error.errors(include_url=False)}
-        problems.add(explain_validation_error(path, error))
+        problems.add(explain_validation_error(path, error, is_json=True))
     if wrong_keys.isdisjoint({"command", "shell"}):
         with problems.collect():
             _check_command(path, shared)
@@ -351,12 +351,12 @@ def _check_listing(path: Path, groups_key: str, content: Mapping[str, Any]) -> N
 def _parse_uploads(path: Path, uploads: object) -> dict[Path, str]:
     if not isinstance(uploads, dict):
         remedy = 'write {"local/folder": "prefix/in/the/bucket"}'
-        raise InputError(path, "upload", f"{format_value(uploads)} is not an object", remedy)
+        raise InputError(path, "upload", f"{format_json(uploads)} is not an object", remedy)
     folders, problems = {}, InputProblems()
     for folder, prefix in uploads.items():
         key, local = f"upload '{folder}'", path.parent / folder
         if not isinstance(prefix, str) or not prefix.strip("/") or prefix.startswith("/") or ".." in prefix.split("/"):
-            problem = f"{format_value(prefix)} is not a prefix in the bucket"
+            problem = f"{format_json(prefix)} is not a prefix in the bucket"
             problems.add(InputError(path, key, problem, "write a prefix such as 'project/images'"))
         if not _is_existing_path(local):
             remedy = "correct the path, which is relative to the job file"

@@ -17,7 +17,7 @@ from typing import IO, Any, NoReturn
 
 from distributed_something.core.errors import InputError, InputProblems
 from distributed_something.core.files import drop_comments, parse_json, read_text_file
-from distributed_something.core.text import MAX_SHOWN_CHARACTERS, format_value, shorten_text
+from distributed_something.core.text import MAX_SHOWN_CHARACTERS, format_json, shorten_text
 from distributed_something.worker import (
     TableError,
     find_undecodable_text,
@@ -90,7 +90,7 @@ def build_group_source(groups: object, key: str, job_file: Path, list_objects: O
         return _build_cross_source(groups["cross"], key, job_file)
     if isinstance(groups, dict) and "s3" in groups and set(groups) <= {"s3", "match"}:
         return _build_bucket_source(groups, key, job_file, list_objects)
-    raise InputError(job_file, key, f"{format_value(groups)} is not a list of jobs", _GROUPS_ADVICE)
+    raise InputError(job_file, key, f"{format_json(groups)} is not a list of jobs", _GROUPS_ADVICE)
 
 
 # A list
@@ -149,11 +149,11 @@ def _build_listed_source(path: Path, key: str, job_file: Path) -> GroupSource:
 
 def _build_cross_source(axes: object, key: str, job_file: Path) -> GroupSource:
     if not isinstance(axes, dict) or not axes:
-        raise InputError(job_file, f"{key}.cross", f"{format_value(axes)} has no lists of values", _GROUPS_ADVICE)
+        raise InputError(job_file, f"{key}.cross", f"{format_json(axes)} has no lists of values", _GROUPS_ADVICE)
     problems = InputProblems()
     for name, values in axes.items():
         if not isinstance(values, list) or not values:
-            problem = f"{format_value(values)} is not a list of values"
+            problem = f"{format_json(values)} is not a list of values"
             problems.add(InputError(job_file, f"{key}.cross.{name}", problem, "write at least one value: [ … ]"))
     problems.raise_if_any()
 
@@ -241,7 +241,7 @@ def _parse_json_lines(lines: IO[str], path: Path, on_problem: ProblemHandler) ->
             yield group
         else:
             remedy = 'write an object such as {"well": "A01"}'
-            on_problem(InputError(path, place, f"{format_value(group)} is not a job", remedy))
+            on_problem(InputError(path, place, f"{format_json(group)} is not a job", remedy))
 
 
 # The objects in a bucket
@@ -254,7 +254,7 @@ def _build_bucket_source(groups: dict[str, Any], key: str, job_file: Path, list_
         bucket, prefix = parse_s3_address(groups["s3"], job_file, f"{key}.s3")
     match = groups.get("match", "*")
     if not isinstance(match, str) or not match:
-        problem = f"{format_value(match)} is not a pattern"
+        problem = f"{format_json(match)} is not a pattern"
         problems.add(InputError(job_file, f"{key}.match", problem, "write a pattern such as '*.tif'"))
     problems.raise_if_any()
     spools: list[IO[str]] = []
@@ -277,7 +277,7 @@ def parse_s3_address(address: object, file: Path | str, key: str = "") -> tuple[
     """
     bucket, _, prefix = str(address).removeprefix("s3://").partition("/")
     if not str(address).startswith("s3://") or not re.fullmatch(r"[A-Za-z0-9._-]{3,255}", bucket):
-        problem = f"{format_value(address)} is not the address of a bucket"
+        problem = f"{format_json(address)} is not the address of a bucket"
         raise InputError(file, key, problem, "write an address such as 's3://bucket/prefix/'")
     return bucket, prefix
 

@@ -69,7 +69,7 @@ def _validate(path: Path, known: dict[str, Any], own: dict[str, str]) -> Setting
     try:
         return Settings(**known, own=own, dead_letter_account=split_queue_arn(known.get("SQS_DEAD_LETTER_QUEUE"))[1])
     except ValidationError as error:
-        raise explain_validation_error(path, error) from None
+        raise explain_validation_error(path, error, is_json=False) from None
 
 
 def _parse_config(text: str) -> ast.Module:

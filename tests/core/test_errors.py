@@ -145,7 +145,7 @@ def test_a_check_that_is_not_in_the_table_keeps_pydantics_message() -> None:
 
     with pytest.raises(ValidationError) as caught:
         Even(number=3)
-    error = explain_validation_error("f", caught.value)
+    error = explain_validation_error("f", caught.value, is_json=True)
     assert (error.problem, error.remedy) == ("3 is not valid", "input should be a multiple of 2")
 
 
@@ -154,7 +154,7 @@ def test_a_check_that_is_not_in_the_table_keeps_pydantics_message() -> None:
     [
         ("MONITOR_START_TIME", "today", "'today' is not a whole number", "write a whole number"),
         ("MONITOR_MAX_COST", -1, "-1 is out of range", "write a number from 0 to 1000000000"),
-        ("MONITOR_MAX_COST", True, "True is not a number", "write a number"),
+        ("MONITOR_MAX_COST", True, "true is not a number", "write a number"),
         ("CLEAN_DASHBOARD", 1, "1 is not 'True' or 'False'", "write 'True' or 'False'"),
         (
             "MONITOR_QUEUE_NAME",
@@ -169,6 +169,16 @@ def test_an_invalid_value_in_a_monitor_file_is_explained(key: str, value: object
         parse_monitor_file(dict(MONITOR) | {key: value}, "monitor.json")
     error = caught.value
     assert (error.file, error.key, error.problem, error.remedy) == ("monitor.json", key, problem, remedy)
+
+
+def test_a_misspelled_optional_key_in_a_monitor_file_is_refused_and_a_foreign_one_ignored() -> None:
+    content = {key: value for key, value in MONITOR.items() if key != "MONITOR_MAX_COST"}
+    assert parse_monitor_file(content | {"NOTES": "mine"}, "monitor.json")
+    with pytest.raises(InputError) as caught:
+        parse_monitor_file(content | {"MONITOR_MAXCOST": 5}, "monitor.json")
+    error = caught.value
+    assert (error.key, error.remedy) == ("MONITOR_MAXCOST", "write MONITOR_MAX_COST")
+    assert error.problem == "nothing uses this key, whose name is similar to MONITOR_MAX_COST"
 
 
 def test_the_error_for_an_impossible_plate_size_lists_the_possible_sizes() -> None:

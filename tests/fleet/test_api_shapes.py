@@ -37,10 +37,10 @@ def test_a_valid_request_has_no_faults() -> None:
     [
         ({"Color": 1}, "Color", "AWS does not recognize this key", "use one of AllocationStrategy, "),
         ({"LaunchSpecifications": [{}, {"Subnet": ""}]}, "LaunchSpecifications[1].Subnet",
-         "AWS does not recognize this key", "use one of AddressingType, "),
+         "AWS does not recognize this key", "write SubnetId"),
         ({"TargetCapacity": "two"}, "TargetCapacity", "'two' is not a whole number", "write a whole number, such as 4"),
         ({"FulfilledCapacity": "two"}, "FulfilledCapacity", "'two' is not a number", "write a number, such as 1.5"),
-        ({"IamFleetRole": None}, "IamFleetRole", "None is not a string", "write it in quotes"),
+        ({"IamFleetRole": None}, "IamFleetRole", "null is not a string", "write it in quotes"),
         ({"LaunchSpecifications": {}}, "LaunchSpecifications", "{} is not a list", "write a list: [ … ]"),
         ({"LaunchSpecifications": ["x" * 99]}, "LaunchSpecifications[0]", f"'{'x' * 58}… is not an object",
          "write an object: { … }"),

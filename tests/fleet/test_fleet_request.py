@@ -520,6 +520,16 @@ def test_placeholders_are_not_reported_if_the_local_cloud_replaces_them(tmp_path
     assert [problem.key for problem in caught.value.problems] == ["LaunchSpecifications[1]"]
 
 
+def test_the_local_cloud_refuses_a_value_of_a_wrong_type_although_it_would_replace_it(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.json"
+    path.write_text(json.dumps(build_file({"ImageId": 5}, {"ImageId": "ami-FILL_IN"})))
+    with pytest.raises(InputError) as caught:
+        load_fleet_file(path, settings=build_settings(MACHINE_TYPE=TYPES), is_local=True)
+    assert [(problem.key, problem.problem) for problem in caught.value.problems] == [
+        ("LaunchSpecifications[0].ImageId", "5 is not a string")
+    ]
+
+
 def test_start_cluster_reports_all_problems_with_one_line_each_and_exit_code_2(tmp_path: Path) -> None:
     folder = write_project(tmp_path / "project")
     path = folder / "files" / "fleet.json"

@@ -365,7 +365,8 @@ def test_the_sentence_about_the_table_is_counted_from_its_rows(large: Report) ->
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "unknown"), (0, "0 s"), (0.44, "0.4 s"), (42, "42 s"), (89.4, "89 s"), (89.5, "1.5 min"), (216, "3.6 min"),
+    [(None, "unknown"), (0, "0 s"), (0.0342, "0.034 s"), (0.44, "0.4 s"), (42, "42 s"),
+     (89.4, "89 s"), (89.5, "1.5 min"), (216, "3.6 min"),
      (600, "10 min"), (5399, "1 h 30 min"), (19440, "5 h 24 min"), (7200, "2 h"), (183600, "2 d 3 h")],
 )  # fmt: skip
 def test_durations_are_written_for_people(seconds: float | None, text: str) -> None:

@@ -343,7 +343,7 @@ class RetryPlanner:
         total = self.batch.plan.count
         messages = "the message" if total == 1 else f"{count:,} of {format_count(total, 'message')}"
         text = f"{messages} made from {self.choice.job_file} {'is' if count == 1 else 'are'} the same as before."
-        return wrap_row("note", f"{text} Such jobs fail again, unless something else was corrected.")
+        return wrap_row("note", f"{text} Jobs keep their groups; these fail again, unless something else is new.")
 
     def _list_correction(self) -> tuple[str, ...]:
         """Return the options that correct the messages, which the jobs that are sent later need too."""

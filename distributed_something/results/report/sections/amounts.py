@@ -15,9 +15,11 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def format_span(seconds: float | None) -> str:
-    """Return a duration, such as "0.4 s", "42 s", "3.6 min", "45 min", "5 h 24 min", or "2 d 3 h"."""
+    """Return a duration, such as "0.034 s", "0.4 s", "42 s", "3.6 min", "45 min", "5 h 24 min", or "2 d 3 h"."""
     if seconds is None:
         return UNKNOWN
+    if 0 < seconds < 0.095:  # the table's times, which the script writes, have one decimal
+        return f"{seconds:.2g} s"
     if seconds < 9.95:
         return f"{_trim_number(seconds, 1)} s"
     if seconds < 89.5:
