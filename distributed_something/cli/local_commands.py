@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -134,12 +137,31 @@ def _end_runs(context: Context, cloud: LocalCloud, yes: bool) -> None:
         print_progress("the local cloud is still running; monitor finishes the run")
         raise SystemExit(ExitCode.INPUT)
     if queues:
+        _record_ends(cloud, queues)
         _export_results(context, cloud)
+
+
+def _record_ends(cloud: LocalCloud, queues: Sequence[JobQueue]) -> None:
+    """Save that the runs end now: what is submitted later, to new queues with the same names, belongs to other runs.
+
+    A run whose documents cannot be read or written must not prevent `stop`.
+    """
+    from distributed_something.core.errors import AWSError, InputError
+    from distributed_something.run.monitor.history import record_stop
+    from distributed_something.run.monitor_file_copy import find_monitor_file_copy
+    from distributed_something.worker import RunKeys
+
+    s3 = cloud.build_client("s3")
+    for run in filter(None, (queue.run for queue in queues)):
+        with suppress(*AWSError, InputError):
+            file = find_monitor_file_copy(s3, run.bucket, RunKeys(run.app, run.name).monitor_file)
+            if file is not None:
+                record_stop(s3, file, time.time())
 
 
 def _describe_lost_jobs(queue: JobQueue) -> str:
     verb = "is" if queue.jobs == 1 else "are"
-    run = f"run {queue.run}" if queue.run else "no run is active"
+    run = f"run {queue.run.name}" if queue.run else "no run is active"
     running = f"; {queue.running:,} running" if queue.running else ""
     jobs = format_count(queue.jobs, "job")
     return f"{jobs} {verb} still in the queue {queue.name} ({run}{running}) and will be lost"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -109,10 +110,20 @@ def test_stop_names_the_run_whose_jobs_are_lost_and_ends_its_programs(plums: Pro
     cloud = plums.get_local_cloud()
     (queue,) = cloud.list_job_queues()
     assert (queue.name, queue.jobs, bool(queue.running), bool(queue.run)) == ("TryoutQueue", 6, True, True)
+    assert queue.run is not None
     text = plums.run("stop").stderr
-    assert f"6 jobs are still in the queue TryoutQueue (run {queue.run}; " in text
+    assert f"6 jobs are still in the queue TryoutQueue (run {queue.run.name}; " in text
     assert " running) and will be lost" in text
     wait_until(lambda: not list_sleeping_programs())
+
+
+def test_jobs_that_are_submitted_after_stop_do_not_belong_to_the_run_that_it_ended(plums: Project) -> None:
+    submit_jobs(plums, 3, command="sleep 7654")
+    plums.run("startCluster", "files/fleet.json")
+    plums.run("stop")
+    submit_jobs(plums, 2)
+    status = json.loads(plums.run("status", "--json", check=False).stdout)
+    assert (status["state"], status["jobs"]["submitted"]) == ("stopped", 3)
 
 
 def list_sleeping_programs() -> list[int]:

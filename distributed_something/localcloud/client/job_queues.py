@@ -24,13 +24,22 @@ MAX_DESCRIBED_SERVICES = 10  # ECS limit for one DescribeServices call
 
 
 @dataclass(frozen=True)
+class QueueRun:
+    """A run whose workers take the jobs of a queue: its name, its app, and the bucket with its documents."""
+
+    name: str
+    app: str
+    bucket: str
+
+
+@dataclass(frozen=True)
 class JobQueue:
     """A queue: how many jobs wait in it, how many a worker has leased, and the run that takes its jobs (None: none)."""
 
     name: str
     waiting: int
     running: int
-    run: str | None
+    run: QueueRun | None
 
     @property
     def jobs(self) -> int:
@@ -69,15 +78,16 @@ def _has_app_tag(sqs: Any, url: str) -> bool:
     return APP_TAG in sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
 
 
-def _find_runs(ecs: Any) -> dict[str, str]:
-    """Return the names of the runs, keyed by the address of the queue from which their workers take jobs."""
+def _find_runs(ecs: Any) -> dict[str, QueueRun]:
+    """Return the runs, keyed by the address of the queue from which their workers take jobs."""
     runs = {}
     for service in _iter_services(ecs):
         definition = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
         for container in definition["containerDefinitions"]:
             variables = {pair["name"]: pair["value"] for pair in container.get("environment", [])}
             if "SQS_QUEUE_URL" in variables and "RUN" in variables:
-                runs[variables["SQS_QUEUE_URL"]] = variables["RUN"]
+                place = variables.get("APP_NAME", ""), variables.get("AWS_BUCKET", "")
+                runs[variables["SQS_QUEUE_URL"]] = QueueRun(variables["RUN"], *place)
     return runs
 
 
