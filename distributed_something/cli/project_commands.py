@@ -85,7 +85,7 @@ def new_project(
 
 def _explain_missing_output(program: str) -> str:
     """Return what to write if a job's command does not name the folder of its results; "" if it does."""
-    from distributed_something.project.starter import has_shell_syntax
+    from distributed_something.jobs.command import has_shell_syntax
     from distributed_something.worker import list_placeholders
 
     if "output_dir" in list_placeholders(program):

@@ -24,6 +24,7 @@ from distributed_something.core.files import (
     read_json_object,
 )
 from distributed_something.core.text import format_json
+from distributed_something.jobs.command import check_command
 from distributed_something.jobs.job_keys import (
     GROUPS_KEYS,
     UPLOAD_KEY,
@@ -53,11 +54,8 @@ from distributed_something.worker import (
     JobDefaults,
     JobIdentifier,
     JobTemplate,
-    TemplateError,
     hide_message_credentials,
     list_placeholders,
-    parse_shell_template,
-    split_command,
 )
 
 # SQS accepts 1 MiB, including attributes. When a worker sends a message again or to the dead-letter queue, it adds the
@@ -307,28 +305,12 @@ def _parse_shared_keys(path: Path, shared: dict[str, Any], uploads: object) -> d
         problems.add(explain_validation_error(path, error, is_json=True))
     if wrong_keys.isdisjoint({"command", "shell"}):
         with problems.collect():
-            _check_command(path, shared)
+            check_command(path, shared)
     folders: dict[Path, str] = {}
     with problems.collect():
         folders = _parse_uploads(path, uploads)
     problems.raise_if_any()
     return folders
-
-
-def _check_command(path: Path, shared: dict[str, Any]) -> None:
-    command, shell = shared.get("command"), shared.get("shell")
-    if shell and not isinstance(command, str):
-        remedy = "write `command` as a single string, or remove `shell`"
-        raise InputError(path, "shell", "with `shell`, the command must be a single string", remedy)
-    if not isinstance(command, str):
-        return
-    try:
-        parse_shell_template(command) if shell else split_command(command)
-    except TemplateError as error:
-        remedy = (
-            "see `Values in shell commands` in docs/jobs.md" if shell else "close the quote, or write a list of words"
-        )
-        raise InputError(path, "command", str(error), remedy) from None
 
 
 def _parse_groups_key(path: Path, content: dict[str, Any]) -> str:

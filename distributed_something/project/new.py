@@ -21,6 +21,7 @@ from distributed_something.core.files import read_text_file, write_file_atomical
 from distributed_something.core.image_name import IMAGE_NAME_FORMAT, ProjectImageName, parse_project_image
 from distributed_something.core.names import RESOURCE_NAME_FORMAT
 from distributed_something.core.text import find_similar_name, format_value
+from distributed_something.jobs.command import has_shell_syntax
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.project.config_file import load_settings
 from distributed_something.project.move_in.move_in import MoveReport, OldProject, move_in
@@ -33,7 +34,6 @@ from distributed_something.project.starter import (
     build_example_job,
     build_readme,
     copy_example,
-    has_shell_syntax,
     iter_preparation_commands,
 )
 from distributed_something.project.template import PACKAGE_PARENT, SKELETON, find_template_file, is_repository

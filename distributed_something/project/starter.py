@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from textwrap import indent
 
 from distributed_something.core.files import read_text_file, write_file_atomically
+from distributed_something.jobs.command import has_shell_syntax
 from distributed_something.jobs.job_file import iter_job_file_lines
 
 DEFAULT_PROGRAM = "sort -o {output_dir}/{file} {input_dir}/{file}"  # available in almost every image
@@ -19,21 +19,6 @@ EXAMPLE_DATA = {"one.txt": "plum\napple\n", "two.txt": "pear\nfig\n", "three.txt
 EXPECTED_FOLDER = "files/expected"  # what the first job writes; `make test` compares its results with it
 EXPECTED_RESULTS = {"one.txt": "apple\nplum\n"}
 EXAMPLE_JOB = "exampleJob.json"
-_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.S)
-# Operators, backquotes, and variables such as $HOME, ${{HOME}}, and ${HOME:-/}. Not $1, because a shell would expand it
-# to nothing, and not ${file}, which is a placeholder after a dollar sign.
-_SHELL_SYNTAX = re.compile(r"[|&;<>`]|(?<!\S)[()](?!\S)|\$(?:[A-Za-z_(]|\{(?![A-Za-z_][\w.-]*\}))")
-
-
-def has_shell_syntax(command: str) -> bool:
-    """Return whether the command has a pipe, a redirection, a variable, or other syntax that only a shell understands.
-
-    Quoted text does not count, even in double quotes: `$NF` there is more often meant for a program such as awk,
-    because users who put the whole command into single quotes cannot use them inside. Raise ValueError if a quote is
-    not closed.
-    """
-    shlex.split(command)
-    return _SHELL_SYNTAX.search(_QUOTED.sub("-", command)) is not None
 
 
 def build_example_job(app_name: str, program: str) -> str:

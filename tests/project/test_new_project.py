@@ -25,7 +25,7 @@ from distributed_something.localcloud.base.layout import CloudState, build_layou
 from distributed_something.project import new
 from distributed_something.project.config_file import load_settings
 from distributed_something.project.new import DraftError, ProjectSpec, list_examples, parse_image_option
-from distributed_something.project.starter import copy_example, has_shell_syntax
+from distributed_something.project.starter import copy_example
 from distributed_something.project.template import SKELETON
 from distributed_something.worker import VERSION
 from tests.repository.test_makefile import FAKE_DOCKER
@@ -258,29 +258,6 @@ def test_a_command_without_an_output_folder_is_noted_with_what_to_write(
     assert ("{output_dir}" in shown) is bool(advice)
     assert advice in shown
     assert ('"shell"' in shown) is ('"shell"' in advice or "awk" in program)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "a | b", "a>b", "a 2>&1", "a;b", "a && b", "( a )", "a --color=#fff {file} | b", "a '#' | b", "a 'b' > 'c'",
-        "$HOME/a {file}", "a -t $THREADS {file}", "a -t ${{THREADS}}", "a ${THREADS:-4}", "a $(date)", "a `date`",
-        "a -F'|' {file} > b",
-    ],
-)  # fmt: skip
-def test_operators_and_variables_outside_quotes_need_a_shell(command: str) -> None:
-    assert has_shell_syntax(command)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "a -x b", "a '|' b", "a '{b}>c'", 'awk "{print $1 > 2}" x', "awk -F'|' '{print $NF}' {file}", "a -e'b>c' x",
-        'a "b `c` $HOME"', "a \\| b", "a \\$HOME", "a $1", "a ${file}", "a --color=#fff {file}", "a 'b\"' \"c|'\"",
-    ],
-)  # fmt: skip
-def test_what_is_quoted_needs_no_shell(command: str) -> None:
-    assert not has_shell_syntax(command)
 
 
 @pytest.mark.parametrize(
