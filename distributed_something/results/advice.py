@@ -339,8 +339,12 @@ def _list_recipe_commands(recipe: Recipe, advice: Advice, line: CommandLine) -> 
     originals = advice.source.retried_runs
     is_canary = advice.source.canary and advice.cause is not AdviceCause.CANARY
     canary = ("--canary", str(advice.source.canary)) if is_canary else ()
-    *other_files, last_file = files = list_job_files(advice, line)
-    submit: list[tuple[str, ...]] = [*(("submitJob", path) for path in other_files), ("submitJob", last_file, *canary)]
+    last_file = (files := list_job_files(advice, line))[-1]
+    again_files = {line.select_job_file(path).job_file for path in advice.source.again_files}
+    submit: list[tuple[str, ...]] = [
+        ("submitJob", path, *(canary if path == last_file else ()), *(("--again",) if path in again_files else ()))
+        for path in files
+    ]
     has_submit = is_submitted(replace(advice, recipe=Recipe.RETRY_WITH), line)
     corrections = [("--with", path) for path in (files[-1:] if advice.origin.is_unknown else files)]
     correct = [("setup",), *submit] if has_submit else _join_retries(retry, corrections, line)

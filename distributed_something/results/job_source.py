@@ -36,7 +36,8 @@ class JobSource:
     `others`: how many other jobs that Job file has, if it has not been submitted without `--canary` since.
     `other_files`: the other Job files whose jobs the run had. `job_files`: the Job file of each submission that used
     one, keyed by its time; messages and records have this time too. `sent`: how many jobs `submitJob` and `retry` sent
-    that the run may have had, at most; None if unknown. If it had more, a script sent the others.
+    that the run may have had, at most; None if unknown. If it had more, a script sent the others. `again_files`: the
+    Job files whose jobs were last sent with `--again`, so that older results do not count.
     """
 
     job_file: str = ""
@@ -47,6 +48,7 @@ class JobSource:
     other_files: tuple[str, ...] = ()
     job_files: Mapping[str, str] = field(default_factory=dict, compare=False)
     sent: int | None = field(default=None, compare=False)
+    again_files: frozenset[str] = frozenset()
 
 
 UNKNOWN_SOURCE = JobSource()
@@ -66,6 +68,7 @@ def find_job_source(clients: Clients, file: MonitorFile, until: float, now: floa
     source = JobSource(
         last.job_file_path if last else "", (), any(item.replaced for item in after),
         job_files={item.time: item.job_file_path for item in documents if item.job_file_path},
+        again_files=frozenset(path for path, item in _list_last_submissions(before).items() if item.again),
     )  # fmt: skip
     boundary = _find_boundary(clients, file, until) if before else 0.0
     submissions = [item for item in before if item.began > boundary]
@@ -98,6 +101,11 @@ def select_last_job_file(s3: S3Client, settings: Settings, line: CommandLine) ->
         paths = [item.job_file_path for item in documents if item.job_file_path]
         return line.select_job_file(paths[-1]) if paths else line
     return line
+
+
+def _list_last_submissions(documents: Sequence[SubmissionDocument]) -> dict[str, SubmissionDocument]:
+    """Return the last submission of each Job file, keyed by its path."""
+    return {item.job_file_path: item for item in documents if item.job_file_path}
 
 
 def _drop_replaced(documents: Sequence[SubmissionDocument]) -> Sequence[SubmissionDocument]:

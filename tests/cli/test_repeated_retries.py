@@ -161,6 +161,15 @@ def test_the_submissions_say_how_many_jobs_a_canary_has_left_out(project: Projec
     assert find_job_source(project.clients, LATER, now, now) == JobSource("job.json")
 
 
+def test_the_submissions_say_whose_older_results_do_not_count(project: Project) -> None:
+    until = LATER.MONITOR_START_TIME / 1000
+    for seconds, path, again in ((-90, "a.json", True), (-80, "b.json", True), (-70, "a.json", False)):
+        time = build_submission_time(until + seconds)
+        document = SubmissionDocument("App", "AppQueue", time, path, "d", 2, 2, ended=time, again=again)
+        project.run.put_object(AppKeys("App").submission(time), build_submission(document))
+    assert find_job_source(project.clients, LATER, until, until).again_files == {"b.json"}
+
+
 def test_the_submissions_say_which_job_files_a_run_had(project: Project) -> None:
     until = LATER.MONITOR_START_TIME / 1000
     for seconds, path, count in (

@@ -331,6 +331,19 @@ def test_every_cause_has_a_text_that_ends_with_the_commands(cause: AdviceCause) 
     assert all(len(line) <= TERMINAL_COLUMNS for line in words.splitlines())
 
 
+def test_lost_jobs_of_a_submission_with_again_are_sent_with_again() -> None:
+    """Otherwise, older results would count."""
+    source = JobSource("files/b.json", other_files=("files/a.json",), again_files=frozenset({"files/b.json"}))
+    advice = choose_advice(build_outcome(lost=1), is_hopeless=False, source=source)
+    assert advice is not None
+    commands = list_next_commands(advice, LOCAL)
+    assert [command.partition("submitJob ")[2] for command in commands if "submitJob" in command] == [
+        "files/a.json",
+        "files/b.json --again",
+    ]
+    assert "with --again as before: all its jobs run again" in " ".join(format_advice(advice, LOCAL).split())
+
+
 @pytest.mark.parametrize("line", [LOCAL, AWS])
 def test_if_a_program_fails_its_input_files_may_be_wrong_and_only_the_commands_at_the_end_upload_them(
     line: CommandLine,

@@ -12,7 +12,7 @@ from distributed_something.localcloud.base.errors import LocalCloudError
 from distributed_something.localcloud.base.layout import CloudLayout, CloudState, build_layout, read_state_file
 from distributed_something.localcloud.client.daemon_calls import is_cloud_running
 
-NEXT_STEPS = "Jobs whose results are in the bucket are skipped: run setup, submitJob, and startCluster again."
+NEXT_STEPS = "Run setup, submitJob (with --again if you did), and startCluster again: jobs with results are skipped."
 
 
 def describe_former_cloud(project: Path) -> str | None:

@@ -166,6 +166,8 @@ def _explain_correction(advice: Advice, line: CommandLine) -> str:
             return _explain_data(advice, line)
         case AdviceCause.MEMORY:
             return f"The program needs more memory. In the config, {line.memory_remedy}."
+        case AdviceCause.LOST if advice.source.again_files:
+            return "Some jobs were lost. Send the Job file again, with --again as before: all its jobs run again."
         case AdviceCause.SENT_AGAIN | AdviceCause.NEXT_BATCH:
             return _explain_batch(advice)
         case AdviceCause.CANARY:

@@ -52,8 +52,8 @@ def observe_prior_results(
     a complete upload; an attempt that died during its upload leaves only some of its files. Results that are older than
     `again_since` (seconds since 1970) do not count, except those of the same message, which `message_id` identifies.
 
-    Makes one or two requests (a listing takes one per 1,000 objects), or three if an upload was incomplete. For a job
-    with a done document, also looks up its result files.
+    Makes one or two requests (a listing takes one per 1,000 objects), or up to four if an upload seems incomplete.
+    For a job with a done document, also looks up its result files.
     """
     search = _PriorResultsSearch(context, job, message_id, again_since)
     if job.needs_done_document:
@@ -148,8 +148,9 @@ class _PriorResultsSearch:
         )
         if len(outputs) < self.expected_files:
             return self.find_recorded_results()
-        stored = self._read_last_object(older_objects)
-        if stored is not None and stored.file_count is not None and stored.file_count > len(older_objects):
+        by_age = sorted(older_objects, key=lambda key: older_objects[key].modified, reverse=True)
+        stored = self._read_object(by_age[0])  # the last file says how many were uploaded together, and who wrote it
+        if stored is not None and not self._is_complete(stored, by_age, older_objects):
             return self.find_recorded_results()
         modified = max(older_objects[output.key].modified for output in outputs).timestamp()
         results_of = {
@@ -158,20 +159,29 @@ class _PriorResultsSearch:
         }
         return PriorResults(outputs, is_recorded=False, results_of=results_of)
 
-    def _read_last_object(self, listed_objects: dict[str, ListedObject]) -> StoredResult | None:
-        """Return the object that was uploaded last, which says how many files belong to the upload and who wrote it.
+    def _is_complete(self, last: StoredResult, by_age: list[str], listed_objects: dict[str, ListedObject]) -> bool:
+        """Return whether all files are there that were uploaded together with the last one.
 
-        Return None if it may not be read.
+        If `--again` replaced older results, and the upload was interrupted, the oldest of as many files is one of an
+        earlier run. It is only looked up if it is older than the run of the last one. `by_age`: the newest first.
         """
-        last = max(listed_objects, key=lambda key: listed_objects[key].modified)
+        count, run = last.file_count, last.owner.run if last.owner else ""
+        if count is None or count < 1 or not run:
+            return count is None or count <= len(by_age)
+        if count > len(by_age):
+            return False
+        oldest, start = by_age[count - 1], _parse_run_start(run)
+        if start is None or listed_objects[oldest].modified >= start:
+            return True
+        stored = self._read_object(oldest)
+        return stored is None or stored.owner is None or stored.owner.run == run
+
+    def _read_object(self, key: str) -> StoredResult | None:
+        """Return what S3 says about a result, or None if it may not be read."""
+        job = self.job
+        s3 = self.context.get_s3(job.output_endpoint)
         try:
-            return read_stored_result(
-                self.context.get_s3(self.job.output_endpoint),
-                self.job.output_bucket,
-                last,
-                self.job.upload_arguments,
-                with_checksum=False,
-            )
+            return read_stored_result(s3, job.output_bucket, key, job.upload_arguments, with_checksum=False)
         except ClientError as error:
             if is_access_denied(error):
                 return None

@@ -113,4 +113,6 @@ def _does_result_exist(context: WorkerContext, job: Job, result: ResultFile) -> 
         return False
     if stored.checksum_sha256 is not None:
         return stored.checksum_sha256 == result.checksum_sha256
-    return stored.owner is None or stored.owner.job == job.id  # S3 has no checksum of a file uploaded in parts
+    if stored.checksum_crc32 and result.checksum_crc32:  # of a file that was uploaded in parts
+        return stored.checksum_crc32 == result.checksum_crc32
+    return stored.owner is None or stored.owner.job == job.id

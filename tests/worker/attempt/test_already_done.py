@@ -7,13 +7,14 @@ import hashlib
 import json
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from distributed_something.worker.attempt import already_done
 from distributed_something.worker.attempt.already_done import observe_prior_results
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.job.failures import LostLease
@@ -21,6 +22,7 @@ from distributed_something.worker.job.job import Job
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.transfer import s3_file
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
+from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 from tests.support.objects import put_objects
 
 # This run starts later than any file in these tests, so all files belong to an earlier run.
@@ -98,6 +100,47 @@ def test_a_job_with_an_incomplete_upload_does_not_count_as_done(
     upload_files(s3, tmp_path, *names, until=3)
     assert find_result_keys(s3, expected_number_files=1) == [f"out/j/{name}" for name in names]
     assert s3.head_object(Bucket="ours", Key="out/j/a.tif")["Metadata"] == {"job-files": "3", "of": "us"}
+
+
+class AgedUploads:
+    """Uploads to the job's location, whose files get the given times: minutes after 10:00 on 23 November 2026."""
+
+    def __init__(self, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._s3, self._minutes = s3, dict[str, int]()
+        monkeypatch.setattr(already_done, "list_s3_objects", self._list_objects)
+
+    def put(self, names: str, run_minute: int, minute: int, count: int) -> None:
+        """Put files as an upload of `count` files does, in a run that began at `run_minute`."""
+        metadata = {"job-files": str(count), "job-id": "j", "job-run": f"20261123T10{run_minute:02}00Z"}
+        for name in names:
+            self._minutes[key := f"out/j/{name}.tif"] = minute
+            self._s3.put_object(Bucket="ours", Key=key, Body=b"xxx", Metadata=metadata)
+
+    def _list_objects(self, *arguments: Any) -> dict[str, ListedObject]:
+        start = datetime(2026, 11, 23, 10, tzinfo=UTC)
+        listed = list_s3_objects(*arguments)
+        return {key: replace(listed[key], modified=start + timedelta(minutes=self._minutes[key])) for key in listed}
+
+
+@pytest.mark.parametrize("run_minute", [20, 31])  # the second clock is two minutes ahead of S3's
+@pytest.mark.parametrize(("replaced", "is_done"), [("a", False), ("ab", False), ("abc", True)])
+def test_results_do_not_count_if_an_interrupted_run_has_replaced_some_of_them(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, run_minute: int, replaced: str, *, is_done: bool
+) -> None:
+    """This happens with `--again`. There are as many files as before, so their number does not show it."""
+    uploads = AgedUploads(s3, monkeypatch)
+    uploads.put("abc", run_minute=0, minute=10, count=3)
+    uploads.put(replaced, run_minute, minute=30, count=3)
+    assert (find_result_keys(s3) is not None) is is_done
+
+
+def test_older_files_beside_a_complete_upload_do_not_make_it_incomplete(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = AgedUploads(s3, monkeypatch)
+    uploads.put("abcd", run_minute=0, minute=10, count=4)
+    uploads.put("ab", run_minute=20, minute=30, count=2)
+    assert find_result_keys(s3) == [f"out/j/{name}.tif" for name in "abcd"]
 
 
 def test_two_requests_are_enough_to_detect_that_a_job_is_done(s3: Any, tmp_path: Path) -> None:
@@ -294,6 +337,17 @@ def test_s3s_checksum_shows_whether_a_result_is_unchanged(s3: Any) -> None:
     assert observe(s3, DOCUMENTED).outputs is None
     checksums["out/j/1.tif"] = b"xxx"
     assert observe(s3, DOCUMENTED).outputs is not None
+
+
+@pytest.mark.parametrize("stored", ["old==-2", "new==-2"])
+def test_s3s_checksum_of_parts_shows_whether_a_large_result_is_unchanged(s3: Any, stored: str) -> None:
+    put_document(s3, results=[build_entry(f"out/j/{name}.tif") | {"checksum_crc32": "old==-2"} for name in "01"])
+
+    def answer(parsed: dict[str, Any], **_: Any) -> None:
+        parsed["ChecksumCRC32"] = stored
+
+    s3.meta.events.register("after-call.s3.HeadObject", answer)
+    assert (observe(s3, DOCUMENTED).outputs is None) is (stored == "new==-2")
 
 
 def test_at_most_fifty_results_of_a_done_document_are_looked_up(s3: Any) -> None:
