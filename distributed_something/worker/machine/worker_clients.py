@@ -25,9 +25,7 @@ MAX_TRANSFERS_PER_SLOT = 2 * MAX_PARALLEL_REQUESTS  # one job's inputs are fetch
 # A call that extends a lease times out after a sixth of the lease's duration. The first call starts after a third, so
 # two hung calls still leave time for another one.
 LEASE_DIVISOR = 6
-# Each upload contains a checksum, which S3 verifies and TLS protects. Signing the SHA-256 of its body, too, would read
-# every byte once more. botocore leaves this out by itself only if it computes the checksum.
-_UNSIGNED_BODIES = Config(s3={"payload_signing_enabled": False})
+_UNSIGNED_BODY = Config(s3={"payload_signing_enabled": False})
 
 
 class Clients:
@@ -59,11 +57,10 @@ class Clients:
         config = self._logs_config if service == "logs" else self._config
         if timeout < READ_TIMEOUT_SECONDS:
             config = config.merge(Config(connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout), read_timeout=timeout))
-        if service == "s3":
-            config = config.merge(_UNSIGNED_BODIES)
         client = self._session.client(service, config=config)  # type: ignore[call-overload]
         if service == "s3":
             _disable_expect_header(client)
+            _omit_body_signatures(client)
             watch_requests(client)
         return client
 
@@ -86,6 +83,22 @@ class Clients:
 def _disable_expect_header(s3: Any) -> None:
     """Send uploads without `Expect: 100-continue`, which would cost small files a second round trip."""
     s3.meta.events.unregister("before-call.s3", add_expect_header)
+
+
+def _omit_body_signatures(s3: Any) -> None:
+    """Do not sign the SHA-256 of a body whose checksum is a header, which is signed: each byte would be read once more.
+
+    botocore does this by itself only if it has computed the checksum, and only with TLS. Without TLS, there are only
+    emulators of AWS, and local ones. Clients of other servers keep their signatures.
+    """
+    unsigned = s3.meta.config.merge(_UNSIGNED_BODY)
+
+    def omit_signature(request: Any, **_: Any) -> None:
+        if any(name.lower().startswith("x-amz-checksum-") for name in request.headers):
+            request.context["client_config"] = unsigned
+
+    for operation in ("PutObject", "UploadPart"):
+        s3.meta.events.register(f"before-sign.s3.{operation}", omit_signature)
 
 
 def parse_aws_time(value: Any) -> datetime:

@@ -12,7 +12,6 @@ import base64
 import hashlib
 import io
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
@@ -28,15 +27,15 @@ from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Argume
 from distributed_something.worker.processors import use_all_processors
 from distributed_something.worker.transfer.retry import IncompleteTransfer, check_requests, watch_requests
 from distributed_something.worker.transfer.stored_checksum import StoredChecksum, read_stored_checksum
-from distributed_something.worker.visible_text import show_name
 
 MAX_PARALLEL_REQUESTS = 16  # per job and direction
-PART_BYTES = 16 * 1024 * 1024
-UPLOAD_PART_BYTES = 8 * 1024 * 1024  # the default of boto3 and the AWS CLI; larger parts gained nothing
+DOWNLOAD_PART_BYTES = 16 * 1024 * 1024
+UPLOAD_PART_BYTES = 8 * 1024 * 1024  # S3's least is 5 MiB; larger parts gained nothing
 MAX_PARTS = 10_000  # S3's limit for one upload
-LARGE_FILE_BYTES = 2 * PART_BYTES  # larger files are fetched in parts
+LARGE_FILE_BYTES = 2 * DOWNLOAD_PART_BYTES  # larger files are fetched in parts
 SMALL_FILE_BYTES = 64 * 1024  # smaller files are read at once, in few system calls, and sent in one
 CHUNK_BYTES = 256 * 1024
+SHORTER_FILE_PROBLEM = "a file became shorter while it was uploaded"
 
 
 def create_transfer_pool() -> ThreadPoolExecutor:
@@ -83,7 +82,7 @@ def fetch_object(
     remote = RemoteObject(bucket, key, size or 0, response.get("ETag", ""))
     with closing(response["Body"]) as body, path.open("wb") as file:
         if is_in_parts(remote):
-            _copy_body(body, file, 0 if only_small else PART_BYTES, check, read_to_end=False)
+            _copy_body(body, file, 0 if only_small else DOWNLOAD_PART_BYTES, check, read_to_end=False)
             return remote
         checksum = None if isinstance(body, StreamingChecksumBody) else read_stored_checksum(response)
         received = _copy_body(body, file, size, check, checksum=checksum)
@@ -99,7 +98,7 @@ def is_in_parts(remote: RemoteObject) -> bool:
 
 def list_remaining_parts(remote: RemoteObject) -> list[int]:
     """Return the start positions of the parts that `fetch_object` did not fetch."""
-    return list(range(PART_BYTES, remote.size, PART_BYTES)) if is_in_parts(remote) else []
+    return list(range(DOWNLOAD_PART_BYTES, remote.size, DOWNLOAD_PART_BYTES)) if is_in_parts(remote) else []
 
 
 def fetch_object_part(
@@ -110,7 +109,7 @@ def fetch_object_part(
 
     S3 rejects the request with PreconditionFailed if the object was replaced after its first part was fetched.
     """
-    end = min(start + PART_BYTES, remote.size)
+    end = min(start + DOWNLOAD_PART_BYTES, remote.size)
     condition = {"IfMatch": remote.etag} if remote.etag else {}
     byte_range = f"bytes={start}-{end - 1}"
     response = s3.get_object(Bucket=remote.bucket, Key=remote.key, Range=byte_range, **condition, **arguments)
@@ -162,16 +161,30 @@ def _return_reads_early(body: Any) -> None:
 
 
 class CheckedBody(io.RawIOBase):
-    """A section of an open file, used as the body of a request. It calls `check` on every read and seek."""
+    """A section of an open file, used as the body of a request. It calls `check` on every read and seek.
+
+    A read raises IncompleteTransfer if the file has become shorter. Otherwise, the server would wait for the rest.
+    """
 
     def __init__(self, file: BinaryIO, start: int, size: int, check: Callable[[], None]) -> None:
         self._file, self._start, self._size, self._check, self._position = file, start, size, check, 0
+        self._is_cut = False
+
+    def check(self) -> None:
+        """Call `check`, and raise IncompleteTransfer if the file has become shorter, so that no request is repeated."""
+        self._check()
+        if self._is_cut:
+            raise IncompleteTransfer(SHORTER_FILE_PROBLEM)
 
     def read(self, size: int | None = -1) -> bytes:
         self._check()
         remaining = self._size - self._position
+        length = remaining if size is None or size < 0 else min(size, remaining)
         self._file.seek(self._start + self._position)
-        chunk = self._file.read(remaining if size is None or size < 0 else min(size, remaining))
+        chunk = self._file.read(length)
+        if length > 0 and not chunk:
+            self._is_cut = True
+            self.check()
         self._position += len(chunk)
         return chunk
 
@@ -256,7 +269,7 @@ def upload_open_file(
         size = file.tell()
         body = CheckedBody(file, 0, size, check)
     checksum = base64.b64encode(digest.digest()).decode()
-    with check_requests(check):
+    with check_requests(check if body is content else body.check):
         response = s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **condition)
     is_confirmed = response.get("ChecksumSHA256") == checksum or (body is content and _is_md5_etag(response, content))
     return UploadedFile(digest.hexdigest(), response.get("ETag", ""), size, is_confirmed=is_confirmed)
@@ -271,38 +284,40 @@ def upload_file_parts(
     s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], pool: Executor,
     arguments: S3Arguments = NO_ARGUMENTS, **condition: str,
 ) -> UploadedFile:  # fmt: skip
-    """Upload a large file in parts.
+    """Upload a large file in parts, with the size that it has now.
 
-    S3 verifies the CRC-32 of each part, which is computed together with the SHA-256: if the file changes in between, S3
-    rejects the part. If anything fails, the upload is aborted, so that S3 does not keep its parts. `condition` is the
-    result of `build_write_condition`. Do not call this function from a thread in `pool`, because it waits for work in
-    `pool`.
+    S3 verifies the CRC-32 of each part, which is computed together with the SHA-256: if a part changes afterward, S3
+    rejects it. If anything fails, the upload is aborted, so that S3 does not keep its parts. `condition` is the result
+    of `build_write_condition`. Do not call this function from a thread in `pool`, because it waits for work in `pool`.
+    Raise IncompleteTransfer if the file has become shorter.
     """
-    size = path.stat().st_size
+    size, digest = path.stat().st_size, hashlib.sha256()
+    if not size:  # S3 would refuse an upload without parts
+        raise IncompleteTransfer(SHORTER_FILE_PROBLEM)
     upload = {"Bucket": bucket, "Key": key} | select_payer_arguments(arguments)
     check()
     created = s3.create_multipart_upload(**(upload | dict(arguments)), ChecksumAlgorithm="CRC32")
     upload["UploadId"] = created["UploadId"]
-    digest, futures = hashlib.sha256(), deque[Future[dict[str, Any]]]()
-    sent_parts: list[dict[str, Any]] = []
+    requests: list[Future[dict[str, Any]]] = []
+    unfinished: list[Future[dict[str, Any]]] = []
     try:
         for part in _split_file(path, size):
+            # The pool's threads use all processors. While all of them send, no further part is read.
             checksum = pool.submit(_hash_part, part, digest, check).result()
-            futures.append(pool.submit(_upload_part, s3, upload, part, checksum, check))
-            while futures and futures[0].done():  # so that a part that failed ends the loop
-                sent_parts.append(futures.popleft().result())
-        sent_parts += [future.result() for future in futures]
+            requests.append(pool.submit(_upload_part, s3, upload, part, checksum, check))
+            unfinished = [request for request in (*unfinished, requests[-1]) if not _has_succeeded(request)]
+        sent_parts = [request.result() for request in requests]
         watch_requests(s3)  # the completion request has no `CheckedBody`
         with check_requests(check):
             response = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent_parts}, **condition)
         return UploadedFile(digest.hexdigest(), response.get("ETag", ""), size, response.get("ChecksumCRC32", ""))
     except BaseException:  # whatever it is, uploaded parts would cost money until they are removed
-        _abort_upload(s3, upload, futures)
+        _abort_upload(s3, upload, requests)
         raise
 
 
 class _FilePart(NamedTuple):
-    """A part of a file: its number, from 1, and its start and size in bytes."""
+    """A part of the file at `path`: its number, from 1, and its start and size in bytes."""
 
     path: Path
     number: int
@@ -311,13 +326,14 @@ class _FilePart(NamedTuple):
 
 
 def _split_file(path: Path, size: int) -> Iterator[_FilePart]:
+    """Yield the parts of a file of this size: as many as S3 allows, at most."""
     length = max(UPLOAD_PART_BYTES, -(-size // MAX_PARTS))
     for number, start in enumerate(range(0, size, length), 1):
         yield _FilePart(path, number, start, min(length, size - start))
 
 
 def _hash_part(part: _FilePart, digest: Any, check: Callable[[], None]) -> str:
-    """Add the part's bytes to `digest`, and return their CRC-32 as S3 expects it.
+    """Update the file's `digest` with the part, and return the part's CRC-32 in the form of S3's headers.
 
     Raise IncompleteTransfer if the file has become shorter.
     """
@@ -330,19 +346,33 @@ def _hash_part(part: _FilePart, digest: Any, check: Callable[[], None]) -> str:
             crc32 = zlib.crc32(chunk, crc32)
             remaining -= len(chunk)
     if remaining:
-        raise IncompleteTransfer(f"the file '{show_name(part.path.name)}' became shorter while it was uploaded")
+        raise IncompleteTransfer(SHORTER_FILE_PROBLEM)
     return base64.b64encode(crc32.to_bytes(4)).decode()
 
 
 def _upload_part(
     s3: Any, upload: dict[str, Any], part: _FilePart, checksum: str, check: Callable[[], None]
 ) -> dict[str, Any]:
+    """Upload a part, and return its entry in the completion request.
+
+    Raise IncompleteTransfer if S3 says that it stored other content: not every server compares checksums.
+    """
     with part.path.open("rb") as file:
         body = CheckedBody(file, part.start, part.size, check)
-        with check_requests(check):
+        with check_requests(body.check):
             response = s3.upload_part(**upload, PartNumber=part.number, Body=body, ChecksumCRC32=checksum)
     stored = {"ChecksumCRC32": response["ChecksumCRC32"]} if "ChecksumCRC32" in response else {}
+    if stored and stored["ChecksumCRC32"] != checksum:
+        raise IncompleteTransfer(f"part {part.number} of a file changed while it was uploaded")
     return {"PartNumber": part.number, "ETag": response["ETag"], **stored}
+
+
+def _has_succeeded(request: Future[Any]) -> bool:
+    """Return False if the request has not ended. Raise its error if it has failed."""
+    if not request.done():
+        return False
+    request.result()
+    return True
 
 
 def _abort_upload(s3: Any, upload: dict[str, Any], futures: Iterable[Future[Any]]) -> None:

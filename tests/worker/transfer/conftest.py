@@ -14,7 +14,7 @@ SMALLEST_PART_BYTES = 5 * 1024 * 1024  # S3's limit
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make transfers use the smallest parts that S3 allows."""
-    monkeypatch.setattr(s3_file, "PART_BYTES", SMALLEST_PART_BYTES)
+    monkeypatch.setattr(s3_file, "DOWNLOAD_PART_BYTES", SMALLEST_PART_BYTES)
     monkeypatch.setattr(s3_file, "UPLOAD_PART_BYTES", SMALLEST_PART_BYTES)
     monkeypatch.setattr(s3_file, "LARGE_FILE_BYTES", SMALLEST_PART_BYTES)
     monkeypatch.setattr(results, "MAX_SINGLE_PUT_BYTES", SMALLEST_PART_BYTES)
