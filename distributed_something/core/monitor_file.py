@@ -211,7 +211,7 @@ def _explain_invalid_value(key: str, type_name: str, value: Any) -> tuple[str, s
     if type_name == "str":
         return f"is not {_FORMATS_BY_KEY[key].noun}", _FORMATS_BY_KEY[key].remedy
     if type_name == "bool":
-        return "is not 'True' or 'False'", "write 'True' or 'False'"
+        return "is not true or false", "write true or false"
     if not _is_number(type_name, value):
         noun = "a whole number" if type_name == "int" else "a number"
         return f"is not {noun}", f"write {noun}"

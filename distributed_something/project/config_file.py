@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from distributed_something.core.config_settings import Settings, split_queue_arn
 from distributed_something.core.errors import InputError, InputProblems, merge_input_errors
 from distributed_something.core.files import explain_validation_error, read_text_file
-from distributed_something.core.text import format_one_line, format_value
+from distributed_something.core.text import find_similar_name, format_one_line, format_value
 
 _RESERVED_NAME_PATTERN = re.compile(
     r"(AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN)|(LD|DYLD|PYTHON)_?\w*|PATH|HOME|RUN"
@@ -69,7 +69,15 @@ def _validate(path: Path, known: dict[str, Any], own: dict[str, str]) -> Setting
     try:
         return Settings(**known, own=own, dead_letter_account=split_queue_arn(known.get("SQS_DEAD_LETTER_QUEUE"))[1])
     except ValidationError as error:
-        raise explain_validation_error(path, error, is_json=False) from None
+        missing = [str(details["loc"][0]) for details in error.errors() if details["type"] == "missing"]
+        similar = {name: constant for name in own if (constant := find_similar_name(name, missing))}
+        problems = [
+            InputError(path, name, f"the constant {constant} is missing, whose name is similar", f"write {constant}")
+            for name, constant in similar.items()
+        ]
+        explained = explain_validation_error(path, error, is_json=False).problems
+        problems += [problem for problem in explained if problem.key not in similar.values()]
+        raise merge_input_errors(problems) from None
 
 
 def _parse_config(text: str) -> ast.Module:

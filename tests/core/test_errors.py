@@ -155,7 +155,7 @@ def test_a_check_that_is_not_in_the_table_keeps_pydantics_message() -> None:
         ("MONITOR_START_TIME", "today", "'today' is not a whole number", "write a whole number"),
         ("MONITOR_MAX_COST", -1, "-1 is out of range", "write a number from 0 to 1000000000"),
         ("MONITOR_MAX_COST", True, "true is not a number", "write a number"),
-        ("CLEAN_DASHBOARD", 1, "1 is not 'True' or 'False'", "write 'True' or 'False'"),
+        ("CLEAN_DASHBOARD", 1, "1 is not true or false", "write true or false"),
         (
             "MONITOR_QUEUE_NAME",
             "a b",
@@ -218,6 +218,18 @@ def test_a_comma_instead_of_a_decimal_point_is_recognized(tmp_path: Path) -> Non
     path.write_text(format_config(CONFIG) + "MACHINE_PRICE = 0,05\n")
     with pytest.raises(InputError, match=r"line \d+: this is not valid Python .*; write numbers with a dot"):
         load_settings(path)
+
+
+def test_a_missing_constant_that_is_misspelled_is_reported_once_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    config = {name: value for name, value in CONFIG.items() if name != "MEMORY"}
+    path.write_text(format_config(config | {"MEMRY": 1000, "MACHINE_PRICE": -1}))
+    with pytest.raises(InputError) as caught:
+        load_settings(path)
+    by_key = {problem.key: problem for problem in caught.value.problems}
+    assert by_key.keys() == {"MEMRY", "MACHINE_PRICE"}
+    assert by_key["MEMRY"].problem == "the constant MEMORY is missing, whose name is similar"
+    assert by_key["MEMRY"].remedy == "write MEMORY"
 
 
 def test_all_of_a_monitor_files_missing_keys_are_reported_at_once() -> None:
