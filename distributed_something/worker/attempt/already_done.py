@@ -165,16 +165,16 @@ class _PriorResultsSearch:
         If `--again` replaced older results, and the upload was interrupted, the oldest of as many files is one of an
         earlier run. It is only looked up if it is older than the run of the last one. `by_age`: the newest first.
         """
-        count, run = last.file_count, last.owner.run if last.owner else ""
-        if count is None or count < 1 or not run:
-            return count is None or count <= len(by_age)
+        count, start = last.file_count, _parse_run_start(last.owner.run if last.owner else "")
+        if not count:
+            return True
         if count > len(by_age):
             return False
-        oldest, start = by_age[count - 1], _parse_run_start(run)
-        if start is None or listed_objects[oldest].modified >= start:
+        oldest = by_age[count - 1]
+        if last.owner is None or start is None or listed_objects[oldest].modified >= start:
             return True
         stored = self._read_object(oldest)
-        return stored is None or stored.owner is None or stored.owner.run == run
+        return stored is None or stored.owner is None or stored.owner.run == last.owner.run
 
     def _read_object(self, key: str) -> StoredResult | None:
         """Return what S3 says about a result, or None if it may not be read."""

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import io
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -375,7 +375,7 @@ def _has_succeeded(request: Future[Any]) -> bool:
     return True
 
 
-def _abort_upload(s3: Any, upload: dict[str, Any], futures: Iterable[Future[Any]]) -> None:
+def _abort_upload(s3: Any, upload: dict[str, Any], futures: list[Future[Any]]) -> None:
     """Wait for requests in progress, then abort the upload. A part that arrived after the abort would stay in S3."""
     for future in futures:
         future.cancel()
