@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from math import floor, log10
 
 MAX_NAMES_SHOWN = 5  # names listed on one line
@@ -34,19 +35,21 @@ def format_one_line(text: str) -> str:
 
 def format_value(value: object) -> str:
     """Return `value` as Python would write it, shortened to MAX_SHOWN_CHARACTERS."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # for example an integer with more than 4,300 digits
-        text = f"this {type(value).__name__}"
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+    return _write_value(value, repr)
 
 
 def format_json(value: object) -> str:
-    """Return a value from a JSON file as the file says it, and texts in Python's quotes, shortened as above."""
-    if isinstance(value, (bool, dict, list)) or value is None:
-        text = json.dumps(value, ensure_ascii=False, default=str)
-        return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
-    return format_value(value)
+    """Return a value from a JSON file as JSON, but a text as Python would write it, shortened as above."""
+    write_json = partial(json.dumps, ensure_ascii=False, default=str)
+    return _write_value(value, repr if isinstance(value, str) else write_json)
+
+
+def _write_value(value: object, write: Callable[[object], str]) -> str:
+    try:
+        text = write(value)
+    except (ValueError, RecursionError):  # for example an integer with more than 4,300 digits
+        text = f"this {type(value).__name__}"
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
 
 
 def format_row(label: str, text: object, columns: int = LABEL_COLUMNS) -> str:

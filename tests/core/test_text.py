@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributed_something.core.text import (
+    MAX_SHOWN_CHARACTERS,
+    format_json,
     format_one_line,
     format_row,
     format_wrapped_lines,
@@ -107,3 +109,27 @@ def test_a_long_path_is_shortened_to_its_end() -> None:
     assert (measure_columns(shown), shown[0]) == (60, "…")
     assert path.endswith(shown[1:])
     assert measure_columns(shorten_start(f"files/{'画像' * 40}.json")) <= 60
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        ("it", "'it'"),
+        (5, "5"),
+        (1.5, "1.5"),
+        ([None, {"a": "ä"}], '[null, {"a": "ä"}]'),
+    ],
+)
+def test_a_value_of_a_json_file_is_shown_as_the_file_says_it(value: object, text: str) -> None:
+    assert format_json(value) == text
+
+
+def test_a_value_of_a_json_file_that_cannot_be_shown_is_named() -> None:
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert format_json(deep) == format_json([10**5000]) == "this list"
+    assert format_json(10**5000) == "this int"
+    assert len(format_json(["x" * 999])) == MAX_SHOWN_CHARACTERS
